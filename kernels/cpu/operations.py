@@ -1,0 +1,375 @@
+"""The operations of `kernels.reference` as compiled loops: each array is read once and written once where it can be.
+
+The formulas stand in `kernels.reference`, under the same names. A row is what the last axis holds; a term of a sum is a
+function of its own, because only the sum around it may be reordered (`jit.REORDER`).
+"""
+
+import math
+
+import numpy as np
+
+from kernels.cpu.jit import kernel
+from kernels.cpu.mathematics import exp, expm1, inline, log1p, sigmoids, softplus, tanh
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+@inline
+def rows(x):
+    return x.reshape((-1, x.shape[-1]))
+
+
+# ------------------------------------------------------------------------------------------------------------ layers
+
+
+@kernel
+def affine(x, W, b, y):
+    np.dot(rows(x), W, rows(y))
+    for row in rows(y):
+        for o in range(row.shape[0]):
+            row[o] += b[o]
+    return y
+
+
+@kernel
+def affine_backward(dy, W, dx):
+    np.dot(rows(dy), W.T, rows(dx))
+    return dx
+
+
+@kernel
+def affine_backward_add(dy, W, dx):
+    more = np.dot(rows(dy), W.T)
+    for row, more_row in zip(rows(dx), more):
+        for i in range(row.shape[0]):
+            row[i] += more_row[i]
+    return dx
+
+
+@kernel
+def affine_gradients(x, dy, W, l2, dW, db):
+    np.dot(rows(x).T, rows(dy), dW)
+    if l2 != 0:
+        for i in range(W.shape[0]):
+            for o in range(W.shape[1]):
+                dW[i, o] += l2 * W[i, o]
+    sum_rows(dy, db)
+    return dW, db
+
+
+@kernel
+def sum_rows(dy, db):
+    db[:] = 0
+    for row in rows(dy):
+        for o in range(row.shape[0]):
+            db[o] += row[o]
+
+
+@kernel
+def constant(x, W, b, y):
+    for row in rows(y):
+        for o in range(row.shape[0]):
+            row[o] = b[o]
+    return y
+
+
+@kernel
+def constant_backward_add(dy, W, dx):
+    return dx
+
+
+@kernel
+def constant_gradients(x, dy, W, l2, dW, db):
+    sum_rows(dy, db)
+    return dW, db
+
+
+# ------------------------------------------------------------------------- hidden layers: affine, then an activation
+
+
+@kernel
+def affine_relu(x, W, b, h):
+    np.dot(rows(x), W, rows(h))
+    for row in rows(h):
+        for o in range(row.shape[0]):
+            y = row[o] + b[o]
+            row[o] = row.dtype.type(0) if y < 0 else y
+    return h
+
+
+@kernel
+def relu_backward(dh, h):
+    zero = dh.dtype.type(0)
+    for dh_row, h_row in zip(rows(dh), rows(h)):
+        for o in range(dh_row.shape[0]):
+            unmasked = dh_row[o]  # read in either case, so that the loop has no branch
+            dh_row[o] = unmasked if h_row[o] > zero else zero
+    return dh
+
+
+@kernel
+def affine_tanh(x, W, b, h):
+    np.dot(rows(x), W, rows(h))
+    for row in rows(h):
+        for o in range(row.shape[0]):
+            row[o] = tanh(row[o] + b[o])
+    return h
+
+
+@kernel
+def tanh_backward(dh, h):
+    one = dh.dtype.type(1)
+    for dh_row, h_row in zip(rows(dh), rows(h)):
+        for o in range(dh_row.shape[0]):
+            dh_row[o] *= (one - h_row[o]) * (one + h_row[o])
+    return dh
+
+
+@kernel
+def affine_softplus(x, W, b, h):
+    np.dot(rows(x), W, rows(h))
+    for row in rows(h):
+        for o in range(row.shape[0]):
+            row[o] = softplus(row[o] + b[o])
+    return h
+
+
+@kernel
+def softplus_backward(dh, h):
+    for dh_row, h_row in zip(rows(dh), rows(h)):
+        for o in range(dh_row.shape[0]):
+            dh_row[o] *= -expm1(-h_row[o])
+    return dh
+
+
+# ----------------------------------------------------------------------------- the sample z and its gradient's path
+
+
+@kernel
+def reparameterize(mu, logvar, eps, z):
+    half = mu.dtype.type(0.5)
+    for l in range(z.shape[0]):
+        for b in range(z.shape[1]):
+            mu_row, logvar_row, eps_row, z_row = mu[b], logvar[b], eps[l, b], z[l, b]
+            for j in range(z_row.shape[0]):
+                z_row[j] = mu_row[j] + exp(half * logvar_row[j]) * eps_row[j]
+    return z
+
+
+@kernel
+def reparameterize_backward_add(dz, mu, logvar, eps, dmu, dlogvar):
+    half = mu.dtype.type(0.5)
+    for l in range(dz.shape[0]):
+        for b in range(dz.shape[1]):
+            logvar_row, eps_row, dz_row, dmu_row, dlogvar_row = logvar[b], eps[l, b], dz[l, b], dmu[b], dlogvar[b]
+            for j in range(dz_row.shape[0]):
+                dmu_row[j] += dz_row[j]
+                dlogvar_row[j] += half * dz_row[j] * eps_row[j] * exp(half * logvar_row[j])
+    return dmu, dlogvar
+
+
+# ------------------------------------------------------------------------------------------- KL(q(z|x) || p(z)), nats
+
+
+@inline
+def gaussian_kl_term(mu, logvar):
+    return mu * mu + (expm1(logvar) - logvar)
+
+
+@kernel
+def gaussian_kl(mu, logvar, eps, z, kl):
+    half, zero = mu.dtype.type(0.5), mu.dtype.type(0)
+    for b in range(mu.shape[0]):
+        total = zero
+        mu_row, logvar_row = mu[b], logvar[b]
+        for j in range(mu_row.shape[0]):
+            total += gaussian_kl_term(mu_row[j], logvar_row[j])
+        kl[0, b] = half * total
+    return kl
+
+
+@kernel
+def gaussian_kl_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
+    half = mu.dtype.type(0.5)
+    for b in range(mu.shape[0]):
+        for j in range(mu.shape[1]):
+            dmu[b, j] = dkl[0, b] * mu[b, j]
+            dlogvar[b, j] = dkl[0, b] * half * expm1(logvar[b, j])
+    return dz, dmu, dlogvar
+
+
+@inline
+def sampled_kl_term(logvar, eps, z):
+    return (z - eps) * (z + eps) - logvar
+
+
+@kernel
+def sampled_kl(mu, logvar, eps, z, kl):
+    half, zero = mu.dtype.type(0.5), mu.dtype.type(0)
+    for l in range(z.shape[0]):
+        for b in range(z.shape[1]):
+            total = zero
+            logvar_row, eps_row, z_row = logvar[b], eps[l, b], z[l, b]
+            for j in range(z_row.shape[0]):
+                total += sampled_kl_term(logvar_row[j], eps_row[j], z_row[j])
+            kl[l, b] = half * total
+    return kl
+
+
+@kernel
+def sampled_kl_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
+    half = mu.dtype.type(0.5)
+    dmu[:] = 0
+    dlogvar[:] = 0
+    for l in range(z.shape[0]):
+        for b in range(z.shape[1]):
+            for j in range(z.shape[2]):
+                dz[l, b, j] += dkl[l, b] * z[l, b, j]
+                dlogvar[b, j] -= half * dkl[l, b]
+    return dz, dmu, dlogvar
+
+
+# --------------------------------------------------------------------------------- nll = -log p(x|z) per sample, nats
+
+
+@inline
+def bernoulli_term(logit, x, zero):
+    return ((logit if logit > zero else zero) - x * logit) + log1p(exp(-abs(logit)))
+
+
+@kernel
+def bernoulli_nll(logits, noise, x, nll):
+    zero = logits.dtype.type(0)
+    for l in range(logits.shape[0]):
+        for b in range(logits.shape[1]):
+            total = zero
+            logits_row, x_row = logits[l, b], x[b]
+            for d in range(logits_row.shape[0]):
+                total += bernoulli_term(logits_row[d], x_row[d], zero)
+            nll[l, b] = total
+    return nll
+
+
+@kernel
+def bernoulli_nll_backward(dnll, logits, noise, x, dlogits, dnoise):
+    one = logits.dtype.type(1)
+    for l in range(logits.shape[0]):
+        for b in range(logits.shape[1]):
+            logits_row, x_row, dlogits_row = logits[l, b], x[b], dlogits[l, b]
+            for d in range(logits_row.shape[0]):
+                p_one, p_zero = sigmoids(logits_row[d])
+                dlogits_row[d] = dnll[l, b] * ((one - x_row[d]) * p_one - x_row[d] * p_zero)
+    return dlogits, dnoise
+
+
+@kernel
+def gaussian_nll(mean, noise, x, nll):
+    half, zero, log_2pi = mean.dtype.type(0.5), mean.dtype.type(0), mean.dtype.type(LOG_2PI)
+    shared = noise.shape[2] != mean.shape[2]
+    for l in range(mean.shape[0]):
+        for b in range(mean.shape[1]):
+            mean_row, noise_row, x_row = mean[l, b], noise[l, b], x[b]
+            total = zero
+            if shared:
+                for d in range(mean_row.shape[0]):
+                    total += (x_row[d] - mean_row[d]) * (x_row[d] - mean_row[d])
+                total = total * exp(-noise_row[0]) + mean.dtype.type(mean_row.shape[0]) * noise_row[0]
+            else:
+                for d in range(mean_row.shape[0]):
+                    total += noise_row[d] + (x_row[d] - mean_row[d]) * (x_row[d] - mean_row[d]) * exp(-noise_row[d])
+            nll[l, b] = half * (total + mean.dtype.type(mean_row.shape[0]) * log_2pi)
+    return nll
+
+
+@kernel
+def gaussian_nll_backward(dnll, mean, noise, x, dmean, dnoise):
+    half, zero, one = mean.dtype.type(0.5), mean.dtype.type(0), mean.dtype.type(1)
+    shared = noise.shape[2] != mean.shape[2]
+    for l in range(mean.shape[0]):
+        for b in range(mean.shape[1]):
+            mean_row, noise_row, x_row, dmean_row, dnoise_row = mean[l, b], noise[l, b], x[b], dmean[l, b], dnoise[l, b]
+            if shared:
+                precision, squares = exp(-noise_row[0]), zero
+                for d in range(mean_row.shape[0]):
+                    error = mean_row[d] - x_row[d]
+                    squares += error * error
+                    dmean_row[d] = dnll[l, b] * precision * error
+                dnoise_row[0] = half * dnll[l, b] * (mean.dtype.type(mean_row.shape[0]) - squares * precision)
+            else:
+                for d in range(mean_row.shape[0]):
+                    error, precision = mean_row[d] - x_row[d], exp(-noise_row[d])
+                    dmean_row[d] = dnll[l, b] * precision * error
+                    dnoise_row[d] = half * dnll[l, b] * (one - error * error * precision)
+    return dmean, dnoise
+
+
+@kernel
+def bernoulli_mean(logits, mean):
+    for i, row in enumerate(rows(mean)):
+        logits_row = rows(logits)[i]
+        for d in range(row.shape[0]):
+            row[d] = sigmoids(logits_row[d])[0]
+    return mean
+
+
+@kernel
+def gaussian_mean(output, mean):
+    mean[...] = output
+    return mean
+
+
+# ------------------------------------------------------------- the bound: what each sample weighs in its example's loss
+
+
+@kernel
+def elbo(nll, kl, beta, loss):
+    per_sample, per_kl = nll.dtype.type(1 / nll.shape[0]), beta * nll.dtype.type(1 / kl.shape[0])
+    loss[:] = 0
+    for row in nll:
+        for b in range(row.shape[0]):
+            loss[b] += per_sample * row[b]
+    for row in kl:
+        for b in range(row.shape[0]):
+            loss[b] += per_kl * row[b]
+    return loss
+
+
+@kernel
+def elbo_backward(nll, kl, beta, dnll, dkl):
+    dnll[:] = 1 / dnll.size
+    dkl[:] = beta / dkl.size
+    return dnll, dkl
+
+
+# ------------------------------------------------------------------- updates of the flat parameters p by the gradient g
+
+
+@kernel
+def sgd(p, g, velocity, learning_rate, momentum):
+    rate, keep = p.dtype.type(learning_rate), p.dtype.type(momentum)
+    for i in range(p.shape[0]):
+        velocity[i] = keep * velocity[i] + g[i]
+        p[i] -= rate * velocity[i]
+    return p
+
+
+@kernel
+def adagrad(p, g, squares, learning_rate, epsilon):
+    rate, small = p.dtype.type(learning_rate), p.dtype.type(epsilon)
+    for i in range(p.shape[0]):
+        squares[i] += g[i] * g[i]
+        p[i] -= rate * g[i] / (math.sqrt(squares[i]) + small)
+    return p
+
+
+@kernel
+def adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon):
+    one = p.dtype.type(1)
+    rate = p.dtype.type(learning_rate / (1 - beta1**step))
+    per_std = p.dtype.type(1 / math.sqrt(1 - beta2**step))
+    b1, b2, small = p.dtype.type(beta1), p.dtype.type(beta2), p.dtype.type(epsilon)
+    for i in range(p.shape[0]):
+        m[i] = b1 * m[i] + (one - b1) * g[i]
+        v[i] = b2 * v[i] + (one - b2) * (g[i] * g[i])
+        p[i] -= rate * m[i] / (math.sqrt(v[i]) * per_std + small)
+    return p

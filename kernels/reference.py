@@ -1,0 +1,358 @@
+"""The definition of every operation, in NumPy: one line, one equation, and the derivative below it.
+
+Shapes: B examples, D inputs, H hidden units, Z latents, L samples of each example. A layer acts on the last axis,
+so that (B, H) and (L, B, H) are the same to it. `dname` is d loss / d name and has the shape of `name`. Everything
+that is a logarithm is in nats.
+
+An operation reads its first arguments and fills its last ones, which it also returns; `_add` adds to them instead. A
+forward's derivative takes the derivative of its result first and then the arguments of the forward.
+"""
+
+import math
+
+import numpy as np
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+# ------------------------------------------------------------------------------------------------------------ layers
+
+
+def affine(x, W, b, y):
+    """y = x @ W + b          x (.., I); W (I, O); b (O,); y (.., O)"""
+    np.matmul(x, W, out=y)
+    y += b
+    return y
+
+
+def affine_backward(dy, W, dx):
+    """dx = dy @ W.T          y_o = sum_i x_i W_io + b_o, so dx_i = sum_o dy_o W_io"""
+    return np.matmul(dy, W.T, out=dx)
+
+
+def affine_backward_add(dy, W, dx):
+    """dx += dy @ W.T         the second layer that x feeds"""
+    dx += np.matmul(dy, W.T)
+    return dx
+
+
+def affine_gradients(x, dy, W, l2, dW, db):
+    """dW = x.T @ dy + l2 W;  db = sum of dy over the rows          every sample of every example is a row
+
+    The loss holds (l2 / 2) times the sum of the squared weights; its derivative joins here. Biases are not decayed.
+    """
+    x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    np.matmul(x.T, dy, out=dW)
+    dW += l2 * W
+    np.sum(dy, axis=0, out=db)
+    return dW, db
+
+
+def constant(x, W, b, y):
+    """y = b                  a layer that does not look at its input; W is not read"""
+    y[...] = b
+    return y
+
+
+def constant_backward_add(dy, W, dx):
+    """dx += 0                y does not depend on x"""
+    return dx
+
+
+def constant_gradients(x, dy, W, l2, dW, db):
+    """db = sum of dy over the rows          there is no W"""
+    np.sum(dy.reshape(-1, dy.shape[-1]), axis=0, out=db)
+    return dW, db
+
+
+# ------------------------------------------------------------------------- hidden layers: affine, then an activation
+# Each derivative is written in terms of the activation's own value h = f(y), so that y = x @ W + b need not be kept, and
+# takes the place of dh.
+
+
+def affine_relu(x, W, b, h):
+    """h = max(0, x @ W + b)"""
+    return np.maximum(affine(x, W, b, h), 0, out=h)
+
+
+def relu_backward(dh, h):
+    """dy = dh where h > 0, else 0          at y = 0 the derivative is taken as 0"""
+    dh[...] = np.where(h > 0, dh, 0)
+    return dh
+
+
+def affine_tanh(x, W, b, h):
+    """h = tanh(x @ W + b)"""
+    return np.tanh(affine(x, W, b, h), out=h)
+
+
+def tanh_backward(dh, h):
+    """dy = dh (1 - h^2)                    tanh' = 1 - tanh^2"""
+    dh *= (1 - h) * (1 + h)
+    return dh
+
+
+def affine_softplus(x, W, b, h):
+    """h = log(1 + exp(x @ W + b))"""
+    y = affine(x, W, b, h)
+    return np.add(np.maximum(y, 0), np.log1p(np.exp(-np.abs(y))), out=h)
+
+
+def softplus_backward(dh, h):
+    """dy = dh (1 - exp(-h))                softplus' = sigmoid, and exp(-h) = 1 - sigmoid"""
+    dh *= -np.expm1(-h)
+    return dh
+
+
+# ----------------------------------------------------------------------------- the sample z and its gradient's path
+# Kingma & Welling 2014 (arXiv 1312.6114), section 2.3: with the randomness in eps, z is a differentiable function.
+
+
+def reparameterize(mu, logvar, eps, z):
+    """z = mu + exp(logvar / 2) eps         mu, logvar (B, Z); eps, z (L, B, Z)"""
+    np.multiply(np.exp(logvar / 2), eps, out=z)
+    z += mu
+    return z
+
+
+def reparameterize_backward_add(dz, mu, logvar, eps, dmu, dlogvar):
+    """dmu += sum_l dz;  dlogvar += sum_l dz eps exp(logvar / 2) / 2"""
+    dmu += dz.sum(axis=0)
+    dlogvar += (dz * eps).sum(axis=0) * np.exp(logvar / 2) / 2
+    return dmu, dlogvar
+
+
+# ------------------------------------------------------------------------------------------- KL(q(z|x) || p(z)), nats
+# Two forms with one signature: in closed form, once per example (K = 1), or from the samples themselves (K = L).
+
+
+def gaussian_kl(mu, logvar, eps, z, kl):
+    """kl = 1/2 sum_z (mu^2 + exp(logvar) - 1 - logvar)          kl (1, B)
+
+    The integral of q log(q / N(0, 1)) for q = N(mu, exp(logvar)): Kingma & Welling 2014, appendix B.
+    """
+    np.sum(mu * mu + np.expm1(logvar) - logvar, axis=-1, out=kl[0])
+    kl /= 2
+    return kl
+
+
+def gaussian_kl_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
+    """dmu = dkl mu;  dlogvar = dkl (exp(logvar) - 1) / 2;  dz += 0          dkl (1, B)"""
+    np.multiply(dkl[0][:, None], mu, out=dmu)
+    np.multiply(dkl[0][:, None], np.expm1(logvar) / 2, out=dlogvar)
+    return dz, dmu, dlogvar
+
+
+def sampled_kl(mu, logvar, eps, z, kl):
+    """kl = log q(z|x) - log p(z) = 1/2 sum_z (z^2 - eps^2 - logvar)          kl (L, B)
+
+    log q(z|x) = -1/2 sum (log 2 pi + logvar + eps^2), as (z - mu)^2 / exp(logvar) is eps^2;  log p(z) = -1/2 sum (log 2 pi + z^2).
+    """
+    np.sum((z - eps) * (z + eps) - logvar, axis=-1, out=kl)
+    kl /= 2
+    return kl
+
+
+def sampled_kl_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
+    """dz += dkl z;  dmu = 0;  dlogvar = -1/2 sum_l dkl          dkl (L, B)"""
+    dz += dkl[:, :, None] * z
+    dmu[...] = 0
+    dlogvar[...] = -dkl.sum(axis=0)[:, None] / 2
+    return dz, dmu, dlogvar
+
+
+# --------------------------------------------------------------------------------- nll = -log p(x|z) per sample, nats
+# output and noise are the decoder's two results (L, B, D); a noise that all inputs share is (L, B, 1).
+
+
+def bernoulli_nll(logits, noise, x, nll):
+    """nll = sum_d softplus(l) - x l          x (B, D) in [0, 1]; nll (L, B); noise is not read
+
+    -x log sigmoid(l) - (1 - x) log(1 - sigmoid(l)), with no probability formed: exact for any logit.
+    """
+    return np.sum(np.maximum(logits, 0) - x * logits + np.log1p(np.exp(-np.abs(logits))), axis=-1, out=nll)
+
+
+def bernoulli_nll_backward(dnll, logits, noise, x, dlogits, dnoise):
+    """dlogits = dnll (sigmoid(l) - x)
+
+    Written as (1 - x) sigmoid(l) - x sigmoid(-l), which loses no digit where sigmoid(l) rounds to 1.
+    """
+    np.multiply(dnll[:, :, None], (1 - x) * sigmoid(logits) - x * sigmoid(-logits), out=dlogits)
+    return dlogits, dnoise
+
+
+def gaussian_nll(mean, noise, x, nll):
+    """nll = 1/2 sum_d (log 2 pi + noise + (x - mean)^2 exp(-noise))          noise: the log-variance of x given z
+
+    With noise = 0 for all, half the squared error and a constant.
+    """
+    np.sum(LOG_2PI + noise + (x - mean) ** 2 * np.exp(-noise), axis=-1, out=nll)
+    nll /= 2
+    return nll
+
+
+def gaussian_nll_backward(dnll, mean, noise, x, dmean, dnoise):
+    """dmean = dnll (mean - x) exp(-noise);  dnoise = dnll/2 (1 - (x - mean)^2 exp(-noise)), summed over d if shared"""
+    precision = np.exp(-noise)
+    np.multiply(dnll[:, :, None], (mean - x) * precision, out=dmean)
+    per_input = dnll[:, :, None] / 2 * (1 - (x - mean) ** 2 * precision)
+    dnoise[...] = per_input if dnoise.shape == mean.shape else per_input.sum(axis=-1, keepdims=True)
+    return dmean, dnoise
+
+
+def bernoulli_mean(logits, mean):
+    """mean = sigmoid(logits), the probability of a 1"""
+    mean[...] = sigmoid(logits)
+    return mean
+
+
+def gaussian_mean(output, mean):
+    """mean = output"""
+    mean[...] = output
+    return mean
+
+
+def sigmoid(y):
+    """1 / (1 + exp(-y)), as exp(y) / (1 + exp(y)) where y < 0: neither overflows"""
+    e = np.exp(-np.abs(y))
+    return np.where(y >= 0, 1, e) / (1 + e)
+
+
+# ------------------------------------------------------------- the bound: what each sample weighs in its example's loss
+
+
+def elbo(nll, kl, beta, loss):
+    """loss = mean_l nll + beta mean_k kl          nll (L, B); kl (K, B); loss (B,), of which the batch takes the mean"""
+    np.mean(nll, axis=0, out=loss)
+    loss += beta * np.mean(kl, axis=0)
+    return loss
+
+
+def elbo_backward(nll, kl, beta, dnll, dkl):
+    """dnll = 1 / (L B);  dkl = beta / (K B)          every sample weighs the same"""
+    dnll[...] = 1 / dnll.size
+    dkl[...] = beta / dkl.size
+    return dnll, dkl
+
+
+# ------------------------------------------------------------------- updates of the flat parameters p by the gradient g
+
+
+def sgd(p, g, velocity, learning_rate, momentum):
+    """velocity = momentum velocity + g;  p -= learning_rate velocity"""
+    velocity *= momentum
+    velocity += g
+    p -= learning_rate * velocity
+    return p
+
+
+def adagrad(p, g, squares, learning_rate, epsilon):
+    """squares += g^2;  p -= learning_rate g / (sqrt(squares) + epsilon)          Duchi, Hazan & Singer 2011"""
+    squares += g * g
+    p -= learning_rate * g / (np.sqrt(squares) + epsilon)
+    return p
+
+
+def adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon):
+    """m, v: running means of g and g^2;  p -= learning_rate m^ / (sqrt(v^) + epsilon)
+
+    m^ = m / (1 - beta1^step), v^ = v / (1 - beta2^step), where step counts the updates from 1: Kingma & Ba 2015, algorithm 1.
+    """
+    m *= beta1
+    m += (1 - beta1) * g
+    v *= beta2
+    v += (1 - beta2) * g * g
+    m_hat = m / (1 - beta1**step)
+    v_hat = v / (1 - beta2**step)
+    p -= learning_rate * m_hat / (np.sqrt(v_hat) + epsilon)
+    return p
+
+
+# ------------------------------------------------------------------------------------------------- batches and noise
+# Noise is a pure function of a key and a counter (step, sample, example, latent), so that it is the same on every
+# backend, in every batch and after a resume. Only +, -, *, /, sqrt and integers: every IEEE machine gives the same bits.
+
+
+def gather(data, rows, x):
+    """x = data[rows]; bytes become pixels, 0..255 -> 0..1          data (N, D); rows (B,); x (B, D)"""
+    x[...] = data[rows]
+    if data.dtype == np.uint8:
+        x /= 255
+    return x
+
+
+def philox(counter, key):
+    """Philox 4x32-10: four 32-bit words of noise from a counter of four words and a key of 64 bits (as uint64 arrays)
+
+    Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11.
+    """
+    word = np.uint64(0xFFFFFFFF)
+    shift = np.uint64(32)
+    a, b, c, d = counter
+    low, high = np.uint64(key) & word, np.uint64(key) >> shift
+    for _ in range(10):
+        ac, cc = a * np.uint64(0xD2511F53), c * np.uint64(0xCD9E8D57)
+        a, b, c, d = (cc >> shift) ^ b ^ low, cc & word, (ac >> shift) ^ d ^ high, ac & word
+        low, high = (low + np.uint64(0x9E3779B9)) & word, (high + np.uint64(0xBB67AE85)) & word
+    return a, b, c, d
+
+
+def words(key, step, n_samples, examples, n_columns):
+    """The words of counters (column block, example, sample, step), four columns a block: (L, B, >= n_columns), uint64"""
+    blocks = np.arange(-(-n_columns // 4), dtype=np.uint64)
+    samples = np.arange(n_samples, dtype=np.uint64)[:, None, None]
+    counter = np.broadcast_arrays(blocks, examples.astype(np.uint64)[:, None], samples, np.uint64(step))
+    return np.stack(philox(counter, key), axis=-1).reshape(n_samples, len(examples), -1)
+
+
+def normals(key, step, examples, eps):
+    """eps ~ N(0, 1): each pair of words makes two normals (Box & Muller 1958)          examples (B,); eps (L, B, Z)
+
+    Made in double precision, then rounded to the dtype of eps. Words are 32 bits, so |eps| < 6.8.
+    """
+    w = words(key, step, eps.shape[0], examples, eps.shape[2])
+    radius, (cosine, sine) = np.sqrt(-2 * log_uniform(w[..., 0::2])), circle(w[..., 1::2])
+    pairs = np.stack([radius * cosine, radius * sine], axis=-1)
+    eps[...] = pairs.reshape(w.shape)[..., : eps.shape[2]]
+    return eps
+
+
+LOG_SERIES = tuple(2 / (2 * k + 1) for k in range(12))  # log((1 + s) / (1 - s)) = sum of 2 s^(2k+1) / (2k+1)
+SIN_SERIES = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(9))
+COS_SERIES = tuple((-1) ** k / math.factorial(2 * k) for k in range(9))
+
+
+def polynomial(coefficients, t):
+    """sum_k coefficients[k] t^k, by Horner's rule"""
+    p = coefficients[-1]
+    for c in coefficients[-2::-1]:
+        p = p * t + c
+    return p
+
+
+def log_uniform(w):
+    """log u of u = (w + 1/2) / 2^32, within 1 ulp          w: words; u is never 0 or 1"""
+    m, exponent = np.frexp((2.0 * w + 1) * 2.0**-33)
+    small = m < math.sqrt(0.5)
+    m, exponent = np.where(small, 2 * m, m), exponent - small
+    s = (m - 1) / (m + 1)
+    return s * polynomial(LOG_SERIES, s * s) + exponent * math.log(2)
+
+
+def circle(w):
+    """cos and sin of the angle 2 pi w / 2^32: the nearest quarter turn, and a series for the rest"""
+    quarter = (w + np.uint64(1 << 29)) >> np.uint64(30)
+    angle = (w.astype(np.int64) - (quarter << np.uint64(30)).astype(np.int64)) * (2.0**-30 * (math.pi / 2))
+    cosine = polynomial(COS_SERIES, angle * angle)
+    sine = polynomial(SIN_SERIES, angle * angle) * angle
+    quarter = quarter & np.uint64(3)
+    cosine, sine = np.where(quarter % 2 == 1, -sine, cosine), np.where(quarter % 2 == 1, cosine, sine)
+    return np.where(quarter >= 2, -cosine, cosine), np.where(quarter >= 2, -sine, sine)
+
+
+def binarize(pixels, key, step, examples, x):
+    """x = 1 with probability pixels, else 0          pixels, x (B, D); examples (B,)"""
+    u = words(key, step, 1, examples, pixels.shape[1])[0, :, : pixels.shape[1]] * 2.0**-32
+    x[...] = u < pixels
+    return x

@@ -1,0 +1,270 @@
+"""The text of the model: forward, backward and the gradients of the weights, line by line.
+
+A line calls an operation; its formula stands in `kernels.reference`. The last arguments say where the results go: `a`
+holds the values and `d` their derivatives under the same names, so that d.z is d loss / d z. B examples, D inputs, H
+hidden units, Z latents, L samples of each example; K is L where the KL is sampled, and 1 where it is in closed form.
+
+The text names no backend, activation, likelihood or objective. `bind` looks its names up in a table and so chooses
+all of them at once. Lines and operations are such that Numba can compile the bound functions whole.
+"""
+
+import functools
+import types
+from typing import NamedTuple
+
+import numpy as np
+
+import kernels
+from vae_np.architecture import check_choice, check_number
+from vae_np.parameters import Parameters
+
+# ---------------------------------------------------------------------------------------------------------- the text
+
+
+def encoder(p, a):
+    h = a.x                                                                                       # (B, D)
+    for i in range(n_hidden):
+        h = affine_activation(h, p.encoder[i].W, p.encoder[i].b, a.encoder[i + 1])                # (B, H)
+    mu = affine(h, p.mu.W, p.mu.b, a.mu)                                                          # (B, Z)
+    logvar = affine(h, p.logvar.W, p.logvar.b, a.logvar)                                          # (B, Z)
+    return mu, logvar
+
+
+def decoder(p, a):
+    h = a.z                                                                                       # (L, B, Z)
+    for i in range(n_hidden):
+        h = affine_activation(h, p.decoder[i].W, p.decoder[i].b, a.decoder[i + 1])                # (L, B, H)
+    output = affine(h, p.output.W, p.output.b, a.output)                                          # (L, B, D)
+    noise = noise_layer(h, p.noise.W, p.noise.b, a.noise)                                         # (L, B, D or 1)
+    return output, noise
+
+
+def forward(p, a, beta):
+    mu, logvar = encoder(p, a)                                                                    # (B, Z)
+    z = reparameterize(mu, logvar, a.eps, a.z)                                                    # (L, B, Z)
+    output, noise = decoder(p, a)                                                                 # (L, B, D)
+    nll = likelihood_nll(output, noise, a.x, a.nll)                                               # (L, B)
+    kl = divergence(mu, logvar, a.eps, z, a.kl)                                                   # (K, B)
+    return bound(nll, kl, beta, a.loss)                                                           # (B,)
+
+
+def backward(p, a, d, beta):
+    dnll, dkl = bound_backward(a.nll, a.kl, beta, d.nll, d.kl)                                    # (L, B), (K, B)
+    doutput, dnoise = likelihood_nll_backward(dnll, a.output, a.noise, a.x, d.output, d.noise)    # (L, B, D)
+
+    # The decoder, from its two results down to z. h = f(y), y = h_below @ W + b; dy takes the place of dh.
+    dh = affine_backward(doutput, p.output.W, d.decoder[n_hidden])                                # (L, B, H)
+    dh = noise_layer_backward_add(dnoise, p.noise.W, dh)                                          # (L, B, H)
+    for i in range(n_hidden - 1, -1, -1):
+        dy = activation_backward(dh, a.decoder[i + 1])                                            # (L, B, H)
+        dh = affine_backward(dy, p.decoder[i].W, d.decoder[i])                                    # (L, B, H or Z)
+
+    # Two paths lead to mu and logvar: from the KL, and through the sample z.
+    dz, dmu, dlogvar = divergence_backward(dkl, a.mu, a.logvar, a.eps, a.z, dh, d.mu, d.logvar)   # (L, B, Z), (B, Z)
+    dmu, dlogvar = reparameterize_backward_add(dz, a.mu, a.logvar, a.eps, dmu, dlogvar)           # (B, Z)
+
+    # The encoder, from its two heads down to its first layer; x itself takes no derivative.
+    dh = affine_backward(dmu, p.mu.W, d.encoder[n_hidden])                                        # (B, H)
+    dh = affine_backward_add(dlogvar, p.logvar.W, dh)                                             # (B, H)
+    for i in range(n_hidden - 1, -1, -1):
+        dy = activation_backward(dh, a.encoder[i + 1])                                            # (B, H)
+        if i > 0:
+            dh = affine_backward(dy, p.encoder[i].W, d.encoder[i])                                # (B, H)
+
+
+def weight_gradients(p, a, d, g, l2):
+    h, top = a.encoder, a.encoder[n_hidden]
+    for i in range(n_hidden):
+        affine_gradients(h[i], d.encoder[i + 1], p.encoder[i].W, l2, g.encoder[i].W, g.encoder[i].b)
+    affine_gradients(top, d.mu, p.mu.W, l2, g.mu.W, g.mu.b)
+    affine_gradients(top, d.logvar, p.logvar.W, l2, g.logvar.W, g.logvar.b)
+
+    h, top = a.decoder, a.decoder[n_hidden]
+    for i in range(n_hidden):
+        affine_gradients(h[i], d.decoder[i + 1], p.decoder[i].W, l2, g.decoder[i].W, g.decoder[i].b)
+    affine_gradients(top, d.output, p.output.W, l2, g.output.W, g.output.b)
+    noise_layer_gradients(top, d.noise, p.noise.W, l2, g.noise.W, g.noise.b)
+
+
+def gradients(p, a, d, g, beta, l2):
+    forward(p, a, beta)
+    backward(p, a, d, beta)
+    weight_gradients(p, a, d, g, l2)
+
+
+TEXT = (encoder, decoder, forward, backward, weight_gradients, gradients)
+
+
+class Nodes(NamedTuple):
+    """The values of one pass, or their derivatives. encoder[0] is x, decoder[0] is z; then come the hidden layers."""
+
+    x: np.ndarray  #       (B, D)
+    eps: np.ndarray  #     (L, B, Z)
+    encoder: tuple  #      (B, H) each
+    mu: np.ndarray  #      (B, Z)
+    logvar: np.ndarray  #  (B, Z)
+    z: np.ndarray  #       (L, B, Z)
+    decoder: tuple  #      (L, B, H) each
+    output: np.ndarray  #  (L, B, D)  logits, or the mean of x
+    noise: np.ndarray  #   (L, B, 1 or D)  log-variance of x given z
+    nll: np.ndarray  #     (L, B)
+    kl: np.ndarray  #      (K, B)
+    loss: np.ndarray  #    (B,)
+
+
+def nodes(architecture, objective, n_samples, n_examples, dtype):
+    """Room for the values of a pass, or for their derivatives, in arrays of zeros."""
+    arch, L, B = architecture, n_samples, n_examples
+
+    def array(*shape):
+        return np.zeros(shape, dtype)
+
+    x, z = array(B, arch.n_inputs), array(L, B, arch.n_latent)
+    return Nodes(
+        x=x,
+        eps=array(L, B, arch.n_latent),
+        encoder=(x, *(array(B, width) for width in arch.hidden)),
+        mu=array(B, arch.n_latent),
+        logvar=array(B, arch.n_latent),
+        z=z,
+        decoder=(z, *(array(L, B, width) for width in reversed(arch.hidden))),
+        output=array(L, B, arch.n_inputs),
+        noise=array(L, B, arch.n_inputs if arch.noise == "heteroscedastic" else 1),
+        nll=array(L, B),
+        kl=array(L if objective == "elbo_mc" else 1, B),
+        loss=array(B),
+    )
+
+
+# ------------------------------------------------------------------------------------- the names, and what they mean
+
+OBJECTIVES = {  # name: its KL, and how its samples are weighed
+    "elbo": {"divergence": "gaussian_kl", "bound": "elbo"},
+    "elbo_mc": {"divergence": "sampled_kl", "bound": "elbo"},
+}
+
+
+def bind(architecture, objective="elbo", backend="numpy"):
+    """The text with every name's meaning fixed: a Bound whose functions run on that backend."""
+    check_choice("objective", objective, OBJECTIVES)
+    choices = {
+        **OBJECTIVES[objective],
+        "affine_activation": f"affine_{architecture.activation}",
+        "activation": architecture.activation,
+        "likelihood_nll": f"{architecture.likelihood}_nll",
+        "likelihood_mean": f"{architecture.likelihood}_mean",
+        "noise_layer": "affine" if architecture.noise == "heteroscedastic" else "constant",
+    }
+    return _bind(kernels.load(backend), tuple(choices.items()), len(architecture.hidden))
+
+
+class Bound(NamedTuple):
+    """The functions of the text, bound; `mean` makes the mean of p(x|z) of the decoder's output."""
+
+    kernels: object
+    encoder: object
+    decoder: object
+    forward: object
+    gradients: object
+    mean: object
+
+
+@functools.cache
+def _bind(kernel_set, choices, n_hidden):
+    names = {**vars(kernel_set), "n_hidden": n_hidden}
+    for name, operation in choices:
+        for ending in ("", "_backward", "_backward_add", "_gradients"):
+            if hasattr(kernel_set, operation + ending):
+                names[name + ending] = getattr(kernel_set, operation + ending)
+    for function in TEXT:
+        names[function.__name__] = types.FunctionType(function.__code__, names)
+    return Bound(kernel_set, *(names[name] for name in ("encoder", "decoder", "forward", "gradients", "likelihood_mean")))
+
+
+# ----------------------------------------------------------------------------------------------- the public functions
+
+
+class Value(NamedTuple):
+    """A loss and its terms in nats: total = reconstruction + beta kl + l2, the first two as means over the batch."""
+
+    total: float
+    reconstruction: float
+    kl: float
+    l2: float
+    per_example: np.ndarray
+
+
+def value_of(p, a, l2):
+    """The Value of a pass that `forward` has filled; means are taken in double precision."""
+    bound, reconstruction, kl = (float(array.mean(dtype=np.float64)) for array in (a.loss, a.nll, a.kl))
+    squares = sum(float(np.vdot(W, W)) for name, W in p.items() if name.endswith(".W")) if l2 else 0.0
+    penalty = float(l2) / 2 * squares
+    return Value(bound + penalty, reconstruction, kl, penalty, a.loss)
+
+
+def loss_and_gradients(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="numpy"):
+    """The loss in nats and its gradient: (Value, Parameters).
+
+    loss = mean over the batch of (nll + beta kl) + (l2 / 2) sum of squared weights. x (B, D); eps (L, B, Z) or (B, Z),
+    standard normal, or 0 for a plain autoencoder. objective: "elbo" takes the KL in closed form, "elbo_mc" from the
+    samples. Runs in the dtype of p. Kingma & Welling 2014, eq. 10.
+
+    TypeError, ValueError: an argument of the wrong kind, shape or range. RuntimeError: the backend cannot run here.
+    """
+    text, a, beta, l2 = _prepare(p, x, eps, beta, l2, objective, backend)
+    d = nodes(p.architecture, objective, *a.eps.shape[:2], p.flat.dtype)
+    g = Parameters.zeros(p.architecture, p.flat.dtype)
+    text.gradients(p.layers, a, d, g.layers, beta, l2)
+    return value_of(p, a, l2), g
+
+
+def loss(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="numpy"):
+    """The Value of `loss_and_gradients` without the gradient; the same arguments."""
+    text, a, beta, l2 = _prepare(p, x, eps, beta, l2, objective, backend)
+    text.forward(p.layers, a, beta)
+    return value_of(p, a, l2)
+
+
+def encode(p, x, backend="numpy"):
+    """x (B, D) -> mu, logvar (B, Z) of q(z|x) = N(mu, exp(logvar))"""
+    text = bind(p.architecture, backend=backend)
+    x = p.architecture.check_inputs(x)
+    a = nodes(p.architecture, "elbo", 0, len(x), p.flat.dtype)
+    text.kernels.gather(x, np.arange(len(x)), a.x)
+    text.encoder(p.layers, a)
+    return a.mu, a.logvar
+
+
+def decode(p, z, backend="numpy"):
+    """z (B, Z) -> the mean of p(x|z), (B, D): probabilities under the Bernoulli likelihood"""
+    text = bind(p.architecture, backend=backend)
+    z = _finite("z", z, f"(B, {p.architecture.n_latent})", lambda shape: shape[1:] == (p.architecture.n_latent,))
+    a = nodes(p.architecture, "elbo", 1, len(z), p.flat.dtype)
+    a.z[0] = z
+    text.decoder(p.layers, a)
+    return text.mean(a.output, np.empty_like(a.output))[0]
+
+
+def _prepare(p, x, eps, beta, l2, objective, backend):
+    """The checked arguments of a pass: the bound text, its nodes with x and eps in place, beta and l2 in p's dtype."""
+    arch, real = p.architecture, p.flat.dtype.type
+    text = bind(arch, objective, backend)
+    x = arch.check_inputs(x)
+    last = (len(x), arch.n_latent)
+    eps = _finite("eps", eps, f"{last} or (L, *{last})", lambda shape: shape[-2:] == last and len(shape) in (2, 3))
+    eps = eps.reshape(-1, *last)
+    a = nodes(arch, objective, len(eps), len(x), real)
+    text.kernels.gather(x, np.arange(len(x)), a.x)
+    a.eps[...] = eps
+    return text, a, real(check_number("beta", beta)), real(check_number("l2", l2))
+
+
+def _finite(name, array, wanted, fits):
+    array = np.asarray(array)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} has dtype {array.dtype}; it must hold real numbers")
+    if not fits(array.shape) or not array.size:
+        raise ValueError(f"{name} has shape {array.shape}; wanted {wanted}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinite values; every one must be finite")
+    return array

@@ -1,0 +1,34 @@
+"""Which noise is which: every use draws from a Philox stream of its own, keyed by the seed and the use."""
+
+import numpy as np
+
+from kernels import reference
+
+USES = ("initialize", "shuffle", "split", "train", "binarize", "validate", "binarize_validation", "sample", "score")
+
+
+def key(seed, use):
+    """The 64-bit key of one use under one seed (a whole number from 0 to 2^64 - 1)."""
+    zero = np.uint64(0)
+    low, high, _, _ = reference.philox((np.uint64(USES.index(use) + 1), zero, zero, zero), seed)
+    return np.uint64(low | high << np.uint64(32))
+
+
+def check_seed(seed):
+    """The seed as an int; ValueError unless it fits the key."""
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**64:
+        raise ValueError(f"seed is {seed!r}; it must be a whole number from 0 to 2^64 - 1")
+    return int(seed)
+
+
+def permutation(seed, use, step, n):
+    """A uniformly random order of range(n), the same on every machine: the order of n 64-bit words of noise."""
+    counter = np.arange(n, dtype=np.uint64), np.uint64(0), np.uint64(0), np.uint64(step)
+    low, high, _, _ = reference.philox(counter, key(seed, use))
+    return np.argsort(low | high << np.uint64(32), kind="stable")
+
+
+def normals(seed, use, step, shape, dtype):
+    """Standard normals (L, B, Z), example b counted as b."""
+    eps = np.empty(shape, dtype)
+    return reference.normals(key(seed, use), step, np.arange(shape[1]), eps)

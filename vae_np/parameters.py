@@ -1,0 +1,183 @@
+"""Parameters: one flat buffer and named views on it; how it starts, and how it is kept on disk."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from vae_np import noise
+from vae_np.architecture import Architecture
+
+DTYPES = ("float32", "float64")
+
+
+class Layer(NamedTuple):
+    """The parameters of y = x @ W + b."""
+
+    W: np.ndarray
+    b: np.ndarray
+
+
+class Weights(NamedTuple):
+    """The parameters as the text of the model reads them. noise is the layer that gives the log-variance of x given z."""
+
+    encoder: tuple
+    mu: Layer
+    logvar: Layer
+    decoder: tuple
+    output: Layer
+    noise: Layer
+
+
+class Parameters(Mapping):
+    """A mapping of name -> array, each a view on the one buffer `flat`: what changes one changes the other.
+
+    Gradients are Parameters too: g["mu.W"] is d loss / d p["mu.W"], and g.flat goes with p.flat.
+    """
+
+    def __init__(self, architecture, flat):
+        self.architecture, self.flat, self._views = architecture, flat, {}
+        position = 0
+        for name, shape in architecture.shapes.items():
+            self._views[name] = flat[position : position + math.prod(shape)].reshape(shape)
+            position += math.prod(shape)
+        if flat.shape != (position,):
+            raise ValueError(f"flat has shape {flat.shape}; this architecture has ({position},) parameters")
+
+    def __getitem__(self, name):
+        return self._views[name]
+
+    def __iter__(self):
+        return iter(self._views)
+
+    def __len__(self):
+        return len(self._views)
+
+    def __repr__(self):
+        return f"Parameters({self.architecture}, {self.flat.size} x {self.flat.dtype})"
+
+    def __reduce__(self):  # so that a pickled or deep copy's views are views on its own buffer
+        return Parameters, (self.architecture, self.flat)
+
+    @property
+    def layers(self):
+        """The views as Weights. A noise that is not learned is a constant layer outside the buffer."""
+        arch = self.architecture
+
+        def layer(name):
+            return Layer(self[f"{name}.W"], self[f"{name}.b"])
+
+        nothing = np.zeros((0, 1), self.flat.dtype)
+        if arch.noise == "heteroscedastic":
+            noise_layer = layer("output_logvar")
+        elif arch.noise == "shared":
+            noise_layer = Layer(nothing, self["noise.logvar"])
+        else:
+            noise_layer = Layer(nothing, np.array([2 * math.log(arch.noise_std)], self.flat.dtype))
+        # The text's loops over no layers must still find a type to compile for: one that is never read.
+        unused = (Layer(nothing, np.zeros(1, self.flat.dtype)),)
+        return Weights(
+            encoder=tuple(layer(f"encoder.{i}") for i in range(len(arch.hidden))) or unused,
+            mu=layer("mu"),
+            logvar=layer("logvar"),
+            decoder=tuple(layer(f"decoder.{i}") for i in range(len(arch.hidden))) or unused,
+            output=layer("output"),
+            noise=noise_layer,
+        )
+
+    @classmethod
+    def zeros(cls, architecture, dtype="float64"):
+        """All parameters 0."""
+        if np.dtype(dtype).name not in DTYPES:
+            raise ValueError(f"dtype is {dtype!r}; known are {', '.join(map(repr, DTYPES))}")
+        return cls(architecture, np.zeros(sum(map(math.prod, architecture.shapes.values())), dtype))
+
+    @classmethod
+    def initialize(cls, architecture, seed=0, dtype="float64"):
+        """Normal weights, biases 0: every layer's results start with about the variance of its inputs.
+
+        Variance 2 / inputs before a relu (He et al. 2015, eq. 10), 2 / (inputs + outputs) elsewhere (Glorot & Bengio
+        2010, eq. 12). Both dtypes start at the same values but for rounding.
+        """
+        seed = noise.check_seed(seed)
+        p = cls.zeros(architecture, dtype)
+        for i, (name, W) in enumerate(p.items()):
+            if name.endswith(".W"):
+                before_relu = architecture.activation == "relu" and name.startswith(("encoder.", "decoder."))
+                variance = 2 / W.shape[0] if before_relu else 2 / sum(W.shape)
+                W[...] = math.sqrt(variance) * noise.normals(seed, "initialize", i, (1, *W.shape), np.float64)[0]
+        return p
+
+    def copy(self):
+        """The same values in a buffer of their own."""
+        return Parameters(self.architecture, self.flat.copy())
+
+    def astype(self, dtype):
+        """The same values rounded to a dtype, in a buffer of their own."""
+        p = Parameters.zeros(self.architecture, dtype)
+        p.flat[...] = self.flat
+        return p
+
+    def save(self, path, **extra):
+        """Write an .npz file: every parameter under its name, the architecture as JSON, and any extra arrays.
+
+        The file is written beside its place and renamed, so that it is never there by half.
+        """
+        described = np.array(json.dumps(dataclasses.asdict(self.architecture)))
+        with replacing(path) as file:
+            np.savez(file, architecture=described, **self, **extra)
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote; ValueError in one sentence where the file is not that."""
+        return cls.load_with_extra(path)[0]
+
+    @classmethod
+    def load_with_extra(cls, path):
+        """As `load`, and {name: array} of what else the file holds."""
+        arrays = read_npz(path)
+        try:
+            fields = json.loads(str(arrays.pop("architecture")))
+            architecture = Architecture(**{**fields, "hidden": tuple(fields["hidden"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no parameters of vae_np: it does not describe an architecture ({error})") from None
+        found = {name: arrays.pop(name, None) for name in architecture.shapes}
+        for name, shape in architecture.shapes.items():
+            array = found[name]
+            if array is None or array.shape != shape or array.dtype.name not in DTYPES or not np.isfinite(array).all():
+                what = "nothing" if array is None else f"{array.dtype} {array.shape}"
+                raise ValueError(f"{path} has {what} as {name}; wanted finite float32 or float64 values of shape {shape}")
+        p = cls.zeros(architecture, found["output.b"].dtype)
+        for name, array in found.items():
+            p[name][...] = array
+        return p, arrays
+
+
+def read_npz(path):
+    """{name: array} of an .npz file, all read and checked; ValueError where it is broken, truncated or holds pickles."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file.items())
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is not a whole .npz file of plain arrays: {error}") from None
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """`with replacing(path) as file`: a binary file that takes its place at `path` when it is whole, and never before."""
+    partial = f"{os.fspath(path)}.{os.getpid()}.partial"
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.unlink(partial)

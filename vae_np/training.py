@@ -1,0 +1,312 @@
+"""Training: minibatches, schedules, validation, early stopping, and checkpoints from which a killed run goes on exactly.
+
+All noise is a pure function of the seed, the step and the example (`vae_np.noise`), so a checkpoint needs no state of a
+random generator, and an epoch that was cut short is simply done again.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import functools
+import io
+import json
+import logging
+import math
+import os
+import time
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+
+import kernels
+from vae_np import elbo, noise
+from vae_np.architecture import check_count, check_number
+from vae_np.optimizers import Adam, initial_state
+from vae_np.parameters import Parameters, replacing
+
+TERMS = ("total", "reconstruction", "kl", "l2")
+CHUNK = 1024  # rows of the decoder's batch in an evaluation
+
+
+class Run(NamedTuple):
+    """What training gives: parameters (the best epoch's, with patience), a history row per epoch, and the folder."""
+
+    parameters: Parameters
+    history: list
+    path: str | None
+
+
+def train(
+    architecture,
+    x_train,
+    x_valid=None,
+    epochs=10,
+    batch_size=128,
+    optimizer=Adam(1e-3),
+    objective="elbo",
+    n_samples=1,
+    beta=1.0,
+    l2=0.0,
+    binarize=False,
+    seed=0,
+    dtype="float32",
+    backend="auto",
+    threads=None,
+    out=None,
+    resume=False,
+    beta_warmup=0.0,
+    schedule=(),
+    patience=None,
+    progress=None,
+    notes=None,
+):
+    """Minimise the loss of `loss_and_gradients` over shuffled minibatches, the last and shorter one included: a Run.
+
+    x (N, D): bytes stay bytes until a batch is gathered. binarize draws black or white from grey pixels, afresh for each
+    batch. beta rises from 0 over the first beta_warmup epochs. schedule: (epoch, factor) pairs; from that epoch on
+    (the first is 0) the optimizer's learning rate is multiplied by the factor. With patience, training ends after that
+    many epochs without a lower validation total, and the best epoch's parameters are returned.
+    out: a folder for checkpoint.npz, history.csv and config.json. resume=True goes on from its checkpoint, to the same
+    bits as a run that was never stopped; `epochs` may have grown. progress(done, of, row) is called after each batch
+    with the means so far, and after each epoch with the history row. notes: a dict to be kept in config.json.
+
+    ValueError, TypeError: an argument. FileExistsError: out holds a run and resume is False. RuntimeError: the backend
+    cannot run here. FloatingPointError: the loss is no longer finite; the last checkpoint stays.
+    """
+    x_train = architecture.check_inputs(x_train, "x_train")
+    x_valid = None if x_valid is None else architecture.check_inputs(x_valid, "x_valid")
+    if patience is not None:
+        check_count("patience", patience)
+        if x_valid is None:
+            raise ValueError("patience needs x_valid: without it there is no validation loss to wait for")
+    settings = {
+        "architecture": dataclasses.asdict(architecture) | {"hidden": list(architecture.hidden)},
+        "batch_size": check_count("batch_size", batch_size),
+        "optimizer": {"name": type(optimizer).__name__, **dataclasses.asdict(optimizer)},
+        "objective": objective,
+        "n_samples": check_count("n_samples", n_samples),
+        "beta": check_number("beta", beta),
+        "beta_warmup": check_number("beta_warmup", beta_warmup),
+        "schedule": _check_schedule(schedule),
+        "l2": check_number("l2", l2),
+        "binarize": bool(binarize),
+        "patience": patience,
+        "seed": noise.check_seed(seed),
+        "dtype": np.dtype(dtype).name,
+        "backend": _name_of(kernels.load(backend)),
+        "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
+    }
+    if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
+        _say_grey_once()
+    checkpoint = None if out is None else os.path.join(out, "checkpoint.npz")
+    state = _fresh_state(architecture, optimizer, settings)
+    if checkpoint and os.path.exists(checkpoint):
+        if not resume:
+            raise FileExistsError(f"{out} already holds a run: resume it, or choose another folder")
+        state = _load_state(checkpoint, settings, optimizer)
+    if out is not None:
+        os.makedirs(out, exist_ok=True)
+        described = {**settings, "epochs": epochs, "threads": threads, **(notes or {})}
+        with replacing(os.path.join(out, "config.json")) as file:
+            file.write(json.dumps(described, indent=2).encode())
+
+    text = elbo.bind(architecture, objective, settings["backend"])
+    with _limited(threads):
+        while state.epoch < check_count("epochs", epochs) and not (patience and state.waited >= patience):
+            started = time.perf_counter()
+            row = _epoch(state, text, optimizer, settings, x_train, epochs, progress)
+            if x_valid is not None:
+                valid = evaluate(
+                    state.p, x_valid, objective, n_samples, beta, l2, binarize, seed, state.epoch, backend=settings["backend"]
+                )
+                row |= {f"valid_{term}": getattr(valid, term) for term in TERMS}
+            _note_epoch(state, row | {"seconds": time.perf_counter() - started}, settings)
+            if out is not None:
+                _save_state(state, checkpoint, settings)
+                _write_history(state.history, os.path.join(out, "history.csv"))
+            if progress:
+                progress(state.epoch * _n_batches(x_train, batch_size), epochs * _n_batches(x_train, batch_size), state.history[-1])
+    return Run(state.best if patience else state.p, state.history, out)
+
+
+def evaluate(
+    p,
+    x,
+    objective="elbo",
+    n_samples=1,
+    beta=1.0,
+    l2=0.0,
+    binarize=False,
+    seed=0,
+    step=0,
+    examples=None,
+    use="validate",
+    backend="auto",
+):
+    """The Value of all rows of x (N, D) in nats, eps drawn; in chunks, so memory does not grow with N.
+
+    examples (N,): the numbers by which the rows' noise is counted, else their positions. With the same seed, step and
+    examples a row meets the same noise, whatever stands beside it. Binarized pixels stay the same from step to step.
+    """
+    arch = p.architecture
+    x = arch.check_inputs(x)
+    text = elbo.bind(arch, objective, backend)
+    examples = np.arange(len(x)) if examples is None else examples
+    size = max(1, min(len(x), CHUNK // n_samples))
+    room = {}
+    parts, weights = [], []
+    for start in range(0, len(x), size):
+        rows = np.arange(start, min(start + size, len(x)))
+        a = _room(room, arch, objective, n_samples, len(rows), p.flat.dtype)[0]
+        text.kernels.gather(x, rows, a.x)
+        if binarize:
+            text.kernels.binarize(a.x, noise.key(seed, "binarize_validation"), 0, examples[rows], a.x)
+        text.kernels.normals(noise.key(seed, use), step, examples[rows], a.eps)
+        text.forward(p.layers, a, p.flat.dtype.type(beta))
+        parts.append(elbo.value_of(p, a, l2)._replace(per_example=a.loss.copy()))
+        weights.append(len(rows))
+    means = {term: float(np.average([getattr(part, term) for part in parts], weights=weights)) for term in TERMS}
+    return elbo.Value(**means, per_example=np.concatenate([part.per_example for part in parts]))
+
+
+@dataclasses.dataclass
+class _State:
+    """All that an epoch changes, and so all that a checkpoint must hold."""
+
+    p: Parameters
+    best: Parameters  # by validation total; the same as p where there is none
+    optimizer: dict
+    epoch: int = 0
+    waited: int = 0  # epochs since the best
+    history: list = dataclasses.field(default_factory=list)
+
+
+def _fresh_state(architecture, optimizer, settings):
+    p = Parameters.initialize(architecture, settings["seed"], settings["dtype"])
+    return _State(p, p.copy(), initial_state(optimizer, p.flat))
+
+
+def _epoch(state, text, optimizer, settings, x_train, epochs, progress):
+    """One pass over the shuffled training set: updates state.p and counts the epoch; the means of its terms as a row."""
+    arch, p, kernel_set, seed = state.p.architecture, state.p, text.kernels, settings["seed"]
+    g, real = Parameters.zeros(arch, p.flat.dtype), p.flat.dtype.type
+    layers, g_layers, room = p.layers, g.layers, {}
+    order = noise.permutation(seed, "shuffle", state.epoch, len(x_train))
+    size, n_batches = settings["batch_size"], _n_batches(x_train, settings["batch_size"])
+    rate = optimizer.learning_rate * _factor(settings["schedule"], state.epoch)
+    sums = np.zeros(len(TERMS))
+    for batch in range(n_batches):
+        step = state.epoch * n_batches + batch + 1
+        rows = order[batch * size : (batch + 1) * size]
+        beta = settings["beta"] * min(1.0, step / (settings["beta_warmup"] * n_batches or 1))
+        a, d = _room(room, arch, settings["objective"], settings["n_samples"], len(rows), p.flat.dtype)
+        kernel_set.gather(x_train, rows, a.x)
+        if settings["binarize"]:
+            kernel_set.binarize(a.x, noise.key(seed, "binarize"), step, rows, a.x)
+        kernel_set.normals(noise.key(seed, "train"), step, rows, a.eps)
+        text.gradients(layers, a, d, g_layers, real(beta), real(settings["l2"]))
+        value = elbo.value_of(p, a, settings["l2"])
+        if not math.isfinite(value.total):
+            term = next((t for t in ("reconstruction", "kl", "l2") if not math.isfinite(getattr(value, t))), "total")
+            raise FloatingPointError(f"the loss is no longer finite: its term {term} is {getattr(value, term)} at step {step}")
+        optimizer.update(kernel_set, p.flat, g.flat, state.optimizer, step, rate)
+        sums += np.multiply([getattr(value, term) for term in TERMS], len(rows))
+        row = {"epoch": state.epoch + 1, "beta": beta, "learning_rate": rate}
+        row |= dict(zip((f"train_{term}" for term in TERMS), (sums / min(len(x_train), (batch + 1) * size)).tolist()))
+        if progress:
+            progress(step, epochs * n_batches, row)
+    if not np.isfinite(p.flat).all():
+        raise FloatingPointError(f"the parameters are no longer finite after step {step}, though the loss before it was")
+    state.epoch += 1
+    return row
+
+
+def _note_epoch(state, row, settings):
+    state.history.append(row)
+    if not math.isfinite(row.get("valid_total", 0.0)):
+        raise FloatingPointError(f"the validation loss is {row['valid_total']} after epoch {state.epoch}")
+    lowest_before = min((r["valid_total"] for r in state.history[:-1] if "valid_total" in r), default=math.inf)
+    if row.get("valid_total", -math.inf) < lowest_before:
+        state.best.flat[...], state.waited = state.p.flat, 0
+    else:
+        state.waited += 1
+
+
+def _room(room, arch, objective, n_samples, n_examples, dtype):
+    """The nodes of a batch of this size and of its derivatives, made when first asked for and used again."""
+    if n_examples not in room:
+        room[n_examples] = [elbo.nodes(arch, objective, n_samples, n_examples, dtype) for _ in range(2)]
+    return room[n_examples]
+
+
+def _n_batches(x, batch_size):
+    return -(-len(x) // batch_size)
+
+
+def _check_schedule(schedule):
+    pairs = sorted([check_count("an epoch in schedule", epoch, 0), check_number("a factor in schedule", factor)] for epoch, factor in schedule)
+    return pairs
+
+
+def _factor(schedule, epoch):
+    return next((factor for start, factor in reversed(schedule) if start <= epoch), 1.0)
+
+
+def _has_grey(x):
+    top = 255 if x.dtype == np.uint8 else 1
+    return bool(((x > 0) & (x < top)).any())
+
+
+@functools.cache
+def _say_grey_once():
+    logging.getLogger("vae_np").warning(
+        "the pixels are grey: under the Bernoulli likelihood the loss then bounds no density; binarize draws black or white"
+    )
+
+
+def _name_of(kernel_set):
+    return next(name for name, module in kernels.MODULES.items() if module == kernel_set.__name__)
+
+
+def _limited(threads):
+    if threads is None:
+        return contextlib.nullcontext()
+    import threadpoolctl
+
+    return threadpoolctl.threadpool_limits(check_count("threads", threads), user_api="blas")
+
+
+# ------------------------------------------------------------------------------------------------- the run's own files
+
+
+def _save_state(state, path, settings):
+    extra = {f"optimizer.{name}": array for name, array in state.optimizer.items()}
+    progress = {"settings": settings, "epoch": state.epoch, "waited": state.waited, "history": state.history}
+    best = state.best if settings["patience"] else state.p
+    best.save(path, **extra, **{"training.flat": state.p.flat, "training.state": np.array(json.dumps(progress))})
+
+
+def _load_state(path, settings, optimizer):
+    best, extra = Parameters.load_with_extra(path)
+    try:
+        progress = json.loads(str(extra["training.state"]))
+        p = Parameters(best.architecture, extra["training.flat"])
+        arrays = {name: extra[f"optimizer.{name}"] for name in optimizer.STATE}
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} holds parameters but no training to resume ({error})") from None
+    changed = [name for name in settings if settings[name] != progress["settings"].get(name)]
+    if changed:
+        was, given = progress["settings"].get(changed[0]), settings[changed[0]]
+        what = "other data" if changed[0] == "data" else f"{changed[0]} {was!r}, not {given!r}"
+        raise ValueError(f"{os.path.dirname(path)} was trained with {what}: resume it as it was, or choose another folder")
+    return _State(p, best, arrays, progress["epoch"], progress["waited"], progress["history"])
+
+
+def _write_history(history, path):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[-1]), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
