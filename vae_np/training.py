@@ -94,7 +94,7 @@ def train(
         "patience": patience,
         "seed": noise.check_seed(seed),
         "dtype": np.dtype(dtype).name,
-        "backend": _name_of(kernels.load(backend)),
+        "backend": backend_name(kernels.load(backend)),
         "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
     }
     if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
@@ -265,7 +265,8 @@ def _say_grey_once():
     )
 
 
-def _name_of(kernel_set):
+def backend_name(kernel_set):
+    """The name under which `kernels.load` knows the set."""
     return next(name for name, module in kernels.MODULES.items() if module == kernel_set.__name__)
 
 

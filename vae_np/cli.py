@@ -1,0 +1,335 @@
+"""The command `vae-np`: train, evaluate, sample, check, backends."""
+
+import argparse
+import itertools
+import json
+import logging
+import os
+import sys
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+import kernels
+from vae_np import architecture, data, elbo, noise, optimizers, training
+from vae_np.architecture import Architecture
+from vae_np.parameters import Parameters
+
+EPOCHS = {"digits": 300, "mnist": 20}  # where --epochs is not given; 20 for files
+
+
+def main(arguments=None):
+    """Run one command; exit code 2 and one sentence where it cannot be done."""
+    logging.basicConfig(format="%(message)s")
+    options = _parser().parse_args(arguments)
+    try:
+        sys.exit(options.command(options))
+    except (ValueError, TypeError, OSError, RuntimeError, ArithmeticError) as error:
+        print(f"vae-np: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("vae-np: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _console():
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+# -------------------------------------------------------------------------------------------------------------- train
+
+
+def train(options):
+    """Train a model on a data set, and draw what it learnt."""
+    console = _console()
+    if options.resume:
+        options = _as_before(options)
+    dataset = data.load(options.data, options.data_dir, options.valid_fraction)
+    arch = Architecture(
+        dataset.train.shape[1],
+        tuple(options.hidden),
+        options.latent,
+        options.activation,
+        options.likelihood,
+        options.noise,
+        options.noise_std,
+    )
+    rate = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
+    epochs = EPOCHS.get(options.data, 20) if options.epochs is None else options.epochs
+    out = options.resume or options.out or _new_folder(os.path.join("runs", os.path.basename(options.data).split(".")[0]))
+    console.print(
+        f"{options.data}: {len(dataset.train)} rows to train on, {len(dataset.valid)} to validate with, "
+        f"{arch.n_inputs} inputs; backend {_backend_name(options.backend)}"
+    )
+    with Progress(
+        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+        BarColumn(),
+        TextColumn("{task.fields[terms]}"),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
+        task = bar.add_task("", epoch=0, epochs=epochs, terms="")
+        shown = {"valid": ""}
+
+        def progress(done, of, row):
+            if "valid_total" in row:
+                shown["valid"] = f"  valid {row['valid_total']:.2f}"
+            bar.update(task, completed=done, total=of, epoch=row["epoch"], terms=_terms(row) + shown["valid"])
+
+        run = training.train(
+            arch,
+            dataset.train,
+            dataset.valid,
+            epochs=epochs,
+            batch_size=options.batch_size,
+            optimizer=optimizers.OPTIMIZERS[options.optimizer](**rate),
+            objective=options.objective,
+            n_samples=options.samples,
+            beta=options.beta,
+            l2=options.l2,
+            binarize=options.binarize,
+            seed=options.seed,
+            dtype=options.dtype,
+            backend=options.backend,
+            threads=options.threads,
+            out=out,
+            resume=bool(options.resume),
+            beta_warmup=options.beta_warmup,
+            schedule=options.schedule,
+            patience=options.patience,
+            progress=progress,
+            notes={"arguments": {name: value for name, value in vars(options).items() if name not in ("command", "resume")}},
+        )
+    last = run.history[-1]
+    table = Table("nats per example", "total", "reconstruction", "KL", "L2", title=f"epoch {last['epoch']}")
+    for part in ("train", "valid"):
+        table.add_row(part, *(f"{last[f'{part}_{term}']:.3f}" for term in training.TERMS))
+    console.print(table)
+    from vae_np import plots
+
+    console.print(f"in {run.path}: checkpoint.npz, history.csv, config.json")
+    for path in plots.draw_run(run.parameters, run.history, dataset, run.path, options.seed):
+        console.print(f"   {path}")
+
+
+def _terms(row):
+    l2 = f" + L2 {row['train_l2']:.2f}" if row["train_l2"] else ""
+    beta = "" if row["beta"] == 1 else f"{row['beta']:.2g} × "
+    return f"loss {row['train_total']:.2f} = reconstruction {row['train_reconstruction']:.2f} + {beta}KL {row['train_kl']:.2f}{l2}"
+
+
+def _new_folder(stem):
+    return next(path for i in itertools.count(1) if not os.path.exists(path := stem if i == 1 else f"{stem}-{i}"))
+
+
+def _as_before(options):
+    """The options that the run was started with; --epochs may be another."""
+    before = argparse.Namespace(**{**vars(options), **_config(options.resume)["arguments"], "resume": options.resume})
+    before.epochs = before.epochs if options.epochs is None else options.epochs
+    return before
+
+
+def _config(run):
+    path = os.path.join(run, "config.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            config = json.load(file)
+        config["arguments"]["data"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{run} is no run folder: it has no config.json") from None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} was not written by `vae-np train`") from None
+    return config
+
+
+def _backend_name(backend):
+    return training.backend_name(kernels.load(backend))
+
+
+# ------------------------------------------------------------------------------------------------- evaluate and sample
+
+
+def evaluate(options):
+    """The terms of a trained model's loss on its data, in nats per example."""
+    console = _console()
+    config = _config(options.run)
+    before = config["arguments"]
+    p = _parameters(options.run)
+    dataset = data.load(options.data or before["data"], options.data_dir or before["data_dir"], before["valid_fraction"])
+    objective = options.objective or before["objective"]
+    table = Table("nats per example", "rows", "loss = −ELBO", "± standard error", "reconstruction", "KL")
+    for name in ("train", "valid"):
+        rows = getattr(dataset, name)
+        with console.status(f"{name}: {len(rows)} rows"):
+            value = training.evaluate(
+                p, rows, objective, options.samples, binarize=before["binarize"], seed=options.seed, backend=options.backend
+            )
+        error = value.per_example.std(dtype=np.float64) / len(rows) ** 0.5
+        table.add_row(name, str(len(rows)), f"{value.total:.3f}", f"{error:.3f}", f"{value.reconstruction:.3f}", f"{value.kl:.3f}")
+    console.print(table)
+    console.print(f"objective {objective}, eps drawn {options.samples} times a row, beta 1, no L2")
+
+
+def sample(options):
+    """Draw from the prior and decode: the mean of p(x|z), as a picture or as numbers."""
+    p = _parameters(options.run)
+    out = options.out or os.path.join(options.run if os.path.isdir(options.run) else ".", "samples.png")
+    side = round(p.architecture.n_inputs**0.5)
+    z = noise.normals(noise.check_seed(options.seed), "sample", 1, (1, options.n, p.architecture.n_latent), p.flat.dtype)[0]
+    if out.endswith(".npy"):
+        from vae_np.parameters import replacing
+
+        with replacing(out) as file:
+            np.save(file, elbo.decode(p, z, options.backend))
+    elif out.endswith(".png"):
+        if side * side != p.architecture.n_inputs:
+            raise ValueError(f"{p.architecture.n_inputs} inputs make no square picture: write the numbers, with --out NAME.npy")
+        from vae_np import plots
+
+        plots.write(plots.samples(elbo.decode(p, z, options.backend), (side, side)), out)
+    else:
+        raise ValueError(f"--out is {out!r}; it must end in .png or .npy")
+    _console().print(f"{options.n} samples in {out}")
+
+
+def _parameters(run):
+    path = os.path.join(run, "checkpoint.npz") if os.path.isdir(run) else run
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no trained model at {path}")
+    return Parameters.load(path)
+
+
+# ---------------------------------------------------------------------------------------------------- check and backends
+
+MODELS = {  # the likelihoods of `check`
+    "Bernoulli": {},
+    "Gaussian, fixed noise": {"likelihood": "gaussian", "noise_std": 0.8},
+    "Gaussian, shared noise": {"likelihood": "gaussian", "noise": "shared"},
+    "Gaussian, heteroscedastic": {"likelihood": "gaussian", "noise": "heteroscedastic"},
+}
+
+
+def check(options):
+    """Compare every hand-written gradient with central differences of the loss in float64, element by element."""
+    from vae_np.testing import TOLERANCES, check_model
+
+    console = _console()
+    backends = options.backend or [name for name, status in kernels.available().items() if status.ok]
+    limit, worst, off = TOLERANCES["differences"]["float64"], 0.0, []
+    console.print("worst relative difference of any element: hand-written gradient, central differences in float64")
+    for (likelihood, choice), backend in itertools.product(MODELS.items(), backends):
+        table = Table(Column("parameter", no_wrap=True), title=f"{likelihood}, {backend}", box=box.SIMPLE_HEAD)
+        columns = []
+        for activation, objective in itertools.product(architecture.ACTIVATIONS, elbo.OBJECTIVES):
+            table.add_column(f"{activation}\n{objective}", justify="right")
+            arch = Architecture(6, (5, 4), 3, activation, **choice)
+            with console.status(f"{likelihood}: {backend}, {activation}, {objective}"):
+                columns.append(check_model(arch, objective, backend, seed=options.seed))
+            for element in columns[-1]:
+                worst = max(worst, element.error)
+                if element.error > limit:
+                    off.append(
+                        f"{likelihood}, {backend}, {activation}, {objective}: {element.name}{list(map(int, element.index))} "
+                        f"is {element.given:.10g}, the differences say {element.numerical:.10g}"
+                    )
+        for row in zip(*columns):
+            cells = (f"{element.error:.0e}" if element.error <= limit else f"[red bold]{element.error:.0e}[/]" for element in row)
+            table.add_row(row[0].name, *cells)
+        console.print(table)
+    console.print("\n".join(off) if off else f"every gradient is right: the worst relative difference is {worst:.1e} (limit {limit:.0e})")
+    return 1 if off else 0
+
+
+def backends(options):
+    """Which kernel sets run on this machine, and what keeps the others."""
+    table = Table("backend", "runs here", "why not", "what to do")
+    for name, status in kernels.available().items():
+        table.add_row(name, "yes" if status.ok else "no", status.reason, status.remedy)
+    console = _console()
+    console.print(table)
+    console.print(f"auto is {_backend_name('auto')}")
+
+
+# ------------------------------------------------------------------------------------------------------------- options
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="vae-np", description="A variational autoencoder, every derivative written by hand.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(function):
+        sub = commands.add_parser(
+            function.__name__,
+            help=function.__doc__,
+            description=function.__doc__,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        sub.set_defaults(command=function)
+        return sub.add_argument
+
+    def of_data(option, default):
+        option("--data", default=default, help="digits, mnist, or a .npz, .npy or .csv file")
+        option("--data-dir", help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download")
+
+    known = sorted(kernels.available())
+    option = command(train)
+    of_data(option, "digits")
+    option("--valid-fraction", type=float, default=0.2, help="rows held out to validate with; MNIST has its own")
+    option("--hidden", type=int, nargs="*", default=[400], help="widths of the hidden layers; none for a linear model")
+    option("--latent", type=int, default=2, help="latent dimensions")
+    option("--activation", choices=architecture.ACTIVATIONS, default="relu", help="of the hidden layers")
+    option("--likelihood", choices=architecture.LIKELIHOODS, default="bernoulli", help="p(x|z)")
+    option("--noise", choices=architecture.NOISES, default="fixed", help="of a Gaussian likelihood")
+    option("--noise-std", type=float, default=1.0, help="the standard deviation of fixed noise")
+    option("--objective", choices=elbo.OBJECTIVES, default="elbo", help="the KL in closed form, or sampled")
+    option("--samples", type=int, default=1, help="of z for each example")
+    option("--beta", type=float, default=1.0, help="weight of the KL; 1 for the ELBO")
+    option("--beta-warmup", type=float, default=0.0, metavar="EPOCHS", help="over which beta rises from 0")
+    option("--l2", type=float, default=0.0, help="weight of half the squared weights")
+    option("--optimizer", choices=optimizers.OPTIMIZERS, default="adam", help="how the gradient is followed")
+    option("--learning-rate", type=float, help="else the optimizer's own: 1e-3 for adam, 1e-2 for the others")
+    option("--schedule", type=_pair, nargs="*", default=[], metavar="EPOCH:FACTOR", help="learning rate from that epoch on")
+    option("--epochs", type=int, help="else 300 for digits and 20 for others")
+    option("--batch-size", type=int, default=128, help="examples a step")
+    option("--binarize", action="store_true", help="draw black or white from grey pixels, afresh for each batch")
+    option("--patience", type=int, metavar="EPOCHS", help="end after so many epochs without a better validation")
+    option("--seed", type=int, default=0, help="of the weights, the order and all noise")
+    option("--dtype", choices=("float32", "float64"), default="float32", help="to compute in")
+    option("--backend", choices=["auto", *known], default="auto", help="which kernels")
+    option("--threads", type=int, help="of the matrix products; else all cores")
+    option("--out", metavar="FOLDER", help="else a new one in runs/")
+    option("--resume", metavar="FOLDER", help="go on with that run and its settings; --epochs may be more")
+
+    option = command(evaluate)
+    option("run", help="a run folder")
+    of_data(option, None)
+    option("--objective", choices=elbo.OBJECTIVES, help="else the one it was trained with")
+    option("--samples", type=int, default=1, help="of z for each example")
+    option("--seed", type=int, default=0, help="of the noise")
+    option("--backend", choices=["auto", *known], default="auto", help="which kernels")
+
+    option = command(sample)
+    option("run", help="a run folder, or an .npz file of parameters")
+    option("--n", type=int, default=144, help="how many")
+    option("--out", metavar="FILE", help=".png for a picture, .npy for numbers; else samples.png in the run folder")
+    option("--seed", type=int, default=0, help="of the draws")
+    option("--backend", choices=["auto", *known], default="auto", help="which kernels")
+
+    option = command(check)
+    option("--backend", choices=known, nargs="*", help="else every one that runs here")
+    option("--seed", type=int, default=0, help="of the models and their data")
+
+    command(backends)
+    return parser
+
+
+def _pair(text):
+    try:
+        epoch, factor = text.split(":")
+        return int(epoch), float(factor)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no EPOCH:FACTOR, such as 10:0.1") from None
