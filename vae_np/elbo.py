@@ -247,12 +247,14 @@ def decode(p, z, backend="numpy"):
 
 def _prepare(p, x, eps, beta, l2, objective, backend):
     """The checked arguments of a pass: the bound text, its nodes with x and eps in place, beta and l2 in p's dtype."""
+    if not isinstance(p, Parameters):
+        raise TypeError(f"p is a {type(p).__name__}; it must be Parameters")
     arch, real = p.architecture, p.flat.dtype.type
     text = bind(arch, objective, backend)
     x = arch.check_inputs(x)
-    last = (len(x), arch.n_latent)
-    eps = _finite("eps", eps, f"{last} or (L, *{last})", lambda shape: shape[-2:] == last and len(shape) in (2, 3))
-    eps = eps.reshape(-1, *last)
+    B, Z = len(x), arch.n_latent
+    eps = _finite("eps", eps, f"({B}, {Z}) or (L, {B}, {Z})", lambda shape: shape[-2:] == (B, Z) and len(shape) in (2, 3))
+    eps = eps.reshape(-1, B, Z)
     a = nodes(arch, objective, len(eps), len(x), real)
     text.kernels.gather(x, np.arange(len(x)), a.x)
     a.eps[...] = eps

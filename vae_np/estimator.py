@@ -17,12 +17,13 @@ from vae_np.training import evaluate, train
 class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A variational autoencoder: X (N, D) -> mu (N, Z), the mean of q(z|x), trained by Adam on shuffled minibatches.
 
-    The arguments are those of `Architecture` and `train`. likelihood "bernoulli" wants X in [0, 1] and rescales nothing:
-    put a MinMaxScaler(clip=True) before it, or take "gaussian". float32 is trained in float32, all else in float64 (bytes
-    count as the numbers they are, 0 to 255). random_state: an int for the same result on every fit; None for a new one.
+    The arguments are those of `Architecture` and `train`. likelihood "bernoulli" wants X in [0, 1] and rescales
+    nothing: put a MinMaxScaler(clip=True) before it, or take "gaussian". float32 is trained in float32, all else in
+    float64; bytes are the numbers 0 to 255 here. random_state: an int for the same result of every fit, None for a new
+    one.
 
-    Fitted: parameters_ (Parameters), history_ (a dict per epoch, in nats), n_features_in_, and feature_names_in_ where X
-    has column names that are text.
+    Fitted: parameters_ (Parameters), history_ (a dict per epoch, in nats), n_features_in_, and feature_names_in_ where
+    X has column names that are text.
     """
 
     def __init__(

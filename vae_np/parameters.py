@@ -35,6 +35,11 @@ class Weights(NamedTuple):
     noise: Layer
 
 
+def n_parameters(architecture):
+    """How many numbers the parameters of an architecture are."""
+    return sum(math.prod(shape) for shape in architecture.shapes.values())
+
+
 class Parameters(Mapping):
     """A mapping of name -> array, each a view on the one buffer `flat`: what changes one changes the other.
 
@@ -42,13 +47,13 @@ class Parameters(Mapping):
     """
 
     def __init__(self, architecture, flat):
+        if flat.shape != (n_parameters(architecture),):
+            raise ValueError(f"flat has shape {flat.shape}; this architecture has {n_parameters(architecture)} parameters")
         self.architecture, self.flat, self._views = architecture, flat, {}
         position = 0
         for name, shape in architecture.shapes.items():
             self._views[name] = flat[position : position + math.prod(shape)].reshape(shape)
             position += math.prod(shape)
-        if flat.shape != (position,):
-            raise ValueError(f"flat has shape {flat.shape}; this architecture has ({position},) parameters")
 
     def __getitem__(self, name):
         return self._views[name]
@@ -96,7 +101,7 @@ class Parameters(Mapping):
         """All parameters 0."""
         if np.dtype(dtype).name not in DTYPES:
             raise ValueError(f"dtype is {dtype!r}; known are {', '.join(map(repr, DTYPES))}")
-        return cls(architecture, np.zeros(sum(map(math.prod, architecture.shapes.values())), dtype))
+        return cls(architecture, np.zeros(n_parameters(architecture), dtype))
 
     @classmethod
     def initialize(cls, architecture, seed=0, dtype="float64"):

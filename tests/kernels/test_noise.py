@@ -1,0 +1,98 @@
+"""Noise: the published vectors of Philox, the same bits from every set, and the distributions it should have."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kernels import reference
+from vae_np import noise
+
+KEY = noise.key(7, "train")
+
+VECTORS = [  # counter, key, result: kat_vectors of Random123, the authors' own distribution
+    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+]
+
+
+def hexadecimal(text):
+    return [int(word, 16) for word in text.split()]
+
+
+@pytest.mark.parametrize("counter, key, result", VECTORS)
+def test_philox_gives_the_published_words(counter, key, result):
+    low, high = hexadecimal(key)
+    words = reference.philox([np.uint64(word) for word in hexadecimal(counter)], high << 32 | low)
+    assert [int(word) for word in words] == hexadecimal(result)
+
+
+@pytest.mark.parametrize("n_latent", [1, 4, 7])
+def test_every_set_gives_the_same_bits(kernel_set, n_latent):
+    examples = np.array([5, 0, 123456, 2**31])
+    given, wanted = np.empty((3, 4, n_latent)), np.empty((3, 4, n_latent))
+    kernel_set.normals(KEY, 9, examples, given)
+    reference.normals(KEY, 9, examples, wanted)
+    assert (given == wanted).all()
+
+
+def test_single_precision_is_the_same_noise_rounded(kernel_set):
+    single, double = np.empty((2, 3, 5), np.float32), np.empty((2, 3, 5))
+    kernel_set.normals(KEY, 1, np.arange(3), single)
+    kernel_set.normals(KEY, 1, np.arange(3), double)
+    assert (single == double.astype(np.float32)).all()
+
+
+def test_an_example_meets_the_same_noise_in_any_batch_and_any_number_of_samples(kernel_set):
+    whole, part = np.empty((3, 10, 6)), np.empty((2, 2, 6))
+    kernel_set.normals(KEY, 4, np.arange(10), whole)
+    kernel_set.normals(KEY, 4, np.array([7, 2]), part)
+    assert (part == whole[:2, [7, 2]]).all()
+
+
+def test_steps_samples_examples_latents_and_uses_do_not_repeat():
+    eps = [np.empty((3, 50, 9)) for _ in range(4)]
+    for array, (seed, use, step) in zip(eps, [(7, "train", 0), (7, "train", 1), (8, "train", 0), (7, "validate", 0)]):
+        reference.normals(noise.key(seed, use), step, np.arange(50), array)
+    # Two pairs of words may give the same number; thousands of them may not.
+    assert len(np.unique(np.concatenate([array.ravel() for array in eps]))) > 4 * 3 * 50 * 9 - 3
+
+
+def test_normals_are_standard_normal_and_independent():
+    eps = np.empty((2, 50_000, 4))
+    reference.normals(KEY, 0, np.arange(50_000), eps)
+    assert stats.kstest(eps.ravel(), "norm").pvalue > 1e-3
+    columns = eps.transpose(0, 2, 1).reshape(8, -1)
+    correlation, squared = np.corrcoef(columns), np.corrcoef(columns**2)
+    assert np.abs(correlation - np.eye(8)).max() < 5 / np.sqrt(50_000)
+    assert np.abs(squared - np.eye(8)).max() < 5 / np.sqrt(50_000)
+
+
+def test_binarize_draws_ones_with_the_pixels_probability(kernel_set):
+    pixels = np.tile(np.array([0.0, 0.1, 0.5, 0.9, 1.0]), (40_000, 1))
+    x = np.empty_like(pixels)
+    kernel_set.binarize(pixels, KEY, 3, np.arange(40_000), x)
+    assert set(np.unique(x)) == {0.0, 1.0}
+    np.testing.assert_allclose(x.mean(axis=0), [0, 0.1, 0.5, 0.9, 1], atol=5 * 0.5 / 200)
+    assert x[:, 0].max() == 0 and x[:, 4].min() == 1
+
+
+def test_gather_turns_bytes_into_pixels(kernel_set):
+    data = np.arange(256, dtype=np.uint8).reshape(4, 64)
+    x = np.empty((2, 64), np.float32)
+    kernel_set.gather(data, np.array([3, 0]), x)
+    assert (x == (data[[3, 0]] / np.float32(255)).astype(np.float32)).all()
+    assert (x.max(), x[1, 0]) == (1, 0)
+
+
+def test_permutation_is_one_and_depends_on_seed_use_and_step():
+    orders = [noise.permutation(*which, 1000) for which in ((0, "shuffle", 0), (0, "shuffle", 1), (1, "shuffle", 0), (0, "split", 0))]
+    assert all((np.sort(order) == np.arange(1000)).all() for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    assert (orders[0] == noise.permutation(0, "shuffle", 0, 1000)).all()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "0", True, None])
+def test_a_seed_that_is_none_is_refused(seed):
+    with pytest.raises(ValueError, match="seed is .*; it must be a whole number from 0 to 2\\^64 - 1"):
+        noise.check_seed(seed)

@@ -1,0 +1,271 @@
+"""Every operation: its derivative against differences, the sets against each other, and the edges of its range."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+
+import kernels
+from kernels import reference
+from vae_np.testing import TOLERANCES, assert_close, numerical_gradient, relative_errors
+
+L, B, D, H, Z = 3, 4, 5, 6, 2
+NOISES = {"shared": (L, B, 1), "per input": (L, B, D)}
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape)
+
+
+def filled(kernel_set, name, *arguments, results):
+    """The results of an operation that fills its last arguments, poisoned first: what it does not write is seen."""
+    arrays = [np.full(shape, np.nan, arguments[0].dtype) for shape in results]
+    getattr(kernel_set, name)(*arguments, *arrays)
+    return arrays
+
+
+def check(forward, inputs, derivatives, upstream):
+    """derivatives[i] against differences of sum(upstream * forward()) by inputs[i], each an array that forward reads."""
+    for array, derivative in zip(inputs, derivatives, strict=True):
+        numerical, _ = numerical_gradient(lambda: float(np.sum(upstream * forward())), array)
+        assert relative_errors(derivative, numerical).max() < TOLERANCES["differences"]["float64"]
+
+
+@pytest.mark.parametrize("rows", [(B,), (L, B)], ids=["(B, .)", "(L, B, .)"])
+def test_affine(kernel_set, rows):
+    x, W, b, dy = normal(*rows, D), normal(D, H), normal(H), normal(*rows, H, seed=1)
+    (dx,) = filled(kernel_set, "affine_backward", dy, W, results=[x.shape])
+    dW, db = filled(kernel_set, "affine_gradients", x, dy, W, 0.0, results=[W.shape, b.shape])
+    check(lambda: filled(kernel_set, "affine", x, W, b, results=[dy.shape])[0], [x, W, b], [dx, dW, db], dy)
+
+
+@pytest.mark.parametrize("rows", [(B,), (L, B)], ids=["(B, .)", "(L, B, .)"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
+def test_hidden_layer(kernel_set, rows, activation):
+    x, W, b, dh = normal(*rows, D), normal(D, H), normal(H), normal(*rows, H, seed=1)
+
+    def forward():
+        return filled(kernel_set, f"affine_{activation}", x, W, b, results=[dh.shape])[0]
+
+    dy = getattr(kernel_set, f"{activation}_backward")(dh.copy(), forward())
+    (dx,) = filled(kernel_set, "affine_backward", dy, W, results=[x.shape])
+    dW, db = filled(kernel_set, "affine_gradients", x, dy, W, 0.0, results=[W.shape, b.shape])
+    check(forward, [x, W, b], [dx, dW, db], dh)
+
+
+def test_second_layer_adds_to_the_first(kernel_set):
+    dy, W, dx = normal(B, H), normal(D, H), normal(B, D)
+    assert_close(kernel_set.affine_backward_add(dy, W, dx.copy()), dx + dy @ W.T, "dx")
+
+
+def test_weight_decay_is_the_derivative_of_half_the_squared_weights(kernel_set):
+    x, dy, W, l2 = normal(B, D), np.zeros((B, H)), normal(D, H), 0.3
+    dW, db = filled(kernel_set, "affine_gradients", x, dy, W, l2, results=[W.shape, (H,)])
+    check(lambda: l2 / 2 * np.sum(W**2), [W], [dW], 1.0)
+    assert not db.any()
+
+
+def test_constant_layer(kernel_set):
+    b, dy, h = normal(1), normal(L, B, 1), normal(L, B, H)
+    no_weights = np.zeros((0, 1))
+    _, db = kernel_set.constant_gradients(h, dy, no_weights, 0.5, no_weights, np.full(1, np.nan))
+    check(lambda: filled(kernel_set, "constant", h, no_weights, b, results=[dy.shape])[0], [b], [db], dy)
+    assert (kernel_set.constant_backward_add(dy, no_weights, h.copy()) == h).all()
+
+
+def test_reparameterize(kernel_set):
+    mu, logvar, eps, dz = normal(B, Z), normal(B, Z, seed=1), normal(L, B, Z), normal(L, B, Z, seed=1)
+    start = normal(B, Z, seed=2), normal(B, Z, seed=3)
+    dmu, dlogvar = kernel_set.reparameterize_backward_add(dz, mu, logvar, eps, *(array.copy() for array in start))
+    derivatives = [dmu - start[0], dlogvar - start[1]]
+    check(lambda: filled(kernel_set, "reparameterize", mu, logvar, eps, results=[dz.shape])[0], [mu, logvar], derivatives, dz)
+
+
+@pytest.mark.parametrize("name, K", [("gaussian_kl", 1), ("sampled_kl", L)])
+def test_kl(kernel_set, name, K):
+    mu, logvar, eps, z = normal(B, Z), normal(B, Z, seed=1), normal(L, B, Z), normal(L, B, Z, seed=1)
+    dkl, start = normal(K, B), normal(L, B, Z, seed=2)
+    dz = start.copy()
+    dmu, dlogvar = (np.full((B, Z), np.nan) for _ in range(2))
+    getattr(kernel_set, f"{name}_backward")(dkl, mu, logvar, eps, z, dz, dmu, dlogvar)
+    derivatives = [dmu, dlogvar, dz - start]
+    check(lambda: filled(kernel_set, name, mu, logvar, eps, z, results=[(K, B)])[0], [mu, logvar, z], derivatives, dkl)
+
+
+def test_bernoulli_nll(kernel_set):
+    logits, noise, dnll = 3 * normal(L, B, D), np.zeros((L, B, 1)), normal(L, B)
+    x = np.random.default_rng(0).uniform(size=(B, D))
+    dlogits, _ = filled(kernel_set, "bernoulli_nll_backward", dnll, logits, noise, x, results=[logits.shape, noise.shape])
+    check(lambda: filled(kernel_set, "bernoulli_nll", logits, noise, x, results=[(L, B)])[0], [logits], [dlogits], dnll)
+
+
+@pytest.mark.parametrize("shape", NOISES.values(), ids=NOISES)
+def test_gaussian_nll(kernel_set, shape):
+    mean, noise, x, dnll = normal(L, B, D), normal(*shape, seed=1), normal(B, D), normal(L, B)
+    derivatives = filled(kernel_set, "gaussian_nll_backward", dnll, mean, noise, x, results=[mean.shape, noise.shape])
+    check(lambda: filled(kernel_set, "gaussian_nll", mean, noise, x, results=[(L, B)])[0], [mean, noise], derivatives, dnll)
+
+
+@pytest.mark.parametrize("K", [1, L])
+def test_elbo(kernel_set, K):
+    nll, kl, beta = normal(L, B), normal(K, B), 0.7
+    derivatives = filled(kernel_set, "elbo_backward", nll, kl, beta, results=[(L, B), (K, B)])
+    # The mean over the batch is taken here, once: the derivatives are those of the mean of the loss.
+    check(lambda: filled(kernel_set, "elbo", nll, kl, beta, results=[(B,)])[0], [nll, kl], derivatives, 1 / B)
+
+
+# ------------------------------------------------------------------------------------------------ the sets agree
+
+
+def arguments_of(name, real):
+    """Random arguments of every operation, by the names of its parameters."""
+    n, rng = 37, np.random.default_rng(5)
+    L, B, D, H, Z, K = 2, 7, 33, 19, 5, 2 if name.startswith("sampled") else 1
+    shapes = {
+        "x": (B, D), "W": (D, H), "b": (H,), "y": (B, H), "dy": (B, H), "dx": (B, D), "dW": (D, H), "db": (H,), "h": (B, H),
+        "dh": (B, H), "mu": (B, Z), "logvar": (B, Z), "eps": (L, B, Z), "z": (L, B, Z), "dz": (L, B, Z), "dmu": (B, Z),
+        "dlogvar": (B, Z), "kl": (K, B), "dkl": (K, B), "logits": (L, B, D), "dlogits": (L, B, D), "mean": (L, B, D),
+        "dmean": (L, B, D), "output": (L, B, D), "noise": (L, B, D), "dnoise": (L, B, D), "nll": (L, B), "dnll": (L, B),
+        "loss": (B,), "p": (n,), "g": (n,), "velocity": (n,), "squares": (n,), "m": (n,), "v": (n,), "pixels": (B, D),
+    }  # fmt: skip
+    numbers = {
+        "l2": 0.1, "beta": 0.7, "learning_rate": 0.01, "momentum": 0.9, "epsilon": 1e-8, "step": 3, "beta1": 0.9,
+        "beta2": 0.99, "key": np.uint64(2**63 + 11), "rows": np.arange(B)[::-1].copy(), "examples": np.arange(B) * 1000,
+        "data": rng.integers(0, 256, (B, D)).astype(np.uint8),
+    }  # fmt: skip
+    positive = {"x", "pixels", "squares", "v"}
+    arguments = []
+    for parameter in inspect.signature(getattr(reference, name)).parameters:
+        if parameter in numbers:
+            arguments.append(numbers[parameter])
+        else:
+            array = rng.normal(size=shapes[parameter])
+            array = np.abs(array) / np.abs(array).max() if parameter in positive else array
+            arguments.append(array.astype(real))
+    return arguments
+
+
+def own(module):
+    """The public functions that stand in a set."""
+    helpers = {"philox", "words", "polynomial", "log_uniform", "circle", "sigmoid"}
+    return {
+        name: f
+        for name, f in vars(module).items()
+        if callable(f) and f.__module__.startswith(module.__name__) and not name.startswith("_") and name not in helpers
+    }
+
+
+OPERATIONS = sorted(own(reference))
+
+
+def test_every_set_has_the_same_functions_with_the_same_arguments(kernel_set):
+    signatures = {name: list(inspect.signature(f).parameters) for name, f in own(kernel_set).items()}
+    assert signatures == {name: list(inspect.signature(f).parameters) for name, f in own(reference).items()}
+
+
+@pytest.mark.parametrize("real", ["float32", "float64"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_sets_agree(kernel_set, name, real):
+    wanted, given = arguments_of(name, real), arguments_of(name, real)
+    getattr(reference, name)(*wanted)
+    getattr(kernel_set, name)(*given)
+    for parameter, w, g in zip(inspect.signature(getattr(reference, name)).parameters, wanted, given):
+        assert_close(np.asarray(g), np.asarray(w), f"{name}: {parameter}", rtol=None if np.asarray(w).dtype == real else 0)
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in ("normals", "binarize", "gather")])
+def test_single_precision_is_double_precision_rounded(kernel_set, name):
+    exact, rounded = arguments_of(name, "float64"), arguments_of(name, "float32")
+    for i, array in enumerate(rounded):
+        if np.asarray(array).dtype == np.float32:
+            exact[i] = array.astype(np.float64)
+    getattr(kernel_set, name)(*exact)
+    getattr(kernel_set, name)(*rounded)
+    for parameter, w, g in zip(inspect.signature(getattr(reference, name)).parameters, exact, rounded):
+        if np.asarray(g).dtype == np.float32:
+            error = relative_errors(g, w).max()
+            assert error < TOLERANCES["precision"]["float32"], f"{name}: {parameter}"
+
+
+# ------------------------------------------------------------------------------------------------------- the edges
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_bernoulli_nll_is_exact_for_any_logit(kernel_set, real):
+    logits = np.array([1e4, -1e4, 1e4, -1e4, 0, 88, -745], real)
+    x = np.array([1, 0, 0, 1, 0.5, 0.25, 0.25], real)
+    wanted = np.array([0, 0, 1e4, 1e4, math.log(2), 66, 745 * 0.25])
+    for logit, target, nll in zip(logits, x, wanted):
+        (given,) = filled(
+            kernel_set, "bernoulli_nll", np.full((1, 1, 1), logit), np.zeros((1, 1, 1), real), np.full((1, 1), target), results=[(1, 1)]
+        )
+        assert given[0, 0] == pytest.approx(nll, rel=4 * float(np.finfo(real).eps))
+
+
+@pytest.mark.parametrize("logit", [1e4, 40.0, 17.0, 0.0, -17.0, -40.0, -1e4])
+@pytest.mark.parametrize("target", [0.0, 1.0, 0.3])
+def test_bernoulli_gradient_is_never_lost_to_rounding(kernel_set, logit, target):
+    real = np.float32
+    noise = np.zeros((1, 1, 1), real)
+    dlogits, _ = filled(
+        kernel_set, "bernoulli_nll_backward", np.ones((1, 1), real), np.full((1, 1, 1), logit, real), noise,
+        np.full((1, 1), target, real), results=[(1, 1, 1), (1, 1, 1)],
+    )  # fmt: skip
+    e = math.exp(-abs(logit))
+    one, zero = (1 / (1 + e), e / (1 + e)) if logit >= 0 else (e / (1 + e), 1 / (1 + e))
+    x = float(real(target))
+    assert dlogits[0, 0, 0] == pytest.approx((1 - x) * one - x * zero, rel=1e-6)
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+@pytest.mark.parametrize("logvar", [80.0, -80.0])
+def test_extreme_log_variances_stay_finite(kernel_set, logvar, real):
+    mu, logvar = np.zeros((1, 1), real), np.full((1, 1), logvar, real)
+    eps = np.ones((1, 1, 1), real)
+    (z,) = filled(kernel_set, "reparameterize", mu, logvar, eps, results=[(1, 1, 1)])
+    for name in ("gaussian_kl", "sampled_kl"):
+        (kl,) = filled(kernel_set, name, mu, logvar, eps, z, results=[(1, 1)])
+        derivatives = [np.zeros((1, 1, 1), real), np.zeros((1, 1), real), np.zeros((1, 1), real)]
+        getattr(kernel_set, f"{name}_backward")(np.ones((1, 1), real), mu, logvar, eps, z, *derivatives)
+        assert all(np.isfinite(array).all() for array in (z, kl, *derivatives))
+    noise = logvar[None]
+    (nll,) = filled(kernel_set, "gaussian_nll", z * 0, noise, mu, results=[(1, 1)])
+    assert np.isfinite(nll).all()
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
+def test_what_is_not_finite_is_not_hidden(kernel_set, activation):
+    x, W, b = np.ones((1, 1)), np.full((1, 1), np.nan), np.zeros(1)
+    (h,) = filled(kernel_set, f"affine_{activation}", x, W, b, results=[(1, 1)])
+    assert np.isnan(h).all()
+    for logit in (np.nan, np.inf):
+        with np.errstate(invalid="ignore"):
+            (nll,) = filled(
+                kernel_set, "bernoulli_nll", np.full((1, 1, 1), logit), np.zeros((1, 1, 1)), np.ones((1, 1)), results=[(1, 1)]
+            )
+        assert not np.isfinite(nll).all()
+
+
+def test_adam_follows_the_published_algorithm(kernel_set):
+    """Kingma & Ba 2015, algorithm 1, one number at a time."""
+    rng, lr, beta1, beta2, epsilon = np.random.default_rng(0), 0.01, 0.9, 0.99, 1e-8
+    p, m, v = np.array([1.0]), np.zeros(1), np.zeros(1)
+    theta, first, second = 1.0, 0.0, 0.0
+    for t in range(1, 6):
+        g = rng.normal(size=1)
+        kernel_set.adam(p, g, m, v, t, lr, beta1, beta2, epsilon)
+        first = beta1 * first + (1 - beta1) * g[0]
+        second = beta2 * second + (1 - beta2) * g[0] ** 2
+        theta -= lr * (first / (1 - beta1**t)) / (math.sqrt(second / (1 - beta2**t)) + epsilon)
+        assert p[0] == pytest.approx(theta, rel=1e-14)
+
+
+def test_sgd_and_adagrad(kernel_set):
+    p, g, velocity = np.array([1.0, 2.0]), np.array([0.5, -1.0]), np.array([0.1, 0.2])
+    kernel_set.sgd(p, g, velocity, 0.1, 0.9)
+    np.testing.assert_allclose(velocity, [0.59, -0.82])
+    np.testing.assert_allclose(p, [1 - 0.059, 2 + 0.082])
+    p, squares = np.array([1.0]), np.array([3.0])
+    kernel_set.adagrad(p, np.array([1.0]), squares, 0.1, 1e-8)
+    np.testing.assert_allclose((p[0], squares[0]), (1 - 0.1 / (2 + 1e-8), 4.0))

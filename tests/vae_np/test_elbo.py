@@ -1,0 +1,202 @@
+"""The whole loss: its gradient, element by element, over random models; what its terms are; what it refuses."""
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vae_np import Architecture, Parameters, decode, elbo, encode, loss, loss_and_gradients
+from vae_np.architecture import ACTIVATIONS
+from vae_np.testing import TOLERANCES, assert_close, check_gradients, check_model
+
+MODELS = [("bernoulli", "fixed"), ("gaussian", "fixed"), ("gaussian", "shared"), ("gaussian", "heteroscedastic")]
+
+
+@st.composite
+def architectures(draw):
+    likelihood, noise = draw(st.sampled_from(MODELS))
+    return Architecture(
+        n_inputs=draw(st.integers(1, 5)),
+        hidden=tuple(draw(st.lists(st.integers(1, 4), max_size=3))),
+        n_latent=draw(st.integers(1, 5)),
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+        likelihood=likelihood,
+        noise=noise,
+        noise_std=draw(st.sampled_from([1.0, 0.5])) if likelihood == "gaussian" and noise == "fixed" else 1.0,
+    )
+
+
+def problem(arch, B=3, L=2, seed=0, dtype="float64"):
+    rng = np.random.default_rng(seed)
+    p = Parameters.initialize(arch, seed=seed, dtype=dtype)
+    p.flat += (0.2 * rng.normal(size=p.flat.shape)).astype(dtype)
+    return p, rng.uniform(size=(B, arch.n_inputs)), rng.normal(size=(L, B, arch.n_latent))
+
+
+# ---------------------------------------------------------------------------------------------------- the gradient
+
+
+@settings(max_examples=40)
+@given(arch=architectures(), objective=st.sampled_from(list(elbo.OBJECTIVES)), n_samples=st.integers(1, 3), seed=st.integers(0, 99))
+def test_gradient_is_the_difference_quotient_element_by_element(backend, arch, objective, n_samples, seed):
+    for worst in check_model(arch, objective, backend, n_examples=2, n_samples=n_samples, seed=seed):
+        assert worst.error < TOLERANCES["differences"]["float64"], worst
+
+
+@settings(max_examples=60)
+@given(
+    arch=architectures(),
+    objective=st.sampled_from(list(elbo.OBJECTIVES)),
+    B=st.integers(1, 7),
+    L=st.integers(1, 3),
+    dtype=st.sampled_from(["float32", "float64"]),
+    seed=st.integers(0, 99),
+)
+def test_backends_agree(backend, arch, objective, B, L, dtype, seed):
+    p, x, eps = problem(arch, B, L, seed, dtype)
+    wanted, g_wanted = loss_and_gradients(p, x, eps, 0.7, 0.1, objective)
+    given_, g = loss_and_gradients(p, x, eps, 0.7, 0.1, objective, backend)
+    # float32: a gradient that passes through several layers keeps fewer digits than one operation does.
+    rtol = {"float32": 1e-3, "float64": 1e-11}[dtype]
+    assert_close(given_.per_example, wanted.per_example, "per_example")
+    for name in g:
+        assert_close(g[name], g_wanted[name], name, rtol=rtol)
+
+
+def test_a_planted_error_is_found():
+    p, x, eps = problem(Architecture(4, (3,), 2))
+    g = loss_and_gradients(p, x, eps)[1]
+    g["mu.W"].flat[np.abs(g["mu.W"]).argmax()] *= 1.0001
+    errors = {worst.name: worst.error for worst in check_gradients(lambda: loss(p, x, eps).total, p, g)}
+    assert errors.pop("mu.W") > 5e-5
+    assert max(errors.values()) < TOLERANCES["differences"]["float64"]
+
+
+def test_numba_compiles_the_text_whole():
+    """The text is bound by name so that a compiler can take all of it at once; with the same numbers."""
+    arch = Architecture(5, (4, 3), 2, "tanh", "gaussian", "heteroscedastic")
+    p, x, eps = problem(arch)
+    bound = elbo.bind(arch, "elbo_mc", "numba")
+    names = bound.gradients.__globals__
+    whole = dict(names)
+    for function in elbo.TEXT:
+        whole[function.__name__] = numba.njit(type(function)(function.__code__, whole, function.__name__))
+    a, d = (elbo.nodes(arch, "elbo_mc", 2, 3, "float64") for _ in range(2))
+    a.x[...], a.eps[...] = x, eps
+    g = Parameters.zeros(arch)
+    whole["gradients"](p.layers, a, d, g.layers, 0.7, 0.1)
+    wanted = loss_and_gradients(p, x, eps, 0.7, 0.1, "elbo_mc", "numba")[1]
+    for name in g:
+        assert_close(g[name], wanted[name], name)
+
+
+# ------------------------------------------------------------------------------------------------------ its terms
+
+
+@settings(max_examples=40)
+@given(arch=architectures(), objective=st.sampled_from(list(elbo.OBJECTIVES)), seed=st.integers(0, 99))
+def test_terms_add_up(backend, arch, objective, seed):
+    p, x, eps = problem(arch, seed=seed)
+    value = loss(p, x, eps, 0.7, 0.1, objective, backend)
+    weights = sum(np.sum(W**2) for name, W in p.items() if name.endswith(".W"))
+    assert value.l2 == pytest.approx(0.05 * weights)
+    assert value.total == pytest.approx(value.reconstruction + 0.7 * value.kl + value.l2)
+    assert value.total == pytest.approx(value.per_example.mean() + value.l2)
+    assert loss_and_gradients(p, x, eps, 0.7, 0.1, objective, backend)[0].total == value.total
+
+
+def test_samples_are_averaged(backend):
+    p, x, eps = problem(Architecture(5, (4,), 3), L=3)
+    for objective in elbo.OBJECTIVES:
+        value, g = loss_and_gradients(p, x, eps, objective=objective, backend=backend)
+        apart = [loss_and_gradients(p, x, one, objective=objective, backend=backend) for one in eps]
+        assert value.total == pytest.approx(np.mean([v.total for v, _ in apart]))
+        np.testing.assert_allclose(g.flat, np.mean([g.flat for _, g in apart], axis=0), rtol=1e-10, atol=1e-12)
+
+
+def test_the_batch_is_averaged(backend):
+    p, x, eps = problem(Architecture(5, (4,), 3), B=6)
+    value, g = loss_and_gradients(p, x, eps, backend=backend)
+    parts = [loss_and_gradients(p, x[rows], eps[:, rows], backend=backend) for rows in (slice(0, 2), slice(2, 6))]
+    assert value.total == pytest.approx((2 * parts[0][0].total + 4 * parts[1][0].total) / 6)
+    np.testing.assert_allclose(g.flat, (2 * parts[0][1].flat + 4 * parts[1][1].flat) / 6, rtol=1e-10, atol=1e-12)
+
+
+def test_plain_autoencoder_is_the_loss_without_noise_and_kl(backend):
+    arch = Architecture(5, (4,), 3, "tanh", "gaussian")
+    p, x, eps = problem(arch)
+    value, g = loss_and_gradients(p, x, 0 * eps, beta=0.0, backend=backend)
+    reconstruction = decode(p, encode(p, x, backend)[0], backend)
+    half_squares = np.sum((x - reconstruction) ** 2, axis=1) / 2
+    np.testing.assert_allclose(value.per_example, half_squares + 5 / 2 * np.log(2 * np.pi), rtol=1e-12)
+    assert not g["logvar.W"].any() and not g["logvar.b"].any()
+
+
+def test_bytes_are_pixels(backend):
+    p, _, eps = problem(Architecture(5, (4,), 3))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 5), dtype=np.uint8)
+    assert loss(p, pixels, eps, backend=backend).total == pytest.approx(loss(p, pixels / 255, eps, backend=backend).total, rel=1e-14)
+
+
+def test_a_call_changes_nothing_and_repeats_to_the_bit(backend):
+    p, x, eps = problem(Architecture(5, (4,), 3), dtype="float32")
+    before = p.flat.copy(), x.copy(), eps.copy()
+    first, second = (loss_and_gradients(p, x, eps, backend=backend) for _ in range(2))
+    assert first[0].total == second[0].total and (first[1].flat == second[1].flat).all()
+    assert all((now == then).all() for now, then in zip((p.flat, x, eps), before))
+    assert first[1].flat.dtype == np.float32
+
+
+def test_one_sample_needs_no_axis(backend):
+    p, x, eps = problem(Architecture(5, (4,), 3), L=1)
+    assert loss(p, x, eps[0], backend=backend).total == loss(p, x, eps, backend=backend).total
+
+
+def test_encode_and_decode(backend):
+    p, x, _ = problem(Architecture(5, (4,), 3), B=4)
+    mu, logvar = encode(p, x, backend)
+    assert mu.shape == logvar.shape == (4, 3)
+    mean = decode(p, mu, backend)
+    assert mean.shape == (4, 5) and (mean > 0).all() and (mean < 1).all()
+    assert (encode(p, x[2:3], backend)[0] == pytest.approx(mu[2:3], rel=1e-12)) and not np.shares_memory(mu, x)
+
+
+# -------------------------------------------------------------------------------------------------- what it refuses
+
+
+@pytest.mark.parametrize(
+    "change, error, sentence",
+    [
+        ({"x": np.zeros((3, 4))}, ValueError, r"x has shape \(3, 4\); wanted \(rows, 5\)"),
+        ({"x": np.zeros((0, 5))}, ValueError, r"x has shape \(0, 5\); wanted \(rows, 5\) with at least one row"),
+        ({"x": np.full((3, 5), np.nan)}, ValueError, "x holds NaN or infinite values"),
+        ({"x": np.full((3, 5), 2.0)}, ValueError, r"x goes from 2 to 2; the Bernoulli likelihood wants pixels in \[0, 1\]"),
+        ({"x": np.full((3, 5), -0.1)}, ValueError, r"x goes from -0.1 to -0.1"),
+        ({"x": np.full((3, 5), "a")}, TypeError, "x has dtype <U1; it must hold real numbers"),
+        ({"x": np.zeros((3, 5), complex)}, TypeError, "x has dtype complex128"),
+        ({"eps": np.zeros((2, 3, 4))}, ValueError, r"eps has shape \(2, 3, 4\); wanted \(3, 3\) or \(L, 3, 3\)"),
+        ({"eps": np.zeros((4, 3))}, ValueError, r"eps has shape \(4, 3\)"),
+        ({"eps": np.zeros((0, 3, 3))}, ValueError, r"eps has shape \(0, 3, 3\)"),
+        ({"eps": np.full((3, 3), np.inf)}, ValueError, "eps holds NaN or infinite values"),
+        ({"eps": np.array([[None] * 3] * 3)}, TypeError, "eps has dtype object"),
+        ({"beta": -1}, ValueError, "beta is -1; it must be a finite number, at least 0"),
+        ({"beta": "high"}, ValueError, "beta is 'high'"),
+        ({"l2": np.nan}, ValueError, "l2 is nan"),
+        ({"objective": "vae"}, ValueError, "objective is 'vae'; known are 'elbo', 'elbo_mc'"),
+        ({"backend": "torch"}, ValueError, "backend is 'torch'; known are 'auto', 'numpy', 'numba', 'cupy'"),
+        ({"p": {}}, TypeError, "p is a dict; it must be Parameters"),
+    ],
+)
+def test_wrong_arguments_get_one_clear_sentence(change, error, sentence):
+    p, x, eps = problem(Architecture(5, (4,), 3))
+    for function in (loss, loss_and_gradients):
+        with pytest.raises(error, match=sentence) as caught:
+            function(**{"p": p, "x": x, "eps": eps, **change})
+        assert "\n" not in str(caught.value)
+
+
+def test_decode_refuses_what_is_no_latent():
+    p, *_ = problem(Architecture(5, (4,), 3))
+    with pytest.raises(ValueError, match=r"z has shape \(2, 4\); wanted \(B, 3\)"):
+        decode(p, np.zeros((2, 4)))

@@ -1,0 +1,127 @@
+import copy
+import dataclasses
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from vae_np import Architecture, Parameters
+from vae_np.parameters import replacing
+
+ARCH = Architecture(6, (5, 4), 3, "tanh", "gaussian", "heteroscedastic")
+
+
+def test_views_and_buffer_are_one():
+    p = Parameters.initialize(ARCH)
+    assert p.flat.size == sum(array.size for array in p.values())
+    assert (np.concatenate([array.ravel() for array in p.values()]) == p.flat).all()
+    p["mu.W"][1, 2] = 7
+    assert 7 in p.flat
+    p.flat[...] = 3
+    assert (p["output_logvar.b"] == 3).all() and list(p) == list(ARCH.shapes)
+
+
+@pytest.mark.parametrize("duplicate", [Parameters.copy, copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
+def test_copies_view_their_own_buffer(duplicate):
+    p = Parameters.initialize(ARCH)
+    q = duplicate(p)
+    assert q.architecture == p.architecture and (q.flat == p.flat).all()
+    q.flat[...] = 0
+    assert not q["mu.W"].any()
+    assert p["mu.W"].any() or duplicate is copy.copy
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
+def test_initial_variances(activation):
+    p = Parameters.initialize(Architecture(300, (200, 100), 50, activation), seed=3)
+    for name, W in p.items():
+        if name.endswith(".b"):
+            assert not W.any()
+        else:
+            he = activation == "relu" and name.startswith(("encoder", "decoder"))
+            variance = 2 / W.shape[0] if he else 2 / sum(W.shape)
+            assert W.var() == pytest.approx(variance, rel=5 * np.sqrt(2 / W.size))
+            assert abs(W.mean()) < 5 * np.sqrt(variance / W.size)
+
+
+def test_initialization_repeats_differs_by_layer_and_is_one_in_both_dtypes():
+    p, again, other = (Parameters.initialize(Architecture(6, (5,), 3), seed=seed) for seed in (1, 1, 2))
+    assert (p.flat == again.flat).all() and (p["mu.W"] != other["mu.W"]).all()
+    assert (p["mu.W"] != p["logvar.W"]).all(), "the two heads start alike"
+    assert (Parameters.initialize(Architecture(6, (5,), 3), seed=1, dtype="float32").flat == p.flat.astype("float32")).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_save_and_load(tmp_path, dtype):
+    p = Parameters.initialize(ARCH, seed=4, dtype=dtype)
+    p.save(tmp_path / "p.npz")
+    q = Parameters.load(tmp_path / "p.npz")
+    assert q.architecture == ARCH and q.flat.dtype == dtype and (q.flat == p.flat).all()
+    assert list(tmp_path.iterdir()) == [tmp_path / "p.npz"]
+
+
+def test_a_file_is_plain_npz(tmp_path):
+    p = Parameters.initialize(ARCH)
+    p.save(tmp_path / "p.npz")
+    with np.load(tmp_path / "p.npz", allow_pickle=False) as file:
+        assert set(file) == {*ARCH.shapes, "architecture"}
+        assert json.loads(str(file["architecture"])) == json.loads(json.dumps(dataclasses.asdict(ARCH)))
+
+
+def broken_files(path):
+    p = Parameters.initialize(ARCH)
+    p.save(path)
+    whole = path.read_bytes()
+    good = dict(np.load(path))
+
+    def written(**changes):
+        np.savez(path, **{name: value for name, value in {**good, **changes}.items() if value is not None})
+
+    yield "an empty file", lambda: path.write_bytes(b"")
+    for part in (0.1, 0.5, 0.99):
+        yield f"{part:.0%} of a file", lambda part=part: path.write_bytes(whole[: int(len(whole) * part)])
+    middle = len(whole) // 2
+    yield "a flipped byte", lambda: path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
+    yield "text", lambda: path.write_text("hello")
+    yield "a zip of something else", lambda: zipfile.ZipFile(path, "w").writestr("a.txt", "hello")
+    yield "a pickle", lambda: written(**{"mu.b": np.array([{}, 1, 2], object)})
+    yield "no architecture", lambda: written(architecture=None)
+    yield "another architecture", lambda: written(architecture=np.array(json.dumps({"n_inputs": 6, "hidden": [9]})))
+    yield "an unknown field", lambda: written(architecture=np.array(json.dumps({"n_inputs": 6, "hidden": [], "wings": 2})))
+    yield "a missing array", lambda: written(**{"mu.b": None})
+    yield "a wrong shape", lambda: written(**{"mu.b": np.zeros(4)})
+    yield "a wrong dtype", lambda: written(**{"mu.b": np.zeros(3, int)})
+    yield "NaN", lambda: written(**{"mu.b": np.full(3, np.nan)})
+
+
+def test_broken_files_are_refused_in_one_sentence_that_names_them(tmp_path):
+    path = tmp_path / "p.npz"
+    for what, make in broken_files(path):
+        make()
+        with pytest.raises(ValueError) as caught:
+            Parameters.load(path)
+            pytest.fail(f"{what} was loaded")
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value), what
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Parameters.load(tmp_path / "none.npz")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "p.npz"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), replacing(path) as file:
+        file.write(b"new")
+        raise RuntimeError
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_wrong_dtype_and_size_are_refused():
+    with pytest.raises(ValueError, match="dtype is 'float16'; known are 'float32', 'float64'"):
+        Parameters.initialize(ARCH, dtype="float16")
+    with pytest.raises(ValueError, match=r"flat has shape \(3,\); this architecture has \d+ parameters"):
+        Parameters(ARCH, np.zeros(3))
