@@ -115,7 +115,7 @@ class Architecture:
         if x.dtype == np.uint8:
             return x
         low, high = x.min(), x.max()
-        if not np.isfinite(low + high):
+        if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError(f"{name} holds NaN or infinite values; every input must be finite")
         if self.likelihood == "bernoulli" and not (low >= 0 and high <= 1):
             raise ValueError(

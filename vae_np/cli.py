@@ -10,21 +10,23 @@ import sys
 import numpy as np
 from rich import box
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
 import kernels
 from vae_np import architecture, data, elbo, noise, optimizers, training
 from vae_np.architecture import Architecture
-from vae_np.parameters import Parameters
+from vae_np.parameters import SCHEMES, Parameters, replacing
 
 EPOCHS = {"digits": 300, "mnist": 20}  # where --epochs is not given; 20 for files
 
 
 def main(arguments=None):
     """Run one command; exit code 2 and one sentence where it cannot be done."""
-    logging.basicConfig(format="%(message)s")
-    options = _parser().parse_args(arguments)
+    words = RichHandler(console=STATUS, show_time=False, show_level=False, show_path=False)
+    logging.basicConfig(format="%(message)s", handlers=[words], force=True)
+    options = parser().parse_args(arguments)
     try:
         sys.exit(options.command(options))
     except (ValueError, TypeError, OSError, RuntimeError, ArithmeticError) as error:
@@ -38,6 +40,9 @@ def main(arguments=None):
 def _console():
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=120)
+
+
+STATUS = Console(stderr=True, highlight=False)  # progress, and the words of the log, which it keeps out of the bar's way
 
 
 # -------------------------------------------------------------------------------------------------------------- train
@@ -70,7 +75,7 @@ def train(options):
         BarColumn(),
         TextColumn("{task.fields[terms]}"),
         TimeRemainingColumn(),
-        console=console,
+        console=STATUS,
     ) as bar:
         task = bar.add_task("", epoch=0, epochs=epochs, terms="")
         shown = {"valid": ""}
@@ -101,6 +106,7 @@ def train(options):
             beta_warmup=options.beta_warmup,
             schedule=options.schedule,
             patience=options.patience,
+            scheme=options.scheme,
             progress=progress,
             notes={"arguments": {name: value for name, value in vars(options).items() if name not in ("command", "resume")}},
         )
@@ -109,6 +115,8 @@ def train(options):
     for part in ("train", "valid"):
         table.add_row(part, *(f"{last[f'{part}_{term}']:.3f}" for term in training.TERMS))
     console.print(table)
+    seconds = np.median([row["seconds"] for row in run.history])
+    console.print(f"median {seconds:.3g} s an epoch, validation included, on {_backend_name(options.backend)}")
     from vae_np import plots
 
     console.print(f"in {run.path}: checkpoint.npz, history.csv, config.json")
@@ -164,7 +172,7 @@ def evaluate(options):
     table = Table("nats per example", "rows", "loss = −ELBO", "± standard error", "reconstruction", "KL")
     for name in ("train", "valid"):
         rows = getattr(dataset, name)
-        with console.status(f"{name}: {len(rows)} rows"):
+        with STATUS.status(f"{name}: {len(rows)} rows"):
             value = training.evaluate(
                 p, rows, objective, options.samples, binarize=before["binarize"], seed=options.seed, backend=options.backend
             )
@@ -181,8 +189,6 @@ def sample(options):
     side = round(p.architecture.n_inputs**0.5)
     z = noise.normals(noise.check_seed(options.seed), "sample", 1, (1, options.n, p.architecture.n_latent), p.flat.dtype)[0]
     if out.endswith(".npy"):
-        from vae_np.parameters import replacing
-
         with replacing(out) as file:
             np.save(file, elbo.decode(p, z, options.backend))
     elif out.endswith(".png"):
@@ -227,7 +233,7 @@ def check(options):
         for activation, objective in itertools.product(architecture.ACTIVATIONS, elbo.OBJECTIVES):
             table.add_column(f"{activation}\n{objective}", justify="right")
             arch = Architecture(6, (5, 4), 3, activation, **choice)
-            with console.status(f"{likelihood}: {backend}, {activation}, {objective}"):
+            with STATUS.status(f"{likelihood}: {backend}, {activation}, {objective}"):
                 columns.append(check_model(arch, objective, backend, seed=options.seed))
             for element in columns[-1]:
                 worst = max(worst, element.error)
@@ -257,9 +263,9 @@ def backends(options):
 # ------------------------------------------------------------------------------------------------------------- options
 
 
-def _parser():
-    parser = argparse.ArgumentParser(prog="vae-np", description="A variational autoencoder, every derivative written by hand.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser():
+    top = argparse.ArgumentParser(prog="vae-np", description="A variational autoencoder, every derivative written by hand.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def command(function):
         sub = commands.add_parser(
@@ -297,6 +303,7 @@ def _parser():
     option("--batch-size", type=int, default=128, help="examples a step")
     option("--binarize", action="store_true", help="draw black or white from grey pixels, afresh for each batch")
     option("--patience", type=int, metavar="EPOCHS", help="end after so many epochs without a better validation")
+    option("--scheme", choices=SCHEMES, default="glorot", help="how the hidden layers' weights start")
     option("--seed", type=int, default=0, help="of the weights, the order and all noise")
     option("--dtype", choices=("float32", "float64"), default="float32", help="to compute in")
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
@@ -324,7 +331,7 @@ def _parser():
     option("--seed", type=int, default=0, help="of the models and their data")
 
     command(backends)
-    return parser
+    return top
 
 
 def _pair(text):

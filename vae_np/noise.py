@@ -3,12 +3,14 @@
 import numpy as np
 
 from kernels import reference
+from vae_np.architecture import check_choice
 
 USES = ("initialize", "shuffle", "split", "train", "binarize", "validate", "binarize_validation", "sample", "score")
 
 
 def key(seed, use):
     """The 64-bit key of one use under one seed (a whole number from 0 to 2^64 - 1)."""
+    check_choice("use", use, USES)
     zero = np.uint64(0)
     low, high, _, _ = reference.philox((np.uint64(USES.index(use) + 1), zero, zero, zero), seed)
     return np.uint64(low | high << np.uint64(32))

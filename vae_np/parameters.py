@@ -12,9 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_np import noise
-from vae_np.architecture import Architecture
+from vae_np.architecture import Architecture, check_choice
 
 DTYPES = ("float32", "float64")
+SCHEMES = {  # the variance of a hidden layer's weights
+    "glorot": lambda inputs, outputs: 2 / (inputs + outputs),
+    "he": lambda inputs, outputs: 2 / inputs,
+}
 
 
 class Layer(NamedTuple):
@@ -104,18 +108,20 @@ class Parameters(Mapping):
         return cls(architecture, np.zeros(n_parameters(architecture), dtype))
 
     @classmethod
-    def initialize(cls, architecture, seed=0, dtype="float64"):
-        """Normal weights, biases 0: every layer's results start with about the variance of its inputs.
+    def initialize(cls, architecture, seed=0, dtype="float64", scheme="glorot"):
+        """Normal weights, biases 0; both dtypes start at the same values but for rounding.
 
-        Variance 2 / inputs before a relu (He et al. 2015, eq. 10), 2 / (inputs + outputs) elsewhere (Glorot & Bengio
-        2010, eq. 12). Both dtypes start at the same values but for rounding.
+        A hidden layer's variance is 2 / (inputs + outputs) under "glorot" (Glorot & Bengio 2010, eq. 12) and 2 / inputs
+        under "he" (He et al. 2015, eq. 10). The layers that make mu, logvar and the output start smaller, with 1 / (3
+        inputs), the variance of a linear layer in PyTorch: q(z|x) starts near the prior, and p(x|z) near indifference.
         """
+        check_choice("scheme", scheme, SCHEMES)
         seed = noise.check_seed(seed)
         p = cls.zeros(architecture, dtype)
         for i, (name, W) in enumerate(p.items()):
             if name.endswith(".W"):
-                before_relu = architecture.activation == "relu" and name.startswith(("encoder.", "decoder."))
-                variance = 2 / W.shape[0] if before_relu else 2 / sum(W.shape)
+                hidden = name.startswith(("encoder.", "decoder."))
+                variance = SCHEMES[scheme](*W.shape) if hidden else 1 / (3 * W.shape[0])
                 W[...] = math.sqrt(variance) * noise.normals(seed, "initialize", i, (1, *W.shape), np.float64)[0]
         return p
 

@@ -21,8 +21,8 @@ import numpy as np
 
 import kernels
 from vae_np import elbo, noise
-from vae_np.architecture import check_count, check_number
-from vae_np.optimizers import Adam, initial_state
+from vae_np.architecture import Architecture, check_count, check_number
+from vae_np.optimizers import OPTIMIZERS, Adam, initial_state
 from vae_np.parameters import Parameters, replacing
 
 TERMS = ("total", "reconstruction", "kl", "l2")
@@ -58,6 +58,7 @@ def train(
     beta_warmup=0.0,
     schedule=(),
     patience=None,
+    scheme="glorot",
     progress=None,
     notes=None,
 ):
@@ -66,7 +67,8 @@ def train(
     x (N, D): bytes stay bytes until a batch is gathered. binarize draws black or white from grey pixels, afresh for each
     batch. beta rises from 0 over the first beta_warmup epochs. schedule: (epoch, factor) pairs; from that epoch on
     (the first is 0) the optimizer's learning rate is multiplied by the factor. With patience, training ends after that
-    many epochs without a lower validation total, and the best epoch's parameters are returned.
+    many epochs without a lower validation total, and the best epoch's parameters are returned. scheme: how the weights start
+    (`Parameters.initialize`).
     out: a folder for checkpoint.npz, history.csv and config.json. resume=True goes on from its checkpoint, to the same
     bits as a run that was never stopped; `epochs` may have grown. progress(done, of, row) is called after each batch
     with the means so far, and after each epoch with the history row. notes: a dict to be kept in config.json.
@@ -74,12 +76,17 @@ def train(
     ValueError, TypeError: an argument. FileExistsError: out holds a run and resume is False. RuntimeError: the backend
     cannot run here. FloatingPointError: the loss is no longer finite; the last checkpoint stays.
     """
+    if not isinstance(architecture, Architecture):
+        raise TypeError(f"architecture is {architecture!r}; it must be an Architecture")
+    if type(optimizer) not in OPTIMIZERS.values():
+        raise TypeError(f"optimizer is {optimizer!r}; it must be one such as Adam(1e-3)")
     x_train = architecture.check_inputs(x_train, "x_train")
     x_valid = None if x_valid is None else architecture.check_inputs(x_valid, "x_valid")
-    if patience is not None:
-        check_count("patience", patience)
-        if x_valid is None:
-            raise ValueError("patience needs x_valid: without it there is no validation loss to wait for")
+    for name, count in {"epochs": epochs, "threads": threads, "patience": patience}.items():
+        if name == "epochs" or count is not None:
+            check_count(name, count)
+    if patience is not None and x_valid is None:
+        raise ValueError("patience needs x_valid: without it there is no validation loss to wait for")
     settings = {
         "architecture": dataclasses.asdict(architecture) | {"hidden": list(architecture.hidden)},
         "batch_size": check_count("batch_size", batch_size),
@@ -92,6 +99,7 @@ def train(
         "l2": check_number("l2", l2),
         "binarize": bool(binarize),
         "patience": patience,
+        "scheme": scheme,
         "seed": noise.check_seed(seed),
         "dtype": np.dtype(dtype).name,
         "backend": backend_name(kernels.load(backend)),
@@ -99,6 +107,7 @@ def train(
     }
     if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
         _say_grey_once()
+    text = elbo.bind(architecture, objective, backend)
     checkpoint = None if out is None else os.path.join(out, "checkpoint.npz")
     state = _fresh_state(architecture, optimizer, settings)
     if checkpoint and os.path.exists(checkpoint):
@@ -111,9 +120,8 @@ def train(
         with replacing(os.path.join(out, "config.json")) as file:
             file.write(json.dumps(described, indent=2).encode())
 
-    text = elbo.bind(architecture, objective, settings["backend"])
     with _limited(threads):
-        while state.epoch < check_count("epochs", epochs) and not (patience and state.waited >= patience):
+        while state.epoch < epochs and not (patience and state.waited >= patience):
             started = time.perf_counter()
             row = _epoch(state, text, optimizer, settings, x_train, epochs, progress)
             if x_valid is not None:
@@ -152,8 +160,11 @@ def evaluate(
     arch = p.architecture
     x = arch.check_inputs(x)
     text = elbo.bind(arch, objective, backend)
-    examples = np.arange(len(x)) if examples is None else examples
-    size = max(1, min(len(x), CHUNK // n_samples))
+    beta, l2, seed = check_number("beta", beta), check_number("l2", l2), noise.check_seed(seed)
+    examples = np.arange(len(x)) if examples is None else np.asarray(examples)
+    if examples.shape != (len(x),):
+        raise ValueError(f"examples has shape {examples.shape}; wanted a number for each row, ({len(x)},)")
+    size = max(1, min(len(x), CHUNK // check_count("n_samples", n_samples)))
     room = {}
     parts, weights = [], []
     for start in range(0, len(x), size):
@@ -183,7 +194,7 @@ class _State:
 
 
 def _fresh_state(architecture, optimizer, settings):
-    p = Parameters.initialize(architecture, settings["seed"], settings["dtype"])
+    p = Parameters.initialize(architecture, settings["seed"], settings["dtype"], settings["scheme"])
     return _State(p, p.copy(), initial_state(optimizer, p.flat))
 
 
@@ -217,7 +228,7 @@ def _epoch(state, text, optimizer, settings, x_train, epochs, progress):
         if progress:
             progress(step, epochs * n_batches, row)
     if not np.isfinite(p.flat).all():
-        raise FloatingPointError(f"the parameters are no longer finite after step {step}, though the loss before it was")
+        raise FloatingPointError(f"the parameters are no longer finite after step {step}")
     state.epoch += 1
     return row
 
@@ -225,7 +236,7 @@ def _epoch(state, text, optimizer, settings, x_train, epochs, progress):
 def _note_epoch(state, row, settings):
     state.history.append(row)
     if not math.isfinite(row.get("valid_total", 0.0)):
-        raise FloatingPointError(f"the validation loss is {row['valid_total']} after epoch {state.epoch}")
+        raise FloatingPointError(f"the validation loss is no longer finite after epoch {state.epoch}")
     lowest_before = min((r["valid_total"] for r in state.history[:-1] if "valid_total" in r), default=math.inf)
     if row.get("valid_total", -math.inf) < lowest_before:
         state.best.flat[...], state.waited = state.p.flat, 0
@@ -245,8 +256,11 @@ def _n_batches(x, batch_size):
 
 
 def _check_schedule(schedule):
-    pairs = sorted([check_count("an epoch in schedule", epoch, 0), check_number("a factor in schedule", factor)] for epoch, factor in schedule)
-    return pairs
+    try:
+        pairs = [(epoch, factor) for epoch, factor in schedule]
+    except (TypeError, ValueError):
+        raise ValueError(f"schedule is {schedule!r}; it must be a sequence of (epoch, factor) pairs") from None
+    return sorted([check_count("an epoch in schedule", e, 0), check_number("a factor in schedule", f)] for e, f in pairs)
 
 
 def _factor(schedule, epoch):
@@ -275,7 +289,7 @@ def _limited(threads):
         return contextlib.nullcontext()
     import threadpoolctl
 
-    return threadpoolctl.threadpool_limits(check_count("threads", threads), user_api="blas")
+    return threadpoolctl.threadpool_limits(threads, user_api="blas")
 
 
 # ------------------------------------------------------------------------------------------------- the run's own files

@@ -33,15 +33,16 @@ def test_copies_view_their_own_buffer(duplicate):
     assert p["mu.W"].any() or duplicate is copy.copy
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
-def test_initial_variances(activation):
-    p = Parameters.initialize(Architecture(300, (200, 100), 50, activation), seed=3)
+@pytest.mark.parametrize("scheme", ["glorot", "he"])
+def test_initial_variances(scheme):
+    p = Parameters.initialize(Architecture(300, (200, 100), 50), seed=3, scheme=scheme)
     for name, W in p.items():
         if name.endswith(".b"):
             assert not W.any()
         else:
-            he = activation == "relu" and name.startswith(("encoder", "decoder"))
-            variance = 2 / W.shape[0] if he else 2 / sum(W.shape)
+            inputs, outputs = W.shape
+            hidden = 2 / (inputs + outputs) if scheme == "glorot" else 2 / inputs
+            variance = hidden if name.startswith(("encoder", "decoder")) else 1 / (3 * inputs)
             assert W.var() == pytest.approx(variance, rel=5 * np.sqrt(2 / W.size))
             assert abs(W.mean()) < 5 * np.sqrt(variance / W.size)
 
@@ -123,5 +124,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 def test_wrong_dtype_and_size_are_refused():
     with pytest.raises(ValueError, match="dtype is 'float16'; known are 'float32', 'float64'"):
         Parameters.initialize(ARCH, dtype="float16")
+    with pytest.raises(ValueError, match="scheme is 'xavier'; known are 'glorot', 'he'"):
+        Parameters.initialize(ARCH, scheme="xavier")
     with pytest.raises(ValueError, match=r"flat has shape \(3,\); this architecture has \d+ parameters"):
         Parameters(ARCH, np.zeros(3))

@@ -1,0 +1,122 @@
+"""What no derivative can see: that the model is the one it says it is."""
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from vae_np import Architecture, Parameters, decode, encode, loss
+from vae_np.training import evaluate
+
+RNG = np.random.default_rng(0)
+
+
+def model(likelihood="bernoulli", noise="fixed", noise_std=1.0, n_inputs=4, n_latent=2):
+    arch = Architecture(n_inputs, (5,), n_latent, "tanh", likelihood, noise, noise_std)
+    p = Parameters.initialize(arch, seed=1)
+    p.flat += 0.3 * np.random.default_rng(1).normal(size=p.flat.shape)
+    return p
+
+
+def test_z_has_the_mean_and_the_variance_of_q(kernel_set):
+    """logvar is the log of the variance: a standard deviation taken for it, or half the noise, is far off here."""
+    mu, logvar, n = np.array([[0.5, -1.0]]), np.array([[-1.0, 1.5]]), 200_000
+    eps, z = np.empty((n, 1, 2)), np.empty((n, 1, 2))
+    kernel_set.normals(3, 0, np.arange(1), eps)
+    kernel_set.reparameterize(mu, logvar, eps, z)
+    variance = np.exp(logvar)
+    assert np.abs(z.mean(axis=0) - mu).max() < 5 * np.sqrt(variance.max() / n)
+    assert np.abs(z.var(axis=0) / variance - 1).max() < 5 * np.sqrt(2 / n)
+
+
+def test_closed_form_kl_is_the_integral(kernel_set):
+    mu, logvar = np.array([[0.7, 0.0]]), np.array([[-0.8, 1.1]])
+    kl, unused = np.empty((1, 1)), np.empty((1, 1, 2))
+    kernel_set.gaussian_kl(mu, logvar, unused, unused, kl)
+    wanted = 0.0
+    for m, s in zip(mu[0], np.exp(logvar[0] / 2)):
+        q, prior = stats.norm(m, s), stats.norm()
+        wanted += integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - prior.logpdf(z)), m - 12 * s, m + 12 * s)[0]
+    assert kl[0, 0] == pytest.approx(wanted, rel=1e-9)
+
+
+def test_closed_form_kl_is_the_mean_of_the_sampled_one(kernel_set):
+    mu, logvar, n = RNG.normal(size=(3, 2)), RNG.normal(size=(3, 2)), 100_000
+    eps, z = RNG.normal(size=(n, 3, 2)), np.empty((n, 3, 2))
+    kernel_set.reparameterize(mu, logvar, eps, z)
+    closed, sampled = np.empty((1, 3)), np.empty((n, 3))
+    kernel_set.gaussian_kl(mu, logvar, eps, z, closed)
+    kernel_set.sampled_kl(mu, logvar, eps, z, sampled)
+    assert (np.abs(sampled.mean(axis=0) - closed[0]) < 5 * sampled.std(axis=0) / np.sqrt(n)).all()
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_kl_is_zero_at_the_prior_and_positive_elsewhere(kernel_set, real):
+    logvar = np.concatenate([np.linspace(-20, 20, 81), 10.0 ** np.arange(-7, 0), -(10.0 ** np.arange(-7, 0))])
+    logvar = logvar.astype(real)[:, None]
+    kl, unused = np.empty((1, len(logvar)), real), np.empty((1, len(logvar), 1), real)
+    kernel_set.gaussian_kl(np.zeros_like(logvar), logvar, unused, unused, kl)
+    assert (kl >= 0).all() and (kl[0, logvar[:, 0] == 0] == 0).all() and (kl[0, np.abs(logvar[:, 0]) > 1e-2] > 0).all()
+
+
+@pytest.mark.parametrize("objective", ["elbo", "elbo_mc"])
+@pytest.mark.parametrize(
+    "likelihood, noise, noise_std",
+    [("bernoulli", "fixed", 1.0), ("gaussian", "fixed", 0.5), ("gaussian", "shared", 1.0), ("gaussian", "heteroscedastic", 1.0)],
+)
+def test_the_loss_is_made_of_the_densities_it_names(backend, likelihood, noise, noise_std, objective):
+    """-log p(x|z) and log q(z|x) - log p(z) by scipy's densities, at the same z."""
+    p = model(likelihood, noise, noise_std)
+    if noise == "shared":
+        p["noise.logvar"][0] = -0.7
+    x, eps = RNG.integers(0, 2, (3, 4)).astype(float), RNG.normal(size=(6, 3, 2))
+    mu, logvar = encode(p, x)
+    std = np.exp(logvar / 2)
+    z = mu + std * eps
+    mean = np.stack([decode(p, one) for one in z])
+    if likelihood == "bernoulli":
+        log_p_x_given_z = stats.bernoulli(mean).logpmf(x).sum(axis=-1)
+    else:
+        h = np.tanh(z @ p["decoder.0.W"] + p["decoder.0.b"])
+        sigma = {
+            "fixed": lambda: noise_std,
+            "shared": lambda: np.exp(p["noise.logvar"] / 2),
+            "heteroscedastic": lambda: np.exp((h @ p["output_logvar.W"] + p["output_logvar.b"]) / 2),
+        }[noise]()
+        log_p_x_given_z = stats.norm(mean, sigma).logpdf(x).sum(axis=-1)
+    log_q_minus_log_p = (stats.norm(mu, std).logpdf(z) - stats.norm().logpdf(z)).sum(axis=-1)
+    value = loss(p, x, eps, objective=objective, backend=backend)
+    assert value.reconstruction == pytest.approx(-log_p_x_given_z.mean(), rel=1e-10)
+    if objective == "elbo_mc":
+        assert value.kl == pytest.approx(log_q_minus_log_p.mean(), rel=1e-10)
+
+
+def test_both_objectives_have_the_same_expectation(backend):
+    p, x, n = model(), RNG.uniform(size=(2, 4)), 20_000
+    closed, sampled = (
+        evaluate(p, np.repeat(x, n, axis=0), objective, backend=backend, seed=seed).per_example.reshape(2, n)
+        for seed, objective in enumerate(("elbo", "elbo_mc"))
+    )
+    error = np.sqrt((closed.var(axis=1) + sampled.var(axis=1)) / n)
+    assert (np.abs(closed.mean(axis=1) - sampled.mean(axis=1)) < 5 * error).all()
+
+
+def test_bernoulli_probabilities_sum_to_one():
+    """Over all x of four pixels, for a decoder at any z: the constant of the density is not lost."""
+    p = model()
+    every_x = np.array(np.meshgrid(*[[0.0, 1.0]] * 4)).reshape(4, -1).T
+    # With eps chosen so that z is the same for every x, exp(-nll) is p(x|z).
+    mu, logvar = encode(p, every_x)
+    eps = (np.array([0.3, -0.8]) - mu) / np.exp(logvar / 2)
+    nll = loss(p, every_x, eps, beta=0.0).per_example
+    assert np.exp(-nll).sum() == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.parametrize("noise", ["fixed", "shared", "heteroscedastic"])
+def test_gaussian_density_integrates_to_one(noise):
+    p = model("gaussian", noise, 0.6 if noise == "fixed" else 1.0, n_inputs=1)
+
+    def density(x):
+        mu, logvar = encode(p, [[x]])
+        return np.exp(-loss(p, [[x]], (np.array([0.3, -0.8]) - mu) / np.exp(logvar / 2), beta=0.0).total)
+
+    assert integrate.quad(density, -15, 15, points=[0])[0] == pytest.approx(1, abs=1e-8)

@@ -1,0 +1,437 @@
+"""Data sets by name and by file: what is read, how it is split, and what is said of a file that cannot be read."""
+
+import gzip
+import hashlib
+import io
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+import pooch
+import pytest
+import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vae_np import data
+
+# "One clear sentence" leaves no room for a warning of NumPy's beside it.
+pytestmark = pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning", "error::DeprecationWarning")
+
+
+def pixels(*shape):
+    return np.random.default_rng(0).random(shape)
+
+
+def numbered(n, n_inputs=5):
+    """Rows of which the first input is the row's number, so that a row can be told wherever it went."""
+    x = pixels(n, n_inputs)
+    x[:, 0] = np.arange(n)
+    return x
+
+
+def refusal(name, *arguments, kind=ValueError, **options):
+    """What is said on refusing the data: one line."""
+    with pytest.raises(kind) as caught:
+        data.load(str(name), *arguments, **options)
+    message = str(caught.value)
+    assert message and "\n" not in message
+    return message
+
+
+# ------------------------------------------------------------------------------------------------------------- digits
+
+
+def test_digits_is_the_default_and_has_1797_grey_images_in_0_to_1():
+    train, valid, train_labels, valid_labels, shape = data.load()
+    assert len(train) + len(valid) == len(train_labels) + len(valid_labels) == 1797
+    assert train.shape[1] == valid.shape[1] == 64 and shape == (8, 8)
+    assert train.min() == valid.min() == 0 and train.max() == valid.max() == 1
+    assert set(train_labels) == set(valid_labels) == set(range(10))
+
+
+def test_digits_are_split_into_parts_that_are_disjoint_and_complete():
+    from sklearn.datasets import load_digits
+
+    dataset, all_rows = data.load("digits"), load_digits()
+    given = [(row.tobytes(), label) for row, label in zip(all_rows.data / 16, all_rows.target)]
+    parts = zip(np.concatenate([dataset.train, dataset.valid]), np.concatenate([dataset.train_labels, dataset.valid_labels]))
+    # All 1797 images differ, so that equal multisets of images with their labels mean that no row is lost or in both parts.
+    assert len(set(given)) == 1797
+    assert sorted(given) == sorted((row.tobytes(), label) for row, label in parts)
+
+
+def test_digits_are_the_same_on_every_call_even_if_the_caller_writes_into_them():
+    first = data.load("digits")
+    kept = [array.copy() for array in first[:4]]
+    first.train[...] = 7
+    for array, again in zip(kept, data.load("digits")):
+        np.testing.assert_array_equal(array, again)
+
+
+def test_the_held_out_digits_are_these_for_ever():
+    # Written down once: were they others in another version, its losses could not be compared with this one's.
+    assert data.load("digits").valid_labels[:12].tolist() == [2, 8, 8, 4, 7, 0, 1, 0, 1, 2, 6, 3]
+
+
+@settings(deadline=None, max_examples=25)
+@given(n=st.integers(2, 80), fraction=st.floats(0.02, 0.98))
+def test_any_file_is_split_into_two_parts_of_the_wanted_sizes_with_every_row_in_one_of_them(n, fraction):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "rows.npy")
+        np.save(path, numbered(n))
+        if not 0 < round(n * fraction) < n:
+            assert path in refusal(path, valid_fraction=fraction)
+            return
+        dataset = data.load(path, valid_fraction=fraction)
+    assert len(dataset.valid) == round(n * fraction)
+    assert sorted([*dataset.train[:, 0], *dataset.valid[:, 0]]) == list(range(n))
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.5, 2, float("nan"), float("inf")])
+def test_a_fraction_that_leaves_a_part_empty_is_named(tmp_path, fraction):
+    np.save(tmp_path / "x.npy", pixels(10, 3))
+    assert "fraction" in refusal(tmp_path / "x.npy", valid_fraction=fraction)
+
+
+# -------------------------------------------------------------------------------------------------------------- files
+
+
+def test_an_npz_of_x_alone_has_no_labels_and_keeps_its_bytes(tmp_path):
+    x = np.arange(60, dtype=np.uint8).reshape(12, 5)
+    np.savez(tmp_path / "a.npz", x=x)
+    dataset = data.load(str(tmp_path / "a.npz"))
+    assert dataset.train.dtype == np.uint8  # bytes mean 0..255; as floats they would mean themselves
+    assert dataset.train_labels is None and dataset.valid_labels is None and dataset.image_shape is None
+    assert sorted(map(tuple, np.concatenate([dataset.train, dataset.valid]))) == sorted(map(tuple, x))
+
+
+@pytest.mark.parametrize("labels", [np.arange(20), np.array([f"kind {i}" for i in range(20)])], ids=["numbers", "text"])
+def test_labels_stay_with_their_rows(tmp_path, labels):
+    np.savez(tmp_path / "a.npz", x=numbered(20), labels=labels)
+    dataset = data.load(str(tmp_path / "a.npz"))
+    for x, given in ((dataset.train, dataset.train_labels), (dataset.valid, dataset.valid_labels)):
+        np.testing.assert_array_equal(given, labels[x[:, 0].astype(int)])
+
+
+def test_train_and_valid_are_taken_as_they_are(tmp_path):
+    train, valid, labels = pixels(6, 4), pixels(3, 4) / 2, np.arange(3)
+    np.savez_compressed(tmp_path / "a.npz", train=train, valid=valid, valid_labels=labels)
+    dataset = data.load(str(tmp_path / "a.npz"))
+    np.testing.assert_array_equal(dataset.train, train)
+    np.testing.assert_array_equal(dataset.valid, valid)
+    np.testing.assert_array_equal(dataset.valid_labels, labels)
+    assert dataset.train_labels is None and dataset.image_shape == (2, 2)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_images_become_rows_and_their_shape_is_kept(tmp_path, suffix):
+    images, path = pixels(10, 3, 7), str(tmp_path / f"a{suffix}")
+    if suffix == ".npz":
+        np.savez(path, x=images)
+    else:
+        np.save(path, images)
+    dataset = data.load(path)
+    assert dataset.image_shape == (3, 7) and dataset.train.shape == (8, 21)
+    rows = {row.tobytes() for row in images.reshape(10, 21)}
+    assert all(row.tobytes() in rows for row in dataset.train)
+
+
+@pytest.mark.parametrize(("n_inputs", "shape"), [(1, None), (4, (2, 2)), (15, None), (16, (4, 4)), (17, None)])
+def test_rows_that_make_a_square_are_shown_as_one(tmp_path, n_inputs, shape):
+    np.save(tmp_path / "a.npy", pixels(5, n_inputs))
+    assert data.load(str(tmp_path / "a.npy")).image_shape == shape
+
+
+@pytest.mark.parametrize("header", ["", "width,height,depth\n", "# width,height,depth\n", '"width","1","2"\n'])
+def test_a_csv_is_read_with_or_without_a_line_of_names(tmp_path, header):
+    x = pixels(10, 3)
+    path = tmp_path / "a.CSV"  # the ending in either case
+    path.write_text(header + "".join(",".join(map(repr, row)) + "\n" for row in x.tolist()))
+    dataset = data.load(str(path))
+    np.testing.assert_array_equal(sorted(map(tuple, np.concatenate([dataset.train, dataset.valid]))), sorted(map(tuple, x)))
+
+
+def test_a_csv_as_a_spreadsheet_writes_it_loses_no_row(tmp_path):
+    # Spreadsheets begin UTF-8 files with a byte order mark; taken for a letter it makes the first number a name.
+    (tmp_path / "a.csv").write_text("".join(f"{i},0.5\r\n" for i in range(10)), encoding="utf-8-sig")
+    dataset = data.load(str(tmp_path / "a.csv"))
+    assert sorted([*dataset.train[:, 0], *dataset.valid[:, 0]]) == list(range(10))
+
+
+# ------------------------------------------------------------------------------------------------- files that are broken
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
+def npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+X, OBJECTS = pixels(10, 4), np.array([{}, None], dtype=object)
+BROKEN = {  # what is wrong: (ending, content)
+    "empty npz": (".npz", b""),
+    "empty npy": (".npy", b""),
+    "empty csv": (".csv", b""),
+    "truncated npz": (".npz", npz(x=X)[:300]),
+    "truncated npy": (".npy", npy(X)[:-40]),
+    "half a header": (".npy", npy(X)[:50]),
+    "npz called npy": (".npy", npz(x=X)),
+    "npy called npz": (".npz", npy(X)),
+    "pickle in an npz": (".npz", npz(x=OBJECTS)),
+    "pickle in an npy": (".npy", npy(OBJECTS)),
+    "other keys": (".npz", npz(images=X)),
+    "no keys": (".npz", npz()),
+    "train without valid": (".npz", npz(train=X)),
+    "vector in an npz": (".npz", npz(x=X[0])),
+    "vector in an npy": (".npy", npy(X[0])),
+    "a number": (".npz", npz(x=3.0)),
+    "text": (".npz", npz(x=X.astype(str))),
+    "complex numbers": (".npz", npz(x=X + 0j)),
+    "four axes": (".npz", npz(x=X.reshape(10, 2, 2, 1))),
+    "one row in an npz": (".npz", npz(x=X[:1])),
+    "one row in an npy": (".npy", npy(X[:1])),
+    "one row in a csv": (".csv", b"1,2\n"),
+    "no rows": (".npz", npz(x=X[:0])),
+    "no images": (".npz", npz(x=np.zeros((0, 2, 2)))),
+    "images of no width": (".npz", npz(x=np.zeros((10, 2, 0)))),
+    "valid of another width": (".npz", npz(train=X, valid=X[:, :3])),
+    "fewer labels than rows": (".npz", npz(x=X, labels=np.arange(9))),
+    "more labels than rows": (".npz", npz(x=X, labels=np.arange(11))),
+    "one label for all": (".npz", npz(x=X, labels=3)),
+    "labels as rows": (".npz", npz(x=X, labels=np.eye(10))),
+    "fewer valid labels than rows": (".npz", npz(train=X, valid=X, valid_labels=np.arange(4))),
+    "fewer train labels than rows": (".npz", npz(train=X, valid=X, train_labels=np.arange(4))),
+    "words in a csv": (".csv", b"1,2\n3,four\n5,6\n"),
+    "only words": (".csv", b"some words\nand others\nand more\n"),
+    "lines of unequal length": (".csv", b"1,2\n3,4,5\n6,7\n"),
+    "semicolons": (".csv", b"1;2\n3;4\n5;6\n"),
+    "names and no rows": (".csv", b"width,height\n"),
+    "bytes that are no text": (".csv", npy(X)),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_file_is_named_in_one_sentence(tmp_path, what):
+    suffix, content = BROKEN[what]
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(content)
+    said = refusal(path).split(str(path))
+    assert len(said) > 1, "the file must be named"
+    assert len("".join(said)) > 15, "and what is wrong with it"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+@settings(deadline=None, max_examples=120)
+@given(draw=st.data())
+def test_whatever_byte_is_damaged_the_file_is_read_or_named(suffix, draw):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, f"damaged{suffix}")
+        if suffix == ".npz":
+            np.savez_compressed(path, x=pixels(12, 4).round())
+        else:
+            np.save(path, pixels(12, 4))
+        content = bytearray(path.read_bytes())
+        place = draw.draw(st.integers(0, len(content) - 1), label="place")
+        content[place] = draw.draw(st.integers(0, 255), label="byte")
+        if draw.draw(st.booleans(), label="cut"):
+            del content[place:]
+        path.write_bytes(content)
+        try:
+            data.load(str(path))
+        except ValueError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+
+
+def test_the_keys_that_are_there_and_those_that_are_wanted_are_named(tmp_path):
+    np.savez(tmp_path / "a.npz", pictures=pixels(3, 3), other=1)
+    message = refusal(tmp_path / "a.npz")
+    assert all(word in message for word in ("other", "pictures", "`x`", "`train`", "`valid`"))
+
+
+@pytest.mark.parametrize("name", ["cifar", "rows.txt", "Digits", "", "npz", "rows.npz.gz"])
+def test_an_unknown_name_or_ending_is_answered_with_the_known_ones(name):
+    message = refusal(name)
+    assert all(known in message for known in (repr(name), "digits", "mnist", ".npz", ".npy", ".csv"))
+
+
+@pytest.mark.parametrize("name", ["gone.npz", "gone.npy", "gone.csv"])
+def test_a_file_that_is_not_there_is_named(tmp_path, name):
+    assert str(tmp_path / name) in refusal(tmp_path / name, kind=FileNotFoundError)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "a.npz").mkdir()
+    assert str(tmp_path / "a.npz") in refusal(tmp_path / "a.npz", kind=FileNotFoundError)
+
+
+# -------------------------------------------------------------------------------------------------------------- MNIST
+
+
+def idx(array):
+    """The array as an IDX file: two zeros, the code of bytes, the rank, the shape in big-endian order, the values."""
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.astype(np.uint8).tobytes()
+
+
+class Places:
+    """Three folders in which to look for MNIST, and what a small one with these checksums holds."""
+
+    def __init__(self, root):
+        self.option, self.environment, self.cache = (root / name for name in ("option", "environment", "cache"))
+        rng = np.random.default_rng(0)
+        sizes = dict(zip(data.MNIST_FILES, ((7, 28, 28), (7,), (3, 28, 28), (3,))))
+        self.arrays = {name: rng.integers(0, 10 if len(size) == 1 else 256, size, np.uint8) for name, size in sizes.items()}
+        self.contents = {name: idx(array) for name, array in self.arrays.items()}
+
+    def fill(self, folder, zipped=False, names=data.MNIST_FILES, contents=None):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            content = (contents or self.contents)[name]
+            path = folder / (f"{name}.gz" if zipped else name)
+            path.write_bytes(gzip.compress(content) if zipped else content)
+
+    def wrong(self):
+        """Four files of the right size that are not MNIST's: to have read one is to be refused."""
+        return {name: content[:-1] + bytes([content[-1] ^ 1]) for name, content in self.contents.items()}
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    places = Places(tmp_path)
+    sums = {name: hashlib.md5(content).hexdigest() for name, content in places.contents.items()}
+    monkeypatch.setattr(data, "MNIST_FILES", sums)
+    monkeypatch.setattr(pooch, "os_cache", lambda project: places.cache)
+    monkeypatch.setattr(pooch, "retrieve", no_network)
+    monkeypatch.setenv("VAE_NP_DATA", str(places.environment))
+    return places
+
+
+def no_network(url, *arguments, **options):
+    raise requests.exceptions.ConnectionError(f"HTTPSConnectionPool(...): Max retries exceeded with url: {url}")
+
+
+def assert_is_mnist(dataset, places):
+    train, train_labels, valid, valid_labels = places.arrays.values()
+    np.testing.assert_array_equal(dataset.train, train.reshape(7, 784))
+    np.testing.assert_array_equal(dataset.valid, valid.reshape(3, 784))
+    np.testing.assert_array_equal(dataset.train_labels, train_labels)
+    np.testing.assert_array_equal(dataset.valid_labels, valid_labels)
+    assert dataset.image_shape == (28, 28) and dataset.train.dtype == np.uint8
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
+@pytest.mark.parametrize("place", ["option", "environment", "cache"])
+def test_mnist_is_found_in_each_place_plain_or_zipped(places, place, zipped):
+    places.fill(getattr(places, place), zipped)
+    assert_is_mnist(data.load("mnist", str(places.option)), places)
+
+
+def test_mnist_is_found_where_no_folder_is_named(places, monkeypatch):
+    places.fill(places.cache)
+    monkeypatch.delenv("VAE_NP_DATA")
+    assert_is_mnist(data.load("mnist"), places)
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
+@pytest.mark.parametrize(("first", "then"), [("option", "environment"), ("environment", "cache"), ("option", "cache")])
+def test_the_places_are_searched_in_that_order(places, first, then, zipped):
+    # Zipped files in the earlier place against plain ones in the later, and the other way round: the place goes first.
+    places.fill(getattr(places, first), zipped)
+    places.fill(getattr(places, then), not zipped, contents=places.wrong())
+    assert_is_mnist(data.load("mnist", str(places.option)), places)
+
+
+def test_files_in_several_places_make_one_data_set(places):
+    names = list(data.MNIST_FILES)
+    places.fill(places.option, names=names[:1])
+    places.fill(places.environment, zipped=True, names=names[1:2])
+    places.fill(places.cache, names=names[2:])
+    assert_is_mnist(data.load("mnist", str(places.option)), places)
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
+@pytest.mark.parametrize("name", list(data.MNIST_FILES))
+def test_a_file_with_another_checksum_is_refused_and_named(places, name, zipped):
+    places.fill(places.option, zipped)
+    places.fill(places.option, zipped, [name], places.wrong())
+    message = refusal("mnist", str(places.option))
+    assert str(places.option / name) in message and "checksum" in message
+
+
+@pytest.mark.parametrize("damage", ["cut", "not gzip", "empty", "a value", "no block"])
+def test_a_damaged_gz_is_refused_and_named(places, damage):
+    places.fill(places.option, zipped=True)
+    path = places.option / "train-images-idx3-ubyte.gz"
+    content = path.read_bytes()
+    another = {
+        "cut": content[:-20],
+        "not gzip": b"hello" * 9,
+        "empty": b"",
+        "a value": content[:50] + bytes([content[50] ^ 1]) + content[51:],
+        "no block": content[:10] + b"\x07" + content[11:],  # a block of type 3, which there is not: zlib's own error
+    }
+    path.write_bytes(another[damage])
+    assert str(path) in refusal("mnist", str(places.option))
+
+
+def test_offline_one_sentence_says_what_to_put_where(places):
+    message = refusal("mnist", str(places.option), kind=ConnectionError)
+    assert all(name in message for name in data.MNIST_FILES)
+    assert all(word in message for word in (str(places.cache), "--data-dir", "$VAE_NP_DATA"))
+
+
+def test_what_is_missing_is_downloaded_to_the_cache_from_the_second_address_if_the_first_fails(places, monkeypatch):
+    asked = []
+
+    def retrieve(url, known_hash, fname, path, **options):
+        asked.append(url)
+        if url.startswith(data.MNIST_URLS[0]):
+            no_network(url)
+        places.fill(pathlib.Path(path), zipped=True, names=[fname.removesuffix(".gz")])
+        return os.path.join(path, fname)
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    missing = list(data.MNIST_FILES)[2]
+    places.fill(places.environment, names=[name for name in data.MNIST_FILES if name != missing])
+    assert_is_mnist(data.load("mnist"), places)
+    assert asked == [f"{address}{missing}.gz" for address in data.MNIST_URLS]
+    assert_is_mnist(data.load("mnist"), places)
+    assert len(asked) == 2, "what was downloaded is found again"
+
+
+def test_a_wrong_download_is_refused_and_the_file_to_delete_is_named(places, monkeypatch):
+    def retrieve(url, known_hash, fname, path, **options):
+        places.fill(pathlib.Path(path), zipped=True, names=[fname.removesuffix(".gz")], contents=places.wrong())
+        return os.path.join(path, fname)
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    message = refusal("mnist")
+    # The sentence tells the reader to delete a file: it must be one that exists.
+    assert any(str(path) in message for path in places.cache.iterdir())
+
+
+def real_mnist():
+    """The real files, wherever they are already; the test is skipped where they are not."""
+    folders = [pathlib.Path(folder) for folder in (os.environ.get("VAE_NP_DATA"), pooch.os_cache("vae_np")) if folder]
+    places = [place for folder in folders for place in (folder, folder / "mnist")]
+    if not all(any((place / file).is_file() for place in places for file in (f, f"{f}.gz")) for f in data.MNIST_FILES):
+        pytest.skip("MNIST's four files are neither in $VAE_NP_DATA nor in the cache folder, and tests download nothing")
+    return data.load("mnist")
+
+
+def test_the_real_mnist_has_60000_and_10000_images_of_bytes_and_the_known_number_of_each_digit(monkeypatch):
+    monkeypatch.setattr(pooch, "retrieve", no_network)
+    train, valid, train_labels, valid_labels, shape = real_mnist()
+    assert train.shape == (60000, 784) and valid.shape == (10000, 784) and shape == (28, 28)
+    assert train.dtype == valid.dtype == np.uint8 and train.max() == valid.max() == 255
+    assert np.bincount(train_labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(valid_labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    # The mean of all grey values of the training images, known as 0.1307 from everyone's normalisation of them.
+    assert round(train.mean(dtype=np.float64) / 255, 4) == 0.1307
