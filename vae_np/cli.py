@@ -1,10 +1,13 @@
 """The command `vae-np`: train, evaluate, sample, check, backends."""
 
 import argparse
+import contextlib
+import io
 import itertools
 import json
 import logging
 import os
+import shlex
 import sys
 
 import numpy as np
@@ -13,36 +16,38 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
+from rich.text import Text
 
 import kernels
 from vae_np import architecture, data, elbo, noise, optimizers, training
 from vae_np.architecture import Architecture
 from vae_np.parameters import SCHEMES, Parameters, replacing
 
-EPOCHS = {"digits": 300, "mnist": 20}  # where --epochs is not given; 20 for files
+EPOCHS = {"digits": 200}  # where --epochs is not given; 20 for others
 
 
 def main(arguments=None):
     """Run one command; exit code 2 and one sentence where it cannot be done."""
-    words = RichHandler(console=STATUS, show_time=False, show_level=False, show_path=False)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    status = _console(stderr=True)  # of progress, and of the log's words, which it keeps out of the bar's way
+    words = RichHandler(console=status, show_time=False, show_level=False, show_path=False)
     logging.basicConfig(format="%(message)s", handlers=[words], force=True)
     options = parser().parse_args(arguments)
+    options.words, options.status = arguments[1:], status
     try:
         sys.exit(options.command(options))
     except (ValueError, TypeError, OSError, RuntimeError, ArithmeticError) as error:
         print(f"vae-np: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("vae-np: stopped", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"vae-np: stopped{interrupt}", file=sys.stderr)
         sys.exit(130)
 
 
-def _console():
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=120)
-
-
-STATUS = Console(stderr=True, highlight=False)  # progress, and the words of the log, which it keeps out of the bar's way
+def _console(**which):
+    """A console that prints paths and brackets as they are; wide where nobody looks."""
+    console = Console(highlight=False, markup=False, soft_wrap=True, **which)
+    return console if console.is_terminal else Console(highlight=False, markup=False, soft_wrap=True, width=120, **which)
 
 
 # -------------------------------------------------------------------------------------------------------------- train
@@ -70,21 +75,24 @@ def train(options):
         f"{options.data}: {len(dataset.train)} rows to train on, {len(dataset.valid)} to validate with, "
         f"{arch.n_inputs} inputs; backend {_backend_name(options.backend)}"
     )
-    with Progress(
+    bar = Progress(
         TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
         BarColumn(),
         TextColumn("{task.fields[terms]}"),
         TimeRemainingColumn(),
-        console=STATUS,
-    ) as bar:
-        task = bar.add_task("", epoch=0, epochs=epochs, terms="")
-        shown = {"valid": ""}
+        console=options.status,
+    )
+    task = bar.add_task("", epoch=0, epochs=epochs, terms="")
+    valid = ""
 
-        def progress(done, of, row):
-            if "valid_total" in row:
-                shown["valid"] = f"  valid {row['valid_total']:.2f}"
-            bar.update(task, completed=done, total=of, epoch=row["epoch"], terms=_terms(row) + shown["valid"])
+    def progress(done, of, row):
+        nonlocal valid
+        bar.start()  # not before: by the first batch it is known that nothing was refused
+        if "valid_total" in row:
+            valid = f"  valid {row['valid_total']:.2f}"
+        bar.update(task, completed=done, total=of, epoch=row["epoch"], terms=_terms(row) + valid)
 
+    try:
         run = training.train(
             arch,
             dataset.train,
@@ -108,8 +116,12 @@ def train(options):
             patience=options.patience,
             scheme=options.scheme,
             progress=progress,
-            notes={"arguments": {name: value for name, value in vars(options).items() if name not in ("command", "resume")}},
+            notes={"command": shlex.join(["vae-np", "train", *options.words]), "image_shape": dataset.image_shape},
         )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"; go on with: vae-np train --resume {shlex.quote(out)}") from None
+    finally:
+        bar.stop()
     last = run.history[-1]
     table = Table("nats per example", "total", "reconstruction", "KL", "L2", title=f"epoch {last['epoch']}")
     for part in ("train", "valid"):
@@ -136,9 +148,22 @@ def _new_folder(stem):
 
 def _as_before(options):
     """The options that the run was started with; --epochs may be another."""
-    before = argparse.Namespace(**{**vars(options), **_config(options.resume)["arguments"], "resume": options.resume})
+    before = _started_with(options.resume)
     before.epochs = before.epochs if options.epochs is None else options.epochs
+    before.resume, before.status = options.resume, options.status
     return before
+
+
+def _started_with(run):
+    """The options of the `vae-np train` that made the run folder, read from the command in its config.json."""
+    words = shlex.split(_config(run)["command"])[2:]
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            options = parser().parse_args(["train", *words])
+        except SystemExit:
+            raise ValueError(f"the command in {run}/config.json is none: {said.getvalue().splitlines()[-1]}") from None
+    options.words = words
+    return options
 
 
 def _config(run):
@@ -146,10 +171,13 @@ def _config(run):
     try:
         with open(path, encoding="utf-8") as file:
             config = json.load(file)
-        config["arguments"]["data"]
+        shape = config["image_shape"]
+        if not (shape is None or len(shape) == 2 and all(isinstance(side, int) for side in shape)):
+            raise ValueError
+        shlex.split(config["command"])
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{run} is no run folder: it has no config.json") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} was not written by `vae-np train`") from None
     return config
 
@@ -163,21 +191,20 @@ def _backend_name(backend):
 
 def evaluate(options):
     """The terms of a trained model's loss on its data, in nats per example."""
-    console = _console()
-    config = _config(options.run)
-    before = config["arguments"]
+    before = _started_with(options.run)
     p = _parameters(options.run)
-    dataset = data.load(options.data or before["data"], options.data_dir or before["data_dir"], before["valid_fraction"])
-    objective = options.objective or before["objective"]
+    dataset = data.load(options.data or before.data, options.data_dir or before.data_dir, before.valid_fraction)
+    objective = options.objective or before.objective
     table = Table("nats per example", "rows", "loss = −ELBO", "± standard error", "reconstruction", "KL")
     for name in ("train", "valid"):
         rows = getattr(dataset, name)
-        with STATUS.status(f"{name}: {len(rows)} rows"):
+        with options.status.status(f"{name}: {len(rows)} rows"):
             value = training.evaluate(
-                p, rows, objective, options.samples, binarize=before["binarize"], seed=options.seed, backend=options.backend
+                p, rows, objective, options.samples, binarize=before.binarize, seed=options.seed, backend=options.backend
             )
         error = value.per_example.std(dtype=np.float64) / len(rows) ** 0.5
         table.add_row(name, str(len(rows)), f"{value.total:.3f}", f"{error:.3f}", f"{value.reconstruction:.3f}", f"{value.kl:.3f}")
+    console = _console()
     console.print(table)
     console.print(f"objective {objective}, eps drawn {options.samples} times a row, beta 1, no L2")
 
@@ -185,18 +212,20 @@ def evaluate(options):
 def sample(options):
     """Draw from the prior and decode: the mean of p(x|z), as a picture or as numbers."""
     p = _parameters(options.run)
-    out = options.out or os.path.join(options.run if os.path.isdir(options.run) else ".", "samples.png")
-    side = round(p.architecture.n_inputs**0.5)
-    z = noise.normals(noise.check_seed(options.seed), "sample", 1, (1, options.n, p.architecture.n_latent), p.flat.dtype)[0]
+    folder = os.path.isdir(options.run)
+    out = options.out or os.path.join(options.run if folder else ".", "samples.png")
+    shape = 1, architecture.check_count("n", options.n), p.architecture.n_latent
+    x = elbo.decode(p, noise.normals(noise.check_seed(options.seed), "sample", 1, shape, p.flat.dtype)[0], options.backend)
     if out.endswith(".npy"):
         with replacing(out) as file:
-            np.save(file, elbo.decode(p, z, options.backend))
+            np.save(file, x)
     elif out.endswith(".png"):
-        if side * side != p.architecture.n_inputs:
-            raise ValueError(f"{p.architecture.n_inputs} inputs make no square picture: write the numbers, with --out NAME.npy")
+        image_shape = _config(options.run)["image_shape"] if folder else data.square(p.architecture.n_inputs)
+        if not image_shape:
+            raise ValueError(f"rows of {p.architecture.n_inputs} inputs are no pictures: write the numbers, with --out NAME.npy")
         from vae_np import plots
 
-        plots.write(plots.samples(elbo.decode(p, z, options.backend), (side, side)), out)
+        plots.write(plots.samples(x, image_shape), out)
     else:
         raise ValueError(f"--out is {out!r}; it must end in .png or .npy")
     _console().print(f"{options.n} samples in {out}")
@@ -224,6 +253,7 @@ def check(options):
     from vae_np.testing import TOLERANCES, check_model
 
     console = _console()
+    noise.check_seed(options.seed)
     backends = options.backend or [name for name, status in kernels.available().items() if status.ok]
     limit, worst, off = TOLERANCES["differences"]["float64"], 0.0, []
     console.print("worst relative difference of any element: hand-written gradient, central differences in float64")
@@ -233,7 +263,7 @@ def check(options):
         for activation, objective in itertools.product(architecture.ACTIVATIONS, elbo.OBJECTIVES):
             table.add_column(f"{activation}\n{objective}", justify="right")
             arch = Architecture(6, (5, 4), 3, activation, **choice)
-            with STATUS.status(f"{likelihood}: {backend}, {activation}, {objective}"):
+            with options.status.status(f"{likelihood}: {backend}, {activation}, {objective}"):
                 columns.append(check_model(arch, objective, backend, seed=options.seed))
             for element in columns[-1]:
                 worst = max(worst, element.error)
@@ -243,7 +273,7 @@ def check(options):
                         f"is {element.given:.10g}, the differences say {element.numerical:.10g}"
                     )
         for row in zip(*columns):
-            cells = (f"{element.error:.0e}" if element.error <= limit else f"[red bold]{element.error:.0e}[/]" for element in row)
+            cells = (Text(f"{element.error:.0e}", "" if element.error <= limit else "bold red") for element in row)
             table.add_row(row[0].name, *cells)
         console.print(table)
     console.print("\n".join(off) if off else f"every gradient is right: the worst relative difference is {worst:.1e} (limit {limit:.0e})")
@@ -254,7 +284,7 @@ def backends(options):
     """Which kernel sets run on this machine, and what keeps the others."""
     table = Table("backend", "runs here", "why not", "what to do")
     for name, status in kernels.available().items():
-        table.add_row(name, "yes" if status.ok else "no", status.reason, status.remedy)
+        table.add_row(name, "yes" if status.ok else "no", Text(status.reason), Text(status.remedy))
     console = _console()
     console.print(table)
     console.print(f"auto is {_backend_name('auto')}")
@@ -299,7 +329,7 @@ def parser():
     option("--optimizer", choices=optimizers.OPTIMIZERS, default="adam", help="how the gradient is followed")
     option("--learning-rate", type=float, help="else the optimizer's own: 1e-3 for adam, 1e-2 for the others")
     option("--schedule", type=_pair, nargs="*", default=[], metavar="EPOCH:FACTOR", help="learning rate from that epoch on")
-    option("--epochs", type=int, help="else 300 for digits and 20 for others")
+    option("--epochs", type=int, help="else 200 for digits and 20 for others")
     option("--batch-size", type=int, default=128, help="examples a step")
     option("--binarize", action="store_true", help="draw black or white from grey pixels, afresh for each batch")
     option("--patience", type=int, metavar="EPOCHS", help="end after so many epochs without a better validation")

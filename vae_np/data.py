@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import os
 import pathlib
 from typing import NamedTuple
@@ -9,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_np import noise
-from vae_np.parameters import read_npz
+from vae_np.architecture import check_number
+from vae_np.parameters import read_npz, reading
 
 MNIST_FILES = {  # name: md5 of the uncompressed file
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -44,7 +46,7 @@ def load(name="digits", data_dir=None, valid_fraction=0.2):
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        return _split(digits.data / 16, digits.target, (8, 8), valid_fraction)
+        return _split(digits.data / 16, digits.target, (8, 8), valid_fraction, name)
     if name == "mnist":
         return _mnist(data_dir)
     suffix = pathlib.Path(name).suffix.lower()
@@ -56,61 +58,69 @@ def load(name="digits", data_dir=None, valid_fraction=0.2):
 
 
 def _from_file(path, suffix, valid_fraction):
-
     if suffix == ".npz":
         arrays = read_npz(path)
         if "train" in arrays and "valid" in arrays:
-            labels = arrays.get("train_labels"), arrays.get("valid_labels")
             (train, shape), (valid, _) = _flat(arrays["train"], path), _flat(arrays["valid"], path)
+            if train.shape[1] != valid.shape[1]:
+                raise ValueError(f"{path} has {train.shape[1]} inputs a row in train and {valid.shape[1]} in valid")
+            labels = _labels(arrays.get("train_labels"), train, path), _labels(arrays.get("valid_labels"), valid, path)
             return Dataset(train, valid, *labels, shape)
         if "x" not in arrays:
             raise ValueError(f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; wanted `x`, or `train` and `valid`")
-        x, shape = _flat(arrays["x"], path)
-        return _split(x, arrays.get("labels"), shape, valid_fraction)
-    try:
-        if suffix == ".npy":
-            array = np.load(path, allow_pickle=False)
-        else:
-            with open(path, encoding="utf-8") as file:
-                first = file.readline()
-            has_names = not _is_number(first.split(",")[0])
-            array = np.loadtxt(path, delimiter=",", skiprows=int(has_names), ndmin=2)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is not a {suffix} file of numbers: {error}") from None
-    x, shape = _flat(array, path)
-    return _split(x, None, shape, valid_fraction)
+        x, labels = arrays["x"], arrays.get("labels")
+    else:
+        with reading(path, f"a {suffix} file of numbers"):
+            x, labels = _read_csv(path) if suffix == ".csv" else _read_npy(path), None
+    x, shape = _flat(x, path)
+    return _split(x, _labels(labels, x, path), shape, valid_fraction, path)
 
 
-def _is_number(text):
+def _read_npy(path):
+    with open(path, "rb") as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _read_csv(path):
+    with open(path, encoding="utf-8-sig") as file:
+        lines = [line for line in file if line.strip()]
     try:
-        float(text)
+        [float(cell) for cell in lines[0].split(",")]
     except ValueError:
-        return False
-    return True
+        lines = lines[1:]  # the names of the columns
+    return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.zeros((0, 0))
 
 
 def _flat(x, path):
     """Images (N, rows, columns) as rows (N, D), and their shape; of rows that make a square, that square."""
     if x.dtype.kind not in "buif":
         raise ValueError(f"{path} holds {x.dtype}; wanted numbers")
+    if x.ndim not in (2, 3) or not x.size:
+        raise ValueError(f"{path} holds an array of shape {x.shape}; wanted rows (N, D), or images (N, rows, columns)")
     if x.ndim == 3:
         return x.reshape(len(x), -1), x.shape[1:]
-    if x.ndim != 2:
-        raise ValueError(f"{path} holds an array of shape {x.shape}; wanted rows (N, D), or images (N, rows, columns)")
-    side = round(x.shape[1] ** 0.5)
-    return x, (side, side) if side * side == x.shape[1] and side > 1 else None
+    return x, square(x.shape[1])
 
 
-def _split(x, labels, shape, valid_fraction):
-    n_valid = round(len(x) * valid_fraction)
+def square(n_inputs):
+    """The shape of the square picture of so many pixels, or None."""
+    side = math.isqrt(n_inputs)
+    return (side, side) if side * side == n_inputs and side > 1 else None
+
+
+def _labels(labels, x, path):
+    if labels is not None and labels.shape != (len(x),):
+        raise ValueError(f"{path} has labels of shape {labels.shape}; wanted one for each row, ({len(x)},)")
+    return labels
+
+
+def _split(x, labels, shape, valid_fraction, path):
+    n_valid = round(len(x) * check_number("valid_fraction", valid_fraction))
     if not 0 < n_valid < len(x):
-        raise ValueError(f"of {len(x)} rows a fraction {valid_fraction} for validation leaves one part empty")
+        raise ValueError(f"{path} has {len(x)} rows, of which a valid_fraction of {valid_fraction} leaves one part empty")
     order = noise.permutation(0, "split", 0, len(x))
-    valid, train = np.sort(order[:n_valid]), np.sort(order[n_valid:])
-    labels = None if labels is None else np.asarray(labels)
-    return Dataset(
-        x[train], x[valid], None if labels is None else labels[train], None if labels is None else labels[valid], shape
-    )
+    parts = np.sort(order[n_valid:]), np.sort(order[:n_valid])
+    return Dataset(*(x[rows] for rows in parts), *(None if labels is None else labels[rows] for rows in parts), shape)
 
 
 def _mnist(data_dir):
@@ -121,9 +131,11 @@ def _mnist(data_dir):
     arrays = {}
     for name, md5 in MNIST_FILES.items():
         path = _find(name, [place for folder in folders for place in (folder, folder / "mnist")])
-        content = _read(path or _download(name, cache))
+        path = path or _download(name, cache)
+        with reading(path, "a readable file"), gzip.open(path) if str(path).endswith(".gz") else open(path, "rb") as file:
+            content = file.read()
         if hashlib.md5(content).hexdigest() != md5:
-            raise ValueError(f"{path or cache / name} is not MNIST's {name}: its checksum is another; delete or replace it")
+            raise ValueError(f"{path} is not MNIST's {name}: its checksum is another; delete or replace it")
         rank = content[3]
         shape = np.frombuffer(content, ">i4", rank, 4)
         arrays[name] = np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape[0], -1)
@@ -134,14 +146,6 @@ def _mnist(data_dir):
 def _find(name, folders):
     places = [folder / file for folder in folders for file in (name, f"{name}.gz", name.replace("-idx", ".idx"))]
     return next((place for place in places if place.is_file()), None)
-
-
-def _read(path):
-    try:
-        with gzip.open(path) if str(path).endswith(".gz") else open(path, "rb") as file:
-            return file.read()
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
 
 
 def _download(name, cache):

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import math
 import os
-import zipfile
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -172,11 +171,19 @@ class Parameters(Mapping):
 
 def read_npz(path):
     """{name: array} of an .npz file, all read and checked; ValueError where it is broken, truncated or holds pickles."""
+    with reading(path, "a whole .npz file of plain arrays"), np.load(path, allow_pickle=False) as file:
+        return dict(file.items())
+
+
+@contextlib.contextmanager
+def reading(path, what):
+    """`with reading(path, what)`: what the file's content makes anybody raise becomes one ValueError that names it."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file.items())
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is not a whole .npz file of plain arrays: {error}") from None
+        yield
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
+        raise
+    except Exception as error:  # a damaged byte makes NumPy, zipfile, zlib and tokenize raise almost anything
+        raise ValueError(f"{path} is not {what}: {' '.join(str(error).split())}") from None
 
 
 @contextlib.contextmanager
@@ -189,6 +196,9 @@ def replacing(path):
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        error.filename = os.fspath(path)  # the name that the caller knows
+        raise
     finally:
         if os.path.exists(partial):
             os.unlink(partial)

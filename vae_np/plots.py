@@ -39,11 +39,12 @@ def losses(history):
     """Total, reconstruction and KL by epoch, training and validation in each: where the two part, the model over-fits."""
     figure = Figure(figsize=(12, 3.6), dpi=110, layout="constrained")
     epochs = [row["epoch"] for row in history]
+    marker = "o" if len(epochs) == 1 else None  # one point makes no line
     titles = {"total": "loss = reconstruction + β KL + L2", "reconstruction": "reconstruction, −log p(x|z)", "kl": "KL(q(z|x) ‖ p(z))"}
     for axes, (term, title) in zip(figure.subplots(1, 3), titles.items()):
         for part, colour in (("train", TRAIN), ("valid", VALID)):
             if f"{part}_{term}" in history[0]:
-                axes.plot(epochs, [row[f"{part}_{term}"] for row in history], color=colour, label=part, lw=1.8)
+                axes.plot(epochs, [row[f"{part}_{term}"] for row in history], color=colour, label=part, lw=1.8, marker=marker)
         shown = [row[key] for row in history[len(history) // 20 :] for key in (f"train_{term}", f"valid_{term}") if key in row]
         margin = 0.06 * (max(shown) - min(shown)) or 1
         axes.set(title=title, xlabel="epoch", ylabel="nats per example", ylim=(min(shown) - margin, max(shown) + margin))
@@ -58,7 +59,7 @@ def reconstructions(p, x, image_shape, seed=0, n=16):
     rows = np.sort(noise.permutation(seed, "sample", 0, len(x))[:n])
     x = x[rows] / (255 if x.dtype == np.uint8 else 1)
     means = decode(p, encode(p, x)[0])
-    figure = Figure(figsize=(len(rows) * 0.72, 2.0), dpi=130, layout="constrained")
+    figure = Figure(figsize=(max(len(rows), 6) * 0.72, 2.0), dpi=130, layout="constrained")
     axes = figure.add_subplot()
     _show(axes, _tiles(np.concatenate([x, means]), image_shape, len(rows)))
     axes.set_title("inputs (above) and their reconstructions", fontsize=10)

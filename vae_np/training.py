@@ -68,7 +68,7 @@ def train(
     batch. beta rises from 0 over the first beta_warmup epochs. schedule: (epoch, factor) pairs; from that epoch on
     (the first is 0) the optimizer's learning rate is multiplied by the factor. With patience, training ends after that
     many epochs without a lower validation total, and the best epoch's parameters are returned. scheme: how the weights start
-    (`Parameters.initialize`).
+    (`Parameters.initialize`). threads: of the matrix products; None for all where they are large enough to gain by it.
     out: a folder for checkpoint.npz, history.csv and config.json. resume=True goes on from its checkpoint, to the same
     bits as a run that was never stopped; `epochs` may have grown. progress(done, of, row) is called after each batch
     with the means so far, and after each epoch with the history row. notes: a dict to be kept in config.json.
@@ -105,8 +105,6 @@ def train(
         "backend": backend_name(kernels.load(backend)),
         "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
     }
-    if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
-        _say_grey_once()
     text = elbo.bind(architecture, objective, backend)
     checkpoint = None if out is None else os.path.join(out, "checkpoint.npz")
     state = _fresh_state(architecture, optimizer, settings)
@@ -114,13 +112,15 @@ def train(
         if not resume:
             raise FileExistsError(f"{out} already holds a run: resume it, or choose another folder")
         state = _load_state(checkpoint, settings, optimizer)
+    if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
+        _say_grey_once()
     if out is not None:
         os.makedirs(out, exist_ok=True)
         described = {**settings, "epochs": epochs, "threads": threads, **(notes or {})}
         with replacing(os.path.join(out, "config.json")) as file:
             file.write(json.dumps(described, indent=2).encode())
 
-    with _limited(threads):
+    with _limited(threads, architecture, batch_size * n_samples):
         while state.epoch < epochs and not (patience and state.waited >= patience):
             started = time.perf_counter()
             row = _epoch(state, text, optimizer, settings, x_train, epochs, progress)
@@ -275,7 +275,7 @@ def _has_grey(x):
 @functools.cache
 def _say_grey_once():
     logging.getLogger("vae_np").warning(
-        "the pixels are grey: under the Bernoulli likelihood the loss then bounds no density; binarize draws black or white"
+        "the pixels are grey: a Bernoulli likelihood of them is no density (binarize draws black or white from them)"
     )
 
 
@@ -284,12 +284,17 @@ def backend_name(kernel_set):
     return next(name for name, module in kernels.MODULES.items() if module == kernel_set.__name__)
 
 
-def _limited(threads):
-    if threads is None:
+def _limited(threads, architecture, rows):
+    """A context in which matrix products run on so many threads; on one where they are small, whatever the number.
+
+    Threads that wait for each other gain nothing there, and lose much where another program has the core.
+    """
+    largest = rows * max(math.prod(shape) for shape in architecture.shapes.values())
+    if threads is None and largest > 10_000_000:
         return contextlib.nullcontext()
     import threadpoolctl
 
-    return threadpoolctl.threadpool_limits(threads, user_api="blas")
+    return threadpoolctl.threadpool_limits(threads or 1, user_api="blas")
 
 
 # ------------------------------------------------------------------------------------------------- the run's own files

@@ -55,11 +55,11 @@ def test_digits_are_split_into_parts_that_are_disjoint_and_complete():
     from sklearn.datasets import load_digits
 
     dataset, all_rows = data.load("digits"), load_digits()
-    given = [(row.tobytes(), label) for row, label in zip(all_rows.data / 16, all_rows.target)]
-    parts = zip(np.concatenate([dataset.train, dataset.valid]), np.concatenate([dataset.train_labels, dataset.valid_labels]))
-    # All 1797 images differ, so that equal multisets of images with their labels mean that no row is lost or in both parts.
-    assert len(set(given)) == 1797
-    assert sorted(given) == sorted((row.tobytes(), label) for row, label in parts)
+    wanted = [(row.tobytes(), label) for row, label in zip(all_rows.data / 16, all_rows.target)]
+    rows, labels = np.concatenate(dataset[:2]), np.concatenate(dataset[2:4])
+    # All 1797 images differ, so that the same images with the same labels mean that none is lost or in both parts.
+    assert len(set(wanted)) == 1797
+    assert sorted(wanted) == sorted((row.tobytes(), label) for row, label in zip(rows, labels))
 
 
 def test_digits_are_the_same_on_every_call_even_if_the_caller_writes_into_them():
@@ -104,15 +104,15 @@ def test_an_npz_of_x_alone_has_no_labels_and_keeps_its_bytes(tmp_path):
     dataset = data.load(str(tmp_path / "a.npz"))
     assert dataset.train.dtype == np.uint8  # bytes mean 0..255; as floats they would mean themselves
     assert dataset.train_labels is None and dataset.valid_labels is None and dataset.image_shape is None
-    assert sorted(map(tuple, np.concatenate([dataset.train, dataset.valid]))) == sorted(map(tuple, x))
+    assert sorted(np.concatenate(dataset[:2]).tolist()) == x.tolist()
 
 
 @pytest.mark.parametrize("labels", [np.arange(20), np.array([f"kind {i}" for i in range(20)])], ids=["numbers", "text"])
 def test_labels_stay_with_their_rows(tmp_path, labels):
     np.savez(tmp_path / "a.npz", x=numbered(20), labels=labels)
     dataset = data.load(str(tmp_path / "a.npz"))
-    for x, given in ((dataset.train, dataset.train_labels), (dataset.valid, dataset.valid_labels)):
-        np.testing.assert_array_equal(given, labels[x[:, 0].astype(int)])
+    for x, found in ((dataset.train, dataset.train_labels), (dataset.valid, dataset.valid_labels)):
+        np.testing.assert_array_equal(found, labels[x[:, 0].astype(int)])
 
 
 def test_train_and_valid_are_taken_as_they_are(tmp_path):
@@ -150,7 +150,7 @@ def test_a_csv_is_read_with_or_without_a_line_of_names(tmp_path, header):
     path = tmp_path / "a.CSV"  # the ending in either case
     path.write_text(header + "".join(",".join(map(repr, row)) + "\n" for row in x.tolist()))
     dataset = data.load(str(path))
-    np.testing.assert_array_equal(sorted(map(tuple, np.concatenate([dataset.train, dataset.valid]))), sorted(map(tuple, x)))
+    assert sorted(np.concatenate(dataset[:2]).tolist()) == sorted(x.tolist())
 
 
 def test_a_csv_as_a_spreadsheet_writes_it_loses_no_row(tmp_path):
@@ -160,7 +160,7 @@ def test_a_csv_as_a_spreadsheet_writes_it_loses_no_row(tmp_path):
     assert sorted([*dataset.train[:, 0], *dataset.valid[:, 0]]) == list(range(10))
 
 
-# ------------------------------------------------------------------------------------------------- files that are broken
+# --------------------------------------------------------------------------------------------- files that are broken
 
 
 def npy(array):
@@ -287,7 +287,7 @@ class Places:
         self.option, self.environment, self.cache = (root / name for name in ("option", "environment", "cache"))
         rng = np.random.default_rng(0)
         sizes = dict(zip(data.MNIST_FILES, ((7, 28, 28), (7,), (3, 28, 28), (3,))))
-        self.arrays = {name: rng.integers(0, 10 if len(size) == 1 else 256, size, np.uint8) for name, size in sizes.items()}
+        self.arrays = {n: rng.integers(0, 10 if len(size) == 1 else 256, size, np.uint8) for n, size in sizes.items()}
         self.contents = {name: idx(array) for name, array in self.arrays.items()}
 
     def fill(self, folder, zipped=False, names=data.MNIST_FILES, contents=None):
@@ -422,7 +422,7 @@ def real_mnist():
     folders = [pathlib.Path(folder) for folder in (os.environ.get("VAE_NP_DATA"), pooch.os_cache("vae_np")) if folder]
     places = [place for folder in folders for place in (folder, folder / "mnist")]
     if not all(any((place / file).is_file() for place in places for file in (f, f"{f}.gz")) for f in data.MNIST_FILES):
-        pytest.skip("MNIST's four files are neither in $VAE_NP_DATA nor in the cache folder, and tests download nothing")
+        pytest.skip("MNIST's files are neither in $VAE_NP_DATA nor in the cache folder, and tests download nothing")
     return data.load("mnist")
 
 
