@@ -121,7 +121,8 @@ def train(options):
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"; go on with: vae-np train --resume {shlex.quote(out)}") from None
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
     last = run.history[-1]
     table = Table("nats per example", "total", "reconstruction", "KL", "L2", title=f"epoch {last['epoch']}")
     for part in ("train", "valid"):
@@ -174,7 +175,7 @@ def _config(run):
         shape = config["image_shape"]
         if not (shape is None or len(shape) == 2 and all(isinstance(side, int) for side in shape)):
             raise ValueError
-        shlex.split(config["command"])
+        shlex.split(config["command"] + "")  # a text, or a TypeError
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{run} is no run folder: it has no config.json") from None
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -578,40 +578,19 @@ def test_a_file_that_cannot_be_written_is_named_by_the_name_it_was_given(trained
     assert f"nowhere/{name}" in line and "partial" not in line
 
 
-ARGUMENTS = {"data": "digits", "data_dir": None, "valid_fraction": 0.2, "objective": "elbo", "binarize": False}
-
-
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", "\xff", *(f'{{"arguments": {value}}}' for value in ("[1]", "null", "{}"))]
-)
-@pytest.mark.parametrize("arguments", ["evaluate RUN", "train --resume RUN"])
-def test_a_broken_config_json_is_named(run, arguments, content):
-    (run / "config.json").write_bytes(content.encode("latin1"))
-    assert str(run / "config.json") in refused(*arguments.replace("RUN", str(run)).split())
-
-
-@pytest.mark.parametrize(
-    "changes",
+    "content",
     [
-        {"data": 5},
-        {"valid_fraction": "x"},
-        *({name: ...} for name in ("data_dir", "objective", "valid_fraction", "binarize")),
+        *("", "{", "[]", "{}", "\xff"),
+        *(f'{{"image_shape": null, "command": {value}}}' for value in ("5", "null", "[1]", '"vae-np train \'"')),
+        *(f'{{"image_shape": {value}, "command": "vae-np train"}}' for value in ("5", "[1]", '["a", "b"]')),
+        *(f'{{"image_shape": null, "command": "vae-np train {value}"}}' for value in ("--optimizer newton", "--hidden x", "--no")),
     ],
 )
-def test_a_config_json_with_a_setting_missing_or_of_another_kind_is_named(run, changes):
-    settings = {name: value for name, value in (ARGUMENTS | changes).items() if value is not ...}
-    (run / "config.json").write_text(json.dumps({"arguments": settings}))
-    assert str(run / "config.json") in refused("evaluate", run)
-
-
-@pytest.mark.parametrize(
-    "changes", [{"optimizer": "newton"}, {"hidden": None}, {"schedule": [[1]]}, {"valid_fraction": "x"}]
-)
-def test_a_config_json_that_train_did_not_write_cannot_be_resumed(run, changes):
-    config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps({**config, "arguments": {**config["arguments"], **changes}}))
-    line = refused("train", "--resume", run)
-    assert str(run / "config.json") in line or next(iter(changes)) in line
+@pytest.mark.parametrize("arguments", ["evaluate RUN", "train --resume RUN"])
+def test_a_config_json_that_train_did_not_write_is_named(run, arguments, content):
+    (run / "config.json").write_bytes(content.encode("latin1"))
+    assert str(run / "config.json") in refused(*arguments.replace("RUN", str(run)).split())
 
 
 @pytest.mark.parametrize("arguments", ["evaluate RUN", "sample RUN", "train --resume RUN --epochs 4"])
