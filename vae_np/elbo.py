@@ -22,6 +22,7 @@ from vae_np.parameters import Parameters
 
 
 def encoder(p, a):
+    """x -> mu, logvar of q(z|x) = N(mu, exp(logvar))"""
     h = a.x                                                                                       # (B, D)
     for i in range(n_hidden):
         h = affine_activation(h, p.encoder[i].W, p.encoder[i].b, a.encoder[i + 1])                # (B, H)
@@ -31,6 +32,7 @@ def encoder(p, a):
 
 
 def decoder(p, a):
+    """z -> output, noise of p(x|z): the logits of x, or its mean and its log-variance"""
     h = a.z                                                                                       # (L, B, Z)
     for i in range(n_hidden):
         h = affine_activation(h, p.decoder[i].W, p.decoder[i].b, a.decoder[i + 1])                # (L, B, H)
@@ -40,6 +42,7 @@ def decoder(p, a):
 
 
 def forward(p, a, beta):
+    """x, eps -> the loss of each example: a bound on -log p(x), in nats"""
     mu, logvar = encoder(p, a)                                                                    # (B, Z)
     z = reparameterize(mu, logvar, a.eps, a.z)                                                    # (L, B, Z)
     output, noise = decoder(p, a)                                                                 # (L, B, D)
@@ -49,6 +52,8 @@ def forward(p, a, beta):
 
 
 def backward(p, a, d, beta):
+    """The lines of `forward` read upwards: from the mean of the loss to the derivative of every layer's result."""
+    # What each sample weighs in the loss: 1 / (L B), wherever the bound is a plain mean.
     dnll, dkl = bound_backward(a.nll, a.kl, beta, d.nll, d.kl)                                    # (L, B), (K, B)
     doutput, dnoise = likelihood_nll_backward(dnll, a.output, a.noise, a.x, d.output, d.noise)    # (L, B, D)
 
@@ -73,6 +78,7 @@ def backward(p, a, d, beta):
 
 
 def weight_gradients(p, a, d, g, l2):
+    """dW = h.T @ dy + l2 W and db = sum of dy, for every layer y = h @ W + b: nothing but stored values is needed."""
     h, top = a.encoder, a.encoder[n_hidden]
     for i in range(n_hidden):
         affine_gradients(h[i], d.encoder[i + 1], p.encoder[i].W, l2, g.encoder[i].W, g.encoder[i].b)
@@ -87,6 +93,7 @@ def weight_gradients(p, a, d, g, l2):
 
 
 def gradients(p, a, d, g, beta, l2):
+    """The loss and its whole gradient: the text from end to end."""
     forward(p, a, beta)
     backward(p, a, d, beta)
     weight_gradients(p, a, d, g, l2)
