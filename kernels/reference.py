@@ -236,6 +236,26 @@ def elbo_backward(nll, kl, beta, dnll, dkl):
     return dnll, dkl
 
 
+def iwae(nll, kl, beta, loss):
+    """loss = -log mean_l w_l,  log w = -(nll + beta kl)          kl (L, B), so that w = p(x, z) / q(z|x) at beta = 1
+
+    Burda, Grosse & Salakhutdinov 2016 (arXiv 1509.00519), eq. 8, by log-sum-exp.
+    """
+    log_w = -(nll + beta * kl)
+    top = log_w.max(axis=0)
+    loss[...] = -(top + np.log(np.mean(np.exp(log_w - top), axis=0)))
+    return loss
+
+
+def iwae_backward(nll, kl, beta, dnll, dkl):
+    """dnll = w~ / B;  dkl = beta w~ / B;  w~ = softmax_l(log w)          each sample counts by its weight: eq. 14"""
+    log_w = -(nll + beta * kl)
+    w = np.exp(log_w - log_w.max(axis=0))
+    np.divide(w, w.sum(axis=0) * nll.shape[1], out=dnll)
+    np.multiply(beta, dnll, out=dkl)
+    return dnll, dkl
+
+
 # ------------------------------------------------------------------- updates of the flat parameters p by the gradient g
 
 

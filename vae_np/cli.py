@@ -90,7 +90,7 @@ def train(options):
         bar.start()  # not before: by the first batch it is known that nothing was refused
         if "valid_total" in row:
             valid = f"  valid {row['valid_total']:.2f}"
-        bar.update(task, completed=done, total=of, epoch=row["epoch"], terms=_terms(row) + valid)
+        bar.update(task, completed=done, total=of, epoch=row["epoch"], terms=_terms(row, options.objective) + valid)
 
     try:
         run = training.train(
@@ -137,10 +137,12 @@ def train(options):
         console.print(f"   {path}")
 
 
-def _terms(row):
-    l2 = f" + L2 {row['train_l2']:.2f}" if row["train_l2"] else ""
+def _terms(row, objective):
+    equals = "≤" if objective == "iwae" else "="
     beta = "" if row["beta"] == 1 else f"{row['beta']:.2g} × "
-    return f"loss {row['train_total']:.2f} = reconstruction {row['train_reconstruction']:.2f} + {beta}KL {row['train_kl']:.2f}{l2}"
+    l2 = f" + L2 {row['train_l2']:.2f}" if row["train_l2"] else ""
+    terms = f"reconstruction {row['train_reconstruction']:.2f} + {beta}KL {row['train_kl']:.2f}{l2}"
+    return f"loss {row['train_total']:.2f} {equals} {terms}"
 
 
 def _new_folder(stem):
@@ -322,7 +324,7 @@ def parser():
     option("--likelihood", choices=architecture.LIKELIHOODS, default="bernoulli", help="p(x|z)")
     option("--noise", choices=architecture.NOISES, default="fixed", help="of a Gaussian likelihood")
     option("--noise-std", type=float, default=1.0, help="the standard deviation of fixed noise")
-    option("--objective", choices=elbo.OBJECTIVES, default="elbo", help="the KL in closed form, or sampled")
+    option("--objective", choices=elbo.OBJECTIVES, default="elbo", help="the KL in closed form, sampled, or importance weights")
     option("--samples", type=int, default=1, help="of z for each example")
     option("--beta", type=float, default=1.0, help="weight of the KL; 1 for the ELBO")
     option("--beta-warmup", type=float, default=0.0, metavar="EPOCHS", help="over which beta rises from 0")

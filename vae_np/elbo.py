@@ -53,7 +53,7 @@ def forward(p, a, beta):
 
 def backward(p, a, d, beta):
     """The lines of `forward` read upwards: from the mean of the loss to the derivative of every layer's result."""
-    # What each sample weighs in the loss: 1 / (L B), wherever the bound is a plain mean.
+    # What each sample weighs in the loss: 1 / (L B) where the bound is a plain mean, its importance weight in "iwae".
     dnll, dkl = bound_backward(a.nll, a.kl, beta, d.nll, d.kl)                                    # (L, B), (K, B)
     doutput, dnoise = likelihood_nll_backward(dnll, a.output, a.noise, a.x, d.output, d.noise)    # (L, B, D)
 
@@ -138,7 +138,7 @@ def nodes(architecture, objective, n_samples, n_examples, dtype):
         output=array(L, B, arch.n_inputs),
         noise=array(L, B, arch.n_inputs if arch.noise == "heteroscedastic" else 1),
         nll=array(L, B),
-        kl=array(L if objective == "elbo_mc" else 1, B),
+        kl=array(1 if OBJECTIVES[objective]["divergence"] == "gaussian_kl" else L, B),
         loss=array(B),
     )
 
@@ -148,6 +148,7 @@ def nodes(architecture, objective, n_samples, n_examples, dtype):
 OBJECTIVES = {  # name: its KL, and how its samples are weighed
     "elbo": {"divergence": "gaussian_kl", "bound": "elbo"},
     "elbo_mc": {"divergence": "sampled_kl", "bound": "elbo"},
+    "iwae": {"divergence": "sampled_kl", "bound": "iwae"},
 }
 
 
@@ -192,7 +193,10 @@ def _bind(kernel_set, choices, n_hidden):
 
 
 class Value(NamedTuple):
-    """A loss and its terms in nats: total = reconstruction + beta kl + l2, the first two as means over the batch."""
+    """A loss and its terms in nats: total = reconstruction + beta kl + l2, the first two means over batch and samples.
+
+    Under "iwae" the total is at most that sum (Jensen's inequality); what it is less by is what more samples gain.
+    """
 
     total: float
     reconstruction: float
@@ -214,7 +218,8 @@ def loss_and_gradients(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="n
 
     loss = mean over the batch of (nll + beta kl) + (l2 / 2) sum of squared weights. x (B, D); eps (L, B, Z) or (B, Z),
     standard normal, or 0 for a plain autoencoder. objective: "elbo" takes the KL in closed form, "elbo_mc" from the
-    samples. Runs in the dtype of p. Kingma & Welling 2014, eq. 10.
+    samples (Kingma & Welling 2014, eq. 10 and 6), and "iwae" is the importance-weighted bound (Burda et al. 2016, eq. 8).
+    Runs in the dtype of p.
 
     TypeError, ValueError: an argument of the wrong kind, shape or range. RuntimeError: the backend cannot run here.
     """

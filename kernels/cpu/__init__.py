@@ -24,6 +24,8 @@ from kernels.cpu.operations import (
     gaussian_mean,
     gaussian_nll,
     gaussian_nll_backward,
+    iwae,
+    iwae_backward,
     relu_backward,
     reparameterize,
     reparameterize_backward_add,

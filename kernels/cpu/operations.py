@@ -341,6 +341,34 @@ def elbo_backward(nll, kl, beta, dnll, dkl):
     return dnll, dkl
 
 
+@kernel
+def iwae(nll, kl, beta, loss):
+    for b in range(nll.shape[1]):
+        top, total = -(nll[0, b] + beta * kl[0, b]), nll.dtype.type(0)
+        for l in range(1, nll.shape[0]):
+            top = max(top, -(nll[l, b] + beta * kl[l, b]))
+        for l in range(nll.shape[0]):
+            total += exp(-(nll[l, b] + beta * kl[l, b]) - top)
+        loss[b] = -(top + math.log(total / nll.dtype.type(nll.shape[0])))
+    return loss
+
+
+@kernel
+def iwae_backward(nll, kl, beta, dnll, dkl):
+    for b in range(nll.shape[1]):
+        top, total = -(nll[0, b] + beta * kl[0, b]), nll.dtype.type(0)
+        for l in range(1, nll.shape[0]):
+            top = max(top, -(nll[l, b] + beta * kl[l, b]))
+        for l in range(nll.shape[0]):
+            dnll[l, b] = exp(-(nll[l, b] + beta * kl[l, b]) - top)
+            total += dnll[l, b]
+        share = nll.dtype.type(1 / nll.shape[1]) / total
+        for l in range(nll.shape[0]):
+            dnll[l, b] *= share
+            dkl[l, b] = beta * dnll[l, b]
+    return dnll, dkl
+
+
 # ------------------------------------------------------------------- updates of the flat parameters p by the gradient g
 
 

@@ -107,12 +107,12 @@ def test_gaussian_nll(kernel_set, shape):
     check(lambda: filled(kernel_set, "gaussian_nll", mean, noise, x, results=[(L, B)])[0], [mean, noise], derivatives, dnll)
 
 
-@pytest.mark.parametrize("K", [1, L])
-def test_elbo(kernel_set, K):
+@pytest.mark.parametrize("name, K", [("elbo", 1), ("elbo", L), ("iwae", L)])
+def test_bound(kernel_set, name, K):
     nll, kl, beta = normal(L, B), normal(K, B), 0.7
-    derivatives = filled(kernel_set, "elbo_backward", nll, kl, beta, results=[(L, B), (K, B)])
+    derivatives = filled(kernel_set, f"{name}_backward", nll, kl, beta, results=[(L, B), (K, B)])
     # The mean over the batch is taken here, once: the derivatives are those of the mean of the loss.
-    check(lambda: filled(kernel_set, "elbo", nll, kl, beta, results=[(B,)])[0], [nll, kl], derivatives, 1 / B)
+    check(lambda: filled(kernel_set, name, nll, kl, beta, results=[(B,)])[0], [nll, kl], derivatives, 1 / B)
 
 
 # ------------------------------------------------------------------------------------------------ the sets agree
@@ -121,7 +121,7 @@ def test_elbo(kernel_set, K):
 def arguments_of(name, real):
     """Random arguments of every operation, by the names of its parameters."""
     n, rng = 37, np.random.default_rng(5)
-    L, B, D, H, Z, K = 2, 7, 33, 19, 5, 2 if name.startswith("sampled") else 1
+    L, B, D, H, Z, K = 2, 7, 33, 19, 5, 2 if name.startswith(("sampled", "iwae")) else 1
     shapes = {
         "x": (B, D), "W": (D, H), "b": (H,), "y": (B, H), "dy": (B, H), "dx": (B, D), "dW": (D, H), "db": (H,), "h": (B, H),
         "dh": (B, H), "mu": (B, Z), "logvar": (B, Z), "eps": (L, B, Z), "z": (L, B, Z), "dz": (L, B, Z), "dmu": (B, Z),
@@ -245,6 +245,16 @@ def test_what_is_not_finite_is_not_hidden(kernel_set, activation):
                 kernel_set, "bernoulli_nll", np.full((1, 1, 1), logit), np.zeros((1, 1, 1)), np.ones((1, 1)), results=[(1, 1)]
             )
         assert not np.isfinite(nll).all()
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_importance_weights_of_any_size_neither_overflow_nor_vanish(kernel_set, real):
+    nll, kl = np.array([[1e4, 90.0], [1.0e4 + 1, 95.0], [2e4, -3e4]], real), np.zeros((3, 2), real)
+    (given,) = filled(kernel_set, "iwae", nll, kl, real(1), results=[(2,)])
+    wanted = [1e4 - math.log((1 + math.exp(-1)) / 3), -3e4 + math.log(3)]
+    np.testing.assert_allclose(given, wanted, rtol=4 * np.finfo(real).eps)
+    dnll, _ = filled(kernel_set, "iwae_backward", nll, kl, real(1), results=[(3, 2), (3, 2)])
+    np.testing.assert_allclose(dnll.sum(axis=0), 1 / 2, rtol=8 * np.finfo(real).eps)
 
 
 def test_adam_follows_the_published_algorithm(kernel_set):

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 
 from vae_np import Architecture, Parameters, decode, elbo, encode, loss, loss_and_gradients
 from vae_np.architecture import ACTIVATIONS
 from vae_np.testing import TOLERANCES, assert_close, check_gradients, check_model
 
+MEANS = ["elbo", "elbo_mc"]  # the objectives whose loss is a mean over the samples
 MODELS = [("bernoulli", "fixed"), ("gaussian", "fixed"), ("gaussian", "shared"), ("gaussian", "heteroscedastic")]
 
 
@@ -95,7 +97,7 @@ def test_numba_compiles_the_text_whole():
 
 
 @settings(max_examples=40)
-@given(arch=architectures(), objective=st.sampled_from(list(elbo.OBJECTIVES)), seed=st.integers(0, 99))
+@given(arch=architectures(), objective=st.sampled_from(MEANS), seed=st.integers(0, 99))
 def test_terms_add_up(backend, arch, objective, seed):
     p, x, eps = problem(arch, seed=seed)
     value = loss(p, x, eps, 0.7, 0.1, objective, backend)
@@ -108,11 +110,39 @@ def test_terms_add_up(backend, arch, objective, seed):
 
 def test_samples_are_averaged(backend):
     p, x, eps = problem(Architecture(5, (4,), 3), L=3)
-    for objective in elbo.OBJECTIVES:
+    for objective in MEANS:
         value, g = loss_and_gradients(p, x, eps, objective=objective, backend=backend)
         apart = [loss_and_gradients(p, x, one, objective=objective, backend=backend) for one in eps]
         assert value.total == pytest.approx(np.mean([v.total for v, _ in apart]))
         np.testing.assert_allclose(g.flat, np.mean([g.flat for _, g in apart], axis=0), rtol=1e-10, atol=1e-12)
+
+
+@settings(max_examples=40)
+@given(arch=architectures(), beta=st.sampled_from([0.0, 0.7, 1.0]), seed=st.integers(0, 99))
+def test_one_importance_weighted_sample_is_the_sampled_elbo(backend, arch, beta, seed):
+    p, x, eps = problem(arch, L=1, seed=seed)
+    value, g = loss_and_gradients(p, x, eps, beta, 0.1, "iwae", backend)
+    wanted, g_wanted = loss_and_gradients(p, x, eps, beta, 0.1, "elbo_mc", backend)
+    assert_close(value.per_example, wanted.per_example, "per_example")
+    for name in g:
+        assert_close(g[name], g_wanted[name], name)
+
+
+@settings(max_examples=40)
+@given(arch=architectures(), seed=st.integers(0, 99))
+def test_importance_weighted_loss_and_gradient_are_those_of_the_weights(backend, arch, seed):
+    """-log mean w, and the gradient of every sample weighted by its share of the sum of w, each sample taken alone."""
+    p, x, eps = problem(arch, B=2, L=3, seed=seed)
+    value, g = loss_and_gradients(p, x, eps, objective="iwae", backend=backend)
+    log_w = -np.stack([loss(p, x, one, objective="elbo_mc", backend=backend).per_example for one in eps])
+    np.testing.assert_allclose(value.per_example, -special.logsumexp(log_w, axis=0) + np.log(3), rtol=1e-10)
+    assert (value.per_example <= -log_w.mean(axis=0) + 1e-9).all()
+    shares = special.softmax(log_w, axis=0)
+    flat = np.zeros_like(g.flat)
+    for (l, b), share in np.ndenumerate(shares):
+        one = loss_and_gradients(p, x[b : b + 1], eps[l : l + 1, b : b + 1], objective="elbo_mc", backend=backend)[1]
+        flat += share / 2 * one.flat
+    np.testing.assert_allclose(g.flat, flat, rtol=1e-9, atol=1e-11)
 
 
 def test_the_batch_is_averaged(backend):
@@ -183,7 +213,7 @@ def test_encode_and_decode(backend):
         ({"beta": -1}, ValueError, "beta is -1; it must be a finite number, at least 0"),
         ({"beta": "high"}, ValueError, "beta is 'high'"),
         ({"l2": np.nan}, ValueError, "l2 is nan"),
-        ({"objective": "vae"}, ValueError, "objective is 'vae'; known are 'elbo', 'elbo_mc'"),
+        ({"objective": "vae"}, ValueError, "objective is 'vae'; known are 'elbo', 'elbo_mc', 'iwae'"),
         ({"backend": "torch"}, ValueError, "backend is 'torch'; known are 'auto', 'numpy', 'numba', 'cupy'"),
         ({"p": {}}, TypeError, "p is a dict; it must be Parameters"),
     ],
