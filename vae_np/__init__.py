@@ -23,6 +23,7 @@ _HOMES = {
     "SGD": "optimizers",
     "Adagrad": "optimizers",
     "Adam": "optimizers",
+    "log_likelihood": "bounds",
     "train": "training",
     "VAE": "estimator",
 }

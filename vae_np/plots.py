@@ -54,6 +54,31 @@ def losses(history):
     return figure
 
 
+def known_answers(elbo, log_p, on_digits, on_a_plane):
+    """The Curves of models whose end is known (`vae_np.known`), each with that end as a line."""
+    figure = Figure(figsize=(13, 4), dpi=110, layout="constrained")
+    bound, digits, plane = figure.subplots(1, 3)
+    steps = np.arange(1, len(elbo.reached) + 1)
+    best = np.maximum.accumulate(elbo.reached)
+    at_best = np.array(log_p.reached)[[elbo.reached.index(value) for value in best]]
+    bound.fill_between(steps, best, at_best, color=TRAIN, alpha=0.25, lw=0, label="gap: KL(q(z|x) ‖ p(z|x))")
+    bound.plot(steps, at_best, color=TRAIN, label="log p(x), exact")
+    bound.plot(steps, best, color=VALID, label="ELBO")
+    bound.axhline(elbo.limit, color="black", ls="--", lw=1, label="maximum of probabilistic PCA")
+    start = min(best[len(best) // 100], elbo.limit - 1)
+    bound.set(title="linear VAE on digits", ylabel="nats per row", ylim=(start, elbo.limit + 0.05 * (elbo.limit - start)))
+    for axes, curve, title in ((digits, on_digits, "linear autoencoder on digits"), (plane, on_a_plane, "the same on a plane of data")):
+        axes.plot(np.minimum.accumulate(np.maximum(curve.reached, 1e-16)), color=VALID, label="squared error")
+        axes.set(title=title, ylabel="squared error per row", yscale="log")
+    digits.axhline(on_digits.limit, color="black", ls="--", lw=1, label="discarded eigenvalues: not zero")
+    for axes in (bound, digits, plane):
+        axes.set(xlabel="evaluations of the loss", xscale="log")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=9, loc="lower right" if axes is bound else "upper right")
+    return figure
+
+
 def reconstructions(p, x, image_shape, seed=0, n=16):
     """Inputs above, and below each the mean of p(x|z) at the mean of q(z|x)."""
     rows = np.sort(noise.permutation(seed, "sample", 0, len(x))[:n])

@@ -59,6 +59,7 @@ def train(
     schedule=(),
     patience=None,
     scheme="glorot",
+    start=None,
     progress=None,
     notes=None,
 ):
@@ -67,8 +68,8 @@ def train(
     x (N, D): bytes stay bytes until a batch is gathered. binarize draws black or white from grey pixels, afresh for each
     batch. beta rises from 0 over the first beta_warmup epochs. schedule: (epoch, factor) pairs; from that epoch on
     (the first is 0) the optimizer's learning rate is multiplied by the factor. With patience, training ends after that
-    many epochs without a lower validation total, and the best epoch's parameters are returned. scheme: how the weights start
-    (`Parameters.initialize`). threads: of the matrix products; None for all where they are large enough to gain by it.
+    many epochs without a lower validation total, and the best epoch's parameters are returned. The weights start as
+    `Parameters.initialize` makes them by that scheme, or as the Parameters `start`. threads: of the matrix products; None for all where they are large enough to gain by it.
     out: a folder for checkpoint.npz, history.csv and config.json. resume=True goes on from its checkpoint, to the same
     bits as a run that was never stopped; `epochs` may have grown. progress(done, of, row) is called after each batch
     with the means so far, and after each epoch with the history row. notes: a dict to be kept in config.json.
@@ -78,6 +79,8 @@ def train(
     """
     if not isinstance(architecture, Architecture):
         raise TypeError(f"architecture is {architecture!r}; it must be an Architecture")
+    if start is not None and start.architecture != architecture:
+        raise ValueError(f"start has the parameters of {start.architecture}; wanted {architecture}")
     if type(optimizer) not in OPTIMIZERS.values():
         raise TypeError(f"optimizer is {optimizer!r}; it must be one such as Adam(1e-3)")
     x_train = architecture.check_inputs(x_train, "x_train")
@@ -99,7 +102,7 @@ def train(
         "l2": check_number("l2", l2),
         "binarize": bool(binarize),
         "patience": patience,
-        "scheme": scheme,
+        "scheme": scheme if start is None else f"start {zlib.crc32(start.flat)}",
         "seed": noise.check_seed(seed),
         "dtype": np.dtype(dtype).name,
         "backend": backend_name(kernels.load(backend)),
@@ -107,7 +110,8 @@ def train(
     }
     text = elbo.bind(architecture, objective, backend)
     checkpoint = None if out is None else os.path.join(out, "checkpoint.npz")
-    state = _fresh_state(architecture, optimizer, settings)
+    p = Parameters.initialize(architecture, seed, dtype, scheme) if start is None else start.astype(dtype)
+    state = _State(p, p.copy(), initial_state(optimizer, p.flat))
     if checkpoint and os.path.exists(checkpoint):
         if not resume:
             raise FileExistsError(f"{out} already holds a run: resume it, or choose another folder")
@@ -191,11 +195,6 @@ class _State:
     epoch: int = 0
     waited: int = 0  # epochs since the best
     history: list = dataclasses.field(default_factory=list)
-
-
-def _fresh_state(architecture, optimizer, settings):
-    p = Parameters.initialize(architecture, settings["seed"], settings["dtype"], settings["scheme"])
-    return _State(p, p.copy(), initial_state(optimizer, p.flat))
 
 
 def _epoch(state, text, optimizer, settings, x_train, epochs, progress):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from vae_np import Architecture, Parameters, decode, encode, loss
+from vae_np import Architecture, Parameters, decode, encode, loss, loss_and_gradients
 from vae_np.training import evaluate
 
 RNG = np.random.default_rng(0)
@@ -100,23 +100,34 @@ def test_both_objectives_have_the_same_expectation(backend):
     assert (np.abs(closed.mean(axis=1) - sampled.mean(axis=1)) < 5 * error).all()
 
 
-def test_bernoulli_probabilities_sum_to_one():
+def test_both_objectives_have_the_same_expected_gradient(backend):
+    p, x, n, blocks = model(), RNG.uniform(size=(2, 4)), 500, 40
+    closed, sampled = (
+        np.array([loss_and_gradients(p, x, RNG.normal(size=(n, 2, 2)), 1.0, 0.0, objective, backend)[1].flat for _ in range(blocks)])
+        for objective in ("elbo", "elbo_mc")
+    )
+    error = np.sqrt((closed.var(axis=0) + sampled.var(axis=0)) / (blocks - 1))
+    assert (np.abs(closed.mean(axis=0) - sampled.mean(axis=0)) < 6 * error + 1e-12).all()
+
+
+def test_bernoulli_probabilities_sum_to_one(backend):
     """Over all x of four pixels, for a decoder at any z: the constant of the density is not lost."""
     p = model()
     every_x = np.array(np.meshgrid(*[[0.0, 1.0]] * 4)).reshape(4, -1).T
     # With eps chosen so that z is the same for every x, exp(-nll) is p(x|z).
     mu, logvar = encode(p, every_x)
     eps = (np.array([0.3, -0.8]) - mu) / np.exp(logvar / 2)
-    nll = loss(p, every_x, eps, beta=0.0).per_example
+    nll = loss(p, every_x, eps, beta=0.0, backend=backend).per_example
     assert np.exp(-nll).sum() == pytest.approx(1, rel=1e-12)
 
 
 @pytest.mark.parametrize("noise", ["fixed", "shared", "heteroscedastic"])
-def test_gaussian_density_integrates_to_one(noise):
+def test_gaussian_density_integrates_to_one(backend, noise):
     p = model("gaussian", noise, 0.6 if noise == "fixed" else 1.0, n_inputs=1)
 
     def density(x):
         mu, logvar = encode(p, [[x]])
-        return np.exp(-loss(p, [[x]], (np.array([0.3, -0.8]) - mu) / np.exp(logvar / 2), beta=0.0).total)
+        eps = (np.array([0.3, -0.8]) - mu) / np.exp(logvar / 2)
+        return np.exp(-loss(p, [[x]], eps, beta=0.0, backend=backend).total)
 
     assert integrate.quad(density, -15, 15, points=[0])[0] == pytest.approx(1, abs=1e-8)

@@ -689,3 +689,61 @@ def test_as_a_process_it_ends_on_ctrl_c_with_130_and_one_sentence(rows):
     assert child.returncode == 130
     assert "Traceback" not in err and err.splitlines()[-1].startswith("vae-np: ")
     assert Parameters.load("run/checkpoint.npz").flat.size > 0
+
+
+# -------------------------------------------------------------------------------------------------- bounds and their end
+
+
+def test_evaluate_prints_the_bounds_and_log_p(run):
+    answer = done("evaluate", run, "--importance-samples", 100)
+    rows = dict(re.findall(r"│ (ELBO, 1 sample|bound of \d+ samples|log p\(x\), 100 samples) +│ +(-[\d.]+)", answer))
+    values = [float(rows[name]) for name in ("ELBO, 1 sample", "bound of 5 samples", "bound of 50 samples", "log p(x), 100 samples")]
+    assert values == sorted(values)
+    assert "effective sample size" in answer and "latents active" in answer
+    assert "importance" not in done("evaluate", run)
+
+
+def test_evaluate_that_is_stopped_prints_what_it_has(run, monkeypatch):
+    from vae_np import bounds
+
+    whole, calls = bounds._Sums.result, []
+
+    def result(self):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(self)
+
+    monkeypatch.setattr(bounds._Sums, "result", result)
+    monkeypatch.setattr(bounds, "CHUNK", 50)
+    answer = done("evaluate", run, "--importance-samples", 10)
+    assert re.search(r"8 of \d+ validation rows", answer)
+
+
+def test_explain_bound_reaches_what_is_known(monkeypatch, tmp_path):
+    from vae_np import known
+
+    monkeypatch.setattr(known, "linear_digits", lambda: np.random.default_rng(0).normal(size=(60, 5)) @ np.diag([3, 2, 1, 1, 1]))
+    answer = done("explain-bound", "--out", tmp_path / "bound.png")
+    pairs = re.findall(r"│ +(-?[\d.e+-]+) +│ +(-?[\d.e+-]+) +│", answer)
+    assert len(pairs) == 5
+    for reached, wanted in pairs:
+        assert float(reached) == pytest.approx(float(wanted), abs=1e-3)
+    assert (tmp_path / "bound.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_burda_trains_the_published_stages_and_goes_on(monkeypatch, tmp_path):
+    from vae_np import published
+    from vae_np.data import Dataset
+
+    assert (published.ENDS[-1], published.ARCHITECTURE.hidden) == (3280, (200, 200))
+    assert published.SCHEDULE[0] == (0, 1.0) and published.SCHEDULE[7][0] == 1093
+    assert published.SCHEDULE[7][1] == pytest.approx(0.1)
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 784), dtype=np.uint8)
+    monkeypatch.setattr(data, "load", lambda *_: Dataset(pixels[:50], pixels[50:], None, None, (28, 28)))
+    options = "--importance-samples", 5, "--rows", 8, "--out", tmp_path / "run"
+    once = done("burda", "--stages", 2, *options)
+    assert re.findall(r"stage (\d), (\d+) epochs: -log p\(x\) [\d.]+ ± [\d.]+ nats", once) == [("0", "1"), ("1", "4")]
+    before = (tmp_path / "run" / "checkpoint.npz").read_bytes()
+    done("burda", "--stages", 1, *options)
+    assert (tmp_path / "run" / "checkpoint.npz").read_bytes() == before

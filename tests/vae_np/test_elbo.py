@@ -108,6 +108,24 @@ def test_terms_add_up(backend, arch, objective, seed):
     assert loss_and_gradients(p, x, eps, 0.7, 0.1, objective, backend)[0].total == value.total
 
 
+@pytest.mark.parametrize("likelihood, noise", MODELS)
+def test_reconstruction_kl_and_l2_have_gradients_of_their_own_that_add_up(backend, likelihood, noise):
+    """Weight decay is no reconstruction: each term's gradient alone, against its own differences, and their sum."""
+    p, x, eps = problem(Architecture(4, (3,), 2, "tanh", likelihood, noise))
+    beta, l2 = 0.7, 0.3
+    whole = loss_and_gradients(p, x, eps, beta, l2, backend=backend)[1].flat
+    of_reconstruction = loss_and_gradients(p, x, eps, 0.0, 0.0, backend=backend)[1]
+    with_kl = loss_and_gradients(p, x, eps, 1.0, 0.0, backend=backend)[1]
+    of_kl, of_l2 = Parameters(p.architecture, with_kl.flat - of_reconstruction.flat), Parameters.zeros(p.architecture)
+    for name, W in p.items():
+        of_l2[name][...] = l2 * W if name.endswith(".W") else 0
+    np.testing.assert_allclose(whole, of_reconstruction.flat + beta * of_kl.flat + of_l2.flat, rtol=1e-12, atol=1e-14)
+    for term, g in {"reconstruction": of_reconstruction, "kl": of_kl, "l2": of_l2}.items():
+        for worst in check_gradients(lambda: getattr(loss(p, x, eps, 0.0, l2, backend=backend), term), p, g):
+            assert worst.error < TOLERANCES["differences"]["float64"], (term, worst)
+    assert not any(of_kl[name].any() for name in p if name.startswith(("decoder", "output", "noise")))
+
+
 def test_samples_are_averaged(backend):
     p, x, eps = problem(Architecture(5, (4,), 3), L=3)
     for objective in MEANS:

@@ -1,0 +1,92 @@
+"""The importance sampler's bookkeeping; what it estimates is tested in tests/meaning/test_known_answers.py."""
+
+import numpy as np
+import pytest
+from scipy import special
+
+from vae_np import Architecture, Parameters, log_likelihood, loss
+from vae_np.bounds import BLOCK, active_units, elbo_gap
+from vae_np.noise import key
+
+ARCH = Architecture(6, (5,), 3, "tanh")
+X = np.random.default_rng(0).uniform(size=(9, 6))
+
+
+def log_weights(p, x, n_samples, kernel_set):
+    """log w of every sample, from the public loss and the same noise, block by block."""
+    blocks = []
+    for block in range(-(-n_samples // BLOCK)):
+        eps = np.empty((BLOCK, len(x), 3))
+        kernel_set.normals(key(0, "importance"), block, np.arange(len(x)), eps)
+        blocks += [-loss(p, x, one, objective="elbo_mc").per_example for one in eps]
+    return np.array(blocks[:n_samples])
+
+
+@pytest.mark.parametrize("n_samples", [1, 3, 50, 60, 173])
+def test_estimate_error_and_bounds_are_those_of_the_weights(backend, kernel_set, n_samples):
+    p = Parameters.initialize(ARCH, seed=2)
+    p.flat += 0.5 * np.random.default_rng(2).normal(size=p.flat.shape)
+    ll, log_w = log_likelihood(p, X, n_samples, backend=backend), log_weights(p, X, n_samples, kernel_set)
+    np.testing.assert_allclose(ll, special.logsumexp(log_w, axis=0) - np.log(n_samples), rtol=1e-10)
+    share = special.softmax(log_w, axis=0)
+    np.testing.assert_allclose(ll.effective_sample_size, 1 / (share**2).sum(axis=0), rtol=1e-8)
+    relative = np.exp(log_w - log_w.max(axis=0))
+    error = relative.std(axis=0) / relative.mean(axis=0) / np.sqrt(n_samples)
+    np.testing.assert_allclose(ll.standard_error, error, rtol=1e-6, atol=1e-7)
+    assert set(ll.bounds) == {L for L in (1, 5, 50) if L <= n_samples}
+    np.testing.assert_allclose(ll.bounds[1], log_w.mean(axis=0), rtol=1e-10)
+    assert (ll.bounds[1] <= np.asarray(ll) + 1e-9).all()
+
+
+def test_groups_of_samples_make_the_bounds(kernel_set):
+    p = Parameters.initialize(ARCH)
+    ll, log_w = log_likelihood(p, X, 100, backend="numpy"), log_weights(p, X, 100, kernel_set)
+    for L in (1, 5, 50):
+        groups = special.logsumexp(log_w.reshape(-1, L, len(X)), axis=1) - np.log(L)
+        np.testing.assert_allclose(ll.bounds[L], groups.mean(axis=0), rtol=1e-10)
+
+
+def test_rows_are_estimated_alone_whatever_the_chunks(monkeypatch):
+    p = Parameters.initialize(ARCH)
+    whole, done = log_likelihood(p, X, 70), []
+    monkeypatch.setattr("vae_np.bounds.CHUNK", 2 * BLOCK // 4)
+    parts = log_likelihood(p, X, 70, progress=lambda n, part: done.append((n, len(part))))
+    assert done == [(2, 2), (4, 2), (6, 2), (8, 2), (9, 1)]
+    np.testing.assert_allclose(parts, whole, rtol=1e-12)
+    np.testing.assert_allclose(parts.bounds[5], whole.bounds[5], rtol=1e-12)
+    np.testing.assert_allclose(elbo_gap(p, X, 70), whole - whole.bounds[1], rtol=1e-10)
+    assert (active_units(p, X) == active_units(p, X[::-1])).all()
+
+
+def test_results_are_plain_numbers():
+    ll = log_likelihood(Parameters.initialize(ARCH), X, 5)
+    assert ll.shape == (9,) and round(float(ll.mean()), 6) == round(float(np.asarray(ll).mean()), 6)
+    assert type(-ll) is np.ndarray and type(ll - ll.bounds[1]) is np.ndarray
+
+
+def test_memory_does_not_grow_with_rows_or_samples():
+    import tracemalloc
+
+    p, peaks = Parameters.initialize(ARCH, dtype="float32"), []
+    for n, n_samples in ((100, 100), (1000, 400)):
+        x = np.random.default_rng(0).uniform(size=(n, 6)).astype(np.float32)
+        log_likelihood(p, x, n_samples, backend="numpy")
+        tracemalloc.start()
+        log_likelihood(p, x, n_samples, backend="numpy")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"n_samples": 0}, "n_samples is 0; it must be a whole number, 1 or more"),
+        ({"x": X * 3}, "x goes from"),
+        ({"seed": -1}, "seed is -1"),
+        ({"backend": "torch"}, "backend is 'torch'"),
+    ],
+)
+def test_wrong_arguments_get_one_clear_sentence(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        log_likelihood(**{"p": Parameters.initialize(ARCH), "x": X, "n_samples": 5, **change})
