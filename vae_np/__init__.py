@@ -6,8 +6,8 @@ import kernels
 
 if getattr(kernels, "PROJECT", None) != "vae_np":
     raise ImportError(
-        f"vae_np needs its own package 'kernels', but another of that name stands in its place at {kernels.__path__[0]}: "
-        "run `pip uninstall kernels`, then install vae_np again"
+        "vae_np needs its own package 'kernels', but another of that name stands in its place at "
+        f"{kernels.__file__ or list(kernels.__path__)[0]}: remove that one (`pip uninstall kernels`), then install vae_np again"
     )
 
 __version__ = "0.1.0"

@@ -13,7 +13,7 @@ NOISES = ("fixed", "shared", "heteroscedastic")
 
 def check_choice(name, value, known):
     """ValueError unless value is one of the known ones."""
-    if value not in known:
+    if value not in list(known):
         raise ValueError(f"{name} is {value!r}; known are {', '.join(map(repr, known))}")
 
 
@@ -31,7 +31,7 @@ def check_count(name, value, least=1):
 def check_number(name, value, least=0.0, above=False):
     """The value as a float; ValueError unless it is finite and at least `least` (or above it)."""
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and (number > least if above else number >= least)):
@@ -102,7 +102,8 @@ class Architecture:
         """x as a contiguous array (N, n_inputs) of bytes, float32 or float64, copied only where it must be.
 
         TypeError or ValueError, in one sentence, for what this model can't take: another shape, no rows, text, NaN,
-        infinities, or under the Bernoulli likelihood anything outside [0, 1]. Bytes stand for 0..1 in steps of 1/255.
+        infinities, or under the Bernoulli likelihood anything outside [0, 1]. Bytes stand for 0..1 in steps of 1/255;
+        bytes of only 0 and 1 are refused, as they are most likely meant as numbers.
         """
         x = np.asarray(x)
         if x.dtype.kind not in "buif":
@@ -113,6 +114,8 @@ class Architecture:
             x = x.astype(np.float64)
         x = np.ascontiguousarray(x)
         if x.dtype == np.uint8:
+            if x.max() == 1:
+                raise ValueError(f"{name} is bytes of 0 and 1, but bytes stand for 0 to 255: pass it as bool or float")
             return x
         low, high = x.min(), x.max()
         if not (np.isfinite(low) and np.isfinite(high)):

@@ -33,7 +33,7 @@ def main(arguments=None):
     words = RichHandler(console=status, show_time=False, show_level=False, show_path=False)
     logging.basicConfig(format="%(message)s", handlers=[words], force=True)
     options = parser().parse_args(arguments)
-    options.words, options.status = arguments[1:], status
+    options.words, options.status = list(arguments[1:]), status
     try:
         sys.exit(options.command(options))
     except (ValueError, TypeError, OSError, RuntimeError, ArithmeticError) as error:
@@ -92,32 +92,36 @@ def train(options):
             valid = f"  valid {row['valid_total']:.2f}"
         bar.update(task, completed=done, total=of, epoch=row["epoch"], terms=_terms(row, options.objective) + valid)
 
+    words = options.words  # in the folder's config.json, so with paths that hold from anywhere
+    if os.path.isfile(options.data):
+        words = [*words, "--data", os.path.abspath(options.data)]
     try:
-        run = training.train(
-            arch,
-            dataset.train,
-            dataset.valid,
-            epochs=epochs,
-            batch_size=options.batch_size,
-            optimizer=optimizers.OPTIMIZERS[options.optimizer](**rate),
-            objective=options.objective,
-            n_samples=options.samples,
-            beta=options.beta,
-            l2=options.l2,
-            binarize=options.binarize,
-            seed=options.seed,
-            dtype=options.dtype,
-            backend=options.backend,
-            threads=options.threads,
-            out=out,
-            resume=bool(options.resume),
-            beta_warmup=options.beta_warmup,
-            schedule=options.schedule,
-            patience=options.patience,
-            scheme=options.scheme,
-            progress=progress,
-            notes={"command": shlex.join(["vae-np", "train", *options.words]), "image_shape": dataset.image_shape},
-        )
+        with _interrupts_named():
+            run = training.train(
+                arch,
+                dataset.train,
+                dataset.valid,
+                epochs=epochs,
+                batch_size=options.batch_size,
+                optimizer=optimizers.OPTIMIZERS[options.optimizer](**rate),
+                objective=options.objective,
+                n_samples=options.samples,
+                beta=options.beta,
+                l2=options.l2,
+                binarize=options.binarize,
+                seed=options.seed,
+                dtype=options.dtype,
+                backend=options.backend,
+                threads=options.threads,
+                out=out,
+                resume=bool(options.resume),
+                beta_warmup=options.beta_warmup,
+                schedule=options.schedule,
+                patience=options.patience,
+                scheme=options.scheme,
+                progress=progress,
+                notes={"command": shlex.join(["vae-np", "train", *words]), "image_shape": dataset.image_shape},
+            )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"; go on with: vae-np train --resume {shlex.quote(out)}") from None
     finally:
@@ -137,6 +141,18 @@ def train(options):
         console.print(f"   {path}")
 
 
+@contextlib.contextmanager
+def _interrupts_named():
+    """Ctrl-C while Numba loads a kernel comes out as a SystemError with a KeyboardInterrupt behind it: as the latter."""
+    try:
+        yield
+    except SystemError as error:
+        cause = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__ or cause.__context__
+        raise error if cause is None else KeyboardInterrupt from None
+
+
 def _terms(row, objective):
     equals = "≤" if objective == "iwae" else "="
     beta = "" if row["beta"] == 1 else f"{row['beta']:.2g} × "
@@ -150,21 +166,28 @@ def _new_folder(stem):
 
 
 def _as_before(options):
-    """The options that the run was started with; --epochs may be another."""
+    """The options that the run was started with, and the epochs that were last asked for, or are now."""
     before = _started_with(options.resume)
-    before.epochs = before.epochs if options.epochs is None else options.epochs
+    for name, default in vars(parser().parse_args(["train"])).items():
+        if name not in ("resume", "epochs", "command") and getattr(options, name) != default:
+            raise ValueError(f"--resume keeps the run's own settings: --{name.replace('_', '-')} cannot be given with it")
+    before.epochs = _config(options.resume).get("epochs") if options.epochs is None else options.epochs
     before.resume, before.status = options.resume, options.status
     return before
 
 
 def _started_with(run):
     """The options of the `vae-np train` that made the run folder, read from the command in its config.json."""
-    words = shlex.split(_config(run)["command"])[2:]
+    path, command = os.path.join(run, "config.json"), _config(run).get("command")
+    try:
+        words = shlex.split(command + "")[2:]  # a text, or a TypeError
+    except (TypeError, ValueError):
+        raise ValueError(f"{path} was not written by `vae-np train`") from None
     with contextlib.redirect_stderr(io.StringIO()) as said:
         try:
             options = parser().parse_args(["train", *words])
         except SystemExit:
-            raise ValueError(f"the command in {run}/config.json is none: {said.getvalue().splitlines()[-1]}") from None
+            raise ValueError(f"the command in {path} is none: {said.getvalue().splitlines()[-1]}") from None
     options.words = words
     return options
 
@@ -174,10 +197,9 @@ def _config(run):
     try:
         with open(path, encoding="utf-8") as file:
             config = json.load(file)
-        shape = config["image_shape"]
+        shape = config.get("image_shape")
         if not (shape is None or len(shape) == 2 and all(isinstance(side, int) for side in shape)):
             raise ValueError
-        shlex.split(config["command"] + "")  # a text, or a TypeError
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{run} is no run folder: it has no config.json") from None
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -227,7 +249,7 @@ def _print_bounds(console, p, x, before, options):
         bar.update(task, completed=done)
 
     try:
-        with bar:
+        with bar, _interrupts_named():
             bounds.log_likelihood(
                 p, x, options.importance_samples, options.seed, before.binarize, options.backend, progress=progress
             )
@@ -260,7 +282,8 @@ def sample(options):
         with replacing(out) as file:
             np.save(file, x)
     elif out.endswith(".png"):
-        image_shape = _config(options.run)["image_shape"] if folder else data.square(p.architecture.n_inputs)
+        image_shape = _config(options.run).get("image_shape") if folder else None
+        image_shape = image_shape or data.square(p.architecture.n_inputs)
         if not image_shape:
             raise ValueError(f"rows of {p.architecture.n_inputs} inputs are no pictures: write the numbers, with --out NAME.npy")
         from vae_np import plots
@@ -296,7 +319,10 @@ def check(options):
     noise.check_seed(options.seed)
     backends = options.backend or [name for name, status in kernels.available().items() if status.ok]
     limit, worst, off = TOLERANCES["differences"]["float64"], 0.0, []
-    console.print("worst relative difference of any element: hand-written gradient, central differences in float64")
+    console.print(
+        "worst relative difference of any element: hand-written gradient, central differences in float64\n"
+        "(an element under a thousandth of its parameter's largest is compared to that thousandth)"
+    )
     for (likelihood, choice), backend in itertools.product(MODELS.items(), backends):
         table = Table(Column("parameter", no_wrap=True), title=f"{likelihood}, {backend}", box=box.SIMPLE_HEAD)
         columns = []
@@ -397,7 +423,7 @@ def parser():
         return sub.add_argument
 
     def of_data(option, default):
-        option("--data", default=default, help="digits, mnist, or a .npz, .npy or .csv file")
+        option("--data", default=default, help="digits, mnist, or a .npz, .npy or .csv file; bytes stand for 0..1 in steps of 1/255")
         option("--data-dir", help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download")
 
     known = sorted(kernels.available())
@@ -426,7 +452,7 @@ def parser():
     option("--seed", type=int, default=0, help="of the weights, the order and all noise")
     option("--dtype", choices=("float32", "float64"), default="float32", help="to compute in")
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
-    option("--threads", type=int, help="of the matrix products; else all cores")
+    option("--threads", type=int, help="of the matrix products; else one where they are small, all cores where not; 1 is best on a busy machine")
     option("--out", metavar="FOLDER", help="else a new one in runs/")
     option("--resume", metavar="FOLDER", help="go on with that run and its settings; --epochs may be more")
 

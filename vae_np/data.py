@@ -84,11 +84,17 @@ def _read_npy(path):
 def _read_csv(path):
     with open(path, encoding="utf-8-sig") as file:
         lines = [line for line in file if line.strip()]
-    try:
-        [float(cell) for cell in lines[0].split(",")]
-    except ValueError:
+    if lines and not any(_is_number(cell) for cell in lines[0].split(",")):
         lines = lines[1:]  # the names of the columns
     return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.zeros((0, 0))
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _flat(x, path):

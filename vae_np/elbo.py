@@ -5,7 +5,8 @@ holds the values and `d` their derivatives under the same names, so that d.z is 
 hidden units, Z latents, L samples of each example; K is L where the KL is sampled, and 1 where it is in closed form.
 
 The text names no backend, activation, likelihood or objective. `bind` looks its names up in a table and so chooses
-all of them at once. Lines and operations are such that Numba can compile the bound functions whole.
+all of them at once. Python runs the lines, whatever runs the operations; they are such that Numba can compile the
+bound functions whole.
 """
 
 import functools
@@ -42,7 +43,7 @@ def decoder(p, a):
 
 
 def forward(p, a, beta):
-    """x, eps -> the loss of each example: a bound on -log p(x), in nats"""
+    """x, eps -> the loss of each example in nats: at beta = 1 a bound on -log p(x)"""
     mu, logvar = encoder(p, a)                                                                    # (B, Z)
     z = reparameterize(mu, logvar, a.eps, a.z)                                                    # (L, B, Z)
     output, noise = decoder(p, a)                                                                 # (L, B, D)
@@ -239,6 +240,7 @@ def loss(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="numpy"):
 
 def encode(p, x, backend="numpy"):
     """x (B, D) -> mu, logvar (B, Z) of q(z|x) = N(mu, exp(logvar))"""
+    _check_parameters(p)
     text = bind(p.architecture, backend=backend)
     x = p.architecture.check_inputs(x)
     a = nodes(p.architecture, "elbo", 0, len(x), p.flat.dtype)
@@ -249,6 +251,7 @@ def encode(p, x, backend="numpy"):
 
 def decode(p, z, backend="numpy"):
     """z (B, Z) -> the mean of p(x|z), (B, D): probabilities under the Bernoulli likelihood"""
+    _check_parameters(p)
     text = bind(p.architecture, backend=backend)
     z = _finite("z", z, f"(B, {p.architecture.n_latent})", lambda shape: shape[1:] == (p.architecture.n_latent,))
     a = nodes(p.architecture, "elbo", 1, len(z), p.flat.dtype)
@@ -259,8 +262,7 @@ def decode(p, z, backend="numpy"):
 
 def _prepare(p, x, eps, beta, l2, objective, backend):
     """The checked arguments of a pass: the bound text, its nodes with x and eps in place, beta and l2 in p's dtype."""
-    if not isinstance(p, Parameters):
-        raise TypeError(f"p is a {type(p).__name__}; it must be Parameters")
+    _check_parameters(p)
     arch, real = p.architecture, p.flat.dtype.type
     text = bind(arch, objective, backend)
     x = arch.check_inputs(x)
@@ -271,6 +273,11 @@ def _prepare(p, x, eps, beta, l2, objective, backend):
     text.kernels.gather(x, np.arange(len(x)), a.x)
     a.eps[...] = eps
     return text, a, real(check_number("beta", beta)), real(check_number("l2", l2))
+
+
+def _check_parameters(p):
+    if not isinstance(p, Parameters):
+        raise TypeError(f"p is a {type(p).__name__}; it must be Parameters")
 
 
 def _finite(name, array, wanted, fits):

@@ -7,9 +7,14 @@ import numpy as np
 from vae_np.architecture import check_number
 
 
+def _keep(optimizer, **fields):
+    for name, value in fields.items():
+        object.__setattr__(optimizer, name, value)
+
+
 @dataclasses.dataclass(frozen=True)
 class SGD:
-    """velocity = momentum velocity + g;  p -= learning_rate velocity"""
+    """Gradient descent with momentum: `kernels.reference.sgd`"""
 
     learning_rate: float = 0.01
     momentum: float = 0.0
@@ -17,8 +22,8 @@ class SGD:
     STATE = ("velocity",)
 
     def __post_init__(self):
-        check_number("learning_rate", self.learning_rate, above=True)
-        check_number("momentum", self.momentum)
+        _keep(self, learning_rate=check_number("learning_rate", self.learning_rate, above=True))
+        _keep(self, momentum=check_number("momentum", self.momentum))
 
     def update(self, kernels, p, g, state, step, learning_rate):
         kernels.sgd(p, g, state["velocity"], learning_rate, self.momentum)
@@ -26,7 +31,7 @@ class SGD:
 
 @dataclasses.dataclass(frozen=True)
 class Adagrad:
-    """squares += g^2;  p -= learning_rate g / (sqrt(squares) + epsilon)          Duchi, Hazan & Singer 2011"""
+    """A rate for each parameter that falls with its squared gradients: `kernels.reference.adagrad`"""
 
     learning_rate: float = 0.01
     epsilon: float = 1e-8
@@ -34,8 +39,8 @@ class Adagrad:
     STATE = ("squares",)
 
     def __post_init__(self):
-        check_number("learning_rate", self.learning_rate, above=True)
-        check_number("epsilon", self.epsilon, above=True)
+        _keep(self, learning_rate=check_number("learning_rate", self.learning_rate, above=True))
+        _keep(self, epsilon=check_number("epsilon", self.epsilon, above=True))
 
     def update(self, kernels, p, g, state, step, learning_rate):
         kernels.adagrad(p, g, state["squares"], learning_rate, self.epsilon)
@@ -43,7 +48,7 @@ class Adagrad:
 
 @dataclasses.dataclass(frozen=True)
 class Adam:
-    """Running means of g and g^2, each corrected for its start at 0          Kingma & Ba 2015, algorithm 1"""
+    """Running means of the gradient and its square: `kernels.reference.adam`"""
 
     learning_rate: float = 1e-3
     beta1: float = 0.9
@@ -53,10 +58,11 @@ class Adam:
     STATE = ("m", "v")
 
     def __post_init__(self):
-        check_number("learning_rate", self.learning_rate, above=True)
-        check_number("epsilon", self.epsilon, above=True)
+        _keep(self, learning_rate=check_number("learning_rate", self.learning_rate, above=True))
+        _keep(self, epsilon=check_number("epsilon", self.epsilon, above=True))
         for name in ("beta1", "beta2"):
-            if not check_number(name, getattr(self, name)) < 1:
+            _keep(self, **{name: check_number(name, getattr(self, name))})
+            if not getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be below 1")
 
     def update(self, kernels, p, g, state, step, learning_rate):

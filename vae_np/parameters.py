@@ -20,6 +20,16 @@ SCHEMES = {  # the variance of a hidden layer's weights
 }
 
 
+def check_dtype(dtype):
+    """The dtype's name; ValueError unless it is one that the kernels compute in."""
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = None
+    check_choice("dtype", dtype if name is None else name, DTYPES)
+    return name
+
+
 class Layer(NamedTuple):
     """The parameters of y = x @ W + b."""
 
@@ -50,6 +60,8 @@ class Parameters(Mapping):
     """
 
     def __init__(self, architecture, flat):
+        if flat.dtype not in (np.float32, np.float64) or not flat.dtype.isnative:
+            raise ValueError(f"flat has dtype {flat.dtype}; known are {', '.join(map(repr, DTYPES))}")
         if flat.shape != (n_parameters(architecture),):
             raise ValueError(f"flat has shape {flat.shape}; this architecture has {n_parameters(architecture)} parameters")
         self.architecture, self.flat, self._views = architecture, flat, {}
@@ -102,9 +114,7 @@ class Parameters(Mapping):
     @classmethod
     def zeros(cls, architecture, dtype="float64"):
         """All parameters 0."""
-        if np.dtype(dtype).name not in DTYPES:
-            raise ValueError(f"dtype is {dtype!r}; known are {', '.join(map(repr, DTYPES))}")
-        return cls(architecture, np.zeros(n_parameters(architecture), dtype))
+        return cls(architecture, np.zeros(n_parameters(architecture), check_dtype(dtype)))
 
     @classmethod
     def initialize(cls, architecture, seed=0, dtype="float64", scheme="glorot"):

@@ -23,7 +23,7 @@ import kernels
 from vae_np import elbo, noise
 from vae_np.architecture import Architecture, check_count, check_number
 from vae_np.optimizers import OPTIMIZERS, Adam, initial_state
-from vae_np.parameters import Parameters, replacing
+from vae_np.parameters import Parameters, check_dtype, replacing
 
 TERMS = ("total", "reconstruction", "kl", "l2")
 CHUNK = 1024  # rows of the decoder's batch in an evaluation
@@ -69,9 +69,10 @@ def train(
     batch. beta rises from 0 over the first beta_warmup epochs. schedule: (epoch, factor) pairs; from that epoch on
     (the first is 0) the optimizer's learning rate is multiplied by the factor. With patience, training ends after that
     many epochs without a lower validation total, and the best epoch's parameters are returned. The weights start as
-    `Parameters.initialize` makes them by that scheme, or as the Parameters `start`. threads: of the matrix products; None for all where they are large enough to gain by it.
-    out: a folder for checkpoint.npz, history.csv and config.json. resume=True goes on from its checkpoint, to the same
-    bits as a run that was never stopped; `epochs` may have grown. progress(done, of, row) is called after each batch
+    `Parameters.initialize` makes them by that scheme, or as the Parameters `start`. threads: of the matrix products; None for all cores where they
+    are large enough to gain by it. On a machine that others use too, 1 is often much faster.
+    out: a folder for checkpoint.npz, history.csv and config.json. resume=True goes on from its checkpoint, or starts where
+    there is none yet, to the same bits as a run that was never stopped; `epochs` may have grown. progress(done, of, row) is called after each batch
     with the means so far, and after each epoch with the history row. notes: a dict to be kept in config.json.
 
     ValueError, TypeError: an argument. FileExistsError: out holds a run and resume is False. RuntimeError: the backend
@@ -85,9 +86,11 @@ def train(
         raise TypeError(f"optimizer is {optimizer!r}; it must be one such as Adam(1e-3)")
     x_train = architecture.check_inputs(x_train, "x_train")
     x_valid = None if x_valid is None else architecture.check_inputs(x_valid, "x_valid")
-    for name, count in {"epochs": epochs, "threads": threads, "patience": patience}.items():
-        if name == "epochs" or count is not None:
-            check_count(name, count)
+    epochs = check_count("epochs", epochs)
+    threads = None if threads is None else check_count("threads", threads)
+    patience = None if patience is None else check_count("patience", patience)
+    if resume and out is None:
+        raise ValueError("resume needs out, the folder of the run to go on with")
     if patience is not None and x_valid is None:
         raise ValueError("patience needs x_valid: without it there is no validation loss to wait for")
     settings = {
@@ -104,7 +107,7 @@ def train(
         "patience": patience,
         "scheme": scheme if start is None else f"start {zlib.crc32(start.flat)}",
         "seed": noise.check_seed(seed),
-        "dtype": np.dtype(dtype).name,
+        "dtype": check_dtype(dtype),
         "backend": backend_name(kernels.load(backend)),
         "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
     }
@@ -123,6 +126,8 @@ def train(
         described = {**settings, "epochs": epochs, "threads": threads, **(notes or {})}
         with replacing(os.path.join(out, "config.json")) as file:
             file.write(json.dumps(described, indent=2).encode())
+        if state.history:  # a kill may have come between the checkpoint and this file
+            _write_history(state.history, os.path.join(out, "history.csv"))
 
     with _limited(threads, architecture, batch_size * n_samples):
         while state.epoch < epochs and not (patience and state.waited >= patience):

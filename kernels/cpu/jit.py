@@ -32,11 +32,11 @@ class _Notice(event.Listener):
 
     said = False
 
-    def on_start(self, _):
-        if not self.said:
+    def on_start(self, compilation):
+        if not self.said and compilation.data["dispatcher"].py_func.__module__.startswith("kernels."):
             self.said = True
             logging.getLogger("vae_np").warning(
-                "compiling kernels for this machine: up to a minute, once; they are kept for the next run"
+                "compiling kernels for this machine: up to a minute; they are kept for the next run"
             )
 
     def on_end(self, _):

@@ -233,19 +233,20 @@ def sampled_kl_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
 
 
 @inline
-def bernoulli_term(logit, x, zero):
-    return ((logit if logit > zero else zero) - x * logit) + log1p(exp(-abs(logit)))
+def bernoulli_term(logit, x, zero, one):
+    large = (one - x) * logit if logit > zero else -x * logit
+    return large + log1p(exp(-abs(logit)))
 
 
 @kernel
 def bernoulli_nll(logits, noise, x, nll):
-    zero = logits.dtype.type(0)
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
     for l in range(logits.shape[0]):
         for b in range(logits.shape[1]):
             total = zero
             logits_row, x_row = logits[l, b], x[b]
             for d in range(logits_row.shape[0]):
-                total += bernoulli_term(logits_row[d], x_row[d], zero)
+                total += bernoulli_term(logits_row[d], x_row[d], zero, one)
             nll[l, b] = total
     return nll
 
@@ -392,12 +393,12 @@ def adagrad(p, g, squares, learning_rate, epsilon):
 
 @kernel
 def adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon):
-    one = p.dtype.type(1)
     rate = p.dtype.type(learning_rate / (1 - beta1**step))
     per_std = p.dtype.type(1 / math.sqrt(1 - beta2**step))
     b1, b2, small = p.dtype.type(beta1), p.dtype.type(beta2), p.dtype.type(epsilon)
+    c1, c2 = p.dtype.type(1 - beta1), p.dtype.type(1 - beta2)  # taken before they are rounded: 1 - beta2 may be tiny
     for i in range(p.shape[0]):
-        m[i] = b1 * m[i] + (one - b1) * g[i]
-        v[i] = b2 * v[i] + (one - b2) * (g[i] * g[i])
+        m[i] = b1 * m[i] + c1 * g[i]
+        v[i] = b2 * v[i] + c2 * (g[i] * g[i])
         p[i] -= rate * m[i] / (math.sqrt(v[i]) * per_std + small)
     return p

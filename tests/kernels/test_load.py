@@ -35,6 +35,20 @@ def test_a_foreign_package_named_kernels_is_named_in_the_error(tmp_path):
     assert str(tmp_path) in last and "pip uninstall kernels" in last
 
 
+def test_a_module_named_kernels_is_named_in_the_error(tmp_path):
+    (tmp_path / "kernels.py").write_text("")
+    project = pathlib.Path(kernels.__file__).parents[1]
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(project)!r}]; import vae_np"
+    last = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError") and str(tmp_path / "kernels.py") in last
+
+
+def test_the_word_about_compiling_is_only_of_our_own_kernels(tmp_path):
+    code = "import kernels, numba; kernels.load('numba'); numba.njit(lambda x: x + 1)(2)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 def test_importing_vae_np_is_light():
     code = "import sys, vae_np; print([m for m in ('matplotlib', 'sklearn', 'numba', 'cupy', 'scipy', 'rich') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

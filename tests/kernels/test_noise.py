@@ -85,6 +85,24 @@ def test_gather_turns_bytes_into_pixels(kernel_set):
     assert (x.max(), x[1, 0]) == (1, 0)
 
 
+def test_the_key_of_a_seed_and_a_use_never_changes():
+    """A saved seed must go on to mean what it meant; every bit of the seed counts."""
+    zero = np.uint64(0)
+    low, high, _, _ = reference.philox((np.uint64(4), zero, zero, zero), 2**40 + 7)  # "train" is the fourth use
+    assert int(noise.key(2**40 + 7, "train")) == int(high) << 32 | int(low)
+    assert len({int(noise.key(seed, use)) for seed in (7, 2**40 + 7, 2**63) for use in noise.USES}) == 3 * len(noise.USES)
+
+
+def test_logarithm_cosine_and_sine_are_exact_to_the_last_digits():
+    w = np.concatenate([np.arange(1000), 2**32 - 1 - np.arange(1000), np.random.default_rng(0).integers(0, 2**32, 100_000)])
+    w = w.astype(np.uint64)
+    log = np.log((2 * w.astype(np.longdouble) + 1) / np.longdouble(2**33))
+    assert (np.abs(reference.log_uniform(w) - log) <= 2.5 * np.spacing(np.abs(log.astype(float)))).all()
+    angle = 2 * np.longdouble("3.14159265358979323846264338327950288") * w.astype(np.longdouble) / np.longdouble(2**32)
+    cosine, sine = reference.circle(w)
+    assert max(np.abs(cosine - np.cos(angle)).max(), np.abs(sine - np.sin(angle)).max()) < 2e-16
+
+
 def test_permutation_is_one_and_depends_on_seed_use_and_step():
     orders = [noise.permutation(*which, 1000) for which in ((0, "shuffle", 0), (0, "shuffle", 1), (1, "shuffle", 0), (0, "split", 0))]
     assert all((np.sort(order) == np.arange(1000)).all() for order in orders)

@@ -203,6 +203,17 @@ def test_bernoulli_nll_is_exact_for_any_logit(kernel_set, real):
         assert given[0, 0] == pytest.approx(nll, rel=4 * float(np.finfo(real).eps))
 
 
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+@pytest.mark.parametrize("logit", [1e4, 100.0, 3.0, -3.0, -100.0, -1e4])
+@pytest.mark.parametrize("target", [0.999, 254 / 255, 1 / 255])
+def test_bernoulli_nll_of_grey_pixels_loses_no_digit(kernel_set, logit, target, real):
+    arrays = np.full((1, 1, 1), logit, real), np.zeros((1, 1, 1), real), np.full((1, 1), target, real)
+    (given,) = filled(kernel_set, "bernoulli_nll", *arrays, results=[(1, 1)])
+    x = np.longdouble(real(target))
+    wanted = (1 - x) * max(logit, 0) + x * max(-logit, 0) + np.log1p(np.exp(-np.longdouble(abs(logit))))
+    assert given[0, 0] == pytest.approx(float(wanted), rel=4 * float(np.finfo(real).eps))
+
+
 @pytest.mark.parametrize("logit", [1e4, 40.0, 17.0, 0.0, -17.0, -40.0, -1e4])
 @pytest.mark.parametrize("target", [0.0, 1.0, 0.3])
 def test_bernoulli_gradient_is_never_lost_to_rounding(kernel_set, logit, target):
@@ -269,6 +280,16 @@ def test_adam_follows_the_published_algorithm(kernel_set):
         second = beta2 * second + (1 - beta2) * g[0] ** 2
         theta -= lr * (first / (1 - beta1**t)) / (math.sqrt(second / (1 - beta2**t)) + epsilon)
         assert p[0] == pytest.approx(theta, rel=1e-14)
+
+
+@pytest.mark.parametrize("beta2", [0.999, 0.9999, 0.99999999])
+def test_adam_keeps_small_rates_of_change_in_single_precision(kernel_set, beta2):
+    single, double = ([np.array([1.0], t), np.zeros(1, t), np.zeros(1, t)] for t in (np.float32, np.float64))
+    for t in range(1, 4):
+        kernel_set.adam(single[0], np.array([0.5], np.float32), *single[1:], t, 1e-3, 0.9, beta2, 1e-8)
+        reference.adam(double[0], np.array([0.5]), *double[1:], t, 1e-3, 0.9, beta2, 1e-8)
+    np.testing.assert_allclose(single[2], double[2], rtol=1e-6)
+    np.testing.assert_allclose(single[0], double[0], rtol=1e-6)
 
 
 def test_sgd_and_adagrad(kernel_set):

@@ -747,3 +747,57 @@ def test_burda_trains_the_published_stages_and_goes_on(monkeypatch, tmp_path):
     before = (tmp_path / "run" / "checkpoint.npz").read_bytes()
     done("burda", "--stages", 1, *options)
     assert (tmp_path / "run" / "checkpoint.npz").read_bytes() == before
+
+
+# --------------------------------------------------------------------------------------------------- folders and Ctrl-C
+
+
+def test_ctrl_c_that_numba_wraps_is_ctrl_c(rows, monkeypatch):
+    def interrupted(*arguments, **named):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interrupt:
+            raise SystemError("returned a result with an exception set") from interrupt
+
+    monkeypatch.setattr(training, "train", interrupted)
+    answer = command("train", "--data", rows, *SMALL, "--out", "new run")
+    assert answer.code == 130 and answer.err == "vae-np: stopped; go on with: vae-np train --resume 'new run'\n"
+
+
+def test_a_system_error_of_another_kind_is_not_hidden(rows, monkeypatch):
+    monkeypatch.setattr(training, "train", lambda *_, **__: (_ for _ in ()).throw(SystemError("a defect")))
+    with pytest.raises(SystemError, match="a defect"):
+        command("train", "--data", rows, *SMALL)
+
+
+def test_resume_goes_on_to_the_epochs_last_asked_for(run):
+    done("train", "--resume", run, "--epochs", 4)
+    done("train", "--resume", run)
+    assert json.loads((run / "config.json").read_text())["epochs"] == 4
+    assert len((run / "history.csv").read_text().splitlines()) == 5
+
+
+def test_resume_refuses_settings_that_it_would_not_heed(run):
+    assert "--beta cannot be given with it" in refused("train", "--resume", run, "--beta", 9)
+
+
+def test_a_run_knows_its_data_from_any_folder(rows, tmp_path, monkeypatch):
+    done("train", "--data", rows, *SMALL, "--out", "run")
+    folder = pathlib.Path("run").absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert "32" in done("evaluate", folder)
+    done("train", "--resume", folder, "--epochs", 2)
+
+
+def test_a_run_of_the_library_can_be_sampled(tmp_path):
+    x = np.random.default_rng(0).uniform(size=(20, 16))
+    training.train(Architecture(16, (5,), 2), x, epochs=1, backend="numpy", out=tmp_path / "run")
+    done("sample", tmp_path / "run")
+    assert (tmp_path / "run" / "samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_first_row_with_an_empty_cell_is_not_taken_for_names(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("0.1,,0.3\n" + "0.1,0.2,0.3\n" * 9)
+    assert str(path) in refused("train", "--data", path, *SMALL)

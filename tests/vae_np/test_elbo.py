@@ -221,6 +221,7 @@ def test_encode_and_decode(backend):
         ({"x": np.full((3, 5), np.nan)}, ValueError, "x holds NaN or infinite values"),
         ({"x": np.full((3, 5), 2.0)}, ValueError, r"x goes from 2 to 2; the Bernoulli likelihood wants pixels in \[0, 1\]"),
         ({"x": np.full((3, 5), -0.1)}, ValueError, r"x goes from -0.1 to -0.1"),
+        ({"x": np.eye(3, 5, dtype=np.uint8)}, ValueError, "x is bytes of 0 and 1, but bytes stand for 0 to 255"),
         ({"x": np.full((3, 5), "a")}, TypeError, "x has dtype <U1; it must hold real numbers"),
         ({"x": np.zeros((3, 5), complex)}, TypeError, "x has dtype complex128"),
         ({"eps": np.zeros((2, 3, 4))}, ValueError, r"eps has shape \(2, 3, 4\); wanted \(3, 3\) or \(L, 3, 3\)"),
@@ -242,6 +243,32 @@ def test_wrong_arguments_get_one_clear_sentence(change, error, sentence):
         with pytest.raises(error, match=sentence) as caught:
             function(**{"p": p, "x": x, "eps": eps, **change})
         assert "\n" not in str(caught.value)
+
+
+def test_encode_and_decode_refuse_what_is_no_model():
+    for function in (encode, decode):
+        with pytest.raises(TypeError, match="p is a dict; it must be Parameters"):
+            function({}, np.zeros((1, 5)))
+
+
+@pytest.mark.parametrize(
+    "params, gradients, error, sentence",
+    [
+        ({"b": np.zeros(3)}, {"b": np.array([2.0])}, ValueError, r"gradients\['b'\] has shape \(1,\); wanted that of .*, \(3,\)"),
+        ({"b": np.zeros(3)}, {}, ValueError, r"gradients\['b'\] has shape nothing"),
+        ({"b": np.zeros(3, "float32")}, {"b": np.zeros(3)}, TypeError, r"params\['b'\] has dtype float32; differences need float64"),
+    ],
+)
+def test_check_gradients_refuses_what_it_cannot_compare(params, gradients, error, sentence):
+    with pytest.raises(error, match=sentence):
+        check_gradients(lambda: float(np.sum(2.0 * params["b"])), params, gradients)
+
+
+@pytest.mark.parametrize("near", [0.0, 3e-5, -7e-5])
+def test_check_gradients_says_where_there_is_a_kink(near):
+    params = {"b": np.array([1.0, near])}
+    with pytest.raises(ValueError, match="the loss is not smooth near b: take another point"):
+        check_gradients(lambda: float(np.maximum(params["b"], params["b"] * 0.5).sum()), params, {"b": np.ones(2)})
 
 
 def test_decode_refuses_what_is_no_latent():

@@ -126,5 +126,7 @@ def test_wrong_dtype_and_size_are_refused():
         Parameters.initialize(ARCH, dtype="float16")
     with pytest.raises(ValueError, match="scheme is 'xavier'; known are 'glorot', 'he'"):
         Parameters.initialize(ARCH, scheme="xavier")
+    with pytest.raises(ValueError, match="flat has dtype float16; known are 'float32', 'float64'"):
+        Parameters(ARCH, np.zeros(3, "float16"))
     with pytest.raises(ValueError, match=r"flat has shape \(3,\); this architecture has \d+ parameters"):
         Parameters(ARCH, np.zeros(3))

@@ -46,21 +46,59 @@ def stop_at(batch):
 # ------------------------------------------------------------------------------------------------------- what it does
 
 
-def test_a_step_is_what_the_text_says(kernel_set, backend):
-    """Two epochs by hand, from the public pieces: order, noise, gradient and update of every batch, the last one short."""
-    run = quick(epochs=2, beta=0.7, l2=0.1, n_samples=2, seed=5, dtype="float64", backend=backend)
-    p = Parameters.initialize(ARCH, seed=5)
-    m, v, step = np.zeros_like(p.flat), np.zeros_like(p.flat), 0
+def updates(kernel_set, optimizer, flat):
+    """The update of an optimizer as a function of p, g, step and rate, from the operation itself."""
+    states = [np.zeros_like(flat) for _ in range(2)]
+    return {
+        SGD: lambda p, g, step, rate: kernel_set.sgd(p, g, states[0], rate, 0.9),
+        Adagrad: lambda p, g, step, rate: kernel_set.adagrad(p, g, states[0], rate, 1e-3),
+        Adam: lambda p, g, step, rate: kernel_set.adam(p, g, *states, step, rate, 0.8, 0.99, 1e-4),
+    }[type(optimizer)]
+
+
+@pytest.mark.parametrize("binarize", [False, True])
+@pytest.mark.parametrize("optimizer", [SGD(0.1, 0.9), Adagrad(0.05, 1e-3), Adam(0.01, 0.8, 0.99, 1e-4)], ids=lambda o: type(o).__name__)
+def test_training_is_what_the_text_says(kernel_set, backend, optimizer, binarize):
+    """Two epochs by hand, from the public pieces: order, noise, gradient, update and means, the last batch short."""
+    run = quick(
+        epochs=2, beta=0.7, l2=0.1, n_samples=2, seed=5, dtype="float64", backend=backend, optimizer=optimizer,
+        binarize=binarize, schedule=[(1, 0.1)],
+    )  # fmt: skip
+    p, step = Parameters.initialize(ARCH, seed=5), 0
+    update = updates(kernel_set, optimizer, p.flat)
     for epoch in range(2):
-        order = permutation(5, "shuffle", epoch, len(X))
+        order, total = permutation(5, "shuffle", epoch, len(X)), 0.0
         assert sorted(order) == list(range(len(X)))
         for rows in (order[:8], order[8:16], order[16:]):
             step += 1
-            eps = np.empty((2, len(rows), 2))
+            eps, x = np.empty((2, len(rows), 2)), X[rows]
+            if binarize:
+                kernel_set.binarize(X[rows], key(5, "binarize"), step, rows, x)
             kernel_set.normals(key(5, "train"), step, rows, eps)
-            g = loss_and_gradients(p, X[rows], eps, 0.7, 0.1, backend=backend)[1]
-            kernel_set.adam(p.flat, g.flat, m, v, step, 1e-3, 0.9, 0.999, 1e-8)
+            value, g = loss_and_gradients(p, x, eps, 0.7, 0.1, backend=backend)
+            update(p.flat, g.flat, step, optimizer.learning_rate * (1 if epoch == 0 else 0.1))
+            total += value.total * len(rows) / len(X)
+        row = run.history[epoch]
+        valid = evaluate(p, VALID, "elbo", 2, 0.7, 0.1, binarize, seed=5, step=epoch + 1, backend=backend)
+        assert row["train_total"] == pytest.approx(total, rel=1e-13)
+        assert [row[f"valid_{term}"] for term in ("total", "reconstruction", "kl", "l2")] == list(valid[:4])
     assert (run.parameters.flat == p.flat).all()
+
+
+def test_validation_pixels_are_drawn_once(monkeypatch):
+    from kernels import reference
+
+    seen, binarize = [], reference.binarize
+
+    def spy(pixels, key, step, examples, x):
+        binarize(pixels, key, step, examples, x)
+        seen.append((int(key), step, x.copy()))
+
+    monkeypatch.setattr(reference, "binarize", spy)
+    quick(epochs=2, binarize=True)
+    of_validation = [x for k, _, x in seen if k == int(key(0, "binarize_validation"))]
+    assert len(of_validation) == 2 and (of_validation[0] == of_validation[1]).all()
+    assert [step for k, step, _ in seen if k == int(key(0, "binarize"))] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("optimizer", [SGD(0.01, momentum=0.9), Adagrad(0.05), Adam(0.01)], ids=lambda o: type(o).__name__)
@@ -138,14 +176,12 @@ def test_evaluation_does_not_depend_on_the_chunks(n, n_samples, chunk):
     assert parts.total == pytest.approx(whole.total) and parts.total == pytest.approx(whole.per_example.mean())
 
 
-def test_threads_are_limited_to_what_is_asked():
-    seen = []
-
-    def progress(*_):
-        seen.append({pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"})
-
-    quick(threads=1, epochs=1, progress=progress)
-    assert seen[0] == {1}
+@pytest.mark.parametrize("threads, wanted", [(None, 1), (1, 1), (3, 3)])
+def test_matrix_products_run_on_the_threads_asked_for_and_small_ones_on_one(monkeypatch, threads, wanted):
+    seen, limits = [], threadpoolctl.threadpool_limits
+    monkeypatch.setattr(threadpoolctl, "threadpool_limits", lambda n, user_api: seen.append(n) or limits(n, user_api=user_api))
+    quick(threads=threads, epochs=1)
+    assert seen == [wanted]
 
 
 # ------------------------------------------------------------------------------------------------------ run and resume
@@ -173,6 +209,28 @@ def test_resume_is_exact(tmp_path, batch, changes, backend):
     assert (run.parameters.flat == wanted.parameters.flat).all()
     without_time = [[{**row, "seconds": 0} for row in history] for history in (run.history, wanted.history)]
     assert without_time[0] == without_time[1]
+
+
+def test_patience_goes_on_where_it_was(tmp_path):
+    settings = {"epochs": 200, "patience": 4, "optimizer": Adam(0.1), "dtype": "float64"}
+    wanted = quick(**settings)
+    with pytest.raises(Killed):  # two epochs before the end, so two into the waiting
+        quick(**settings, out=tmp_path, progress=stop_at(4 * (len(wanted.history) - 2) + 1))
+    run = quick(**settings, out=tmp_path, resume=True)
+    assert len(run.history) == len(wanted.history) and (run.parameters.flat == wanted.parameters.flat).all()
+
+
+def test_a_history_that_a_kill_left_short_is_made_whole(tmp_path):
+    quick(out=tmp_path)
+    whole = (tmp_path / "history.csv").read_text()
+    (tmp_path / "history.csv").write_text(whole[: whole.rindex("3,")])
+    quick(out=tmp_path, resume=True)
+    assert (tmp_path / "history.csv").read_text() == whole
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    run = quick(epochs=np.int64(2), patience=np.int64(3), batch_size=np.int32(8), optimizer=Adam(np.float32(1e-3)), out=tmp_path)
+    assert len(run.history) == 2
 
 
 def test_a_finished_run_goes_on_for_more_epochs_and_not_for_fewer(tmp_path):
@@ -288,16 +346,20 @@ def test_the_term_and_the_step_are_named(monkeypatch, tmp_path):
         ({"schedule": 0.5}, ValueError, r"schedule is 0.5; it must be a sequence of \(epoch, factor\) pairs"),
         ({"backend": "cupy"}, RuntimeError, "backend 'cupy' cannot run"),
         ({"optimizer": "adam"}, TypeError, r"optimizer is 'adam'; it must be one such as Adam\(1e-3\)"),
+        ({"dtype": "foo"}, ValueError, "dtype is 'foo'; known are 'float32', 'float64'"),
+        ({"objective": ["elbo"]}, ValueError, r"objective is \['elbo'\]; known are"),
+        ({"resume": True, "out": None}, ValueError, "resume needs out"),
+        ({"start": Parameters.zeros(Architecture(6, (4,), 2))}, ValueError, "start has the parameters of"),
         ({"architecture": 6}, TypeError, "architecture is 6; it must be an Architecture"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_written(tmp_path, changes, error, sentence):
     with pytest.raises(error, match=sentence) as caught:
-        quick(out=tmp_path / "run", **changes)
+        quick(**{"out": tmp_path / "run", **changes})
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("make", [lambda: Adam(0), lambda: SGD(momentum=-1), lambda: Adam(beta1=1.0), lambda: Adagrad(epsilon=0)])
+@pytest.mark.parametrize("make", [lambda: Adam(0), lambda: SGD(momentum=-1), lambda: Adam(beta1=1.0), lambda: Adam("0.1"), lambda: Adagrad(epsilon=0)])
 def test_optimizers_refuse_what_cannot_work(make):
     with pytest.raises(ValueError, match="; it must be"):
         make()
