@@ -22,7 +22,11 @@ class Status(NamedTuple):
 
 def available():
     """{name: Status} of every set, the slowest first"""
-    return {"numpy": Status(True), "numba": _numba(), "cupy": Status(False, "it has no kernels in this version", "use numba")}
+    return {
+        "numpy": Status(True),
+        "numba": _numba(),
+        "cupy": Status(False, "it has no kernels in this version", "use numba"),
+    }
 
 
 def _numba():

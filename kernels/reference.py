@@ -146,7 +146,8 @@ def gaussian_kl_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
 def sampled_kl(mu, logvar, eps, z, kl):
     """kl = log q(z|x) - log p(z) = 1/2 sum_z (z^2 - eps^2 - logvar)          kl (L, B)
 
-    log q(z|x) = -1/2 sum (log 2 pi + logvar + eps^2), as (z - mu)^2 / exp(logvar) is eps^2;  log p(z) = -1/2 sum (log 2 pi + z^2).
+    log q(z|x) = -1/2 sum (log 2 pi + logvar + eps^2), as (z - mu)^2 / exp(logvar) is eps^2;
+    log p(z) = -1/2 sum (log 2 pi + z^2).
     """
     np.sum((z - eps) * (z + eps) - logvar, axis=-1, out=kl)
     kl /= 2
@@ -278,7 +279,7 @@ def adagrad(p, g, squares, learning_rate, epsilon):
 def adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon):
     """m, v: running means of g and g^2;  p -= learning_rate m^ / (sqrt(v^) + epsilon)
 
-    m^ = m / (1 - beta1^step), v^ = v / (1 - beta2^step), where step counts the updates from 1: Kingma & Ba 2015, algorithm 1.
+    m^ = m / (1 - beta1^step), v^ = v / (1 - beta2^step); step counts the updates from 1: Kingma & Ba 2015, algorithm 1.
     """
     m *= beta1
     m += (1 - beta1) * g

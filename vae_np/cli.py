@@ -47,7 +47,9 @@ def main(arguments=None):
 def _console(**which):
     """A console that prints paths and brackets as they are; wide where nobody looks."""
     console = Console(highlight=False, markup=False, soft_wrap=True, **which)
-    return console if console.is_terminal else Console(highlight=False, markup=False, soft_wrap=True, width=120, **which)
+    return (
+        console if console.is_terminal else Console(highlight=False, markup=False, soft_wrap=True, width=120, **which)
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- train
@@ -70,7 +72,9 @@ def train(options):
     )
     rate = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
     epochs = EPOCHS.get(options.data, 20) if options.epochs is None else options.epochs
-    out = options.resume or options.out or _new_folder(os.path.join("runs", os.path.basename(options.data).split(".")[0]))
+    out = (
+        options.resume or options.out or _new_folder(os.path.join("runs", os.path.basename(options.data).split(".")[0]))
+    )
     console.print(
         f"{options.data}: {len(dataset.train)} rows to train on, {len(dataset.valid)} to validate with, "
         f"{arch.n_inputs} inputs; backend {_backend_name(options.backend)}"
@@ -170,7 +174,9 @@ def _as_before(options):
     before = _started_with(options.resume)
     for name, default in vars(parser().parse_args(["train"])).items():
         if name not in ("resume", "epochs", "command") and getattr(options, name) != default:
-            raise ValueError(f"--resume keeps the run's own settings: --{name.replace('_', '-')} cannot be given with it")
+            raise ValueError(
+                f"--resume keeps the run's own settings: --{name.replace('_', '-')} cannot be given with it"
+            )
     before.epochs = _config(options.resume).get("epochs") if options.epochs is None else options.epochs
     before.resume, before.status = options.resume, options.status
     return before
@@ -225,10 +231,18 @@ def evaluate(options):
         rows = getattr(dataset, name)
         with options.status.status(f"{name}: {len(rows)} rows"):
             value = training.evaluate(
-                p, rows, objective, options.samples, binarize=before.binarize, seed=options.seed, backend=options.backend
+                p,
+                rows,
+                objective,
+                options.samples,
+                binarize=before.binarize,
+                seed=options.seed,
+                backend=options.backend,
             )
         error = value.per_example.std(dtype=np.float64) / len(rows) ** 0.5
-        table.add_row(name, str(len(rows)), f"{value.total:.3f}", f"{error:.3f}", f"{value.reconstruction:.3f}", f"{value.kl:.3f}")
+        table.add_row(
+            name, str(len(rows)), f"{value.total:.3f}", f"{error:.3f}", f"{value.reconstruction:.3f}", f"{value.kl:.3f}"
+        )
     console = _console()
     console.print(table)
     console.print(f"objective {objective}, eps drawn {options.samples} times a row, beta 1, no L2")
@@ -241,7 +255,9 @@ def _print_bounds(console, p, x, before, options):
     from vae_np import bounds
 
     parts = []
-    bar = Progress(TextColumn("{task.completed}/{task.total} rows"), BarColumn(), TimeRemainingColumn(), console=options.status)
+    bar = Progress(
+        TextColumn("{task.completed}/{task.total} rows"), BarColumn(), TimeRemainingColumn(), console=options.status
+    )
     task = bar.add_task("", total=len(x))
 
     def progress(done, part):
@@ -257,7 +273,9 @@ def _print_bounds(console, p, x, before, options):
         if not parts:
             raise
     ll = bounds.join(parts)
-    table = Table("nats per example", "mean", "± over rows", "± of sampling", title=f"{len(ll)} of {len(x)} validation rows")
+    table = Table(
+        "nats per example", "mean", "± over rows", "± of sampling", title=f"{len(ll)} of {len(x)} validation rows"
+    )
     for L, bound in ll.bounds.items():
         name = "ELBO, 1 sample" if L == 1 else f"bound of {L} samples"
         table.add_row(name, f"{bound.mean():.3f}", f"{bound.std() / len(ll) ** 0.5:.3f}", "")
@@ -277,7 +295,9 @@ def sample(options):
     folder = os.path.isdir(options.run)
     out = options.out or os.path.join(options.run if folder else ".", "samples.png")
     shape = 1, architecture.check_count("n", options.n), p.architecture.n_latent
-    x = elbo.decode(p, noise.normals(noise.check_seed(options.seed), "sample", 1, shape, p.flat.dtype)[0], options.backend)
+    x = elbo.decode(
+        p, noise.normals(noise.check_seed(options.seed), "sample", 1, shape, p.flat.dtype)[0], options.backend
+    )
     if out.endswith(".npy"):
         with replacing(out) as file:
             np.save(file, x)
@@ -285,7 +305,9 @@ def sample(options):
         image_shape = _config(options.run).get("image_shape") if folder else None
         image_shape = image_shape or data.square(p.architecture.n_inputs)
         if not image_shape:
-            raise ValueError(f"rows of {p.architecture.n_inputs} inputs are no pictures: write the numbers, with --out NAME.npy")
+            raise ValueError(
+                f"rows of {p.architecture.n_inputs} inputs are no pictures: write the numbers, with --out NAME.npy"
+            )
         from vae_np import plots
 
         plots.write(plots.samples(x, image_shape), out)
@@ -342,7 +364,11 @@ def check(options):
             cells = (Text(f"{element.error:.0e}", "" if element.error <= limit else "bold red") for element in row)
             table.add_row(row[0].name, *cells)
         console.print(table)
-    console.print("\n".join(off) if off else f"every gradient is right: the worst relative difference is {worst:.1e} (limit {limit:.0e})")
+    console.print(
+        "\n".join(off)
+        if off
+        else f"every gradient is right: the worst relative difference is {worst:.1e} (limit {limit:.0e})"
+    )
     return 1 if off else 0
 
 
@@ -356,14 +382,31 @@ def explain_bound(options):
         elbo_curve, log_p, p = known.bound_of_a_linear_model(x, n_latent)
         on_digits = known.error_of_a_linear_autoencoder(x, n_latent)
         rng = np.random.default_rng(0)
-        on_a_plane = known.error_of_a_linear_autoencoder(rng.normal(size=(200, 2)) @ rng.normal(size=(2, 16)) + 1, n_latent)
+        on_a_plane = known.error_of_a_linear_autoencoder(
+            rng.normal(size=(200, 2)) @ rng.normal(size=(2, 16)) + 1, n_latent
+        )
     table = Table("model", "reached", "known", "")
-    table.add_row("linear VAE on digits: ELBO", f"{max(elbo_curve.reached):.6f}", f"{elbo_curve.limit:.6f}", "maximum of probabilistic PCA")
+    table.add_row(
+        "linear VAE on digits: ELBO",
+        f"{max(elbo_curve.reached):.6f}",
+        f"{elbo_curve.limit:.6f}",
+        "maximum of probabilistic PCA",
+    )
     table.add_row("   its log p(x)", f"{log_p.reached[-1]:.6f}", f"{log_p.limit:.6f}", "the same: q is the posterior")
     noise_reached, noise_known = np.exp(p["noise.logvar"][0]), known.ppca(x, n_latent).noise
     table.add_row("   its noise", f"{noise_reached:.6f}", f"{noise_known:.6f}", "mean discarded eigenvalue")
-    table.add_row("linear autoencoder on digits: error", f"{min(on_digits.reached):.6f}", f"{on_digits.limit:.6f}", "sum of the discarded eigenvalues")
-    table.add_row("   on a plane of data: error", f"{min(on_a_plane.reached):.1e}", f"{abs(on_a_plane.limit):.1e}", "nothing is discarded")
+    table.add_row(
+        "linear autoencoder on digits: error",
+        f"{min(on_digits.reached):.6f}",
+        f"{on_digits.limit:.6f}",
+        "sum of the discarded eigenvalues",
+    )
+    table.add_row(
+        "   on a plane of data: error",
+        f"{min(on_a_plane.reached):.1e}",
+        f"{abs(on_a_plane.limit):.1e}",
+        "nothing is discarded",
+    )
     console.print(table)
     console.print("A loss that does not reach zero is no failure: what is left is what so few latents cannot say.")
     console.print(plots.write(plots.known_answers(elbo_curve, log_p, on_digits, on_a_plane), options.out))
@@ -376,7 +419,12 @@ def burda(options):
     console = _console()
     dataset = data.load("mnist", options.data_dir)
     dataset = dataset._replace(valid=dataset.valid[: options.rows])
-    bar = Progress(TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.fields[terms]}"), console=options.status)
+    bar = Progress(
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        TextColumn("{task.fields[terms]}"),
+        console=options.status,
+    )
     task = bar.add_task("", epoch=0, terms="")
 
     def progress(done, of, row):
@@ -392,7 +440,9 @@ def burda(options):
                 f"stage {stage}, {epochs} epochs: -log p(x) {-ll.mean():.2f} ± {ll.std() / len(ll) ** 0.5:.2f} nats "
                 f"({len(ll)} test digits), -ELBO {-ll.bounds[1].mean():.2f}, {active.sum()} of 50 latents active"
             )
-    console.print("published after all 8 stages, 3280 epochs: 86.76 with 1 sample (VAE), 84.78 with 50 weighted ones (IWAE)")
+    console.print(
+        "published after all 8 stages, 3280 epochs: 86.76 with 1 sample (VAE), 84.78 with 50 weighted ones (IWAE)"
+    )
 
 
 def backends(options):
@@ -409,7 +459,9 @@ def backends(options):
 
 
 def parser():
-    top = argparse.ArgumentParser(prog="vae-np", description="A variational autoencoder, every derivative written by hand.")
+    top = argparse.ArgumentParser(
+        prog="vae-np", description="A variational autoencoder, every derivative written by hand."
+    )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def command(function):
@@ -423,7 +475,11 @@ def parser():
         return sub.add_argument
 
     def of_data(option, default):
-        option("--data", default=default, help="digits, mnist, or a .npz, .npy or .csv file; bytes stand for 0..1 in steps of 1/255")
+        option(
+            "--data",
+            default=default,
+            help="digits, mnist, or a .npz, .npy or .csv file; bytes stand for 0..1 in steps of 1/255",
+        )
         option("--data-dir", help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download")
 
     known = sorted(kernels.available())
@@ -436,14 +492,21 @@ def parser():
     option("--likelihood", choices=architecture.LIKELIHOODS, default="bernoulli", help="p(x|z)")
     option("--noise", choices=architecture.NOISES, default="fixed", help="of a Gaussian likelihood")
     option("--noise-std", type=float, default=1.0, help="the standard deviation of fixed noise")
-    option("--objective", choices=elbo.OBJECTIVES, default="elbo", help="the KL in closed form, sampled, or importance weights")
+    option(
+        "--objective",
+        choices=elbo.OBJECTIVES,
+        default="elbo",
+        help="the KL in closed form, sampled, or importance weights",
+    )
     option("--samples", type=int, default=1, help="of z for each example")
     option("--beta", type=float, default=1.0, help="weight of the KL; 1 for the ELBO")
     option("--beta-warmup", type=float, default=0.0, metavar="EPOCHS", help="over which beta rises from 0")
     option("--l2", type=float, default=0.0, help="weight of half the squared weights")
     option("--optimizer", choices=optimizers.OPTIMIZERS, default="adam", help="how the gradient is followed")
     option("--learning-rate", type=float, help="else the optimizer's own: 1e-3 for adam, 1e-2 for the others")
-    option("--schedule", type=_pair, nargs="*", default=[], metavar="EPOCH:FACTOR", help="learning rate from that epoch on")
+    option(
+        "--schedule", type=_pair, nargs="*", default=[], metavar="EPOCH:FACTOR", help="learning rate from that epoch on"
+    )
     option("--epochs", type=int, help="else 200 for digits and 20 for others")
     option("--batch-size", type=int, default=128, help="examples a step")
     option("--binarize", action="store_true", help="draw black or white from grey pixels, afresh for each batch")
@@ -452,7 +515,11 @@ def parser():
     option("--seed", type=int, default=0, help="of the weights, the order and all noise")
     option("--dtype", choices=("float32", "float64"), default="float32", help="to compute in")
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
-    option("--threads", type=int, help="of the matrix products; else one where they are small, all cores where not; 1 is best on a busy machine")
+    option(
+        "--threads",
+        type=int,
+        help="of the matrix products; else one where they are small, all cores where not; 1 is best on a busy machine",
+    )
     option("--out", metavar="FOLDER", help="else a new one in runs/")
     option("--resume", metavar="FOLDER", help="go on with that run and its settings; --epochs may be more")
 
@@ -461,7 +528,12 @@ def parser():
     of_data(option, None)
     option("--objective", choices=elbo.OBJECTIVES, help="else the one it was trained with")
     option("--samples", type=int, default=1, help="of z for each example")
-    option("--importance-samples", type=int, metavar="N", help="estimate log p(x) too, with N weights; Ctrl-C keeps what is done")
+    option(
+        "--importance-samples",
+        type=int,
+        metavar="N",
+        help="estimate log p(x) too, with N weights; Ctrl-C keeps what is done",
+    )
     option("--seed", type=int, default=0, help="of the noise")
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
 

@@ -67,7 +67,9 @@ def _from_file(path, suffix, valid_fraction):
             labels = _labels(arrays.get("train_labels"), train, path), _labels(arrays.get("valid_labels"), valid, path)
             return Dataset(train, valid, *labels, shape)
         if "x" not in arrays:
-            raise ValueError(f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; wanted `x`, or `train` and `valid`")
+            raise ValueError(
+                f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; wanted `x`, or `train` and `valid`"
+            )
         x, labels = arrays["x"], arrays.get("labels")
     else:
         with reading(path, f"a {suffix} file of numbers"):
@@ -123,7 +125,9 @@ def _labels(labels, x, path):
 def _split(x, labels, shape, valid_fraction, path):
     n_valid = round(len(x) * check_number("valid_fraction", valid_fraction))
     if not 0 < n_valid < len(x):
-        raise ValueError(f"{path} has {len(x)} rows, of which a valid_fraction of {valid_fraction} leaves one part empty")
+        raise ValueError(
+            f"{path} has {len(x)} rows, of which a valid_fraction of {valid_fraction} leaves one part empty"
+        )
     order = noise.permutation(0, "split", 0, len(x))
     parts = np.sort(order[n_valid:]), np.sort(order[:n_valid])
     return Dataset(*(x[rows] for rows in parts), *(None if labels is None else labels[rows] for rows in parts), shape)
@@ -138,7 +142,10 @@ def _mnist(data_dir):
     for name, md5 in MNIST_FILES.items():
         path = _find(name, [place for folder in folders for place in (folder, folder / "mnist")])
         path = path or _download(name, cache)
-        with reading(path, "a readable file"), gzip.open(path) if str(path).endswith(".gz") else open(path, "rb") as file:
+        with (
+            reading(path, "a readable file"),
+            gzip.open(path) if str(path).endswith(".gz") else open(path, "rb") as file,
+        ):
             content = file.read()
         if hashlib.md5(content).hexdigest() != md5:
             raise ValueError(f"{path} is not MNIST's {name}: its checksum is another; delete or replace it")

@@ -5,7 +5,18 @@ import numpy as np
 from kernels import reference
 from vae_np.architecture import check_choice
 
-USES = ("initialize", "shuffle", "split", "train", "binarize", "validate", "binarize_validation", "sample", "score", "importance")
+USES = (
+    "initialize",
+    "shuffle",
+    "split",
+    "train",
+    "binarize",
+    "validate",
+    "binarize_validation",
+    "sample",
+    "score",
+    "importance",
+)
 
 
 def key(seed, use):

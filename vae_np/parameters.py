@@ -63,7 +63,9 @@ class Parameters(Mapping):
         if flat.dtype not in (np.float32, np.float64) or not flat.dtype.isnative:
             raise ValueError(f"flat has dtype {flat.dtype}; known are {', '.join(map(repr, DTYPES))}")
         if flat.shape != (n_parameters(architecture),):
-            raise ValueError(f"flat has shape {flat.shape}; this architecture has {n_parameters(architecture)} parameters")
+            raise ValueError(
+                f"flat has shape {flat.shape}; this architecture has {n_parameters(architecture)} parameters"
+            )
         self.architecture, self.flat, self._views = architecture, flat, {}
         position = 0
         for name, shape in architecture.shapes.items():
@@ -166,13 +168,17 @@ class Parameters(Mapping):
             fields = json.loads(str(arrays.pop("architecture")))
             architecture = Architecture(**{**fields, "hidden": tuple(fields["hidden"])})
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no parameters of vae_np: it does not describe an architecture ({error})") from None
+            raise ValueError(
+                f"{path} holds no parameters of vae_np: it does not describe an architecture ({error})"
+            ) from None
         found = {name: arrays.pop(name, None) for name in architecture.shapes}
         for name, shape in architecture.shapes.items():
             array = found[name]
             if array is None or array.shape != shape or array.dtype.name not in DTYPES or not np.isfinite(array).all():
                 what = "nothing" if array is None else f"{array.dtype} {array.shape}"
-                raise ValueError(f"{path} has {what} as {name}; wanted finite float32 or float64 values of shape {shape}")
+                raise ValueError(
+                    f"{path} has {what} as {name}; wanted finite float32 or float64 values of shape {shape}"
+                )
         p = cls.zeros(architecture, found["output.b"].dtype)
         for name, array in found.items():
             p[name][...] = array

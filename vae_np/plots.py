@@ -40,14 +40,30 @@ def losses(history):
     figure = Figure(figsize=(12, 3.6), dpi=110, layout="constrained")
     epochs = [row["epoch"] for row in history]
     marker = "o" if len(epochs) == 1 else None  # one point makes no line
-    titles = {"total": "loss = reconstruction + β KL + L2", "reconstruction": "reconstruction, −log p(x|z)", "kl": "KL(q(z|x) ‖ p(z))"}
+    titles = {
+        "total": "loss = reconstruction + β KL + L2",
+        "reconstruction": "reconstruction, −log p(x|z)",
+        "kl": "KL(q(z|x) ‖ p(z))",
+    }
     for axes, (term, title) in zip(figure.subplots(1, 3), titles.items()):
         for part, colour in (("train", TRAIN), ("valid", VALID)):
             if f"{part}_{term}" in history[0]:
-                axes.plot(epochs, [row[f"{part}_{term}"] for row in history], color=colour, label=part, lw=1.8, marker=marker)
-        shown = [row[key] for row in history[len(history) // 20 :] for key in (f"train_{term}", f"valid_{term}") if key in row]
+                axes.plot(
+                    epochs, [row[f"{part}_{term}"] for row in history], color=colour, label=part, lw=1.8, marker=marker
+                )
+        shown = [
+            row[key]
+            for row in history[len(history) // 20 :]
+            for key in (f"train_{term}", f"valid_{term}")
+            if key in row
+        ]
         margin = 0.06 * (max(shown) - min(shown)) or 1
-        axes.set(title=title, xlabel="epoch (heights fitted to the last 95 %)", ylabel="nats per example", ylim=(min(shown) - margin, max(shown) + margin))
+        axes.set(
+            title=title,
+            xlabel="epoch (heights fitted to the last 95 %)",
+            ylabel="nats per example",
+            ylim=(min(shown) - margin, max(shown) + margin),
+        )
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
@@ -66,8 +82,13 @@ def known_answers(elbo, log_p, on_digits, on_a_plane):
     bound.plot(steps, best, color=VALID, label="ELBO")
     bound.axhline(elbo.limit, color="black", ls="--", lw=1, label="maximum of probabilistic PCA")
     start = min(best[len(best) // 100], elbo.limit - 1)
-    bound.set(title="linear VAE on digits", ylabel="nats per row", ylim=(start, elbo.limit + 0.05 * (elbo.limit - start)))
-    for axes, curve, title in ((digits, on_digits, "linear autoencoder on digits"), (plane, on_a_plane, "the same on a plane of data")):
+    bound.set(
+        title="linear VAE on digits", ylabel="nats per row", ylim=(start, elbo.limit + 0.05 * (elbo.limit - start))
+    )
+    for axes, curve, title in (
+        (digits, on_digits, "linear autoencoder on digits"),
+        (plane, on_a_plane, "the same on a plane of data"),
+    ):
         axes.plot(np.minimum.accumulate(np.maximum(curve.reached, 1e-16)), color=VALID, label="squared error")
         axes.set(title=title, ylabel="squared error per row", yscale="log")
     digits.axhline(on_digits.limit, color="black", ls="--", lw=1, label="discarded eigenvalues: not zero")

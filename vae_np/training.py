@@ -69,11 +69,13 @@ def train(
     batch. beta rises from 0 over the first beta_warmup epochs. schedule: (epoch, factor) pairs; from that epoch on
     (the first is 0) the optimizer's learning rate is multiplied by the factor. With patience, training ends after that
     many epochs without a lower validation total, and the best epoch's parameters are returned. The weights start as
-    `Parameters.initialize` makes them by that scheme, or as the Parameters `start`. threads: of the matrix products; None for all cores where they
-    are large enough to gain by it. On a machine that others use too, 1 is often much faster.
+    `Parameters.initialize` makes them by that scheme, or as the Parameters `start`. threads: of the matrix products; None
+    for all cores where they are large enough to gain by it. On a machine that others use too, 1 is often much faster.
+
     out: a folder for checkpoint.npz, history.csv and config.json. resume=True goes on from its checkpoint, or starts where
-    there is none yet, to the same bits as a run that was never stopped; `epochs` may have grown. progress(done, of, row) is called after each batch
-    with the means so far, and after each epoch with the history row. notes: a dict to be kept in config.json.
+    there is none yet, to the same bits as a run that was never stopped; `epochs` may have grown. progress(done, of, row)
+    is called after each batch with the means so far, and after each epoch with the history row. notes: a dict to be kept
+    in config.json.
 
     ValueError, TypeError: an argument. FileExistsError: out holds a run and resume is False. RuntimeError: the backend
     cannot run here. FloatingPointError: the loss is no longer finite; the last checkpoint stays.
@@ -112,22 +114,12 @@ def train(
         "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
     }
     text = elbo.bind(architecture, objective, backend)
-    checkpoint = None if out is None else os.path.join(out, "checkpoint.npz")
     p = Parameters.initialize(architecture, seed, dtype, scheme) if start is None else start.astype(dtype)
     state = _State(p, p.copy(), initial_state(optimizer, p.flat))
-    if checkpoint and os.path.exists(checkpoint):
-        if not resume:
-            raise FileExistsError(f"{out} already holds a run: resume it, or choose another folder")
-        state = _load_state(checkpoint, settings, optimizer)
+    if out is not None:
+        state = _open_run(out, resume, state, settings, {"epochs": epochs, "threads": threads, **(notes or {})})
     if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
         _say_grey_once()
-    if out is not None:
-        os.makedirs(out, exist_ok=True)
-        described = {**settings, "epochs": epochs, "threads": threads, **(notes or {})}
-        with replacing(os.path.join(out, "config.json")) as file:
-            file.write(json.dumps(described, indent=2).encode())
-        if state.history:  # a kill may have come between the checkpoint and this file
-            _write_history(state.history, os.path.join(out, "history.csv"))
 
     with _limited(threads, architecture, batch_size * n_samples):
         while state.epoch < epochs and not (patience and state.waited >= patience):
@@ -135,15 +127,27 @@ def train(
             row = _epoch(state, text, optimizer, settings, x_train, epochs, progress)
             if x_valid is not None:
                 valid = evaluate(
-                    state.p, x_valid, objective, n_samples, beta, l2, binarize, seed, state.epoch, backend=settings["backend"]
+                    state.p,
+                    x_valid,
+                    objective,
+                    n_samples,
+                    beta,
+                    l2,
+                    binarize,
+                    seed,
+                    state.epoch,
+                    backend=settings["backend"],
                 )
                 row |= {f"valid_{term}": getattr(valid, term) for term in TERMS}
             _note_epoch(state, row | {"seconds": time.perf_counter() - started}, settings)
             if out is not None:
-                _save_state(state, checkpoint, settings)
-                _write_history(state.history, os.path.join(out, "history.csv"))
+                _save_state(state, out, settings)
             if progress:
-                progress(state.epoch * _n_batches(x_train, batch_size), epochs * _n_batches(x_train, batch_size), state.history[-1])
+                progress(
+                    state.epoch * _n_batches(x_train, batch_size),
+                    epochs * _n_batches(x_train, batch_size),
+                    state.history[-1],
+                )
     return Run(state.best if patience else state.p, state.history, out)
 
 
@@ -224,7 +228,9 @@ def _epoch(state, text, optimizer, settings, x_train, epochs, progress):
         value = elbo.value_of(p, a, settings["l2"])
         if not math.isfinite(value.total):
             term = next((t for t in ("reconstruction", "kl", "l2") if not math.isfinite(getattr(value, t))), "total")
-            raise FloatingPointError(f"the loss is no longer finite: its term {term} is {getattr(value, term)} at step {step}")
+            raise FloatingPointError(
+                f"the loss is no longer finite: its term {term} is {getattr(value, term)} at step {step}"
+            )
         optimizer.update(kernel_set, p.flat, g.flat, state.optimizer, step, rate)
         sums += np.multiply([getattr(value, term) for term in TERMS], len(rows))
         row = {"epoch": state.epoch + 1, "beta": beta, "learning_rate": rate}
@@ -264,7 +270,9 @@ def _check_schedule(schedule):
         pairs = [(epoch, factor) for epoch, factor in schedule]
     except (TypeError, ValueError):
         raise ValueError(f"schedule is {schedule!r}; it must be a sequence of (epoch, factor) pairs") from None
-    return sorted([check_count("an epoch in schedule", e, 0), check_number("a factor in schedule", f)] for e, f in pairs)
+    return sorted(
+        [check_count("an epoch in schedule", e, 0), check_number("a factor in schedule", f)] for e, f in pairs
+    )
 
 
 def _factor(schedule, epoch):
@@ -304,33 +312,52 @@ def _limited(threads, architecture, rows):
 # ------------------------------------------------------------------------------------------------- the run's own files
 
 
-def _save_state(state, path, settings):
+def _open_run(out, resume, fresh, settings, more):
+    """The state to go on from: the checkpoint's where there is one, else the fresh one. Writes config.json."""
+    checkpoint, state = os.path.join(out, "checkpoint.npz"), fresh
+    if os.path.exists(checkpoint):
+        if not resume:
+            raise FileExistsError(f"{out} already holds a run: resume it, or choose another folder")
+        state = _load_state(checkpoint, settings, fresh.optimizer)
+    os.makedirs(out, exist_ok=True)
+    with replacing(os.path.join(out, "config.json")) as file:
+        file.write(json.dumps({**settings, **more}, indent=2).encode())
+    if state.history:  # a kill may have come between the checkpoint and this file
+        _write_history(state.history, out)
+    return state
+
+
+def _save_state(state, out, settings):
     extra = {f"optimizer.{name}": array for name, array in state.optimizer.items()}
     progress = {"settings": settings, "epoch": state.epoch, "waited": state.waited, "history": state.history}
     best = state.best if settings["patience"] else state.p
-    best.save(path, **extra, **{"training.flat": state.p.flat, "training.state": np.array(json.dumps(progress))})
+    extra |= {"training.flat": state.p.flat, "training.state": np.array(json.dumps(progress))}
+    best.save(os.path.join(out, "checkpoint.npz"), **extra)
+    _write_history(state.history, out)
 
 
-def _load_state(path, settings, optimizer):
+def _load_state(path, settings, optimizer_state):
     best, extra = Parameters.load_with_extra(path)
     try:
         progress = json.loads(str(extra["training.state"]))
         p = Parameters(best.architecture, extra["training.flat"])
-        arrays = {name: extra[f"optimizer.{name}"] for name in optimizer.STATE}
+        arrays = {name: extra[f"optimizer.{name}"] for name in optimizer_state}
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path} holds parameters but no training to resume ({error})") from None
     changed = [name for name in settings if settings[name] != progress["settings"].get(name)]
     if changed:
         was, given = progress["settings"].get(changed[0]), settings[changed[0]]
         what = "other data" if changed[0] == "data" else f"{changed[0]} {was!r}, not {given!r}"
-        raise ValueError(f"{os.path.dirname(path)} was trained with {what}: resume it as it was, or choose another folder")
+        raise ValueError(
+            f"{os.path.dirname(path)} was trained with {what}: resume it as it was, or choose another folder"
+        )
     return _State(p, best, arrays, progress["epoch"], progress["waited"], progress["history"])
 
 
-def _write_history(history, path):
+def _write_history(history, out):
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(history[-1]), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    with replacing(path) as file:
+    with replacing(os.path.join(out, "history.csv")) as file:
         file.write(text.getvalue().encode())

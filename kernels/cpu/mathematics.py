@@ -36,7 +36,7 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
 
     @inline
     def split(x):
-        """x = n log 2 + r with |r| <= log(2) / 2: the power 2^(n-1) and expm1(r). A NaN fails both comparisons and stays."""
+        """x = n log 2 + r, |r| <= log(2) / 2: the power 2^(n-1) and expm1(r). A NaN fails both comparisons and stays."""
         x = lowest if x < lowest else highest if x > highest else x
         n = np.floor(x * per_log_2 + half)
         r = x - n * log_2_high - n * log_2_low

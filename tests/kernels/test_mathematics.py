@@ -37,7 +37,9 @@ def compiled(name):
 @pytest.mark.parametrize("name", BOUNDS)
 def test_bound(name, real):
     rng, limit = np.random.default_rng(0), 86 if real is np.float32 else 700
-    x = np.concatenate([rng.uniform(-limit, limit, 200_000), rng.normal(size=200_000), 10.0 ** rng.uniform(-30, 0, 100_000)])
+    x = np.concatenate(
+        [rng.uniform(-limit, limit, 200_000), rng.normal(size=200_000), 10.0 ** rng.uniform(-30, 0, 100_000)]
+    )
     x = np.concatenate([x[: x.size // 2], -x[x.size // 2 :]]).astype(real)
     x = np.abs(x[np.abs(x) <= 1]) if name == "log1p" else x
     y = np.empty_like(x)

@@ -79,7 +79,12 @@ def test_reparameterize(kernel_set):
     start = normal(B, Z, seed=2), normal(B, Z, seed=3)
     dmu, dlogvar = kernel_set.reparameterize_backward_add(dz, mu, logvar, eps, *(array.copy() for array in start))
     derivatives = [dmu - start[0], dlogvar - start[1]]
-    check(lambda: filled(kernel_set, "reparameterize", mu, logvar, eps, results=[dz.shape])[0], [mu, logvar], derivatives, dz)
+    check(
+        lambda: filled(kernel_set, "reparameterize", mu, logvar, eps, results=[dz.shape])[0],
+        [mu, logvar],
+        derivatives,
+        dz,
+    )
 
 
 @pytest.mark.parametrize("name, K", [("gaussian_kl", 1), ("sampled_kl", L)])
@@ -96,7 +101,9 @@ def test_kl(kernel_set, name, K):
 def test_bernoulli_nll(kernel_set):
     logits, noise, dnll = 3 * normal(L, B, D), np.zeros((L, B, 1)), normal(L, B)
     x = np.random.default_rng(0).uniform(size=(B, D))
-    dlogits, _ = filled(kernel_set, "bernoulli_nll_backward", dnll, logits, noise, x, results=[logits.shape, noise.shape])
+    dlogits, _ = filled(
+        kernel_set, "bernoulli_nll_backward", dnll, logits, noise, x, results=[logits.shape, noise.shape]
+    )
     check(lambda: filled(kernel_set, "bernoulli_nll", logits, noise, x, results=[(L, B)])[0], [logits], [dlogits], dnll)
 
 
@@ -104,7 +111,12 @@ def test_bernoulli_nll(kernel_set):
 def test_gaussian_nll(kernel_set, shape):
     mean, noise, x, dnll = normal(L, B, D), normal(*shape, seed=1), normal(B, D), normal(L, B)
     derivatives = filled(kernel_set, "gaussian_nll_backward", dnll, mean, noise, x, results=[mean.shape, noise.shape])
-    check(lambda: filled(kernel_set, "gaussian_nll", mean, noise, x, results=[(L, B)])[0], [mean, noise], derivatives, dnll)
+    check(
+        lambda: filled(kernel_set, "gaussian_nll", mean, noise, x, results=[(L, B)])[0],
+        [mean, noise],
+        derivatives,
+        dnll,
+    )
 
 
 @pytest.mark.parametrize("name, K", [("elbo", 1), ("elbo", L), ("iwae", L)])
@@ -171,7 +183,9 @@ def test_sets_agree(kernel_set, name, real):
     getattr(reference, name)(*wanted)
     getattr(kernel_set, name)(*given)
     for parameter, w, g in zip(inspect.signature(getattr(reference, name)).parameters, wanted, given):
-        assert_close(np.asarray(g), np.asarray(w), f"{name}: {parameter}", rtol=None if np.asarray(w).dtype == real else 0)
+        assert_close(
+            np.asarray(g), np.asarray(w), f"{name}: {parameter}", rtol=None if np.asarray(w).dtype == real else 0
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in ("normals", "binarize", "gather")])
@@ -198,7 +212,12 @@ def test_bernoulli_nll_is_exact_for_any_logit(kernel_set, real):
     wanted = np.array([0, 0, 1e4, 1e4, math.log(2), 66, 745 * 0.25])
     for logit, target, nll in zip(logits, x, wanted):
         (given,) = filled(
-            kernel_set, "bernoulli_nll", np.full((1, 1, 1), logit), np.zeros((1, 1, 1), real), np.full((1, 1), target), results=[(1, 1)]
+            kernel_set,
+            "bernoulli_nll",
+            np.full((1, 1, 1), logit),
+            np.zeros((1, 1, 1), real),
+            np.full((1, 1), target),
+            results=[(1, 1)],
         )
         assert given[0, 0] == pytest.approx(nll, rel=4 * float(np.finfo(real).eps))
 
@@ -253,7 +272,12 @@ def test_what_is_not_finite_is_not_hidden(kernel_set, activation):
     for logit in (np.nan, np.inf):
         with np.errstate(invalid="ignore"):
             (nll,) = filled(
-                kernel_set, "bernoulli_nll", np.full((1, 1, 1), logit), np.zeros((1, 1, 1)), np.ones((1, 1)), results=[(1, 1)]
+                kernel_set,
+                "bernoulli_nll",
+                np.full((1, 1, 1), logit),
+                np.zeros((1, 1, 1)),
+                np.ones((1, 1)),
+                results=[(1, 1)],
             )
         assert not np.isfinite(nll).all()
 

@@ -9,7 +9,14 @@ from sklearn.datasets import load_digits
 
 from vae_np import Architecture, Parameters, encode, log_likelihood, loss
 from vae_np.bounds import active_units, elbo_gap
-from vae_np.known import linear_posterior, linear_log_likelihood, pca, ppca, sigma_points, fit_exactly
+from vae_np.known import (
+    fit_exactly,
+    linear_log_likelihood,
+    linear_posterior,
+    pca,
+    ppca,
+    sigma_points,
+)
 
 
 def linear_model(D, Z, seed):

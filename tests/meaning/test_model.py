@@ -61,7 +61,12 @@ def test_kl_is_zero_at_the_prior_and_positive_elsewhere(kernel_set, real):
 @pytest.mark.parametrize("objective", ["elbo", "elbo_mc"])
 @pytest.mark.parametrize(
     "likelihood, noise, noise_std",
-    [("bernoulli", "fixed", 1.0), ("gaussian", "fixed", 0.5), ("gaussian", "shared", 1.0), ("gaussian", "heteroscedastic", 1.0)],
+    [
+        ("bernoulli", "fixed", 1.0),
+        ("gaussian", "fixed", 0.5),
+        ("gaussian", "shared", 1.0),
+        ("gaussian", "heteroscedastic", 1.0),
+    ],
 )
 def test_the_loss_is_made_of_the_densities_it_names(backend, likelihood, noise, noise_std, objective):
     """-log p(x|z) and log q(z|x) - log p(z) by scipy's densities, at the same z."""
@@ -103,7 +108,12 @@ def test_both_objectives_have_the_same_expectation(backend):
 def test_both_objectives_have_the_same_expected_gradient(backend):
     p, x, n, blocks = model(), RNG.uniform(size=(2, 4)), 500, 40
     closed, sampled = (
-        np.array([loss_and_gradients(p, x, RNG.normal(size=(n, 2, 2)), 1.0, 0.0, objective, backend)[1].flat for _ in range(blocks)])
+        np.array(
+            [
+                loss_and_gradients(p, x, RNG.normal(size=(n, 2, 2)), 1.0, 0.0, objective, backend)[1].flat
+                for _ in range(blocks)
+            ]
+        )
         for objective in ("elbo", "elbo_mc")
     )
     error = np.sqrt((closed.var(axis=0) + sampled.var(axis=0)) / (blocks - 1))

@@ -18,7 +18,11 @@ def test_a_linear_model_has_no_hidden_layers():
 
 @pytest.mark.parametrize(
     "noise, extra",
-    [("fixed", {}), ("shared", {"noise.logvar": (1,)}), ("heteroscedastic", {"output_logvar.W": (4, 5), "output_logvar.b": (5,)})],
+    [
+        ("fixed", {}),
+        ("shared", {"noise.logvar": (1,)}),
+        ("heteroscedastic", {"output_logvar.W": (4, 5), "output_logvar.b": (5,)}),
+    ],
 )
 def test_learned_noise_adds_parameters(noise, extra):
     shapes = Architecture(5, (4,), 2, likelihood="gaussian", noise=noise).shapes
@@ -36,7 +40,10 @@ def test_learned_noise_adds_parameters(noise, extra):
         ({"hidden": "ab"}, "hidden is 'ab'"),
         ({"activation": "gelu"}, "activation is 'gelu'; known are 'relu', 'tanh', 'softplus'"),
         ({"likelihood": "poisson"}, "likelihood is 'poisson'; known are 'bernoulli', 'gaussian'"),
-        ({"likelihood": "gaussian", "noise": "white"}, "noise is 'white'; known are 'fixed', 'shared', 'heteroscedastic'"),
+        (
+            {"likelihood": "gaussian", "noise": "white"},
+            "noise is 'white'; known are 'fixed', 'shared', 'heteroscedastic'",
+        ),
         ({"likelihood": "gaussian", "noise_std": 0}, "noise_std is 0; it must be a finite number, above 0"),
         ({"noise": "shared"}, "noise and noise_std belong to likelihood='gaussian'"),
     ],

@@ -584,7 +584,10 @@ def test_a_file_that_cannot_be_written_is_named_by_the_name_it_was_given(trained
         *("", "{", "[]", "{}", "\xff"),
         *(f'{{"image_shape": null, "command": {value}}}' for value in ("5", "null", "[1]", '"vae-np train \'"')),
         *(f'{{"image_shape": {value}, "command": "vae-np train"}}' for value in ("5", "[1]", '["a", "b"]')),
-        *(f'{{"image_shape": null, "command": "vae-np train {value}"}}' for value in ("--optimizer newton", "--hidden x", "--no")),
+        *(
+            f'{{"image_shape": null, "command": "vae-np train {value}"}}'
+            for value in ("--optimizer newton", "--hidden x", "--no")
+        ),
     ],
 )
 @pytest.mark.parametrize("arguments", ["evaluate RUN", "train --resume RUN"])
@@ -697,7 +700,10 @@ def test_as_a_process_it_ends_on_ctrl_c_with_130_and_one_sentence(rows):
 def test_evaluate_prints_the_bounds_and_log_p(run):
     answer = done("evaluate", run, "--importance-samples", 100)
     rows = dict(re.findall(r"│ (ELBO, 1 sample|bound of \d+ samples|log p\(x\), 100 samples) +│ +(-[\d.]+)", answer))
-    values = [float(rows[name]) for name in ("ELBO, 1 sample", "bound of 5 samples", "bound of 50 samples", "log p(x), 100 samples")]
+    values = [
+        float(rows[name])
+        for name in ("ELBO, 1 sample", "bound of 5 samples", "bound of 50 samples", "log p(x), 100 samples")
+    ]
     assert values == sorted(values)
     assert "effective sample size" in answer and "latents active" in answer
     assert "importance" not in done("evaluate", run)
@@ -723,7 +729,9 @@ def test_evaluate_that_is_stopped_prints_what_it_has(run, monkeypatch):
 def test_explain_bound_reaches_what_is_known(monkeypatch, tmp_path):
     from vae_np import known
 
-    monkeypatch.setattr(known, "linear_digits", lambda: np.random.default_rng(0).normal(size=(60, 5)) @ np.diag([3, 2, 1, 1, 1]))
+    monkeypatch.setattr(
+        known, "linear_digits", lambda: np.random.default_rng(0).normal(size=(60, 5)) @ np.diag([3, 2, 1, 1, 1])
+    )
     answer = done("explain-bound", "--out", tmp_path / "bound.png")
     pairs = re.findall(r"│ +(-?[\d.e+-]+) +│ +(-?[\d.e+-]+) +│", answer)
     assert len(pairs) == 5

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from vae_np import Architecture, Parameters, decode, elbo, encode, loss, loss_and_gradients
+from vae_np import (
+    Architecture,
+    Parameters,
+    decode,
+    elbo,
+    encode,
+    loss,
+    loss_and_gradients,
+)
 from vae_np.architecture import ACTIVATIONS
 from vae_np.testing import TOLERANCES, assert_close, check_gradients, check_model
 
@@ -40,7 +48,12 @@ def problem(arch, B=3, L=2, seed=0, dtype="float64"):
 
 
 @settings(max_examples=40)
-@given(arch=architectures(), objective=st.sampled_from(list(elbo.OBJECTIVES)), n_samples=st.integers(1, 3), seed=st.integers(0, 99))
+@given(
+    arch=architectures(),
+    objective=st.sampled_from(list(elbo.OBJECTIVES)),
+    n_samples=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
 def test_gradient_is_the_difference_quotient_element_by_element(backend, arch, objective, n_samples, seed):
     for worst in check_model(arch, objective, backend, n_examples=2, n_samples=n_samples, seed=seed):
         assert worst.error < TOLERANCES["differences"]["float64"], worst
@@ -184,7 +197,9 @@ def test_plain_autoencoder_is_the_loss_without_noise_and_kl(backend):
 def test_bytes_are_pixels(backend):
     p, _, eps = problem(Architecture(5, (4,), 3))
     pixels = np.random.default_rng(0).integers(0, 256, (3, 5), dtype=np.uint8)
-    assert loss(p, pixels, eps, backend=backend).total == pytest.approx(loss(p, pixels / 255, eps, backend=backend).total, rel=1e-14)
+    assert loss(p, pixels, eps, backend=backend).total == pytest.approx(
+        loss(p, pixels / 255, eps, backend=backend).total, rel=1e-14
+    )
 
 
 def test_a_call_changes_nothing_and_repeats_to_the_bit(backend):
@@ -219,7 +234,11 @@ def test_encode_and_decode(backend):
         ({"x": np.zeros((3, 4))}, ValueError, r"x has shape \(3, 4\); wanted \(rows, 5\)"),
         ({"x": np.zeros((0, 5))}, ValueError, r"x has shape \(0, 5\); wanted \(rows, 5\) with at least one row"),
         ({"x": np.full((3, 5), np.nan)}, ValueError, "x holds NaN or infinite values"),
-        ({"x": np.full((3, 5), 2.0)}, ValueError, r"x goes from 2 to 2; the Bernoulli likelihood wants pixels in \[0, 1\]"),
+        (
+            {"x": np.full((3, 5), 2.0)},
+            ValueError,
+            r"x goes from 2 to 2; the Bernoulli likelihood wants pixels in \[0, 1\]",
+        ),
         ({"x": np.full((3, 5), -0.1)}, ValueError, r"x goes from -0.1 to -0.1"),
         ({"x": np.eye(3, 5, dtype=np.uint8)}, ValueError, "x is bytes of 0 and 1, but bytes stand for 0 to 255"),
         ({"x": np.full((3, 5), "a")}, TypeError, "x has dtype <U1; it must hold real numbers"),
@@ -254,9 +273,19 @@ def test_encode_and_decode_refuse_what_is_no_model():
 @pytest.mark.parametrize(
     "params, gradients, error, sentence",
     [
-        ({"b": np.zeros(3)}, {"b": np.array([2.0])}, ValueError, r"gradients\['b'\] has shape \(1,\); wanted that of .*, \(3,\)"),
+        (
+            {"b": np.zeros(3)},
+            {"b": np.array([2.0])},
+            ValueError,
+            r"gradients\['b'\] has shape \(1,\); wanted that of .*, \(3,\)",
+        ),
         ({"b": np.zeros(3)}, {}, ValueError, r"gradients\['b'\] has shape nothing"),
-        ({"b": np.zeros(3, "float32")}, {"b": np.zeros(3)}, TypeError, r"params\['b'\] has dtype float32; differences need float64"),
+        (
+            {"b": np.zeros(3, "float32")},
+            {"b": np.zeros(3)},
+            TypeError,
+            r"params\['b'\] has dtype float32; differences need float64",
+        ),
     ],
 )
 def test_check_gradients_refuses_what_it_cannot_compare(params, gradients, error, sentence):

@@ -23,7 +23,9 @@ def test_views_and_buffer_are_one():
     assert (p["output_logvar.b"] == 3).all() and list(p) == list(ARCH.shapes)
 
 
-@pytest.mark.parametrize("duplicate", [Parameters.copy, copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
+@pytest.mark.parametrize(
+    "duplicate", [Parameters.copy, copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))]
+)
 def test_copies_view_their_own_buffer(duplicate):
     p = Parameters.initialize(ARCH)
     q = duplicate(p)
@@ -51,7 +53,9 @@ def test_initialization_repeats_differs_by_layer_and_is_one_in_both_dtypes():
     p, again, other = (Parameters.initialize(Architecture(6, (5,), 3), seed=seed) for seed in (1, 1, 2))
     assert (p.flat == again.flat).all() and (p["mu.W"] != other["mu.W"]).all()
     assert (p["mu.W"] != p["logvar.W"]).all(), "the two heads start alike"
-    assert (Parameters.initialize(Architecture(6, (5,), 3), seed=1, dtype="float32").flat == p.flat.astype("float32")).all()
+    assert (
+        Parameters.initialize(Architecture(6, (5,), 3), seed=1, dtype="float32").flat == p.flat.astype("float32")
+    ).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -84,13 +88,19 @@ def broken_files(path):
     for part in (0.1, 0.5, 0.99):
         yield f"{part:.0%} of a file", lambda part=part: path.write_bytes(whole[: int(len(whole) * part)])
     middle = len(whole) // 2
-    yield "a flipped byte", lambda: path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
+    yield (
+        "a flipped byte",
+        lambda: path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]),
+    )
     yield "text", lambda: path.write_text("hello")
     yield "a zip of something else", lambda: zipfile.ZipFile(path, "w").writestr("a.txt", "hello")
     yield "a pickle", lambda: written(**{"mu.b": np.array([{}, 1, 2], object)})
     yield "no architecture", lambda: written(architecture=None)
     yield "another architecture", lambda: written(architecture=np.array(json.dumps({"n_inputs": 6, "hidden": [9]})))
-    yield "an unknown field", lambda: written(architecture=np.array(json.dumps({"n_inputs": 6, "hidden": [], "wings": 2})))
+    yield (
+        "an unknown field",
+        lambda: written(architecture=np.array(json.dumps({"n_inputs": 6, "hidden": [], "wings": 2}))),
+    )
     yield "a missing array", lambda: written(**{"mu.b": None})
     yield "a wrong shape", lambda: written(**{"mu.b": np.zeros(4)})
     yield "a wrong dtype", lambda: written(**{"mu.b": np.zeros(3, int)})

@@ -13,7 +13,15 @@ import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_np import SGD, Adagrad, Adam, Architecture, Parameters, loss_and_gradients, train
+from vae_np import (
+    SGD,
+    Adagrad,
+    Adam,
+    Architecture,
+    Parameters,
+    loss_and_gradients,
+    train,
+)
 from vae_np.noise import key, permutation
 from vae_np.training import evaluate
 
@@ -57,7 +65,9 @@ def updates(kernel_set, optimizer, flat):
 
 
 @pytest.mark.parametrize("binarize", [False, True])
-@pytest.mark.parametrize("optimizer", [SGD(0.1, 0.9), Adagrad(0.05, 1e-3), Adam(0.01, 0.8, 0.99, 1e-4)], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize(
+    "optimizer", [SGD(0.1, 0.9), Adagrad(0.05, 1e-3), Adam(0.01, 0.8, 0.99, 1e-4)], ids=lambda o: type(o).__name__
+)
 def test_training_is_what_the_text_says(kernel_set, backend, optimizer, binarize):
     """Two epochs by hand, from the public pieces: order, noise, gradient, update and means, the last batch short."""
     run = quick(
@@ -101,7 +111,9 @@ def test_validation_pixels_are_drawn_once(monkeypatch):
     assert [step for k, step, _ in seen if k == int(key(0, "binarize"))] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.01, momentum=0.9), Adagrad(0.05), Adam(0.01)], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize(
+    "optimizer", [SGD(0.01, momentum=0.9), Adagrad(0.05), Adam(0.01)], ids=lambda o: type(o).__name__
+)
 def test_every_optimizer_learns(optimizer):
     history = quick(optimizer=optimizer, epochs=30, dtype="float64").history
     assert history[-1]["valid_total"] < history[0]["valid_total"] - 0.05
@@ -179,7 +191,9 @@ def test_evaluation_does_not_depend_on_the_chunks(n, n_samples, chunk):
 @pytest.mark.parametrize("threads, wanted", [(None, 1), (1, 1), (3, 3)])
 def test_matrix_products_run_on_the_threads_asked_for_and_small_ones_on_one(monkeypatch, threads, wanted):
     seen, limits = [], threadpoolctl.threadpool_limits
-    monkeypatch.setattr(threadpoolctl, "threadpool_limits", lambda n, user_api: seen.append(n) or limits(n, user_api=user_api))
+    monkeypatch.setattr(
+        threadpoolctl, "threadpool_limits", lambda n, user_api: seen.append(n) or limits(n, user_api=user_api)
+    )
     quick(threads=threads, epochs=1)
     assert seen == [wanted]
 
@@ -198,7 +212,9 @@ def test_a_run_folder_holds_checkpoint_history_and_config(tmp_path):
     assert (config["l2"], config["batch_size"], config["who"], config["epochs"]) == (0.1, 8, "me", 3)
 
 
-@pytest.mark.parametrize("changes", [{}, {"patience": 2, "optimizer": Adam(0.1)}, {"optimizer": SGD(0.1, 0.9), "binarize": True}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"patience": 2, "optimizer": Adam(0.1)}, {"optimizer": SGD(0.1, 0.9), "binarize": True}]
+)
 @pytest.mark.parametrize("batch", [1, 4, 5, 9, 11])
 def test_resume_is_exact(tmp_path, batch, changes, backend):
     """Whether the kill came in an epoch, after its last batch, or after its checkpoint."""
@@ -229,7 +245,9 @@ def test_a_history_that_a_kill_left_short_is_made_whole(tmp_path):
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path):
-    run = quick(epochs=np.int64(2), patience=np.int64(3), batch_size=np.int32(8), optimizer=Adam(np.float32(1e-3)), out=tmp_path)
+    run = quick(
+        epochs=np.int64(2), patience=np.int64(3), batch_size=np.int32(8), optimizer=Adam(np.float32(1e-3)), out=tmp_path
+    )
     assert len(run.history) == 2
 
 
@@ -287,7 +305,9 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
 )
 def test_a_run_is_resumed_only_as_it_was(tmp_path, changes, sentence):
     quick(out=tmp_path)
-    with pytest.raises(ValueError, match="was trained with .*: resume it as it was, or choose another folder") as caught:
+    with pytest.raises(
+        ValueError, match="was trained with .*: resume it as it was, or choose another folder"
+    ) as caught:
         quick(out=tmp_path, resume=True, **changes)
     assert sentence in str(caught.value)
 
@@ -300,7 +320,11 @@ def test_parameters_alone_are_nothing_to_resume(tmp_path):
 
 def test_a_loss_that_is_no_longer_finite_ends_training_and_leaves_the_last_checkpoint(tmp_path, backend):
     # A linear Gaussian model diverges as any does whose step is too long.
-    settings = {"architecture": Architecture(6, (), 2, likelihood="gaussian"), "optimizer": SGD(10.0), "backend": backend}
+    settings = {
+        "architecture": Architecture(6, (), 2, likelihood="gaussian"),
+        "optimizer": SGD(10.0),
+        "backend": backend,
+    }
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="no longer finite"):
         quick(out=tmp_path, epochs=200, dtype="float32", **settings)
     if (tmp_path / "checkpoint.npz").exists():
@@ -359,7 +383,16 @@ def test_wrong_settings_are_refused_before_anything_is_written(tmp_path, changes
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("make", [lambda: Adam(0), lambda: SGD(momentum=-1), lambda: Adam(beta1=1.0), lambda: Adam("0.1"), lambda: Adagrad(epsilon=0)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Adam(0),
+        lambda: SGD(momentum=-1),
+        lambda: Adam(beta1=1.0),
+        lambda: Adam("0.1"),
+        lambda: Adagrad(epsilon=0),
+    ],
+)
 def test_optimizers_refuse_what_cannot_work(make):
     with pytest.raises(ValueError, match="; it must be"):
         make()

@@ -11,7 +11,9 @@ TOLERANCES = {  # what is compared: {dtype: relative tolerance}
     # One operation in float32 against itself in float64: the roundings of its inputs and of a sum of some hundred terms.
     "precision": {"float32": 1e-4},
 }
-FLOOR = 1e-3  # elements below this part of the largest in their array are compared to that part instead of to themselves
+FLOOR = (
+    1e-3  # elements below this part of the largest in their array are compared to that part instead of to themselves
+)
 
 
 def relative_errors(given, wanted):
@@ -40,4 +42,6 @@ def assert_close(given, wanted, name="array", kind="backends", rtol=None):
     if errors.size and not errors.max() <= rtol:
         index = np.unravel_index(errors.argmax(), errors.shape)
         where = f"{name}{list(map(int, index))}"
-        raise AssertionError(f"{where} is {given[index]!r}; wanted {wanted[index]!r}: relative error {errors[index]:.1e} > {rtol:.0e}")
+        raise AssertionError(
+            f"{where} is {given[index]!r}; wanted {wanted[index]!r}: relative error {errors[index]:.1e} > {rtol:.0e}"
+        )
