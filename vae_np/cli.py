@@ -435,7 +435,7 @@ def burda(options):
         options.out, progress,
     )  # fmt: skip
     with bar:
-        for stage, (epochs, ll, active) in enumerate(stages):
+        for stage, epochs, ll, active in stages:
             console.print(
                 f"stage {stage}, {epochs} epochs: -log p(x) {-ll.mean():.2f} ± {ll.std() / len(ll) ** 0.5:.2f} nats "
                 f"({len(ll)} test digits), -ELBO {-ll.bounds[1].mean():.2f}, {active.sum()} of 50 latents active"

@@ -19,7 +19,7 @@ SCHEDULE = [(int(end - 3**i), 10 ** (-i / 7)) for i, end in enumerate(ENDS)]
 def burda(
     dataset, stages=STAGES, objective="elbo", k=1, n_samples=5000, seed=0, backend="auto", out=None, progress=None
 ):
-    """Train for the first stages of the published schedule on MNIST; yield (epochs, LogLikelihood, active) after each.
+    """Train for the first stages of the published schedule on MNIST; yield (stage, epochs, LogLikelihood, active units).
 
     784-200-200-50-200-200-784, tanh, batches of 20 binarised afresh, Adam (0.9, 0.999, 1e-4), the output's bias begun at
     the logit of the training mean; k samples per example, log p(x) of the binarised test digits from n_samples weights.
@@ -28,7 +28,7 @@ def burda(
     p = Parameters.initialize(ARCHITECTURE, seed, "float32")
     mean = np.clip(dataset.train.mean(axis=0) / 255, 1e-3, 1 - 1e-3)  # a pixel that is always black has no finite logit
     p["output.b"][...] = np.log(mean / (1 - mean))
-    for epochs in ENDS[: check_count("stages", stages)].tolist():
+    for stage, epochs in enumerate(ENDS[: check_count("stages", stages)].tolist()):
         run = train(
             ARCHITECTURE,
             dataset.train,
@@ -46,5 +46,7 @@ def burda(
             resume=os.path.exists(out or ""),
             progress=progress,
         )
+        if len(run.history) > epochs:
+            continue  # the folder's run is further on: its parameters are not this stage's
         ll = log_likelihood(run.parameters, dataset.valid, n_samples, seed, binarize=True, backend=backend)
-        yield epochs, ll, active_units(run.parameters, dataset.valid, backend=backend)
+        yield stage, epochs, ll, active_units(run.parameters, dataset.valid, backend=backend)

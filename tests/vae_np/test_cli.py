@@ -753,7 +753,8 @@ def test_burda_trains_the_published_stages_and_goes_on(monkeypatch, tmp_path):
     once = done("burda", "--stages", 2, *options)
     assert re.findall(r"stage (\d), (\d+) epochs: -log p\(x\) [\d.]+ ± [\d.]+ nats", once) == [("0", "1"), ("1", "4")]
     before = (tmp_path / "run" / "checkpoint.npz").read_bytes()
-    done("burda", "--stages", 1, *options)
+    assert "stage 0" not in done("burda", "--stages", 1, *options)  # what is there is no longer stage 0
+    assert re.findall(r"stage (\d)", done("burda", "--stages", 2, *options)) == ["1"]
     assert (tmp_path / "run" / "checkpoint.npz").read_bytes() == before
 
 
