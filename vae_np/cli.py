@@ -346,10 +346,17 @@ def check(options):
         "(an element under a thousandth of its parameter's largest is compared to that thousandth)"
     )
     for (likelihood, choice), backend in itertools.product(MODELS.items(), backends):
-        table = Table(Column("parameter", no_wrap=True), title=f"{likelihood}, {backend}", box=box.SIMPLE_HEAD)
+        title = f"{likelihood}, {backend}"
+        table = Table(Column("parameter", no_wrap=True), title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
         columns = []
         for activation, objective in itertools.product(architecture.ACTIVATIONS, elbo.OBJECTIVES):
-            table.add_column(f"{activation}\n{objective}", justify="right")
+            lines = (
+                activation[:4],
+                activation[4:],
+                objective[:4],
+                objective[4:],
+            )  # so that a terminal of 80 columns has room
+            table.add_column("\n".join(lines), justify="right", no_wrap=True)
             arch = Architecture(6, (5, 4), 3, activation, **choice)
             with options.status.status(f"{likelihood}: {backend}, {activation}, {objective}"):
                 columns.append(check_model(arch, objective, backend, seed=options.seed))
@@ -363,7 +370,7 @@ def check(options):
         for row in zip(*columns):
             cells = (Text(f"{element.error:.0e}", "" if element.error <= limit else "bold red") for element in row)
             table.add_row(row[0].name, *cells)
-        console.print(table)
+        console.print(table, "")
     console.print(
         "\n".join(off)
         if off
