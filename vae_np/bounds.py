@@ -25,9 +25,8 @@ class LogLikelihood(np.ndarray):
     effective_sample_size = standard_error = bounds = None
 
     def __array_wrap__(self, array, context=None, return_scalar=False):
-        return (
-            array[()] if return_scalar else np.asarray(array)
-        )  # what is computed from it is an estimate of something else
+        # What is computed from it is an estimate of something else, so a plain number or array.
+        return array[()] if return_scalar else np.asarray(array)
 
 
 def log_likelihood(p, x, n_samples=5000, seed=0, binarize=False, backend="auto", progress=None):

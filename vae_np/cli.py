@@ -47,9 +47,9 @@ def main(arguments=None):
 def _console(**which):
     """A console that prints paths and brackets as they are; wide where nobody looks."""
     console = Console(highlight=False, markup=False, soft_wrap=True, **which)
-    return (
-        console if console.is_terminal else Console(highlight=False, markup=False, soft_wrap=True, width=120, **which)
-    )
+    if not console.is_terminal:
+        console.width = 120
+    return console
 
 
 # -------------------------------------------------------------------------------------------------------------- train
@@ -208,7 +208,7 @@ def _config(run):
             raise ValueError
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{run} is no run folder: it has no config.json") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError):
         raise ValueError(f"{path} was not written by `vae-np train`") from None
     return config
 

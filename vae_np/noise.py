@@ -1,5 +1,7 @@
 """Which noise is which: every use draws from a Philox stream of its own, keyed by the seed and the use."""
 
+import functools
+
 import numpy as np
 
 from kernels import reference
@@ -19,6 +21,7 @@ USES = (
 )
 
 
+@functools.cache
 def key(seed, use):
     """The 64-bit key of one use under one seed (a whole number from 0 to 2^64 - 1)."""
     check_choice("use", use, USES)

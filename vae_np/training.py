@@ -139,7 +139,7 @@ def train(
                     backend=settings["backend"],
                 )
                 row |= {f"valid_{term}": getattr(valid, term) for term in TERMS}
-            _note_epoch(state, row | {"seconds": time.perf_counter() - started}, settings)
+            _note_epoch(state, row | {"seconds": time.perf_counter() - started})
             if out is not None:
                 _save_state(state, out, settings)
             if progress:
@@ -243,7 +243,7 @@ def _epoch(state, text, optimizer, settings, x_train, epochs, progress):
     return row
 
 
-def _note_epoch(state, row, settings):
+def _note_epoch(state, row):
     state.history.append(row)
     if not math.isfinite(row.get("valid_total", 0.0)):
         raise FloatingPointError(f"the validation loss is no longer finite after epoch {state.epoch}")
