@@ -5,6 +5,7 @@
 
 import importlib
 import importlib.util
+import types
 from typing import NamedTuple
 
 PROJECT = "vae_np"  # tells this package from others of its name
@@ -37,10 +38,12 @@ def _numba():
 
 
 def load(name="auto"):
-    """The set of that name, a module; "auto" is the fastest that runs here.
+    """The set of that name, a module; "auto" is the fastest that runs here. A module is a set of one's own, and taken as it is.
 
     ValueError for an unknown name, RuntimeError for a set that cannot run here.
     """
+    if isinstance(name, types.ModuleType):
+        return name
     status = available()
     if name == "auto":
         name = [known for known, state in status.items() if state.ok][-1]

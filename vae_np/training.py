@@ -136,7 +136,7 @@ def train(
                     binarize,
                     seed,
                     state.epoch,
-                    backend=settings["backend"],
+                    backend=backend,
                 )
                 row |= {f"valid_{term}": getattr(valid, term) for term in TERMS}
             _note_epoch(state, row | {"seconds": time.perf_counter() - started})
@@ -292,8 +292,9 @@ def _say_grey_once():
 
 
 def backend_name(kernel_set):
-    """The name under which `kernels.load` knows the set."""
-    return next(name for name, module in kernels.MODULES.items() if module == kernel_set.__name__)
+    """The name under which `kernels.load` knows the set, or its own."""
+    names = {module: name for name, module in kernels.MODULES.items()}
+    return names.get(kernel_set.__name__, kernel_set.__name__)
 
 
 def _limited(threads, architecture, rows):

@@ -1,6 +1,7 @@
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -52,3 +53,8 @@ def test_the_word_about_compiling_is_only_of_our_own_kernels(tmp_path):
 def test_importing_vae_np_is_light():
     code = "import sys, vae_np; print([m for m in ('matplotlib', 'sklearn', 'numba', 'cupy', 'scipy', 'rich') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_a_set_of_ones_own_is_taken_as_it_is():
+    own = types.ModuleType("mine")
+    assert kernels.load(own) is own
