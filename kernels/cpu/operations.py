@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from kernels.cpu.jit import kernel
+from kernels.cpu.jit import exact, kernel
 from kernels.cpu.mathematics import exp, expm1, inline, log1p, sigmoids, softplus, tanh
 
 LOG_2PI = math.log(2 * math.pi)
@@ -342,7 +342,11 @@ def elbo_backward(nll, kl, beta, dnll, dkl):
     return dnll, dkl
 
 
-@kernel
+# exact: log w is computed twice, and must be the same both times. Fused one time and not the other, a log w of -1e41 would
+# differ from itself by more than exp can take.
+
+
+@exact
 def iwae(nll, kl, beta, loss):
     for b in range(nll.shape[1]):
         top, total = -(nll[0, b] + beta * kl[0, b]), nll.dtype.type(0)
@@ -354,7 +358,7 @@ def iwae(nll, kl, beta, loss):
     return loss
 
 
-@kernel
+@exact
 def iwae_backward(nll, kl, beta, dnll, dkl):
     for b in range(nll.shape[1]):
         top, total = -(nll[0, b] + beta * kl[0, b]), nll.dtype.type(0)

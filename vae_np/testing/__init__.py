@@ -1,14 +1,27 @@
-"""Tools to test gradients with: differences of the loss, and comparison element by element."""
+"""Tools to test gradients with: yours as well as ours. `vae_np.testing.strategies` draws the problems with Hypothesis."""
 
 from vae_np.testing.comparison import TOLERANCES, assert_close, relative_errors
-from vae_np.testing.gradients import Worst, check_gradients, check_model, numerical_gradient
+from vae_np.testing.gradients import Worst, check_gradients, numerical_gradient
+from vae_np.testing.operations import check_kernels
+from vae_np.testing.oracles import complex_elbo, reference_elbo
+from vae_np.testing.problems import Problem, random_batch, random_noise, random_parameters, random_problem
+from vae_np.testing.properties import PROPERTIES, check_elbo
 
 __all__ = [
+    "PROPERTIES",
     "TOLERANCES",
+    "Problem",
     "Worst",
     "assert_close",
+    "check_elbo",
     "check_gradients",
-    "check_model",
+    "check_kernels",
+    "complex_elbo",
     "numerical_gradient",
+    "random_batch",
+    "random_noise",
+    "random_parameters",
+    "random_problem",
+    "reference_elbo",
     "relative_errors",
 ]

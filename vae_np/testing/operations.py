@@ -1,0 +1,109 @@
+"""A kernel set against the definition, `kernels.reference`: each operation alone, then the whole model on it."""
+
+import inspect
+
+import numpy as np
+
+import kernels
+from vae_np.testing.comparison import assert_close
+from vae_np.testing.properties import check_elbo, with_backend
+
+REFERENCE = kernels.load("numpy")
+HELPERS = {"philox", "words", "polynomial", "log_uniform", "circle", "sigmoid"}  # the reference's own
+BITS = {"normals", "binarize", "gather"}  # every set gives the same bits
+
+
+def operations(kernel_set):
+    """{name: its arguments' names} of the operations in a set."""
+    return {
+        name: list(inspect.signature(f).parameters)
+        for name, f in vars(kernel_set).items()
+        if callable(f)
+        and f.__module__.startswith(kernel_set.__name__)
+        and not name.startswith("_")
+        and name not in HELPERS
+    }
+
+
+OPERATIONS = operations(REFERENCE)
+SIZES = ((7, 33, 19, 5, 2), (1, 1, 1, 1, 1), (3, 16, 8, 4, 1))  # B, D, H, Z, L
+
+
+def random_arguments(name, dtype, sizes=SIZES[0], shared_noise=False, seed=5):
+    """Random arguments of an operation, those it fills included, as a list."""
+    rng, n = np.random.default_rng(seed), 37
+    B, D, H, Z, L = sizes
+    K, N = L if name.startswith(("sampled", "iwae")) else 1, 1 if shared_noise else D
+    shapes = {
+        "x": (B, D), "W": (D, H), "b": (H,), "y": (B, H), "dy": (B, H), "dx": (B, D), "dW": (D, H), "db": (H,), "h": (B, H),
+        "dh": (B, H), "mu": (B, Z), "logvar": (B, Z), "eps": (L, B, Z), "z": (L, B, Z), "dz": (L, B, Z), "dmu": (B, Z),
+        "dlogvar": (B, Z), "kl": (K, B), "dkl": (K, B), "logits": (L, B, D), "dlogits": (L, B, D), "mean": (L, B, D),
+        "dmean": (L, B, D), "output": (L, B, D), "noise": (L, B, N), "dnoise": (L, B, N), "nll": (L, B), "dnll": (L, B),
+        "loss": (B,), "p": (n,), "g": (n,), "velocity": (n,), "squares": (n,), "m": (n,), "v": (n,), "pixels": (B, D),
+    }  # fmt: skip
+    numbers = {
+        "l2": 0.1, "beta": 0.7, "learning_rate": 0.01, "momentum": 0.9, "epsilon": 1e-8, "step": 3, "beta1": 0.9,
+        "beta2": 0.99, "key": np.uint64(2**63 + 11), "rows": np.arange(B)[::-1].copy(), "examples": np.arange(B) * 1000,
+        "data": rng.integers(0, 256, (B, D)).astype(np.uint8),
+    }  # fmt: skip
+    positive = {"x", "pixels", "squares", "v"}
+    arguments = []
+    for parameter in OPERATIONS[name]:
+        if parameter in numbers:
+            arguments.append(numbers[parameter])
+        else:
+            array = rng.normal(size=shapes[parameter])
+            array = np.abs(array) / np.abs(array).max() if parameter in positive else array
+            arguments.append(array.astype(dtype))
+    return arguments
+
+
+def check_operation(kernel_set, name, dtype, sizes=SIZES[0], shared_noise=False):
+    """AssertionError unless an operation leaves in every argument what the reference leaves in it."""
+    wanted, given = (random_arguments(name, dtype, sizes, shared_noise) for _ in range(2))
+    getattr(REFERENCE, name)(*wanted)
+    getattr(kernel_set, name)(*given)
+    for parameter, w, g in zip(OPERATIONS[name], wanted, given):
+        same = name in BITS or np.asarray(w).dtype != dtype
+        assert_close(g, w, f"{name}: {parameter}", "operation", rtol=0 if same else None)
+
+
+def check_kernels(kernel_set):
+    """All that a kernel set must do, in one call: how often each check was made, a dict.
+
+    kernel_set: a module with the functions of `kernels.reference`, under their names and with their arguments. Each is
+    compared with the reference in both dtypes and several sizes; then the model runs on the set and `check_elbo` tries every
+    property. AssertionError: a line for each operation and each property that is off.
+    """
+    off, tried = [], {}
+    own = {
+        name: list(inspect.signature(getattr(kernel_set, name)).parameters)
+        for name in OPERATIONS
+        if hasattr(kernel_set, name)
+    }
+    for name, parameters in OPERATIONS.items():
+        if name not in own:
+            off.append(f"{name}({', '.join(parameters)}) is missing")
+        elif own[name] != parameters:
+            off.append(f"{name} takes ({', '.join(own[name])}); wanted ({', '.join(parameters)})")
+    if off:
+        raise AssertionError("\n".join(off))
+    for name in OPERATIONS:
+        for sizes, dtype, shared_noise in (
+            (s, t, n) for s in SIZES for t in ("float32", "float64") for n in (False, True)
+        ):
+            if shared_noise and "noise" not in OPERATIONS[name]:
+                continue
+            tried[name] = tried.get(name, 0) + 1
+            try:
+                check_operation(kernel_set, name, dtype, sizes, shared_noise)
+            except Exception as error:  # whatever an operation raises is a finding
+                off.append(f"{name}, {dtype}: {type(error).__name__}: {str(error).splitlines()[0]}")
+                break
+    try:
+        tried |= check_elbo(with_backend(kernel_set))
+    except AssertionError as error:
+        off += str(error).splitlines()[1:]
+    if off:
+        raise AssertionError("\n".join(off))
+    return tried

@@ -1,0 +1,328 @@
+"""What is true of every right loss and gradient, whatever computes them.
+
+A property takes a model, any function with the arguments and results of `vae_np.loss_and_gradients`, and a Problem; it
+raises AssertionError where it does not hold. `check_elbo` tries them all.
+"""
+
+import concurrent.futures
+import functools
+
+import numpy as np
+
+from vae_np.architecture import Architecture
+from vae_np.elbo import loss_and_gradients
+from vae_np.parameters import Parameters
+from vae_np.testing import oracles
+from vae_np.testing.comparison import assert_close
+from vae_np.testing.gradients import check_gradients
+from vae_np.testing.problems import at_the_edges, every_kind
+
+TERMS = ("total", "reconstruction", "kl", "l2", "per_example")
+
+
+# ------------------------------------------------------------------------------------------- against the definitions
+
+
+def value_is_that_of_the_definitions(model, problem):
+    """Every term of the loss, computed again by scalar loops over the densities."""
+    value, _ = model(*problem)
+    wanted = oracles.reference_elbo(problem.p.architecture, *problem)
+    _same_value(value, dict(zip(TERMS, wanted)), problem)
+
+
+def gradient_is_the_complex_step(model, problem):
+    """Every element of the gradient, against complex steps through the loss written again: the Worst of each parameter."""
+    architecture, (p, *rest) = problem.p.architecture, problem
+    return check_gradients(lambda q: oracles.complex_elbo(architecture, q, *rest), p, model(*problem)[1])
+
+
+def value_is_finite_wherever_it_can_be(model, problem):
+    """At any edge: the true value and a finite gradient where they are within the dtype's range, else none that is finite."""
+    import mpmath
+
+    real = problem.p.flat.dtype
+    with np.errstate(all="ignore"):
+        value, g = model(*problem)
+    with mpmath.workdps(60):
+        wanted = oracles.reference_elbo(problem.p.architecture, *problem, functions=mpmath, number=mpmath.mpf)
+    largest, finite = float(np.finfo(real).max), {}
+    for term, number in zip(TERMS[:4], wanted):
+        if abs(number) < largest / 1e6:
+            finite[term] = number
+        elif abs(number) > largest:
+            assert not np.isfinite(getattr(value, term)), f"{term} is {getattr(value, term):g}, and truly beyond {real}"
+    _same_value(value, finite, problem)
+    if len(finite) == 4:
+        for name in g:
+            assert np.isfinite(g[name]).all(), (
+                f"the gradient of {name} is not finite, though the loss is {value.total:g}"
+            )
+
+
+def single_precision_is_double_precision_rounded(model, problem):
+    """The same numbers in both dtypes."""
+    single = _converted(problem, np.float32)
+    (value, g), (value_64, g_64) = model(*single), model(*_converted(single, np.float64))
+    _same_value(value, {term: getattr(value_64, term) for term in TERMS}, single)
+    _same_gradient(g, g_64)
+
+
+# ------------------------------------------------------------------------------------------------ the batch, the samples
+
+
+def order_of_the_batch_does_not_matter(model, problem):
+    """Examples in another order: their losses in that order, the same gradient."""
+    order = np.random.default_rng(0).permutation(len(problem.x))
+    (value, g), (other, g_other) = (
+        model(*problem),
+        model(*problem._replace(x=problem.x[order], eps=problem.eps[:, order])),
+    )
+    assert_close(other.per_example, value.per_example[order], "per_example")
+    _same_gradient(g_other, g)
+
+
+def parts_average_to_the_whole(model, problem):
+    """Each example's loss is its own, and the gradient of a batch is the mean of its parts'."""
+    value, g = model(*problem)
+    split, B = (len(problem.x) + 1) // 2, len(problem.x)
+    mean = np.zeros(g.flat.shape)
+    for rows in (slice(0, split), slice(split, B)):
+        if problem.x[rows].size:
+            part, g_part = model(*problem._replace(x=problem.x[rows], eps=problem.eps[:, rows]))
+            assert_close(part.per_example, value.per_example[rows], f"per_example of rows {rows.start} to {rows.stop}")
+            mean += len(problem.x[rows]) / B * g_part.flat
+    _same_gradient(g, Parameters(g.architecture, mean))
+
+
+def repeating_changes_nothing(model, problem):
+    """Every example and every sample twice: the same loss, the same gradient."""
+    value, g = model(*problem)
+    twice = problem._replace(x=np.tile(problem.x, (2, 1)), eps=np.tile(problem.eps, (2, 2, 1)))
+    other, g_other = model(*twice)
+    assert_close(other.per_example, np.tile(value.per_example, 2), "per_example")
+    _same_gradient(g_other, g)
+
+
+def samples_are_averaged(model, problem):
+    """The loss of L samples is the mean of the losses of each, and under "iwae" no more than it (Burda et al. 2016)."""
+    value, g = model(*problem)
+    alone = [model(*problem._replace(eps=eps[None], objective=_mean_of(problem))) for eps in problem.eps]
+    per_example = np.mean([v.per_example for v, _ in alone], axis=0, dtype=np.float64)
+    if problem.objective == "iwae":
+        slack = 1e-5 * np.abs(per_example) + 1e-5
+        assert (value.per_example <= per_example + slack).all(), "the importance-weighted loss is above the plain one"
+    else:
+        assert_close(value.per_example, per_example.astype(value.per_example.dtype), "per_example")
+        _same_gradient(g, Parameters(g.architecture, np.mean([g.flat for _, g in alone], axis=0, dtype=np.float64)))
+
+
+def _mean_of(problem):
+    return "elbo_mc" if problem.objective == "iwae" else problem.objective
+
+
+# --------------------------------------------------------------------------------------------- symmetries of the model
+
+
+def hidden_units_have_no_order(model, problem):
+    """Hidden units in another order: the same loss, the gradient in that order."""
+    rng = np.random.default_rng(0)
+
+    def shuffled(p):
+        for layer, following, units in _hidden_layers(p.architecture):
+            order = orders.setdefault(layer, rng.permutation(units))
+            _rewrite(p, layer, columns=lambda W: W[..., order])
+            for name in following:
+                _rewrite(p, name, rows=lambda W: W[order])
+        return p
+
+    orders = {}
+    _symmetry(model, problem, shuffled, shuffled)
+
+
+def latents_have_no_order_and_no_sign(model, problem):
+    """Latents in another order, some mirrored along with their noise: the same loss, the gradient so too."""
+    p, rng = problem.p, np.random.default_rng(0)
+    order = rng.permutation(p.architecture.n_latent)
+    sign = rng.choice([-1, 1], p.architecture.n_latent).astype(p.flat.dtype)
+
+    def turned(p):
+        _rewrite(p, "mu", columns=lambda W: W[..., order] * sign)
+        _rewrite(p, "logvar", columns=lambda W: W[..., order])
+        for name in _above_z(p.architecture):
+            _rewrite(p, name, rows=lambda W: W[order] * sign[:, None])
+        return p
+
+    _symmetry(model, problem._replace(eps=problem.eps), turned, turned, eps=problem.eps[..., order] * sign)
+
+
+def scale_of_a_relu_unit_does_not_matter(model, problem):
+    """relu(c y) = c relu(y): what comes in times c, what goes out by c. The loss stays, gradients scale the other way."""
+    if problem.p.architecture.activation != "relu":
+        return
+
+    def scaled(p, c):
+        for layer, following, _ in _hidden_layers(p.architecture):
+            _rewrite(p, layer, columns=lambda W: W * c)
+            for name in following:
+                _rewrite(p, name, rows=lambda W: W / c)
+        return p
+
+    _symmetry(model, problem._replace(l2=0.0), lambda p: scaled(p, 2), lambda g: scaled(g, 0.5))
+
+
+def units_of_x_cost_their_logarithm(model, problem):
+    """A density of c x is that of x divided by c for each input: -log p rises by D log c, and nothing else changes."""
+    arch, c = problem.p.architecture, 2.0
+    if arch.likelihood != "gaussian":
+        return
+    wider = {"noise_std": arch.noise_std * c} if arch.noise == "fixed" else {}
+    other = Architecture(**{**vars(arch), **wider})
+
+    def rescaled(p, c, shift):
+        for name in ("encoder.0",) if arch.hidden else ("mu", "logvar"):
+            _rewrite(p, name, rows=lambda W: W / c)
+        _rewrite(p, "output", columns=lambda W: W * c)
+        if "noise.logvar" in p:
+            p["noise.logvar"][...] += shift
+        if "output_logvar.b" in p:
+            p["output_logvar.b"][...] += shift
+        return Parameters(other, p.flat)
+
+    at = problem._replace(l2=0.0)
+    cost = arch.n_inputs * np.log(c)
+    _symmetry(
+        model, at, lambda p: rescaled(p, c, 2 * np.log(c)), lambda g: rescaled(g, 1 / c, 0), x=at.x * at.x.dtype.type(c), cost=cost
+    )  # fmt: skip
+
+
+def loss_is_linear_in_beta(model, problem):
+    """loss(beta) = loss(0) + beta kl, and so the gradient; not under "iwae", whose weights change with beta."""
+    if problem.objective == "iwae":
+        return
+    (at_0, g_0), (at_1, g_1), (between, g) = (model(*problem._replace(beta=beta)) for beta in (0.0, 1.0, 0.25))
+    _same_value(
+        between,
+        {"total": at_0.total + 0.25 * between.kl, "kl": at_1.kl, "reconstruction": at_0.reconstruction},
+        problem,
+    )
+    _same_gradient(g, Parameters(g.architecture, 0.75 * g_0.flat.astype(np.float64) + 0.25 * g_1.flat))
+
+
+def _symmetry(model, problem, change, change_gradient, cost=0.0, **data):
+    value, g = model(*problem)
+    other, g_other = model(*problem._replace(p=change(problem.p.copy()), **data))
+    assert_close(other.per_example, value.per_example + value.per_example.dtype.type(cost), "per_example")
+    wanted = change_gradient(g.copy())
+    for name in g:
+        assert_close(g_other[name], wanted[name], f"the gradient of {name}")
+
+
+def _hidden_layers(architecture):
+    """(layer, the layers that read it, its units) of every hidden layer."""
+    n, noise = len(architecture.hidden), ["output_logvar"] * (architecture.noise == "heteroscedastic")
+    for i, units in enumerate(architecture.hidden):
+        yield f"encoder.{i}", [f"encoder.{i + 1}"] if i + 1 < n else ["mu", "logvar"], units
+    for i, units in enumerate(reversed(architecture.hidden)):
+        yield f"decoder.{i}", [f"decoder.{i + 1}"] if i + 1 < n else ["output", *noise], units
+
+
+def _above_z(architecture):
+    noise = ["output_logvar"] * (architecture.noise == "heteroscedastic")
+    return ["decoder.0"] if architecture.hidden else ["output", *noise]
+
+
+def _rewrite(p, layer, rows=None, columns=None):
+    """Change a layer's weights by its inputs (rows), or weights and biases by its outputs (columns)."""
+    if rows:
+        p[f"{layer}.W"][...] = rows(p[f"{layer}.W"])
+    if columns:
+        p[f"{layer}.W"][...], p[f"{layer}.b"][...] = columns(p[f"{layer}.W"]), columns(p[f"{layer}.b"])
+
+
+# ------------------------------------------------------------------------------------------------------- the same bits
+
+
+def a_call_changes_nothing_and_repeats_to_the_bit(model, problem):
+    """Again, from several threads at once, and whatever the number of threads of the matrix products: the same bits."""
+    import threadpoolctl
+
+    given = [array.copy() for array in (problem.p.flat, problem.x, problem.eps)]
+    value, g = model(*problem)
+    for array, before in zip((problem.p.flat, problem.x, problem.eps), given):
+        assert (array == before).all(), "an argument was changed"
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        again = [model(*problem), *pool.map(lambda _: model(*problem), range(4))]
+    for n in (1, 2):
+        with threadpoolctl.threadpool_limits(n):
+            again.append(model(*problem))
+    for other, g_other in again:
+        assert other.total == value.total and (other.per_example == value.per_example).all(), (
+            "another loss, the second time"
+        )
+        assert (g_other.flat == g.flat).all(), "another gradient, the second time"
+
+
+# ------------------------------------------------------------------------------------------------------ all of them
+
+
+PROPERTIES = (
+    value_is_that_of_the_definitions,
+    gradient_is_the_complex_step,
+    single_precision_is_double_precision_rounded,
+    order_of_the_batch_does_not_matter,
+    parts_average_to_the_whole,
+    repeating_changes_nothing,
+    samples_are_averaged,
+    hidden_units_have_no_order,
+    latents_have_no_order_and_no_sign,
+    scale_of_a_relu_unit_does_not_matter,
+    units_of_x_cost_their_logarithm,
+    loss_is_linear_in_beta,
+    a_call_changes_nothing_and_repeats_to_the_bit,
+)
+
+
+def check_elbo(model=loss_and_gradients):
+    """Every property of a model on problems of every kind, and its values at the edges: how often each was tried, a dict.
+
+    model: a function with the arguments and results of `vae_np.loss_and_gradients`. AssertionError: a line for each
+    property that does not hold, with the first problem where it does not.
+    """
+    tried, broken = {}, {}
+    trials = [(check, problem) for problem in every_kind() for check in PROPERTIES]
+    trials += [
+        (value_is_finite_wherever_it_can_be, edge) for real in ("float32", "float64") for edge in at_the_edges(real)
+    ]
+    for check, problem in trials:
+        tried[check.__name__] = tried.get(check.__name__, 0) + 1
+        try:
+            check(model, problem)
+        except Exception as error:  # whatever a model raises is a finding
+            said = f"{type(error).__name__}: " if not isinstance(error, AssertionError) else ""
+            said = (
+                f"{check.__name__}: {said}{str(error).splitlines()[0]} [{problem.objective}, {problem.p.architecture}]"
+            )
+            broken.setdefault(check.__name__, said)
+    if broken:
+        raise AssertionError(f"{len(broken)} of {len(tried)} properties do not hold\n" + "\n".join(broken.values()))
+    return tried
+
+
+def with_backend(backend):
+    """`loss_and_gradients` on a backend or a kernel set of one's own: a model for `check_elbo`."""
+    return functools.partial(loss_and_gradients, backend=backend)
+
+
+def _same_value(value, wanted, problem):
+    real = problem.p.flat.dtype
+    for term, number in wanted.items():
+        assert_close(np.asarray(getattr(value, term), real), np.asarray(np.asarray(number, np.float64), real), term)
+
+
+def _same_gradient(g, wanted):
+    for name in g:
+        assert_close(g[name], wanted[name].astype(g[name].dtype), f"the gradient of {name}")
+
+
+def _converted(problem, real):
+    return problem._replace(p=problem.p.astype(real), x=problem.x.astype(real), eps=problem.eps.astype(real))
