@@ -378,6 +378,37 @@ def check(options):
     return 1 if off else 0
 
 
+def mistakes(options):
+    """Make mistakes that published VAEs have made; show what catches each, and what it costs on held-out digits."""
+    from vae_np.testing.mistakes import MISTAKES, NONE, find
+    from vae_np.testing import TOLERANCES
+
+    table = Table(
+        Column("mistake, and what was written", width=49),
+        "its own\ndifferences",
+        Column("its gradient\nis off by", justify="right"),
+        Column("caught by", width=17),
+        *(Column(name, justify="right") for name in ("reports", "is", "costs")),
+        title="−ELBO of held-out digits, nats, mean of three trainings",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
+    for mistake in (NONE, *MISTAKES):
+        with options.status.status(mistake.name):
+            found = find(mistake)
+        if mistake is NONE:
+            right = found.true
+        differences = "disagree" if found.own_error > TOLERANCES["richardson"]["float64"] else "agree"
+        numbers = (f"{number:.2f}" for number in (found.reported, found.true, found.true - right))
+        name = f"{mistake.name}\n   {mistake.written}" if mistake.written else mistake.name
+        table.add_row(name, differences, f"{found.gradient_error:.0%}", found.caught_by, *numbers)
+    console = _console()
+    console.print(table)
+    console.print(
+        "Where its own differences agree, the gradient is that of a wrong loss, and no gradient check can see it."
+    )
+
+
 def explain_bound(options):
     """Fit models whose best loss is known in closed form, and show them reach it and not pass it."""
     from vae_np import known, plots
@@ -553,6 +584,8 @@ def parser():
     option = command(check)
     option("--backend", choices=known, nargs="*", help="else every one that runs here")
     option("--seed", type=int, default=0, help="of the models and their data")
+
+    command(mistakes)
 
     option = command(explain_bound)
     option("--out", default="bound.png", metavar="FILE", help="the picture")

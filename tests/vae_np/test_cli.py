@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import io
 import json
 import logging
@@ -25,6 +26,7 @@ from kernels import reference
 from vae_np import cli, data, elbo, training
 from vae_np.architecture import Architecture
 from vae_np.parameters import Parameters
+from vae_np.testing import mistakes
 
 SMALL = ("--hidden", 6, "--epochs", 1)
 PICTURES = {"losses.png", "reconstructions.png", "samples.png", "manifold.png", "latent.png"}
@@ -440,6 +442,13 @@ def test_check_names_logvar_alone_and_what_lies_below_it_if_the_derivative_of_th
     names = {name for _, name in wrong_parameters(answer.out)}
     assert {"logvar.W", "logvar.b"} <= names
     assert all(name.startswith(("logvar.", "encoder.")) for name in names), "mu and the decoder have no part in it"
+
+
+def test_mistakes_prints_what_catches_each(monkeypatch):
+    monkeypatch.setattr("vae_np.testing.mistakes.find", functools.partial(mistakes.find, seeds=(0,), epochs=1))
+    out = " ".join(done("mistakes").split())
+    assert all(mistake.name in out for mistake in mistakes.MISTAKES)
+    assert out.count("disagree") == 2 and "gradient is the" in out
 
 
 def test_backends_lists_every_set_of_kernels_and_which_is_automatic():

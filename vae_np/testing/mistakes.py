@@ -1,0 +1,296 @@
+"""Mistakes that published VAEs have made, each as small as it was: what sees it, and what it costs.
+
+A mistake is one or two operations in the place of the reference's, another start, or another way to report. Where its forward
+and its backward are wrong together, its gradient is that of its own loss, and no gradient check can see it.
+"""
+
+import functools
+import types
+from typing import NamedTuple
+
+import numpy as np
+
+import kernels
+from vae_np import known, noise, training
+from vae_np.architecture import Architecture
+from vae_np.data import load
+from vae_np.elbo import loss, loss_and_gradients
+from vae_np.optimizers import Adam
+from vae_np.parameters import Parameters
+from vae_np.testing import properties
+from vae_np.testing.gradients import check_gradients
+from vae_np.testing.operations import check_operation
+from vae_np.testing.oracles import complex_elbo
+from vae_np.testing.problems import Problem, random_problem
+
+RIGHT = kernels.load("numpy")
+ARCH = Architecture(64, (64,), 8)  # of the digits
+SMALL = Architecture(6, (5,), 3, "tanh")
+BATCH, PIXELS, STEPS_AN_EPOCH = 64, 64, 23
+
+
+class Mistake(NamedTuple):
+    """What was written, the check that catches it, and what stands in the place of what is right."""
+
+    name: str
+    written: str
+    check: object
+    operations: dict = {}
+    start: object = lambda p: p  # what is done to the initial parameters
+    std_of_eps: float = 1.0  # in the ELBO it reports
+    at: Problem = random_problem(SMALL, logvar=2.0)  # where its gradient is looked at
+
+    @property
+    def kernel_set(self):
+        """The reference with the mistake in it."""
+        module = types.ModuleType("mistake")
+        vars(module).update(
+            {name: f for name, f in vars(RIGHT).items() if not name.startswith("__")}, **self.operations
+        )
+        return module
+
+
+# -------------------------------------------------------------------------------------------------- what catches them
+
+
+def _property(check):
+    """A property, of the loss that a mistake's kernels compute."""
+    return functools.wraps(check)(lambda mistake: check(properties.with_backend(mistake.kernel_set), mistake.at))
+
+
+VALUE = _property(properties.value_is_that_of_the_definitions)
+GRADIENT = _property(properties.gradient_is_the_complex_step)
+PARTS = _property(properties.parts_average_to_the_whole)
+EDGES = _property(properties.value_is_finite_wherever_it_can_be)
+
+
+def heads_start_apart(mistake):
+    """The heads of mu and of logvar have no weight in common."""
+    p = mistake.start(Parameters.initialize(ARCH))
+    assert not np.isin(p["mu.W"], p["logvar.W"]).any(), "mu.W and logvar.W start with the same weights"
+
+
+def adam_is_the_published_one(mistake):
+    """Kingma & Ba 2015, algorithm 1: the third update."""
+    check_operation(mistake.kernel_set, "adam", "float64")
+
+
+def reported_elbo_is_the_expectation(mistake):
+    """In a linear model the expectation over eps is known exactly; what is reported is its estimate."""
+    p = Parameters.initialize(Architecture(5, (), 2, likelihood="gaussian", noise="shared"))
+    x = np.random.default_rng(0).normal(size=(2000, 5))
+    exact = loss(p, x, known.sigma_points(len(x), 2)).per_example
+    difference = reported(mistake, p, x, RIGHT).per_example - exact
+    error = difference.std() / len(x) ** 0.5
+    assert abs(difference.mean()) < 5 * error, f"the reported loss is {difference.mean():.3f} nats off its expectation"
+
+
+# ------------------------------------------------------------------------------------------------------- the mistakes
+
+
+def std_for_variance(mu, logvar, eps, z):
+    return np.add(mu, np.exp(logvar) * eps, out=z)
+
+
+def std_for_variance_backward(dz, mu, logvar, eps, dmu, dlogvar):
+    dmu += dz.sum(axis=0)
+    dlogvar += (dz * eps).sum(axis=0) * np.exp(logvar)
+    return dmu, dlogvar
+
+
+def half_noise(mu, logvar, eps, z):
+    return np.add(mu, np.exp(logvar / 2) * eps / 2, out=z)
+
+
+def half_noise_backward(dz, mu, logvar, eps, dmu, dlogvar):
+    dmu += dz.sum(axis=0)
+    dlogvar += (dz * eps / 2).sum(axis=0) * np.exp(logvar / 2) / 2
+    return dmu, dlogvar
+
+
+def divided_kl(nll, kl, beta, loss):
+    return RIGHT.elbo(nll, kl, beta / (nll.shape[1] * PIXELS), loss)
+
+
+def divided_kl_backward(nll, kl, beta, dnll, dkl):
+    return RIGHT.elbo_backward(nll, kl, beta / (nll.shape[1] * PIXELS), dnll, dkl)
+
+
+def clipped(operation, n_before):
+    """An operation at the clipped log-variance. The derivatives forget that the clip has one too: 1 inside, 0 outside."""
+
+    def at_clipped(*arguments):
+        logvar = np.clip(arguments[n_before], -2, 2)
+        return operation(*arguments[:n_before], logvar, *arguments[n_before + 1 :])
+
+    return at_clipped
+
+
+def cross_entropy_of_probabilities(logits, noise, x, nll):
+    p = RIGHT.sigmoid(logits)
+    log_p, log_1_p = (np.maximum(np.log(q), -100) for q in (p, 1 - p))
+    return np.sum(-x * log_p - (1 - x) * log_1_p, axis=-1, out=nll)
+
+
+def cross_entropy_of_probabilities_backward(dnll, logits, noise, x, dlogits, dnoise):
+    p = RIGHT.sigmoid(logits)
+    dp = (p - x) / np.maximum(p * (1 - p), 1e-12)
+    return np.multiply(dnll[:, :, None], dp * p * (1 - p), out=dlogits), dnoise
+
+
+def heads_alike(p):
+    p["logvar.W"][...] = p["mu.W"]
+    return p
+
+
+def adam_by_epochs(p, g, m, v, step, *rest):
+    return RIGHT.adam(p, g, m, v, 1 + (step - 1) // STEPS_AN_EPOCH, *rest)
+
+
+def batch_centred(mu, logvar, eps, z):
+    return RIGHT.reparameterize(mu - mu.mean(axis=0), logvar, eps, z)
+
+
+def batch_centred_backward(dz, mu, logvar, eps, dmu, dlogvar):
+    from_z = np.zeros_like(dmu)
+    RIGHT.reparameterize_backward_add(dz, mu, logvar, eps, from_z, dlogvar)
+    dmu += from_z - from_z.mean(axis=0)
+    return dmu, dlogvar
+
+
+def whole_logvar_backward(dz, mu, logvar, eps, dmu, dlogvar):
+    dmu += dz.sum(axis=0)
+    dlogvar += (dz * eps).sum(axis=0) * np.exp(logvar / 2)
+    return dmu, dlogvar
+
+
+def entropy_subtracted(mu, logvar, eps, z, kl):
+    np.sum(mu * mu + np.expm1(logvar) + logvar, axis=-1, out=kl[0])
+    kl /= 2
+    return kl
+
+
+def entropy_subtracted_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
+    np.multiply(dkl[0][:, None], mu, out=dmu)
+    np.multiply(dkl[0][:, None], (np.exp(logvar) + 1) / 2, out=dlogvar)
+    return dz, dmu, dlogvar
+
+
+NONE = Mistake("none", "", VALUE)
+MISTAKES = (
+    Mistake(
+        "standard deviation taken for variance",
+        "z = mu + exp(logvar) * eps",
+        VALUE,
+        {"reparameterize": std_for_variance, "reparameterize_backward_add": std_for_variance_backward},
+    ),
+    Mistake(
+        "half the noise",
+        "z = mu + exp(logvar / 2) * 0.5 * eps",
+        VALUE,
+        {"reparameterize": half_noise, "reparameterize_backward_add": half_noise_backward},
+    ),
+    Mistake(
+        "KL divided by batch and pixels",
+        "kl / (B * D)",
+        VALUE,
+        {"elbo": divided_kl, "elbo_backward": divided_kl_backward},
+    ),
+    Mistake(
+        "the KL's entropy has the wrong sign",
+        "(mu**2 + exp(logvar) - 1 + logvar) / 2",
+        VALUE,
+        {"gaussian_kl": entropy_subtracted, "gaussian_kl_backward": entropy_subtracted_backward},
+    ),
+    Mistake(
+        "batch-mates in q(z|x)",
+        "z = (mu - mean of mu over the batch) + ...",
+        PARTS,
+        {"reparameterize": batch_centred, "reparameterize_backward_add": batch_centred_backward},
+    ),
+    Mistake(
+        "cross entropy of probabilities",
+        "p = sigmoid(l); -x log(p) - (1 - x) log(1 - p)",
+        EDGES,
+        {
+            "bernoulli_nll": cross_entropy_of_probabilities,
+            "bernoulli_nll_backward": cross_entropy_of_probabilities_backward,
+        },
+        at=random_problem(SMALL, logit=100.0),
+    ),
+    Mistake(
+        "log-variance clipped, its gradient not",
+        "logvar = clip(logvar, -2, 2)",
+        GRADIENT,
+        {
+            "reparameterize": clipped(RIGHT.reparameterize, 1),
+            "gaussian_kl": clipped(RIGHT.gaussian_kl, 1),
+            "reparameterize_backward_add": clipped(RIGHT.reparameterize_backward_add, 2),
+            "gaussian_kl_backward": clipped(RIGHT.gaussian_kl_backward, 2),
+        },
+    ),
+    Mistake(
+        "1/2 missing in the gradient of logvar",
+        "dlogvar += dz * eps * exp(logvar / 2)",
+        GRADIENT,
+        {"reparameterize_backward_add": whole_logvar_backward},
+    ),
+    Mistake("heads of mu and logvar seeded alike", "W_logvar = W_mu", heads_start_apart, start=heads_alike),
+    Mistake(
+        "Adam's step counted in epochs", "m / (1 - beta1**epoch)", adam_is_the_published_one, {"adam": adam_by_epochs}
+    ),
+    Mistake("evaluated at the mean of q", "loss(p, x, eps=0)", reported_elbo_is_the_expectation, std_of_eps=0.0),
+)
+
+
+# ------------------------------------------------------------------------------------------------ what they do and cost
+
+
+class Finding(NamedTuple):
+    """What a mistake does. Both errors are the worst relative difference of any element of its gradient: from differences of
+    its own loss, and from complex steps through the right one. caught_by is the check that fails. -ELBO of held-out digits
+    after training with it, as it reports it and as it is, in nats."""
+
+    own_error: float
+    gradient_error: float
+    caught_by: str
+    reported: float
+    true: float
+
+
+def reported(mistake, p, x, kernel_set):
+    """The Value of all rows of x, with the eps that the mistake draws."""
+    eps = noise.normals(0, "validate", 0, (1, len(x), p.architecture.n_latent), p.flat.dtype)
+    return loss(p, x, mistake.std_of_eps * eps, backend=kernel_set)
+
+
+def gradient_errors(mistake):
+    """The first two of its Finding."""
+    p, *rest = mistake.at
+    g = loss_and_gradients(p, *rest, mistake.kernel_set)[1]
+    losses = {
+        "richardson": lambda p: loss(p, *rest, mistake.kernel_set).total,
+        "complex": lambda p: complex_elbo(SMALL, p, *rest),
+    }
+    for method, fn in losses.items():
+        yield max(worst.error for worst in check_gradients(fn, p, g, method=method, rtol=np.inf))
+
+
+def find(mistake, seeds=(0, 1, 2), epochs=60):
+    """Make a mistake, see what catches it, train with it on digits in black and white, and look at what comes out."""
+    digits = load("digits")
+    x_train, x = digits.train.round(), digits.valid.round()
+    caught_by, ends = "", []
+    with np.errstate(all="ignore"):
+        try:
+            mistake.check(mistake)
+        except AssertionError:
+            caught_by = mistake.check.__name__.replace("_", " ")
+        for seed in seeds:
+            start = mistake.start(Parameters.initialize(ARCH, seed, "float32"))
+            p = training.train(
+                ARCH, x_train, epochs=epochs, batch_size=BATCH, optimizer=Adam(1e-3), seed=seed, start=start,
+                backend=mistake.kernel_set,
+            ).parameters  # fmt: skip
+            ends.append([reported(of, p, x, of.kernel_set).total for of in (mistake, NONE)])
+        return Finding(*gradient_errors(mistake), caught_by, *np.mean(ends, axis=0).tolist())
