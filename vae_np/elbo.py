@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 import kernels
+from vae_np import blas
 from vae_np.architecture import check_choice, check_number
 from vae_np.parameters import Parameters
 
@@ -220,21 +221,24 @@ def loss_and_gradients(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="n
     loss = mean over the batch of (nll + beta kl) + (l2 / 2) sum of squared weights. x (B, D); eps (L, B, Z) or (B, Z),
     standard normal, or 0 for a plain autoencoder. objective: "elbo" takes the KL in closed form, "elbo_mc" from the
     samples (Kingma & Welling 2014, eq. 10 and 6), and "iwae" is the importance-weighted bound (Burda et al. 2016, eq. 8).
-    Runs in the dtype of p.
+    Runs in the dtype of p. The same arguments give the same bits, on any number of threads. Where a term is beyond the
+    range of the dtype, it is not finite.
 
     TypeError, ValueError: an argument of the wrong kind, shape or range. RuntimeError: the backend cannot run here.
     """
     text, a, beta, l2 = _prepare(p, x, eps, beta, l2, objective, backend)
     d = nodes(p.architecture, objective, *a.eps.shape[:2], p.flat.dtype)
     g = Parameters.zeros(p.architecture, p.flat.dtype)
-    text.gradients(p.layers, a, d, g.layers, beta, l2)
+    with blas.one_thread():
+        text.gradients(p.layers, a, d, g.layers, beta, l2)
     return value_of(p, a, l2), g
 
 
 def loss(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="numpy"):
     """The Value of `loss_and_gradients` without the gradient; the same arguments."""
     text, a, beta, l2 = _prepare(p, x, eps, beta, l2, objective, backend)
-    text.forward(p.layers, a, beta)
+    with blas.one_thread():
+        text.forward(p.layers, a, beta)
     return value_of(p, a, l2)
 
 
@@ -245,7 +249,8 @@ def encode(p, x, backend="numpy"):
     x = p.architecture.check_inputs(x)
     a = nodes(p.architecture, "elbo", 0, len(x), p.flat.dtype)
     text.kernels.gather(x, np.arange(len(x)), a.x)
-    text.encoder(p.layers, a)
+    with blas.one_thread():
+        text.encoder(p.layers, a)
     return a.mu, a.logvar
 
 
@@ -256,7 +261,8 @@ def decode(p, z, backend="numpy"):
     z = _finite("z", z, f"(B, {p.architecture.n_latent})", lambda shape: shape[1:] == (p.architecture.n_latent,))
     a = nodes(p.architecture, "elbo", 1, len(z), p.flat.dtype)
     a.z[0] = z
-    text.decoder(p.layers, a)
+    with blas.one_thread():
+        text.decoder(p.layers, a)
     return text.mean(a.output, np.empty_like(a.output))[0]
 
 

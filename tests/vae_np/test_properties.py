@@ -3,7 +3,8 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from vae_np.testing import PROPERTIES, properties
+from vae_np import Architecture
+from vae_np.testing import PROPERTIES, properties, random_problem
 from vae_np.testing.strategies import edge_problems, problems
 
 
@@ -21,3 +22,10 @@ def test_property(backend, check):
 @given(problem=edge_problems())
 def test_edges(backend, problem):
     properties.value_is_finite_wherever_it_can_be(properties.with_backend(backend), problem)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_large_products_have_the_same_bits_on_any_number_of_threads(backend, dtype):
+    """Large enough for a BLAS to split them."""
+    problem = random_problem(Architecture(500, (300,), 20), n_examples=101, dtype=dtype)
+    properties.a_call_changes_nothing_and_repeats_to_the_bit(properties.with_backend(backend), problem)

@@ -36,16 +36,24 @@ def relative_errors(given, wanted, resolution=0.0):
     return np.where(np.isfinite(errors), errors, np.inf)
 
 
-def assert_close(given, wanted, name="array", kind="model", rtol=None):
+def rounding(arrays):
+    """What a sum that cancels may keep of its terms' rounding, where these are no larger than the largest of the arrays."""
+    return max(
+        (32 * np.finfo(a.dtype).eps * float(np.abs(a).max()) for a in arrays if a.dtype.kind == "f" and a.size),
+        default=0.0,
+    )
+
+
+def assert_close(given, wanted, name="array", kind="model", rtol=None, resolution=0.0):
     """AssertionError, naming what is off, unless shape, dtype and every element agree.
 
-    The tolerance is TOLERANCES[kind] for the dtype, or rtol.
+    The tolerance is TOLERANCES[kind] for the dtype, or rtol; differences up to `resolution` are none.
     """
     given, wanted = np.asarray(given), np.asarray(wanted)
     if given.shape != wanted.shape or given.dtype != wanted.dtype:
         raise AssertionError(f"{name} is {given.dtype} {given.shape}; wanted {wanted.dtype} {wanted.shape}")
     rtol = TOLERANCES[kind][given.dtype.name] if rtol is None else rtol
-    errors = relative_errors(given, wanted)
+    errors = relative_errors(given, wanted, resolution)
     if errors.size and not errors.max() <= rtol:
         index = np.unravel_index(errors.argmax(), errors.shape)
         raise AssertionError(

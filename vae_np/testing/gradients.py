@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_np.architecture import check_choice
-from vae_np.testing.comparison import TOLERANCES, label, relative_errors
+from vae_np.testing.comparison import TOLERANCES, label, relative_errors, rounding
 
 
 class Worst(NamedTuple):
@@ -44,7 +44,7 @@ def check_gradients(fn, params, gradients=None, *, method="complex", rtol=None):
     if gradients is None:
         gradients, both = fn(params)[1], fn
         fn = lambda p: both(p)[0]  # noqa: E731
-    found, off = [], []
+    found, off, cancelled = [], [], rounding([np.asarray(gradient) for gradient in gradients.values()])
     for name, array in params.items():
         given = np.asarray(gradients[name]) if name in gradients else None
         if given is None or given.shape != np.shape(array):
@@ -56,7 +56,7 @@ def check_gradients(fn, params, gradients=None, *, method="complex", rtol=None):
             continue
         wanted, resolution = DERIVATIVES[method](fn, params, name)
         limit = TOLERANCES[method].get(given.dtype.name, TOLERANCES[method]["float64"]) if rtol is None else rtol
-        errors = relative_errors(given, wanted, resolution)
+        errors = relative_errors(given, wanted, max(resolution, cancelled))
         index = np.unravel_index(errors.argmax(), errors.shape)
         found.append(Worst(name, index, float(given[index]), float(wanted[index]), float(errors[index])))
         if not errors.max() <= limit:
