@@ -118,7 +118,8 @@ def cells(out):
 def test_training_on_digits_leaves_a_checkpoint_a_history_a_description_and_five_pictures(trained):
     answer, folder = trained
     assert answer.code == 0
-    assert {path.name for path in folder.iterdir()} == {"checkpoint.npz", "history.csv", "config.json", *PICTURES}
+    files = {".lock", "checkpoint.npz", "history.csv", "config.json", *PICTURES}
+    assert {path.name for path in folder.iterdir()} == files
     for name in PICTURES:
         path = folder / name
         assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
@@ -197,7 +198,7 @@ def test_without_out_every_run_takes_a_new_folder_and_leaves_the_others_alone(ro
     assert sorted(path.name for path in pathlib.Path("runs").iterdir()) == ["rows", "rows-2"]
     assert contents("runs/rows") == first
     assert {path.name for path in pathlib.Path("runs/rows-2").iterdir()} == {
-        *("checkpoint.npz", "history.csv", "config.json", "losses.png", "latent.png")
+        *(".lock", "checkpoint.npz", "history.csv", "config.json", "losses.png", "latent.png")
     }
 
 
@@ -762,7 +763,9 @@ def test_burda_trains_the_published_stages_and_goes_on(monkeypatch, tmp_path):
 
 
 def test_ctrl_c_that_numba_wraps_is_ctrl_c(rows, monkeypatch):
-    def interrupted(*arguments, **named):
+    def interrupted(*arguments, out, **named):
+        pathlib.Path(out).mkdir()
+        pathlib.Path(out, "config.json").touch()
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt as interrupt:

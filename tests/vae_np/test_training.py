@@ -203,7 +203,7 @@ def test_matrix_products_run_on_the_threads_asked_for_and_small_ones_on_one(monk
 
 def test_a_run_folder_holds_checkpoint_history_and_config(tmp_path):
     run = quick(out=tmp_path / "run", l2=0.1, notes={"who": "me"})
-    assert sorted(os.listdir(run.path)) == ["checkpoint.npz", "config.json", "history.csv"]
+    assert sorted(os.listdir(run.path)) == [".lock", "checkpoint.npz", "config.json", "history.csv"]
     assert (Parameters.load(run.path / "checkpoint.npz").flat == run.parameters.flat).all()
     with open(run.path / "history.csv") as file:
         rows = list(csv.DictReader(file))
