@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import io
 import itertools
-import json
 import logging
 import math
 import os
@@ -23,7 +22,7 @@ from rich.text import Text
 import kernels
 from vae_np import architecture, data, elbo, noise, optimizers, runs, training
 from vae_np.architecture import Architecture
-from vae_np.parameters import SCHEMES, Parameters, reading, replacing
+from vae_np.parameters import SCHEMES, Parameters, parse, reading, replacing
 
 RUN = "a description of a run of `vae-np train`"  # what config.json must be
 EPOCHS = {"digits": 200}  # where --epochs is not given; 20 for others
@@ -44,8 +43,8 @@ def main(arguments=None):
     status = _console(stderr=True)  # of progress, and of the log's words, which it keeps out of the bar's way
     words = RichHandler(console=status, show_time=False, show_level=False, show_path=False)
     logging.basicConfig(format="%(message)s", handlers=[words], force=True)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        signal.signal(signal.SIGTERM, _terminate)
         options = parser().parse_args(arguments)
         options.words, options.status = list(arguments[1:]), status
         sys.exit(options.command(options))
@@ -55,6 +54,8 @@ def main(arguments=None):
     except KeyboardInterrupt as interrupt:
         print(f"vae-np: stopped{interrupt}", file=sys.stderr)
         sys.exit(143 if isinstance(interrupt, Terminated) else 130)
+    finally:
+        signal.signal(signal.SIGTERM, before)  # what Python does at its own end is no place for an exception
 
 
 def _console(**which):
@@ -104,6 +105,7 @@ def train(options):
 
     def progress(done, of, row):
         nonlocal valid
+        step()
         bar.start()  # not before: by the first batch it is known that nothing was refused
         if "valid_total" in row:
             valid = f"  valid {row['valid_total']:.2f}"
@@ -113,7 +115,7 @@ def train(options):
     if os.path.isfile(options.data):
         words = [*words, "--data", os.path.abspath(options.data)]
     try:
-        with _interrupts_named():
+        with _interrupts_named(), _stopped_between_steps() as step:
             run = training.train(
                 arch,
                 dataset.train,
@@ -158,6 +160,34 @@ def train(options):
     console.print(f"in {run.path}: checkpoint.npz, history.csv, config.json")
     for path in plots.draw_run(run.parameters, run.history, dataset, run.path, options.seed):
         console.print(f"   {path}")
+
+
+@contextlib.contextmanager
+def _stopped_between_steps():
+    """`with _stopped_between_steps() as step`: once step() was called, Ctrl-C and SIGTERM are raised by its next call.
+
+    So neither comes into the middle of a write, where zipfile would make another error of it. A second one does not wait.
+    """
+    kinds, before, wanted = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}, {}, []
+
+    def note(kind, _):
+        wanted.append(kinds[kind])
+        if len(wanted) > 1:
+            raise wanted[0]
+
+    def step():
+        for kind in kinds if not before else ():
+            before[kind] = signal.signal(kind, note)
+        if wanted:
+            raise wanted[0]
+
+    try:
+        yield step
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    if wanted:
+        raise wanted[0]
 
 
 @contextlib.contextmanager
@@ -219,7 +249,7 @@ def _config(run):
     if not os.path.isfile(path):
         raise ValueError(f"{run} is no run folder: it has no {runs.CONFIG}")
     with reading(path, RUN), open(path, encoding="utf-8") as file:
-        config = dict(json.load(file))
+        config = parse("text", file.read())
         architecture.check_count("its epochs", config["epochs"])
         for side in config.setdefault("image_shape", None) or ():
             architecture.check_count("a side of its image_shape", side)

@@ -168,8 +168,7 @@ class Parameters(Mapping):
         """As `load`, and {name: array} of what else the file holds."""
         arrays = read_npz(path)
         with reading(path, "a file of vae_np's parameters"):
-            fields = json.loads(str(arrays.pop("architecture")))
-            architecture = Architecture(**{**fields, "hidden": tuple(fields["hidden"])})
+            architecture = Architecture(**parse("architecture", str(arrays.pop("architecture"))))
             found = {name: arrays.pop(name) for name in architecture.shapes}
             dtype = check_dtype(found["output.b"].dtype)
             for name, shape in architecture.shapes.items():
@@ -180,11 +179,23 @@ class Parameters(Mapping):
         return p, arrays
 
 
+def parse(name, text):
+    """The dict that a text of JSON is; ValueError where it is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its {name} is no JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"its {name} is no JSON object")
+    return value
+
+
 def check_array(name, array, shape, dtype):
     """ValueError unless the array is of that shape and dtype (in either order of bytes) and finite."""
-    if array.shape != shape or array.dtype.name != dtype or not np.isfinite(array).all():
-        what = f"{array.dtype} {array.shape}"
-        raise ValueError(f"its {name} holds {what}; wanted finite values, {dtype} {shape}")
+    if array.shape != shape or array.dtype.name != dtype:
+        raise ValueError(f"its {name} holds {array.dtype} {array.shape}; wanted {dtype} {shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"its {name} holds {dtype} {shape}, not all of them finite")
 
 
 # ------------------------------------------------------------------------------------------------------ files of others

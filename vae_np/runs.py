@@ -11,7 +11,7 @@ import os
 
 import numpy as np
 
-from vae_np.parameters import Parameters, check_array, reading, replacing
+from vae_np.parameters import Parameters, check_array, parse, reading, replacing
 
 TERMS = ("total", "reconstruction", "kl", "l2")
 CHECKPOINT, HISTORY, CONFIG = FILES = "checkpoint.npz", "history.csv", "config.json"
@@ -92,7 +92,7 @@ def _load(path, settings, fresh):
     if "training.state" not in extra:
         raise ValueError(f"{path} holds parameters but no training to resume")
     with reading(path, "a checkpoint of a training to resume"):
-        progress = json.loads(str(extra["training.state"]))
+        progress = parse("training.state", str(extra["training.state"]))
         before = {name: progress["settings"][name] for name in settings}
     changed = [name for name in settings if settings[name] != before[name]]
     if changed:
