@@ -4,10 +4,11 @@ import argparse
 import contextlib
 import io
 import itertools
-import json
 import logging
+import math
 import os
 import shlex
+import signal
 import sys
 
 import numpy as np
@@ -19,29 +20,42 @@ from rich.table import Column, Table
 from rich.text import Text
 
 import kernels
-from vae_np import architecture, data, elbo, noise, optimizers, training
+from vae_np import architecture, data, elbo, noise, optimizers, runs, training
 from vae_np.architecture import Architecture
-from vae_np.parameters import SCHEMES, Parameters, replacing
+from vae_np.parameters import SCHEMES, Parameters, parse, reading, replacing
 
+RUN = "a description of a run of `vae-np train`"  # what config.json must be
 EPOCHS = {"digits": 200}  # where --epochs is not given; 20 for others
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the same clean end as that of Ctrl-C."""
+
+
+def _terminate(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would come into the end that the first began
+    raise Terminated
+
+
 def main(arguments=None):
-    """Run one command; exit code 2 and one sentence where it cannot be done."""
+    """Run one command; exit code 2 and one sentence where it cannot be done, 130 after Ctrl-C and 143 after SIGTERM."""
     arguments = sys.argv[1:] if arguments is None else arguments
     status = _console(stderr=True)  # of progress, and of the log's words, which it keeps out of the bar's way
     words = RichHandler(console=status, show_time=False, show_level=False, show_path=False)
     logging.basicConfig(format="%(message)s", handlers=[words], force=True)
-    options = parser().parse_args(arguments)
-    options.words, options.status = list(arguments[1:]), status
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
+        options = parser().parse_args(arguments)
+        options.words, options.status = list(arguments[1:]), status
         sys.exit(options.command(options))
-    except (ValueError, TypeError, OSError, RuntimeError, ArithmeticError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, ArithmeticError, MemoryError) as error:
         print(f"vae-np: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
         print(f"vae-np: stopped{interrupt}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(143 if isinstance(interrupt, Terminated) else 130)
+    finally:
+        signal.signal(signal.SIGTERM, before)  # what Python does at its own end is no place for an exception
 
 
 def _console(**which):
@@ -91,6 +105,7 @@ def train(options):
 
     def progress(done, of, row):
         nonlocal valid
+        step()
         bar.start()  # not before: by the first batch it is known that nothing was refused
         if "valid_total" in row:
             valid = f"  valid {row['valid_total']:.2f}"
@@ -100,7 +115,7 @@ def train(options):
     if os.path.isfile(options.data):
         words = [*words, "--data", os.path.abspath(options.data)]
     try:
-        with _interrupts_named():
+        with _interrupts_named(), _stopped_between_steps() as step:
             run = training.train(
                 arch,
                 dataset.train,
@@ -126,8 +141,10 @@ def train(options):
                 progress=progress,
                 notes={"command": shlex.join(["vae-np", "train", *words]), "image_shape": dataset.image_shape},
             )
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"; go on with: vae-np train --resume {shlex.quote(out)}") from None
+    except KeyboardInterrupt as interrupt:
+        begun = os.path.exists(os.path.join(out, runs.CONFIG))
+        how = f"go on with: vae-np train --resume {shlex.quote(out)}" if begun else "nothing was begun"
+        raise type(interrupt)(f"; {how}") from None
     finally:
         if bar.live.is_started:
             bar.stop()
@@ -146,6 +163,34 @@ def train(options):
 
 
 @contextlib.contextmanager
+def _stopped_between_steps():
+    """`with _stopped_between_steps() as step`: once step() was called, Ctrl-C and SIGTERM are raised by its next call.
+
+    So neither comes into the middle of a write, where zipfile would make another error of it. A second one does not wait.
+    """
+    kinds, before, wanted = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}, {}, []
+
+    def note(kind, _):
+        wanted.append(kinds[kind])
+        if len(wanted) > 1:
+            raise wanted[0]
+
+    def step():
+        for kind in kinds if not before else ():
+            before[kind] = signal.signal(kind, note)
+        if wanted:
+            raise wanted[0]
+
+    try:
+        yield step
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    if wanted:
+        raise wanted[0]
+
+
+@contextlib.contextmanager
 def _interrupts_named():
     """Ctrl-C while Numba loads a kernel comes out as a SystemError with a KeyboardInterrupt behind it: as the latter."""
     try:
@@ -154,7 +199,7 @@ def _interrupts_named():
         cause = error
         while cause is not None and not isinstance(cause, KeyboardInterrupt):
             cause = cause.__cause__ or cause.__context__
-        raise error if cause is None else KeyboardInterrupt from None
+        raise cause or error from None
 
 
 def _terms(row, objective):
@@ -177,39 +222,37 @@ def _as_before(options):
             raise ValueError(
                 f"--resume keeps the run's own settings: --{name.replace('_', '-')} cannot be given with it"
             )
-    before.epochs = _config(options.resume).get("epochs") if options.epochs is None else options.epochs
+    before.epochs = _config(options.resume)["epochs"] if options.epochs is None else options.epochs
     before.resume, before.status = options.resume, options.status
     return before
 
 
 def _started_with(run):
     """The options of the `vae-np train` that made the run folder, read from the command in its config.json."""
-    path, command = os.path.join(run, "config.json"), _config(run).get("command")
-    try:
-        words = shlex.split(command + "")[2:]  # a text, or a TypeError
-    except (TypeError, ValueError):
-        raise ValueError(f"{path} was not written by `vae-np train`") from None
-    with contextlib.redirect_stderr(io.StringIO()) as said:
+    config, said = _config(run), io.StringIO()
+    with reading(os.path.join(run, runs.CONFIG), RUN):
+        words = shlex.split(config["command"] + "")  # a text, or a TypeError: None would make it read from stdin
+        if words[:2] != ["vae-np", "train"]:
+            raise ValueError("its command is another")
         try:
-            options = parser().parse_args(["train", *words])
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+                options = parser().parse_args(words[1:])
         except SystemExit:
-            raise ValueError(f"the command in {path} is none: {said.getvalue().splitlines()[-1]}") from None
-    options.words = words
+            raise ValueError(f"its command is none: {said.getvalue().splitlines()[-1]}") from None
+    options.words = words[2:]
     return options
 
 
 def _config(run):
-    path = os.path.join(run, "config.json")
-    try:
-        with open(path, encoding="utf-8") as file:
-            config = json.load(file)
-        shape = config.get("image_shape")
-        if not (shape is None or len(shape) == 2 and all(isinstance(side, int) for side in shape)):
-            raise ValueError
-    except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{run} is no run folder: it has no config.json") from None
-    except (ValueError, TypeError, AttributeError):
-        raise ValueError(f"{path} was not written by `vae-np train`") from None
+    """What config.json says of a run, made by whatever caller of `training.train`."""
+    path = os.path.join(run, runs.CONFIG)
+    if not os.path.isfile(path):
+        raise ValueError(f"{run} is no run folder: it has no {runs.CONFIG}")
+    with reading(path, RUN), open(path, encoding="utf-8") as file:
+        config = parse("text", file.read())
+        architecture.check_count("its epochs", config["epochs"])
+        for side in config.setdefault("image_shape", None) or ():
+            architecture.check_count("a side of its image_shape", side)
     return config
 
 
@@ -302,11 +345,13 @@ def sample(options):
         with replacing(out) as file:
             np.save(file, x)
     elif out.endswith(".png"):
-        image_shape = _config(options.run).get("image_shape") if folder else None
-        image_shape = image_shape or data.square(p.architecture.n_inputs)
+        n_inputs = p.architecture.n_inputs
+        image_shape = (_config(options.run)["image_shape"] if folder else None) or data.square(n_inputs)
         if not image_shape:
+            raise ValueError(f"rows of {n_inputs} inputs are no pictures: write the numbers, with --out NAME.npy")
+        if len(image_shape) != 2 or math.prod(image_shape) != n_inputs:
             raise ValueError(
-                f"rows of {p.architecture.n_inputs} inputs are no pictures: write the numbers, with --out NAME.npy"
+                f"{options.run} has images of shape {image_shape} in its {runs.CONFIG}, but {n_inputs} inputs"
             )
         from vae_np import plots
 

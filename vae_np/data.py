@@ -5,13 +5,14 @@ import hashlib
 import math
 import os
 import pathlib
+import textwrap
 from typing import NamedTuple
 
 import numpy as np
 
 from vae_np import noise
 from vae_np.architecture import check_number
-from vae_np.parameters import read_npz, reading
+from vae_np.parameters import read_npy, read_npz, reading
 
 MNIST_FILES = {  # name: md5 of the uncompressed file
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -19,6 +20,7 @@ MNIST_FILES = {  # name: md5 of the uncompressed file
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+MNIST_BYTES = 16 + 60_000 * 28 * 28  # of the largest of them
 MNIST_URLS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 
 
@@ -67,9 +69,8 @@ def _from_file(path, suffix, valid_fraction):
             labels = _labels(arrays.get("train_labels"), train, path), _labels(arrays.get("valid_labels"), valid, path)
             return Dataset(train, valid, *labels, shape)
         if "x" not in arrays:
-            raise ValueError(
-                f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}; wanted `x`, or `train` and `valid`"
-            )
+            names = textwrap.shorten(", ".join(map(repr, sorted(arrays))), 300, placeholder=" ...")
+            raise ValueError(f"{path} holds {names or 'nothing'}; wanted `x`, or `train` and `valid`")
         x, labels = arrays["x"], arrays.get("labels")
     else:
         with reading(path, f"a {suffix} file of numbers"):
@@ -80,12 +81,12 @@ def _from_file(path, suffix, valid_fraction):
 
 def _read_npy(path):
     with open(path, "rb") as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+        return read_npy(file)
 
 
 def _read_csv(path):
     with open(path, encoding="utf-8-sig") as file:
-        lines = [line for line in file if line.strip()]
+        lines = [line for line in file if line.partition("#")[0].strip()]
     if lines and not any(_is_number(cell) for cell in lines[0].split(",")):
         lines = lines[1:]  # the names of the columns
     return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.zeros((0, 0))
@@ -146,7 +147,7 @@ def _mnist(data_dir):
             reading(path, "a readable file"),
             gzip.open(path) if str(path).endswith(".gz") else open(path, "rb") as file,
         ):
-            content = file.read()
+            content = file.read(MNIST_BYTES + 1)  # no more of a .gz that goes on and on
         if hashlib.md5(content).hexdigest() != md5:
             raise ValueError(f"{path} is not MNIST's {name}: its checksum is another; delete or replace it")
         rank = content[3]
@@ -170,6 +171,6 @@ def _download(name, cache):
         except OSError as error:  # requests' own errors among them
             reason = error
     raise ConnectionError(
-        f"cannot download {name}.gz ({type(reason).__name__}). Put MNIST's four files ({', '.join(MNIST_FILES)}, plain or "
+        f"cannot download {name}.gz ({reason.strerror or type(reason).__name__}). Put MNIST's four files ({', '.join(MNIST_FILES)}, plain or "
         f".gz) into {cache}, or name their folder with --data-dir or $VAE_NP_DATA"
     )

@@ -2,9 +2,12 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
+import textwrap
+import zipfile
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -164,31 +167,64 @@ class Parameters(Mapping):
     def load_with_extra(cls, path):
         """As `load`, and {name: array} of what else the file holds."""
         arrays = read_npz(path)
-        try:
-            fields = json.loads(str(arrays.pop("architecture")))
-            architecture = Architecture(**{**fields, "hidden": tuple(fields["hidden"])})
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path} holds no parameters of vae_np: it does not describe an architecture ({error})"
-            ) from None
-        found = {name: arrays.pop(name, None) for name in architecture.shapes}
-        for name, shape in architecture.shapes.items():
-            array = found[name]
-            if array is None or array.shape != shape or array.dtype.name not in DTYPES or not np.isfinite(array).all():
-                what = "nothing" if array is None else f"{array.dtype} {array.shape}"
-                raise ValueError(
-                    f"{path} has {what} as {name}; wanted finite float32 or float64 values of shape {shape}"
-                )
-        p = cls.zeros(architecture, found["output.b"].dtype)
-        for name, array in found.items():
-            p[name][...] = array
+        with reading(path, "a file of vae_np's parameters"):
+            architecture = Architecture(**parse("architecture", str(arrays.pop("architecture"))))
+            found = {name: arrays.pop(name) for name in architecture.shapes}
+            dtype = check_dtype(found["output.b"].dtype)
+            for name, shape in architecture.shapes.items():
+                check_array(name, found[name], shape, dtype)
+            p = cls.zeros(architecture, dtype)
+            for name, array in found.items():
+                p[name][...] = array
         return p, arrays
+
+
+def parse(name, text):
+    """The dict that a text of JSON is; ValueError where it is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its {name} is no JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"its {name} is no JSON object")
+    return value
+
+
+def check_array(name, array, shape, dtype):
+    """ValueError unless the array is of that shape and dtype (in either order of bytes) and finite."""
+    if array.shape != shape or array.dtype.name != dtype:
+        raise ValueError(f"its {name} holds {array.dtype} {array.shape}; wanted {dtype} {shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"its {name} holds {dtype} {shape}, not all of them finite")
+
+
+# ------------------------------------------------------------------------------------------------------ files of others
+
+UNPACKED = 2**30, 100  # bytes, and times the file's own size: a file that claims to unpack to more than both is a bomb
+METHODS = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # those of np.savez; others unpack any number of bytes at once
 
 
 def read_npz(path):
     """{name: array} of an .npz file, all read and checked; ValueError where it is broken, truncated or holds pickles."""
-    with reading(path, "a whole .npz file of plain arrays"), np.load(path, allow_pickle=False) as file:
-        return dict(file.items())
+    arrays = {}
+    with reading(path, "a whole .npz file of plain arrays"), zipfile.ZipFile(path) as file:
+        claimed, (most, times) = sum(member.file_size for member in file.infolist()), UNPACKED
+        if claimed > most and claimed > times * os.path.getsize(path):
+            raise ValueError(f"it would unpack to {claimed / 2**30:.1f} GiB; np.savez stores as much without packing")
+        for member in file.infolist():
+            if member.compress_type not in METHODS:
+                raise ValueError("it is packed in a way that np.savez does not use")
+            with file.open(member) as content:
+                arrays[member.filename.removesuffix(".npy")] = read_npy(content)
+    return arrays
+
+
+def read_npy(file):
+    """The array of an open .npy file, or of such a member of an .npz file; ValueError where more follows it."""
+    array = np.lib.format.read_array(file, allow_pickle=False)
+    if file.read(1):
+        raise ValueError("it goes on after the last value that its header tells of")
+    return array
 
 
 @contextlib.contextmanager
@@ -199,12 +235,18 @@ def reading(path, what):
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     except Exception as error:  # a damaged byte makes NumPy, zipfile, zlib and tokenize raise almost anything
-        raise ValueError(f"{path} is not {what}: {' '.join(str(error).split())}") from None
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        # The words may be the file's own: neither a page of them nor what moves a terminal's cursor is for the reader.
+        line = "".join(filter(str.isprintable, textwrap.shorten(why, 300, placeholder=" ...")))
+        raise ValueError(f"{path} is not {what}: {line or type(error).__name__}") from None
 
 
 @contextlib.contextmanager
 def replacing(path):
-    """`with replacing(path) as file`: a binary file that takes its place at `path` when it is whole, and never before."""
+    """`with replacing(path) as file`: a binary file that takes its place at `path` when it is whole, and never before.
+
+    OSError where it cannot be written, which names `path`. A process that is killed leaves its `partial` behind.
+    """
     partial = f"{os.fspath(path)}.{os.getpid()}.partial"
     try:
         with open(partial, "wb") as file:
@@ -212,9 +254,8 @@ def replacing(path):
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError as error:
-        error.filename = os.fspath(path)  # the name that the caller knows
-        raise
+    except OSError as error:  # NumPy's and Pillow's own tell neither number nor name
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), os.fspath(path)) from error
     finally:
         if os.path.exists(partial):
             os.unlink(partial)

@@ -137,7 +137,8 @@ def latent(p, x, labels=None):
         names, colours = np.unique(labels), "tab10" if len(np.unique(labels)) <= 10 else "viridis"
         points = axes.scatter(*mu.T, s=9, c=np.searchsorted(names, labels), cmap=colours, alpha=0.75, lw=0)
         if len(names) <= 10:
-            axes.legend(points.legend_elements(num=None)[0], names, title="label", frameon=False, bbox_to_anchor=(1, 1))
+            words = [str(name).replace("$", r"\$") for name in names]  # between two of them stands mathematics
+            axes.legend(points.legend_elements(num=None)[0], words, title="label", frameon=False, bbox_to_anchor=(1, 1))
     axes.set(title="validation rows, encoded: the mean of q(z|x)", xlabel="z₁", ylabel="z₂")
     axes.set_aspect("equal", "datalim")
     axes.grid(alpha=0.25)

@@ -5,14 +5,10 @@ random generator, and an epoch that was cut short is simply done again.
 """
 
 import contextlib
-import csv
 import dataclasses
 import functools
-import io
-import json
 import logging
 import math
-import os
 import time
 import zlib
 from typing import NamedTuple
@@ -20,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 import kernels
-from vae_np import elbo, noise
+from vae_np import elbo, noise, runs
 from vae_np.architecture import Architecture, check_count, check_number
 from vae_np.optimizers import OPTIMIZERS, Adam, initial_state
-from vae_np.parameters import Parameters, check_dtype, replacing
+from vae_np.parameters import Parameters, check_dtype
+from vae_np.runs import TERMS
 
-TERMS = ("total", "reconstruction", "kl", "l2")
 CHUNK = 1024  # rows of the decoder's batch in an evaluation
 
 
@@ -77,8 +73,9 @@ def train(
     is called after each batch with the means so far, and after each epoch with the history row. notes: a dict to be kept
     in config.json.
 
-    ValueError, TypeError: an argument. FileExistsError: out holds a run and resume is False. RuntimeError: the backend
-    cannot run here. FloatingPointError: the loss is no longer finite; the last checkpoint stays.
+    ValueError, TypeError: an argument, or a checkpoint that is not whole. FileExistsError: out holds a run and resume is
+    False. BlockingIOError: another training is running in out. OSError: out cannot be written. RuntimeError: the backend
+    cannot run here. FloatingPointError: the loss is no longer finite. Of all these the last checkpoint stays.
     """
     if not isinstance(architecture, Architecture):
         raise TypeError(f"architecture is {architecture!r}; it must be an Architecture")
@@ -115,13 +112,15 @@ def train(
     }
     text = elbo.bind(architecture, objective, backend)
     p = Parameters.initialize(architecture, seed, dtype, scheme) if start is None else start.astype(dtype)
-    state = _State(p, p.copy(), initial_state(optimizer, p.flat))
-    if out is not None:
-        state = _open_run(out, resume, state, settings, {"epochs": epochs, "threads": threads, **(notes or {})})
-    if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
-        _say_grey_once()
+    state = runs.State(p, p.copy(), initial_state(optimizer, p.flat))
 
-    with _limited(threads, architecture, batch_size * n_samples):
+    with contextlib.ExitStack() as stack:
+        if out is not None:
+            stack.enter_context(runs.locked(out))
+            state = runs.begin(out, resume, state, settings, {"epochs": epochs, "threads": threads, **(notes or {})})
+        if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
+            _say_grey_once()
+        stack.enter_context(_limited(threads, architecture, batch_size * n_samples))
         while state.epoch < epochs and not (patience and state.waited >= patience):
             started = time.perf_counter()
             row = _epoch(state, text, optimizer, settings, x_train, epochs, progress)
@@ -135,13 +134,13 @@ def train(
                     l2,
                     binarize,
                     seed,
-                    state.epoch,
+                    state.epoch + 1,
                     backend=backend,
                 )
                 row |= {f"valid_{term}": getattr(valid, term) for term in TERMS}
             _note_epoch(state, row | {"seconds": time.perf_counter() - started})
             if out is not None:
-                _save_state(state, out, settings)
+                runs.save(state, out, settings)
             if progress:
                 progress(
                     state.epoch * _n_batches(x_train, batch_size),
@@ -194,20 +193,8 @@ def evaluate(
     return elbo.Value(**means, per_example=np.concatenate([part.per_example for part in parts]))
 
 
-@dataclasses.dataclass
-class _State:
-    """All that an epoch changes, and so all that a checkpoint must hold."""
-
-    p: Parameters
-    best: Parameters  # by validation total; the same as p where there is none
-    optimizer: dict
-    epoch: int = 0
-    waited: int = 0  # epochs since the best
-    history: list = dataclasses.field(default_factory=list)
-
-
 def _epoch(state, text, optimizer, settings, x_train, epochs, progress):
-    """One pass over the shuffled training set: updates state.p and counts the epoch; the means of its terms as a row."""
+    """One pass over the shuffled training set: updates state.p and state.optimizer; the means of its terms as a row."""
     arch, p, kernel_set, seed = state.p.architecture, state.p, text.kernels, settings["seed"]
     g, real = Parameters.zeros(arch, p.flat.dtype), p.flat.dtype.type
     layers, g_layers, room = p.layers, g.layers, {}
@@ -237,9 +224,9 @@ def _epoch(state, text, optimizer, settings, x_train, epochs, progress):
         row |= dict(zip((f"train_{term}" for term in TERMS), (sums / min(len(x_train), (batch + 1) * size)).tolist()))
         if progress:
             progress(step, epochs * n_batches, row)
-    if not np.isfinite(p.flat).all():
-        raise FloatingPointError(f"the parameters are no longer finite after step {step}")
-    state.epoch += 1
+    for what, arrays in {"parameters": [p.flat], "optimizer's arrays": state.optimizer.values()}.items():
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise FloatingPointError(f"the {what} are no longer finite after step {step}")
     return row
 
 
@@ -247,11 +234,8 @@ def _note_epoch(state, row):
     state.history.append(row)
     if not math.isfinite(row.get("valid_total", 0.0)):
         raise FloatingPointError(f"the validation loss is no longer finite after epoch {state.epoch}")
-    lowest_before = min((r["valid_total"] for r in state.history[:-1] if "valid_total" in r), default=math.inf)
-    if row.get("valid_total", -math.inf) < lowest_before:
-        state.best.flat[...], state.waited = state.p.flat, 0
-    else:
-        state.waited += 1
+    if state.waited == 0:
+        state.best.flat[...] = state.p.flat
 
 
 def _room(room, arch, objective, n_samples, n_examples, dtype):
@@ -308,57 +292,3 @@ def _limited(threads, architecture, rows):
     import threadpoolctl
 
     return threadpoolctl.threadpool_limits(threads or 1, user_api="blas")
-
-
-# ------------------------------------------------------------------------------------------------- the run's own files
-
-
-def _open_run(out, resume, fresh, settings, more):
-    """The state to go on from: the checkpoint's where there is one, else the fresh one. Writes config.json."""
-    checkpoint, state = os.path.join(out, "checkpoint.npz"), fresh
-    if os.path.exists(checkpoint):
-        if not resume:
-            raise FileExistsError(f"{out} already holds a run: resume it, or choose another folder")
-        state = _load_state(checkpoint, settings, fresh.optimizer)
-    os.makedirs(out, exist_ok=True)
-    with replacing(os.path.join(out, "config.json")) as file:
-        file.write(json.dumps({**settings, **more}, indent=2).encode())
-    if state.history:  # a kill may have come between the checkpoint and this file
-        _write_history(state.history, out)
-    return state
-
-
-def _save_state(state, out, settings):
-    extra = {f"optimizer.{name}": array for name, array in state.optimizer.items()}
-    progress = {"settings": settings, "epoch": state.epoch, "waited": state.waited, "history": state.history}
-    best = state.best if settings["patience"] else state.p
-    extra |= {"training.flat": state.p.flat, "training.state": np.array(json.dumps(progress))}
-    best.save(os.path.join(out, "checkpoint.npz"), **extra)
-    _write_history(state.history, out)
-
-
-def _load_state(path, settings, optimizer_state):
-    best, extra = Parameters.load_with_extra(path)
-    try:
-        progress = json.loads(str(extra["training.state"]))
-        p = Parameters(best.architecture, extra["training.flat"])
-        arrays = {name: extra[f"optimizer.{name}"] for name in optimizer_state}
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path} holds parameters but no training to resume ({error})") from None
-    changed = [name for name in settings if settings[name] != progress["settings"].get(name)]
-    if changed:
-        was, given = progress["settings"].get(changed[0]), settings[changed[0]]
-        what = "other data" if changed[0] == "data" else f"{changed[0]} {was!r}, not {given!r}"
-        raise ValueError(
-            f"{os.path.dirname(path)} was trained with {what}: resume it as it was, or choose another folder"
-        )
-    return _State(p, best, arrays, progress["epoch"], progress["waited"], progress["history"])
-
-
-def _write_history(history, out):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[-1]), extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    with replacing(os.path.join(out, "history.csv")) as file:
-        file.write(text.getvalue().encode())
