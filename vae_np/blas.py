@@ -27,13 +27,13 @@ def _set_free():
 
 
 @contextlib.contextmanager
-def one_thread():
-    """`with one_thread()`: for the whole process, until the last of those that are inside has left."""
+def limited(threads=1):
+    """`with limited()`: for the whole process, until the last of those that are inside has left. The first one's number holds."""
     global _inside, _limit
     with _lock:
         if not _inside:
             _set_free()
-            _limit = _controller().limit(limits=1, user_api="blas")
+            _limit = _controller().limit(limits=threads, user_api="blas")
         _inside += 1
     try:
         yield

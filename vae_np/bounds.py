@@ -7,7 +7,7 @@ Salakhutdinov 2016 (arXiv 1509.00519), theorem 1.
 
 import numpy as np
 
-from vae_np import elbo, noise
+from vae_np import blas, elbo, noise
 from vae_np.architecture import check_count, check_number
 from vae_np.training import CHUNK
 
@@ -29,6 +29,7 @@ class LogLikelihood(np.ndarray):
         return array[()] if return_scalar else np.asarray(array)
 
 
+@blas.limited()
 def log_likelihood(p, x, n_samples=5000, seed=0, binarize=False, backend="auto", progress=None):
     """log p(x) = log mean_l w_l of each row of x (N, D), w = p(x, z) / q(z|x), z ~ q(z|x): a LogLikelihood.
 

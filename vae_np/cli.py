@@ -597,11 +597,7 @@ def parser():
     option("--seed", type=int, default=0, help="of the weights, the order and all noise")
     option("--dtype", choices=("float32", "float64"), default="float32", help="to compute in")
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
-    option(
-        "--threads",
-        type=int,
-        help="of the matrix products; else one where they are small, all cores where not; 1 is best on a busy machine",
-    )
+    option("--threads", type=int, help="of the BLAS; else 1, with which the bits are the same on any number of cores")
     option("--out", metavar="FOLDER", help="else a new one in runs/")
     option("--resume", metavar="FOLDER", help="go on with that run and its settings; --epochs may be more")
 

@@ -215,6 +215,7 @@ def value_of(p, a, l2):
     return Value(bound + penalty, reconstruction, kl, penalty, a.loss)
 
 
+@blas.limited()
 def loss_and_gradients(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="numpy"):
     """The loss in nats and its gradient: (Value, Parameters).
 
@@ -229,19 +230,19 @@ def loss_and_gradients(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="n
     text, a, beta, l2 = _prepare(p, x, eps, beta, l2, objective, backend)
     d = nodes(p.architecture, objective, *a.eps.shape[:2], p.flat.dtype)
     g = Parameters.zeros(p.architecture, p.flat.dtype)
-    with blas.one_thread():
-        text.gradients(p.layers, a, d, g.layers, beta, l2)
+    text.gradients(p.layers, a, d, g.layers, beta, l2)
     return value_of(p, a, l2), g
 
 
+@blas.limited()
 def loss(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="numpy"):
     """The Value of `loss_and_gradients` without the gradient; the same arguments."""
     text, a, beta, l2 = _prepare(p, x, eps, beta, l2, objective, backend)
-    with blas.one_thread():
-        text.forward(p.layers, a, beta)
+    text.forward(p.layers, a, beta)
     return value_of(p, a, l2)
 
 
+@blas.limited()
 def encode(p, x, backend="numpy"):
     """x (B, D) -> mu, logvar (B, Z) of q(z|x) = N(mu, exp(logvar))"""
     _check_parameters(p)
@@ -249,11 +250,11 @@ def encode(p, x, backend="numpy"):
     x = p.architecture.check_inputs(x)
     a = nodes(p.architecture, "elbo", 0, len(x), p.flat.dtype)
     text.kernels.gather(x, np.arange(len(x)), a.x)
-    with blas.one_thread():
-        text.encoder(p.layers, a)
+    text.encoder(p.layers, a)
     return a.mu, a.logvar
 
 
+@blas.limited()
 def decode(p, z, backend="numpy"):
     """z (B, Z) -> the mean of p(x|z), (B, D): probabilities under the Bernoulli likelihood"""
     _check_parameters(p)
@@ -261,8 +262,7 @@ def decode(p, z, backend="numpy"):
     z = _finite("z", z, f"(B, {p.architecture.n_latent})", lambda shape: shape[1:] == (p.architecture.n_latent,))
     a = nodes(p.architecture, "elbo", 1, len(z), p.flat.dtype)
     a.z[0] = z
-    with blas.one_thread():
-        text.decoder(p.layers, a)
+    text.decoder(p.layers, a)
     return text.mean(a.output, np.empty_like(a.output))[0]
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 import kernels
-from vae_np import elbo, noise, runs
+from vae_np import blas, elbo, noise, runs
 from vae_np.architecture import Architecture, check_count, check_number
 from vae_np.optimizers import OPTIMIZERS, Adam, initial_state
 from vae_np.parameters import Parameters, check_dtype
@@ -65,8 +65,8 @@ def train(
     batch. beta rises from 0 over the first beta_warmup epochs. schedule: (epoch, factor) pairs; from that epoch on
     (the first is 0) the optimizer's learning rate is multiplied by the factor. With patience, training ends after that
     many epochs without a lower validation total, and the best epoch's parameters are returned. The weights start as
-    `Parameters.initialize` makes them by that scheme, or as the Parameters `start`. threads: of the matrix products; None
-    for all cores where they are large enough to gain by it. On a machine that others use too, 1 is often much faster.
+    `Parameters.initialize` makes them by that scheme, or as the Parameters `start`. threads: of the BLAS's
+    matrix products; with one, as unless told otherwise, the bits are the same on any number of cores.
 
     out: a folder for checkpoint.npz, history.csv and config.json. resume=True goes on from its checkpoint, or starts where
     there is none yet, to the same bits as a run that was never stopped; `epochs` may have grown. progress(done, of, row)
@@ -86,7 +86,7 @@ def train(
     x_train = architecture.check_inputs(x_train, "x_train")
     x_valid = None if x_valid is None else architecture.check_inputs(x_valid, "x_valid")
     epochs = check_count("epochs", epochs)
-    threads = None if threads is None else check_count("threads", threads)
+    threads = check_count("threads", 1 if threads is None else threads)
     patience = None if patience is None else check_count("patience", patience)
     if resume and out is None:
         raise ValueError("resume needs out, the folder of the run to go on with")
@@ -120,7 +120,7 @@ def train(
             state = runs.begin(out, resume, state, settings, {"epochs": epochs, "threads": threads, **(notes or {})})
         if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
             _say_grey_once()
-        stack.enter_context(_limited(threads, architecture, batch_size * n_samples))
+        stack.enter_context(blas.limited(threads))
         while state.epoch < epochs and not (patience and state.waited >= patience):
             started = time.perf_counter()
             row = _epoch(state, text, optimizer, settings, x_train, epochs, progress)
@@ -150,6 +150,7 @@ def train(
     return Run(state.best if patience else state.p, state.history, out)
 
 
+@blas.limited()
 def evaluate(
     p,
     x,
@@ -279,16 +280,3 @@ def backend_name(kernel_set):
     """The name under which `kernels.load` knows the set, or its own."""
     names = {module: name for name, module in kernels.MODULES.items()}
     return names.get(kernel_set.__name__, kernel_set.__name__)
-
-
-def _limited(threads, architecture, rows):
-    """A context in which matrix products run on so many threads; on one where they are small, whatever the number.
-
-    Threads that wait for each other gain nothing there, and lose much where another program has the core.
-    """
-    largest = rows * max(math.prod(shape) for shape in architecture.shapes.values())
-    if threads is None and largest > 10_000_000:
-        return contextlib.nullcontext()
-    import threadpoolctl
-
-    return threadpoolctl.threadpool_limits(threads or 1, user_api="blas")
