@@ -214,7 +214,7 @@ def test_check_kernels_says_what_is_off():
     with pytest.raises(AssertionError) as caught:
         check_kernels(with_changes(gaussian_kl_backward=gaussian_kl_backward))
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith("gaussian_kl_backward, float32: AssertionError: gaussian_kl_backward: dlogvar[")
+    assert lines[0].startswith("float32: gaussian_kl_backward: dlogvar[")
     assert [line.split(":")[0] for line in lines[1:]] == ["gradient_is_the_complex_step"]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 import kernels
 from vae_np.testing.comparison import assert_close
-from vae_np.testing.properties import check_elbo, with_backend
+from vae_np.testing.properties import check_elbo, said_of, with_backend
 
 REFERENCE = kernels.load("numpy")
 HELPERS = {"philox", "words", "polynomial", "log_uniform", "circle", "sigmoid"}  # the reference's own
@@ -59,13 +59,20 @@ def random_arguments(name, dtype, sizes=SIZES[0], shared_noise=False, seed=5):
 
 
 def check_operation(kernel_set, name, dtype, sizes=SIZES[0], shared_noise=False):
-    """AssertionError unless an operation leaves in every argument what the reference leaves in it."""
+    """AssertionError unless an operation leaves in every argument, and returns, what the reference does."""
     wanted, given = (random_arguments(name, dtype, sizes, shared_noise) for _ in range(2))
-    getattr(REFERENCE, name)(*wanted)
-    getattr(kernel_set, name)(*given)
+    results = getattr(REFERENCE, name)(*wanted), getattr(kernel_set, name)(*given)
     for parameter, w, g in zip(OPERATIONS[name], wanted, given):
         same = name in BITS or np.asarray(w).dtype != dtype
         assert_close(g, w, f"{name}: {parameter}", "operation", rtol=0 if same else None)
+    filled, returned = (_places(*pair) for pair in zip(results, (wanted, given)))
+    assert returned == filled, f"{name} returns arguments {returned}; wanted {filled}"
+
+
+def _places(result, arguments):
+    """Which of the arguments an operation returned, by their positions."""
+    arrays = result if isinstance(result, tuple) else (result,)
+    return [next((i for i, a in enumerate(arguments) if np.shares_memory(a, array)), None) for array in arrays]
 
 
 def check_kernels(kernel_set):
@@ -98,7 +105,7 @@ def check_kernels(kernel_set):
             try:
                 check_operation(kernel_set, name, dtype, sizes, shared_noise)
             except Exception as error:  # whatever an operation raises is a finding
-                off.append(f"{name}, {dtype}: {type(error).__name__}: {str(error).splitlines()[0]}")
+                off.append(f"{dtype}: {said_of(error)}")
                 break
     try:
         tried |= check_elbo(with_backend(kernel_set))

@@ -152,7 +152,7 @@ def latents_have_no_order_and_no_sign(model, problem):
             _rewrite(p, name, rows=lambda W: W[order] * sign[:, None])
         return p
 
-    _symmetry(model, problem._replace(eps=problem.eps), turned, turned, eps=problem.eps[..., order] * sign)
+    _symmetry(model, problem, turned, turned, eps=problem.eps[..., order] * sign)
 
 
 def scale_of_a_relu_unit_does_not_matter(model, problem):
@@ -296,14 +296,17 @@ def check_elbo(model=loss_and_gradients):
         try:
             check(model, problem)
         except Exception as error:  # whatever a model raises is a finding
-            said = f"{type(error).__name__}: " if not isinstance(error, AssertionError) else ""
-            said = (
-                f"{check.__name__}: {said}{str(error).splitlines()[0]} [{problem.objective}, {problem.p.architecture}]"
-            )
+            said = f"{check.__name__}: {said_of(error)} [{problem.objective}, {problem.p.architecture}]"
             broken.setdefault(check.__name__, said)
     if broken:
         raise AssertionError(f"{len(broken)} of {len(tried)} properties do not hold\n" + "\n".join(broken.values()))
     return tried
+
+
+def said_of(error):
+    """The first line of an error, in a report of several."""
+    line = next(iter(str(error).splitlines()), "")
+    return line if isinstance(error, AssertionError) else f"{type(error).__name__}: {line}"
 
 
 def with_backend(backend):
