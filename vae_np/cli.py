@@ -429,14 +429,13 @@ def mistakes(options):
     from vae_np.testing import TOLERANCES
 
     table = Table(
-        Column("mistake, and what was written", width=49),
-        "its own\ndifferences",
-        Column("its gradient\nis off by", justify="right"),
-        Column("caught by", width=17),
-        *(Column(name, justify="right") for name in ("reports", "is", "costs")),
+        Column("mistake, what was written,\nand the check that catches it", max_width=39),
+        "own dif-\nferences",
+        *(Column(name, justify="right") for name in ("gradient\noff by", "reports", "is", "costs")),
         title="−ELBO of held-out digits, nats, mean of three trainings",
         box=box.SIMPLE_HEAD,
-        padding=0,
+        padding=(0, 0, 1, 0),
+        show_edge=False,
     )
     for mistake in (NONE, *MISTAKES):
         with options.status.status(mistake.name):
@@ -445,8 +444,8 @@ def mistakes(options):
             right = found.true
         differences = "disagree" if found.own_error > TOLERANCES["richardson"]["float64"] else "agree"
         numbers = (f"{number:.2f}" for number in (found.reported, found.true, found.true - right))
-        name = f"{mistake.name}\n   {mistake.written}" if mistake.written else mistake.name
-        table.add_row(name, differences, f"{found.gradient_error:.0%}", found.caught_by, *numbers)
+        lines = filter(None, (mistake.name, mistake.written, found.caught_by))
+        table.add_row("\n  ".join(lines), differences, f"{found.gradient_error:.0%}", *numbers)
     console = _console()
     console.print(table)
     console.print(

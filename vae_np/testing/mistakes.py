@@ -198,19 +198,19 @@ MISTAKES = (
     ),
     Mistake(
         "the KL's entropy has the wrong sign",
-        "(mu**2 + exp(logvar) - 1 + logvar) / 2",
+        "(mu**2 + exp(logvar) - 1 + logvar)/2",
         VALUE,
         {"gaussian_kl": entropy_subtracted, "gaussian_kl_backward": entropy_subtracted_backward},
     ),
     Mistake(
         "batch-mates in q(z|x)",
-        "z = (mu - mean of mu over the batch) + ...",
+        "mu = mu - mu.mean(axis=0)",
         PARTS,
         {"reparameterize": batch_centred, "reparameterize_backward_add": batch_centred_backward},
     ),
     Mistake(
         "cross entropy of probabilities",
-        "p = sigmoid(l); -x log(p) - (1 - x) log(1 - p)",
+        "log(sigmoid(l)), log(1 - sigmoid(l))",
         EDGES,
         {
             "bernoulli_nll": cross_entropy_of_probabilities,
