@@ -188,6 +188,16 @@ def test_sets_agree(kernel_set, name, real):
         )
 
 
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_returns_what_it_fills(kernel_set, name):
+    arguments = arguments_of(name, "float64")
+    returned = getattr(kernel_set, name)(*arguments)
+    returned = returned if isinstance(returned, tuple) else (returned,)
+    changes_its_first = next(iter(inspect.signature(getattr(reference, name)).parameters)) in ("p", "dh")
+    filled = arguments[:1] if changes_its_first else arguments[-len(returned) :]
+    assert all(r.shape == f.shape and np.shares_memory(r, f) for r, f in zip(returned, filled, strict=True))
+
+
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in ("normals", "binarize", "gather")])
 def test_single_precision_is_double_precision_rounded(kernel_set, name):
     exact, rounded = arguments_of(name, "float64"), arguments_of(name, "float32")
