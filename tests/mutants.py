@@ -3,7 +3,8 @@
     python tests/mutants.py [--short] [--jobs N] [FILE | FILE:FUNCTION ...]
 
 Exit code 1 where a change goes unseen that tests/mutants.toml does not list as equivalent, or where a line of that list
-is stale. Nothing is written: a child process takes the changed text in place of the file's when it imports it.
+is stale. pytest collects the tests once; then a fork for each change puts it into the modules in memory and runs them
+until one fails. No file is written.
 """
 
 import os
@@ -13,7 +14,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy starts its threads, whi
 import argparse
 import ast
 import functools
-import importlib.machinery
+import importlib
 import math
 import pathlib
 import re
@@ -31,28 +32,24 @@ import numpy as np
 import pytest
 import rich.console
 import rich.table
-import scipy.integrate
-import scipy.optimize
-import scipy.special
-import scipy.stats
-import sklearn.datasets
-import threadpoolctl  # noqa: F401  these are here so that they are imported once, before the forks
+from _pytest.runner import runtestprotocol
+from numba.core.caching import NullCache
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-TESTS = [f"tests/{name}" for name in ("kernels", "meaning")]
-TESTS += [f"tests/vae_np/test_{name}.py" for name in ("architecture", "parameters", "optimizers", "elbo", "bounds", "training")]
-# What runs in processes of its own sees the code as it is; the others take seconds and see nothing more.
-SKIPPED = "killed_by_the_system or test_load or compiles_the_text_whole or trained_to_the_end"
-FIRST = {  # file: what sees most changes to it within a second; {sets_agree} names the operations that it reaches
-    "vae_np/elbo.py": ["tests/vae_np/test_elbo.py", "-k", "numpy"],
-    "vae_np/optimizers.py": ["tests/vae_np/test_optimizers.py"],
-    "vae_np/bounds.py": ["tests/vae_np/test_bounds.py"],
-    "kernels/reference.py": ["tests/kernels/test_operations.py", "-k", "{sets_agree}"],
-    "kernels/cpu/operations.py": ["tests/kernels/test_operations.py", "-k", "{sets_agree}"],
-    "kernels/cpu/noise.py": ["tests/kernels/test_operations.py", "-k", "{sets_agree}"],
-    "kernels/cpu/mathematics.py": ["tests/kernels/test_mathematics.py"],
+FIRST = {  # file: the tests that see most changes to it, and so come first; of the kernels, those that name the operation
+    "vae_np/elbo.py": "test_elbo.py",
+    "vae_np/optimizers.py": "test_optimizers.py",
+    "vae_np/bounds.py": "test_bounds.py",
+    "kernels/reference.py": "test_sets_agree",
+    "kernels/cpu/operations.py": "test_sets_agree",
+    "kernels/cpu/noise.py": "test_sets_agree",
+    "kernels/cpu/mathematics.py": "test_mathematics.py",
 }
-LIMIT = 180  # seconds until a change counts as seen because nothing comes to an end; all of TESTS take 10
+TESTS = [f"tests/{name}" for name in ("kernels", "meaning")]
+TESTS += [f"tests/vae_np/test_{name}.py" for name in ("parameters", "optimizers", "elbo", "bounds", "training")]
+# Left out: processes of their own, which see the code as it is, and what takes seconds and sees nothing that others miss.
+TESTS += ["-k", "not killed_by_the_system and not test_load and not text_whole and not trained_to_the_end"]
+LIMIT = 120  # seconds until a change counts as seen because nothing comes to an end; all of TESTS take 10
 SAMPLE = 6  # changes of each file in a short run
 
 # ----------------------------------------------------------------------------------------------------- the changes
@@ -183,10 +180,10 @@ def is_text(node):
 
 
 @functools.cache
-def definitions():
-    """(the names it makes, the names it uses) of every function and constant of the kernels."""
+def definitions(file):
+    """(the names it makes, the names it uses) of every function and constant of a file, or of all kernels."""
     found = []
-    for path in (ROOT / "kernels").rglob("*.py"):
+    for path in (ROOT / "kernels").rglob("*.py") if file.startswith("kernels/") else [ROOT / file]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.FunctionDef, ast.Assign)):
                 used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
@@ -194,52 +191,83 @@ def definitions():
     return found
 
 
-def reached(mutant):
-    """The names of what a change in the kernels can reach: what stands there, and what names that, and so on."""
-    names = {mutant.function.split(".")[0]} if mutant.function else set(re.findall(r"\w+", mutant.original))
-    while more := set().union(*(made for made, used in definitions() if names & used)) - names:
+@functools.cache
+def reached(file, names):
+    """The names of what a change can reach: what stands there, and what names that, and so on."""
+    while more := frozenset().union(*(made for made, used in definitions(file) if names & used)) - names:
         names |= more
     return names
 
 
-def child(mutant, stages):
-    """Runs the stages on the changed code and ends this process: 0 if nothing saw the change, 1 if something did."""
+def module_of(file):
+    return importlib.import_module(file.removesuffix(".py").replace("/", "."))
+
+
+def names_of(mutant):
+    outermost = mutant.function.split(".")[0]
+    if isinstance(getattr(module_of(mutant.file), outermost, None), type):
+        return {outermost}  # a class is changed where it stands
+    return reached(mutant.file, frozenset([outermost] if outermost else re.findall(r"\w+", mutant.original)))
+
+
+def put_in_place(mutant, modules):
+    """Runs the changed text in its module; only what the change reaches stays, and goes wherever it was imported to."""
+    module, names = module_of(mutant.file), names_of(mutant)
+    before = dict(vars(module))
+    exec(compile(mutant.source, module.__file__, "exec"), vars(module))
+    after = dict(vars(module))
+    vars(module).update(before)
+    for name in names & set(before):
+        if isinstance(before[name], type):  # objects of this class may stand anywhere, so it stays the one it is
+            for attribute, value in vars(after[name]).items():
+                if attribute not in ("__dict__", "__weakref__"):
+                    setattr(before[name], attribute, value)
+        else:
+            for other in modules:
+                if vars(other).get(name) is before[name]:
+                    vars(other)[name] = after[name]
+    if mutant.file.startswith("kernels/cpu/") or not mutant.function:  # Numba's cache knows files, not texts
+        for other in modules:
+            for name in names:
+                if isinstance(vars(other).get(name), numba.core.dispatcher.Dispatcher):
+                    vars(other)[name]._cache = NullCache()
+
+
+def in_order(mutant, items):
+    """The tests that can see a change, those first that see most."""
+    names, compiled = names_of(mutant), mutant.file.startswith("kernels/cpu/")
+
+    def comes_first(item):
+        if FIRST[mutant.file] == "test_sets_agree":
+            return any(f"test_sets_agree[numba-{name}-float64]" == item.name for name in names)
+        return FIRST[mutant.file] in item.nodeid
+
+    first = [item for item in items if comes_first(item)]
+    blind = ["numpy"] if compiled else ["numba", "test_mathematics"]
+    blind += ["tests/kernels"] if mutant.file.startswith("vae_np/") else []
+    seen = set(first)
+    return first + [item for item in items if item not in seen and not any(part in item.nodeid for part in blind)]
+
+
+def child(mutant, items):
+    """Runs the tests on the changed code and ends this process: 0 if none saw the change, 1 if one did, 2 if it broke."""
     signal.alarm(LIMIT)
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    names = reached(mutant)
-    get_code = importlib.machinery.SourceFileLoader.get_code
-    njit = numba.njit
-    compiled_ones = mutant.file.startswith("kernels/cpu/") or not mutant.function  # the reference lends them constants
-
-    def mutated_code(loader, module):
-        if loader.path == str(ROOT / mutant.file):
-            return compile(mutant.source, loader.path, "exec")
-        return get_code(loader, module)
-
-    def compiled(function=None, cache=False, **options):
-        # Numba's cache knows files, not texts: what the change reaches must not come from there, nor go there.
-        recompile = compiled_ones and getattr(function, "__name__", "") in names
-        return njit(function, cache=cache and not recompile, **options)
-
-    importlib.machinery.SourceFileLoader.get_code, numba.njit = mutated_code, compiled
+    ours = [m for name, m in sys.modules.items() if name.split(".")[0] in ("kernels", "vae_np")]
     try:
-        importlib.import_module(mutant.file.removesuffix(".py").replace("/", "."))
+        put_in_place(mutant, [*ours, *{item.module for item in items}])
     except Exception:
         os._exit(2)
-    with tempfile.TemporaryDirectory() as folder:
-        for stage in stages:
-            agree = " or ".join(f"[numba-{name}-float64]" for name in sorted(names))
-            stage = [part.format(sets_agree=agree) for part in stage]
-            settings = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-profile=mutants", "--hypothesis-seed=0"]
-            code = pytest.main([*stage, *settings, f"--basetemp={folder}/tests"])
-            if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-                break
-    os._exit({0: 0, 5: 0, 1: 1, 2: 1}.get(int(code), 3))
+    items = in_order(mutant, items)
+    for item, following in zip(items, [*items[1:], None]):
+        if any(report.failed for report in runtestprotocol(item, nextitem=following, log=False)):
+            os._exit(1)
+    os._exit(0)
 
 
-def verdicts(mutants, jobs, tests=None):
-    """(Mutant, verdict) of each, as they come: "survived", "killed" or "broken" (it could not be imported)."""
+def verdicts(mutants, jobs, items):
+    """(Mutant, verdict) of each, as they come: "survived", "killed" or "broken" (its module could not be run)."""
     waiting, running = list(reversed(mutants)), {}
     while waiting or running:
         while waiting and len(running) < jobs:
@@ -247,9 +275,7 @@ def verdicts(mutants, jobs, tests=None):
             pid = os.fork()
             if pid == 0:
                 try:
-                    backend = "numba" if mutant.file.startswith("kernels/cpu/") else "not numba"
-                    every = [*TESTS, "-k", f"{backend} and not ({SKIPPED})"]
-                    child(mutant, [tests] if tests else [FIRST[mutant.file], every])
+                    child(mutant, items)
                 finally:
                     os._exit(3)
             running[pid] = mutant
@@ -273,67 +299,81 @@ def wake_the_compiler(x):
     return x
 
 
+class Run:
+    """The plugin that stands in for pytest's own loop over the tests."""
+
+    def __init__(self, args):
+        self.args, self.print = args, rich.console.Console(width=160, highlight=False, markup=False).print
+        self.equivalent, self.stale, self.survivors, self.results = {}, set(), 0, []
+        for entry in tomllib.loads((ROOT / "tests/mutants.toml").read_text()).get("equivalent", []):
+            for original, mutated in entry["changes"]:
+                self.equivalent[entry["file"], entry["function"], original, mutated] = entry["reason"]
+
+    def chosen(self):
+        everything = {file: mutants_of(file) for file in FIRST}
+        self.stale = set(self.equivalent) - {mutant.key for mutants in everything.values() for mutant in mutants}
+        for file, mutants in everything.items():
+            functions = {function for where in self.args.where for f, _, function in [where.partition(":")] if f == file}
+            mutants = [m for m in mutants if functions & {m.function, ""}]
+            if self.args.short:
+                mutants = [m for m in mutants if m.key not in self.equivalent]
+                n = min(SAMPLE, len(mutants))
+                mutants = [mutants[(2 * i + 1) * len(mutants) // (2 * n)] for i in range(n)]
+            yield from mutants
+
+    def pytest_runtestloop(self, session):
+        wake_the_compiler(np.eye(2))
+        chosen = list(self.chosen())
+        if not self.args.short:
+            sources = {file: (ROOT / file).read_text() for file in FIRST if file in {mutant.file for mutant in chosen}}
+            unchanged = [Mutant(file, "", 0, source, source, source) for file, source in sources.items()]
+            for mutant, verdict in verdicts(unchanged, self.args.jobs, session.items):
+                if verdict != "survived":
+                    pytest.exit(f"the tests fail with {mutant.file} as it is", returncode=1)
+        for mutant, verdict in verdicts(chosen, self.args.jobs, session.items):
+            self.results.append((mutant, verdict))
+            listed = mutant.key in self.equivalent
+            if verdict == "survived" and not listed:
+                at = f"{mutant.file}:{mutant.line} {mutant.function}"
+                self.print(f"{at}: {mutant.original}\n    -> {mutant.mutated}")
+            if verdict != "survived" and listed:
+                self.stale.add(mutant.key)
+        return True
+
+    def report(self):
+        table = rich.table.Table("file", "mutants", "killed", "broken", "equivalent", "survivors", "score")
+        for file in FIRST:
+            of_file = [(verdict, mutant.key in self.equivalent) for mutant, verdict in self.results if mutant.file == file]
+            killed, broken = (sum(verdict == what for verdict, _ in of_file) for what in ("killed", "broken"))
+            listed, left = (of_file.count(("survived", whether)) for whether in (True, False))
+            score = f"{(killed + broken) / (len(of_file) - listed):.1%}" if len(of_file) > listed else ""
+            table.add_row(file, *map(str, (len(of_file), killed, broken, listed, left)), score)
+            self.survivors += left
+        self.print(table)
+        for key in sorted(self.stale):
+            self.print("stale in tests/mutants.toml:", *key)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("where", nargs="*", default=list(FIRST), metavar="FILE[:FUNCTION]")
     parser.add_argument("--short", action="store_true", help=f"{SAMPLE} changes of each file, evenly spread")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--tests", nargs="+", help="what to run in place of the tests that belong to each file")
-    args = parser.parse_args()
-    print_ = rich.console.Console(width=160, highlight=False, markup=False).print
-
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="what to run, in place of all that can see a change")
+    args, started = parser.parse_args(), time.perf_counter()
     os.chdir(ROOT)
-    sys.path[0] = os.environ["PYTHONPATH"] = str(ROOT)
+    sys.path[0] = str(ROOT)
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))  # a wrong size must not take all the memory
     phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
     hypothesis.settings.register_profile("mutants", deadline=None, database=None, phases=phases)
-    wake_the_compiler(np.eye(2))
-    definitions()
-    started = time.perf_counter()
-
-    everything = {file: mutants_of(file) for file in FIRST}
-    equivalent = {}
-    for entry in tomllib.loads((ROOT / "tests/mutants.toml").read_text()).get("equivalent", []):
-        for original, mutated in entry["changes"]:
-            equivalent[entry["file"], entry["function"], original, mutated] = entry["reason"]
-    stale = set(equivalent) - {mutant.key for mutants in everything.values() for mutant in mutants}
-
-    chosen = []
-    for file, mutants in everything.items():
-        functions = {function for where in args.where for f, _, function in [where.partition(":")] if f == file}
-        chosen.append([m for m in mutants if functions & {m.function, ""}])
-        if args.short:
-            unlisted = [m for m in chosen[-1] if m.key not in equivalent]
-            n = min(SAMPLE, len(unlisted))
-            chosen[-1] = [unlisted[(2 * i + 1) * len(unlisted) // (2 * n)] for i in range(n)]
-    chosen = sum(chosen, [])
-    unchanged = Mutant("vae_np/elbo.py", "", 0, "", "", (ROOT / "vae_np/elbo.py").read_text())
-    if not args.short and [verdict for _, verdict in verdicts([unchanged], 1, args.tests)] != ["survived"]:
-        sys.exit("the tests fail on the code as it is")
-
-    results = []
-    for mutant, verdict in verdicts(chosen, args.jobs, args.tests):
-        results.append((mutant, verdict))
-        listed = mutant.key in equivalent
-        if verdict == "survived" and not listed:
-            print_(f"{mutant.file}:{mutant.line} {mutant.function}: {mutant.original}\n    -> {mutant.mutated}")
-        if verdict != "survived" and listed:
-            stale.add(mutant.key)
-
-    table = rich.table.Table("file", "mutants", "killed", "broken", "equivalent", "survivors", "score")
-    survivors = 0
-    for file in FIRST:
-        of_file = [(verdict, mutant.key in equivalent) for mutant, verdict in results if mutant.file == file]
-        killed, broken = (sum(verdict == what for verdict, _ in of_file) for what in ("killed", "broken"))
-        listed, left = (of_file.count(("survived", whether)) for whether in (True, False))
-        score = f"{(killed + broken) / (len(of_file) - listed):.1%}" if len(of_file) > listed else ""
-        table.add_row(file, *map(str, (len(of_file), killed, broken, listed, left)), score)
-        survivors += left
-    print_(table)
-    for key in sorted(stale):
-        print_("stale in tests/mutants.toml:", *key)
-    print_(f"{len(results)} mutants, {survivors} unlisted survivors, {time.perf_counter() - started:.0f} s")
-    sys.exit(bool(survivors or stale))
+    settings = ["-qq", "--disable-warnings", "-s", "--tb=native", "-p", "no:cacheprovider", "--hypothesis-profile=mutants", "--hypothesis-seed=0"]
+    run = Run(args)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
+        code = pytest.main([*args.tests, *settings], plugins=[run])
+    run.report()
+    run.print(f"{len(run.results)} mutants, {run.survivors} unlisted survivors, {time.perf_counter() - started:.0f} s")
+    sys.exit(bool(code or run.survivors or run.stale))
 
 
 if __name__ == "__main__":
