@@ -344,6 +344,8 @@ class Run:
         table = rich.table.Table("file", "mutants", "killed", "broken", "equivalent", "survivors", "score")
         for file in FIRST:
             of_file = [(verdict, mutant.key in self.equivalent) for mutant, verdict in self.results if mutant.file == file]
+            if not of_file:
+                continue
             killed, broken = (sum(verdict == what for verdict, _ in of_file) for what in ("killed", "broken"))
             listed, left = (of_file.count(("survived", whether)) for whether in (True, False))
             score = f"{(killed + broken) / (len(of_file) - listed):.1%}" if len(of_file) > listed else ""
@@ -359,7 +361,7 @@ def main():
     parser.add_argument("where", nargs="*", default=list(FIRST), metavar="FILE[:FUNCTION]")
     parser.add_argument("--short", action="store_true", help=f"{SAMPLE} changes of each file, evenly spread")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--tests", nargs="+", default=TESTS, help="what to run, in place of all that can see a change")
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="what to run instead of all that can see a change")
     args, started = parser.parse_args(), time.perf_counter()
     os.chdir(ROOT)
     sys.path[0] = str(ROOT)
