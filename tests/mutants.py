@@ -219,9 +219,11 @@ def put_in_place(mutant, modules):
     vars(module).update(before)
     for name in names & set(before):
         if isinstance(before[name], type):  # objects of this class may stand anywhere, so it stays the one it is
-            for attribute, value in vars(after[name]).items():
-                if attribute not in ("__dict__", "__weakref__"):
-                    setattr(before[name], attribute, value)
+            for attribute in {*vars(before[name]), *vars(after[name])} - {"__dict__", "__weakref__"}:
+                if attribute in vars(after[name]):
+                    setattr(before[name], attribute, vars(after[name])[attribute])
+                else:
+                    delattr(before[name], attribute)
         else:
             for other in modules:
                 if vars(other).get(name) is before[name]:

@@ -86,6 +86,15 @@ def test_binarize_draws_ones_with_the_pixels_probability(kernel_set):
     assert x[:, 0].max() == 0 and x[:, 4].min() == 1
 
 
+def test_a_pixel_is_one_where_its_word_lies_below_it_and_not_where_it_meets_it(kernel_set):
+    """So that a pixel of 0 is never drawn as 1, whatever the word."""
+    u = reference.words(KEY, 3, 1, np.arange(5), 6)[0, :, :6] * 2.0**-32
+    for pixels, wanted in ((u, 0), (np.nextafter(u, 1), 1)):
+        x = np.full((5, 6), np.nan)
+        kernel_set.binarize(pixels, KEY, 3, np.arange(5), x)
+        assert (x == wanted).all()
+
+
 def test_gather_turns_bytes_into_pixels(kernel_set):
     data = np.arange(256, dtype=np.uint8).reshape(4, 64)
     x = np.empty((2, 64), np.float32)
