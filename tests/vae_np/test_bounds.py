@@ -47,6 +47,16 @@ def test_groups_of_samples_make_the_bounds(kernel_set):
         np.testing.assert_allclose(ll.bounds[L], groups.mean(axis=0), rtol=1e-10)
 
 
+def test_weights_thousands_of_nats_apart_neither_overflow_nor_vanish(kernel_set):
+    p = Parameters.initialize(Architecture(6, (), 3, likelihood="gaussian", noise_std=0.01))
+    ll, log_w = log_likelihood(p, X, 100, backend="numpy"), log_weights(p, X, 100, kernel_set)
+    assert np.ptp(log_w, axis=0).min() > 5000
+    np.testing.assert_allclose(ll, special.logsumexp(log_w, axis=0) - np.log(100), rtol=1e-10)
+    for L in (1, 5, 50):
+        groups = special.logsumexp(log_w.reshape(-1, L, len(X)), axis=1) - np.log(L)
+        np.testing.assert_allclose(ll.bounds[L], groups.mean(axis=0), rtol=1e-10)
+
+
 def test_rows_are_estimated_alone_whatever_the_chunks(monkeypatch):
     p = Parameters.initialize(ARCH)
     whole, done = log_likelihood(p, X, 70), []
@@ -91,7 +101,7 @@ def test_weights_of_a_single_precision_model_are_summed_in_double():
 
 
 def test_active_units_vary_by_more_than_a_hundredth_whatever_the_chunks(monkeypatch):
-    x = np.array([[0.0], [1.0]] * 5)  # a variance of 1/4
+    x = np.repeat([[0.0], [1.0]], 5, axis=0)  # a variance of 1/4, to which no part comes alone
     p = Parameters.zeros(Architecture(1, (), 3))
     p["mu.W"][0] = 2 * np.sqrt([0.0099, 0.0101, 1.0])
     for chunk in (2, 3, 100):
