@@ -13,8 +13,10 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy starts its threads, whi
 
 import argparse
 import ast
+import collections
 import functools
 import importlib
+import itertools
 import math
 import pathlib
 import re
@@ -61,7 +63,8 @@ OPERATORS = {
     "or": ["and"], "+=": ["-=", "="], "-=": ["+=", "="], "*=": ["/=", "="], "/=": ["*=", "="], "|=": ["="],
 }  # fmt: skip
 NAMES = {"max": "min", "min": "max", "maximum": "minimum", "minimum": "maximum", "any": "all", "all": "any"}
-CASTS = {"range", "type", "float64", "int64", "uint64"}  # without these a thing only gets another type, or breaks at once
+# Calls without which a thing only gets another type, or breaks at once; and those whose arguments may change places.
+CASTS = {"range", "type", "float64", "int64", "uint64"}
 COMMUTATIVE = {"add", "multiply", "maximum", "minimum", "max", "min"}
 STATEMENTS = ast.Expr, ast.Assign, ast.AugAssign, ast.Return, ast.If, ast.For, ast.With, ast.Raise
 
@@ -113,12 +116,12 @@ def edits(node, scope, span, source):
         return source[slice(*span(node))]
 
     def exchange(nodes):
-        for a, b in zip(nodes, nodes[1:]):
+        for a, b in itertools.pairwise(nodes):
             (start, until), (since, end) = span(a), span(b)
             yield start, end, text(b) + source[until:since] + text(a)
 
     def operators(nodes):
-        for a, b in zip(nodes, nodes[1:]):
+        for a, b in itertools.pairwise(nodes):
             start, end = span(a)[1], span(b)[0]
             symbol = source[start:end].strip(" ()\n")
             for new in OPERATORS.get(symbol, []):
@@ -167,8 +170,8 @@ def edits(node, scope, span, source):
         scope = f"{scope}.{node.name}".strip(".")
     for field, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
-            if field not in ("annotation", "decorator_list") and isinstance(child, ast.AST):
-                if not isinstance(node, (ast.Raise, ast.JoinedStr)):
+            if isinstance(child, ast.AST) and field not in ("annotation", "returns", "decorator_list", "exc"):
+                if not isinstance(child, ast.JoinedStr):
                     yield from edits(child, scope, span, source)
 
 
@@ -306,56 +309,51 @@ class Run:
 
     def __init__(self, args):
         self.args, self.print = args, rich.console.Console(width=160, highlight=False, markup=False).print
-        self.equivalent, self.stale, self.survivors, self.results = {}, set(), 0, []
-        for entry in tomllib.loads((ROOT / "tests/mutants.toml").read_text()).get("equivalent", []):
-            for original, mutated in entry["changes"]:
-                self.equivalent[entry["file"], entry["function"], original, mutated] = entry["reason"]
+        listed = tomllib.loads((ROOT / "tests/mutants.toml").read_text())["equivalent"]
+        self.equivalent = {(e["file"], e["function"], *change) for e in listed for change in e["changes"]}
+        self.mutants = {file: mutants_of(file) for file in FIRST}
+        self.stale = self.equivalent - {mutant.key for mutants in self.mutants.values() for mutant in mutants}
+        self.counts = {file: collections.Counter() for file in FIRST}
 
-    def chosen(self):
-        everything = {file: mutants_of(file) for file in FIRST}
-        self.stale = set(self.equivalent) - {mutant.key for mutants in everything.values() for mutant in mutants}
-        for file, mutants in everything.items():
-            functions = {function for where in self.args.where for f, _, function in [where.partition(":")] if f == file}
-            mutants = [m for m in mutants if functions & {m.function, ""}]
-            if self.args.short:
-                mutants = [m for m in mutants if m.key not in self.equivalent]
-                n = min(SAMPLE, len(mutants))
-                mutants = [mutants[(2 * i + 1) * len(mutants) // (2 * n)] for i in range(n)]
-            yield from mutants
+    def chosen(self, file):
+        mutants = [m for m in self.mutants[file] if {file, f"{file}:{m.function}"} & set(self.args.where)]
+        if not self.args.short:
+            return mutants
+        mutants = [m for m in mutants if m.key not in self.equivalent]
+        return mutants[len(mutants) // (2 * SAMPLE) :: max(1, len(mutants) // SAMPLE)][:SAMPLE]
 
     def pytest_runtestloop(self, session):
         wake_the_compiler(np.eye(2))
-        chosen = list(self.chosen())
+        for file in FIRST:
+            module_of(file)  # imported before the forks
+        chosen = {file: self.chosen(file) for file in FIRST}
         if not self.args.short:
-            sources = {file: (ROOT / file).read_text() for file in FIRST if file in {mutant.file for mutant in chosen}}
+            sources = {file: (ROOT / file).read_text() for file in FIRST if chosen[file]}
             unchanged = [Mutant(file, "", 0, source, source, source) for file, source in sources.items()]
             for mutant, verdict in verdicts(unchanged, self.args.jobs, session.items):
                 if verdict != "survived":
                     pytest.exit(f"the tests fail with {mutant.file} as it is", returncode=1)
-        for mutant, verdict in verdicts(chosen, self.args.jobs, session.items):
-            self.results.append((mutant, verdict))
-            listed = mutant.key in self.equivalent
-            if verdict == "survived" and not listed:
-                at = f"{mutant.file}:{mutant.line} {mutant.function}"
-                self.print(f"{at}: {mutant.original}\n    -> {mutant.mutated}")
-            if verdict != "survived" and listed:
-                self.stale.add(mutant.key)
+        for mutant, verdict in verdicts(sum(chosen.values(), []), self.args.jobs, session.items):
+            if mutant.key in self.equivalent:
+                verdict = "equivalent" if verdict == "survived" else self.stale.add(mutant.key) or verdict
+            if verdict == "survived":
+                where = f"{mutant.file}:{mutant.line} {mutant.function}"
+                self.print(f"{where}: {mutant.original}\n    -> {mutant.mutated}")
+            self.counts[mutant.file][verdict] += 1
         return True
 
     def report(self):
-        table = rich.table.Table("file", "mutants", "killed", "broken", "equivalent", "survivors", "score")
-        for file in FIRST:
-            of_file = [(verdict, mutant.key in self.equivalent) for mutant, verdict in self.results if mutant.file == file]
-            if not of_file:
-                continue
-            killed, broken = (sum(verdict == what for verdict, _ in of_file) for what in ("killed", "broken"))
-            listed, left = (of_file.count(("survived", whether)) for whether in (True, False))
-            score = f"{(killed + broken) / (len(of_file) - listed):.1%}" if len(of_file) > listed else ""
-            table.add_row(file, *map(str, (len(of_file), killed, broken, listed, left)), score)
-            self.survivors += left
+        """Prints the table, and what is stale; whether all is well."""
+        columns = "killed", "broken", "equivalent", "survived"
+        table = rich.table.Table("file", "mutants", *columns, "score")
+        for file, counts in self.counts.items():
+            seen, meant = counts["killed"] + counts["broken"], counts.total() - counts["equivalent"]
+            if meant:
+                table.add_row(file, *map(str, (counts.total(), *(counts[c] for c in columns))), f"{seen / meant:.1%}")
         self.print(table)
         for key in sorted(self.stale):
             self.print("stale in tests/mutants.toml:", *key)
+        return not self.stale and not any(counts["survived"] for counts in self.counts.values())
 
 
 def main():
@@ -370,14 +368,23 @@ def main():
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))  # a wrong size must not take all the memory
     phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
     hypothesis.settings.register_profile("mutants", deadline=None, database=None, phases=phases)
-    settings = ["-qq", "--disable-warnings", "-s", "--tb=native", "-p", "no:cacheprovider", "--hypothesis-profile=mutants", "--hypothesis-seed=0"]
+    settings = [
+        "-qq",
+        "--disable-warnings",
+        "-s",
+        "--tb=native",
+        "-p",
+        "no:cacheprovider",
+        "--hypothesis-profile=mutants",
+        "--hypothesis-seed=0",
+    ]
     run = Run(args)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
         code = pytest.main([*args.tests, *settings], plugins=[run])
-    run.report()
-    run.print(f"{len(run.results)} mutants, {run.survivors} unlisted survivors, {time.perf_counter() - started:.0f} s")
-    sys.exit(bool(code or run.survivors or run.stale))
+    well = run.report()
+    run.print(f"{time.perf_counter() - started:.0f} s")
+    sys.exit(not well or bool(code))
 
 
 if __name__ == "__main__":
