@@ -55,7 +55,7 @@ def log_likelihood(p, x, n_samples=5000, seed=0, binarize=False, backend="auto",
 def elbo_gap(p, x, n_samples=5000, seed=0, binarize=False, backend="auto"):
     """log p(x) - ELBO = KL(q(z|x) || p(z|x)) of each row of x (N, D) in nats, estimated with n_samples weights: (N,)"""
     ll = log_likelihood(p, x, n_samples, seed, binarize, backend)
-    return np.asarray(ll) - ll.bounds[1]
+    return ll - ll.bounds[1]
 
 
 def active_units(p, x, threshold=0.01, backend="auto"):

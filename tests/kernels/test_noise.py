@@ -1,5 +1,7 @@
 """Noise: the published vectors of Philox, the same bits from every set, and the distributions it should have."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -25,6 +27,13 @@ def test_philox_gives_the_published_words(counter, key, result):
     low, high = hexadecimal(key)
     words = reference.philox([np.uint64(word) for word in hexadecimal(counter)], high << 32 | low)
     assert [int(word) for word in words] == hexadecimal(result)
+
+
+def test_normals_are_the_same_bits_on_every_machine_and_for_ever(kernel_set):
+    """A saved seed goes on to mean what it meant; enough numbers that one more term of a series would be seen."""
+    eps = np.empty((2, 10_000, 4))
+    kernel_set.normals(KEY, 9, np.arange(10_000), eps)
+    assert hashlib.sha256(eps.astype("<f8")).hexdigest()[:16] == "d143dbd90e56ce49"
 
 
 @pytest.mark.parametrize("n_latent", [1, 4, 7])
@@ -75,6 +84,15 @@ def test_binarize_draws_ones_with_the_pixels_probability(kernel_set):
     assert set(np.unique(x)) == {0.0, 1.0}
     np.testing.assert_allclose(x.mean(axis=0), [0, 0.1, 0.5, 0.9, 1], atol=5 * 0.5 / 200)
     assert x[:, 0].max() == 0 and x[:, 4].min() == 1
+
+
+def test_a_pixel_is_one_where_its_word_lies_below_it_and_not_where_it_meets_it(kernel_set):
+    """So that a pixel of 0 is never drawn as 1, whatever the word."""
+    u = reference.words(KEY, 3, 1, np.arange(5), 6)[0, :, :6] * 2.0**-32
+    for pixels, wanted in ((u, 0), (np.nextafter(u, 1), 1)):
+        x = np.full((5, 6), np.nan)
+        kernel_set.binarize(pixels, KEY, 3, np.arange(5), x)
+        assert (x == wanted).all()
 
 
 def test_gather_turns_bytes_into_pixels(kernel_set):

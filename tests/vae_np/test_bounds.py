@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from kernels import reference
 from vae_np import Architecture, Parameters, log_likelihood, loss
 from vae_np.bounds import BLOCK, active_units, elbo_gap
 from vae_np.noise import key
@@ -46,22 +47,77 @@ def test_groups_of_samples_make_the_bounds(kernel_set):
         np.testing.assert_allclose(ll.bounds[L], groups.mean(axis=0), rtol=1e-10)
 
 
+def test_weights_thousands_of_nats_apart_neither_overflow_nor_vanish(kernel_set):
+    p = Parameters.initialize(Architecture(6, (), 3, likelihood="gaussian", noise_std=0.01))
+    ll, log_w = log_likelihood(p, X, 100, backend="numpy"), log_weights(p, X, 100, kernel_set)
+    assert np.ptp(log_w, axis=0).min() > 5000
+    np.testing.assert_allclose(ll, special.logsumexp(log_w, axis=0) - np.log(100), rtol=1e-10)
+    for L in (1, 5, 50):
+        groups = special.logsumexp(log_w.reshape(-1, L, len(X)), axis=1) - np.log(L)
+        np.testing.assert_allclose(ll.bounds[L], groups.mean(axis=0), rtol=1e-10)
+
+
 def test_rows_are_estimated_alone_whatever_the_chunks(monkeypatch):
     p = Parameters.initialize(ARCH)
     whole, done = log_likelihood(p, X, 70), []
-    monkeypatch.setattr("vae_np.bounds.CHUNK", 2 * BLOCK // 4)
+    monkeypatch.setattr("vae_np.bounds.CHUNK", BLOCK)
     parts = log_likelihood(p, X, 70, progress=lambda n, part: done.append((n, len(part))))
-    assert done == [(2, 2), (4, 2), (6, 2), (8, 2), (9, 1)]
+    assert done == [(4, 4), (8, 4), (9, 1)]
     np.testing.assert_allclose(parts, whole, rtol=1e-12)
     np.testing.assert_allclose(parts.bounds[5], whole.bounds[5], rtol=1e-12)
     np.testing.assert_allclose(elbo_gap(p, X, 70), whole - whole.bounds[1], rtol=1e-10)
     assert (active_units(p, X) == active_units(p, X[::-1])).all()
 
 
+def test_where_the_posterior_is_the_prior_every_sample_counts_alike():
+    """All parameters 0: x tells nothing of z, so that no weight differs; and the default is 5000 samples."""
+    ll = log_likelihood(Parameters.zeros(ARCH), X[:2])
+    np.testing.assert_allclose(ll, -6 * np.log(2), rtol=1e-12)
+    np.testing.assert_allclose(ll.effective_sample_size, 5000, rtol=1e-12)
+    np.testing.assert_allclose(ll.standard_error, 0, atol=1e-8)
+
+
+def test_the_gap_is_that_of_the_same_estimate():
+    p = Parameters.initialize(ARCH)
+    ll = log_likelihood(p, X[:2])
+    gap = elbo_gap(p, X[:2])
+    assert type(gap) is np.ndarray and (gap == np.asarray(ll) - ll.bounds[1]).all()
+
+
+def test_binarized_rows_are_those_of_validation(kernel_set, backend):
+    p, drawn = Parameters.initialize(ARCH), np.empty_like(X)
+    kernel_set.binarize(X, key(3, "binarize_validation"), 0, np.arange(len(X)), drawn)
+    for function in (log_likelihood, elbo_gap):
+        given = function(p, X, 60, seed=3, binarize=True, backend=backend)
+        assert (given == function(p, drawn, 60, seed=3, backend=backend)).all()
+
+
+def test_weights_of_a_single_precision_model_are_summed_in_double():
+    p, eps = Parameters.initialize(ARCH, dtype="float32"), np.empty((1, 1, 3), np.float32)
+    reference.normals(key(0, "importance"), 0, np.arange(1), eps)
+    value = loss(p, X[:1], eps, objective="elbo_mc")
+    ll = log_likelihood(p, X[:1], 1, backend="numpy")
+    assert ll.dtype == np.float64 and ll[0] == pytest.approx(-(value.reconstruction + value.kl), rel=1e-15)
+
+
+def test_active_units_vary_by_more_than_a_hundredth_whatever_the_chunks(monkeypatch):
+    x = np.repeat([[0.0], [1.0]], 5, axis=0)  # a variance of 1/4, to which no part comes alone
+    p = Parameters.zeros(Architecture(1, (), 3))
+    p["mu.W"][0] = 2 * np.sqrt([0.0099, 0.0101, 1.0])
+    for chunk in (2, 3, 100):
+        monkeypatch.setattr("vae_np.bounds.CHUNK", chunk)
+        assert active_units(p, x).tolist() == [False, True, True]
+        assert active_units(p, x, 0.02).tolist() == [False, False, True]
+    assert active_units(p, np.full((4, 1), 0.5), 0).tolist() == [False, False, False]  # above, not at
+    with pytest.raises(ValueError, match="threshold is -1"):
+        active_units(p, x, -1)
+
+
 def test_results_are_plain_numbers():
     ll = log_likelihood(Parameters.initialize(ARCH), X, 5)
     assert ll.shape == (9,) and round(float(ll.mean()), 6) == round(float(np.asarray(ll).mean()), 6)
-    assert type(-ll) is np.ndarray and type(ll - ll.bounds[1]) is np.ndarray
+    assert type(-ll) is np.ndarray and type(ll - ll.bounds[1]) is np.ndarray and type(ll.mean()) is np.float64
+    assert ll[:2].bounds is ll[:2].standard_error is None  # of the rows of a part nothing more is known
 
 
 def test_memory_does_not_grow_with_rows_or_samples():

@@ -87,6 +87,7 @@ def test_terms_add_up(backend, arch, objective, seed):
     p, x, eps = problem(arch, seed=seed)
     value = loss(p, x, eps, 0.7, 0.1, objective, backend)
     weights = sum(np.sum(W**2) for name, W in p.items() if name.endswith(".W"))
+    assert all(type(term) is float for term in (value.total, value.reconstruction, value.kl, value.l2))
     assert value.l2 == pytest.approx(0.05 * weights)
     assert value.total == pytest.approx(value.reconstruction + 0.7 * value.kl + value.l2)
     assert value.total == pytest.approx(value.per_example.mean() + value.l2)

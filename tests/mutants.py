@@ -1,0 +1,391 @@
+"""Do the tests see a wrong sign? Changes the code in one small place at a time and runs the tests, which must fail.
+
+    python tests/mutants.py [--short] [--jobs N] [FILE | FILE:FUNCTION ...]
+
+Exit code 1 where a change goes unseen that tests/mutants.toml does not list as equivalent, or where a line of that list
+is stale. pytest collects the tests once; then a fork for each change puts it into the modules in memory and runs them
+until one fails. No file is written.
+"""
+
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy starts its threads, which a fork would not take along
+
+import argparse
+import ast
+import collections
+import functools
+import importlib
+import itertools
+import math
+import pathlib
+import re
+import resource
+import sys
+import tempfile
+import time
+import tomllib
+from typing import NamedTuple
+
+import hypothesis
+import numba
+import numpy as np
+import pytest
+import rich.console
+import rich.table
+from _pytest.runner import runtestprotocol
+from numba.core.caching import NullCache
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FIRST = {  # file: the tests that see most changes to it, and so come first; of the kernels, those that name the operation
+    "vae_np/elbo.py": "test_elbo.py",
+    "vae_np/optimizers.py": "test_optimizers.py",
+    "vae_np/bounds.py": "test_bounds.py",
+    "kernels/reference.py": "test_sets_agree",
+    "kernels/cpu/operations.py": "test_sets_agree",
+    "kernels/cpu/noise.py": "test_sets_agree",
+    "kernels/cpu/mathematics.py": "test_mathematics.py",
+}
+TESTS = [f"tests/{name}" for name in ("kernels", "meaning")]
+TESTS += [f"tests/vae_np/test_{name}.py" for name in ("parameters", "optimizers", "elbo", "properties", "bounds", "training")]
+# Left out: processes of their own, which see the code as it is, and what takes seconds and sees nothing that others miss.
+TESTS += ["-k", "not killed_by_the_system and not test_load and not text_whole and not trained_to_the_end"]
+LIMIT = 120  # seconds of computing until a change counts as seen because nothing comes to an end; all of TESTS take 10
+SAMPLE = 6  # changes of each file in a short run
+
+# ----------------------------------------------------------------------------------------------------- the changes
+
+OPERATORS = {
+    "+": ["-"], "-": ["+"], "*": ["/"], "/": ["*"], "//": ["*"], "**": ["*"], "%": ["*"], "<<": [">>"], ">>": ["<<"],
+    "&": ["|"], "|": ["&"], "^": ["&"], "<": ["<=", ">="], "<=": ["<", ">"], ">": [">=", "<="], ">=": [">", "<"],
+    "==": ["!="], "!=": ["=="], "is": ["is not"], "is not": ["is"], "in": ["not in"], "not in": ["in"], "and": ["or"],
+    "or": ["and"], "+=": ["-=", "="], "-=": ["+=", "="], "*=": ["/=", "="], "/=": ["*=", "="], "|=": ["="],
+}  # fmt: skip
+NAMES = {"max": "min", "min": "max", "maximum": "minimum", "minimum": "maximum", "any": "all", "all": "any"}
+# Calls without which a thing only gets another type, or breaks at once; and those whose arguments may change places.
+CASTS = {"range", "type", "float64", "int64", "uint64"}
+COMMUTATIVE = {"add", "multiply", "maximum", "minimum", "max", "min"}
+STATEMENTS = ast.Expr, ast.Assign, ast.AugAssign, ast.Return, ast.If, ast.For, ast.With, ast.Raise
+
+
+class Mutant(NamedTuple):
+    file: str
+    function: str  # "" in the module's own lines
+    line: int
+    original: str
+    mutated: str
+    source: str
+
+    @property
+    def key(self):
+        return self.file, self.function, self.original, self.mutated
+
+
+def mutants_of(file):
+    """Every Mutant of a file, in the order of its lines."""
+    source = (ROOT / file).read_text()
+    lines = [0, *np.cumsum([len(line) for line in source.splitlines(keepends=True)])]
+    assert source.isascii(), "columns are counted in bytes"
+    found = {source: None}
+
+    def span(node):
+        return lines[node.lineno - 1] + node.col_offset, lines[node.end_lineno - 1] + node.end_col_offset
+
+    for scope, (start, end, new) in edits(ast.parse(source), "", span, source):
+        mutated = source[:start] + new + source[end:]
+        try:
+            compile(mutated, file, "exec")
+        except SyntaxError:
+            continue
+        first, last = source.rfind("\n", 0, start) + 1, source.find("\n", end)
+        shown = [without_comments(s) for s in (source[first:last], mutated[first : last + len(mutated) - len(source)])]
+        if shown[0] != shown[1]:
+            found.setdefault(mutated, Mutant(file, scope, source.count("\n", 0, start) + 1, *shown, mutated))
+    return sorted(list(found.values())[1:], key=lambda mutant: mutant.line)
+
+
+def without_comments(text):
+    return " ".join(re.sub(r"  #.*", "", text).split())
+
+
+def edits(node, scope, span, source):
+    """(scope, (start, end, new text)) of every change in and below a node of the syntax tree."""
+
+    def text(node):
+        return source[slice(*span(node))]
+
+    def exchange(nodes):
+        for a, b in itertools.pairwise(nodes):
+            (start, until), (since, end) = span(a), span(b)
+            yield start, end, text(b) + source[until:since] + text(a)
+
+    def operators(nodes):
+        for a, b in itertools.pairwise(nodes):
+            start, end = span(a)[1], span(b)[0]
+            symbol = source[start:end].strip(" ()\n")
+            for new in OPERATORS.get(symbol, []):
+                yield start, end, source[start:end].replace(symbol, new)
+
+    def here():
+        match node:
+            case ast.BinOp(left=a, right=b) | ast.AugAssign(target=a, value=b):
+                yield from operators([a, b])
+            case ast.Compare():
+                yield from operators([node.left, *node.comparators])
+            case ast.BoolOp():
+                yield from operators(node.values)
+            case ast.UnaryOp(op=ast.USub() | ast.Not()):
+                yield *span(node), text(node).removeprefix("-").removeprefix("not ")
+            case ast.Constant(value=bool()):
+                yield *span(node), repr(not node.value)
+            case ast.Constant(value=int()):
+                yield *span(node), str(node.value + 1)
+                yield *span(node), str(abs(node.value - 1))
+            case ast.Constant(value=float()):
+                yield *span(node), repr(2 * node.value or 1.0)
+            case ast.Slice():
+                for bound in filter(None, (node.lower, node.upper, node.step)):
+                    yield *span(bound), ""
+            case ast.If(test=test) | ast.IfExp(test=test) if not isinstance(test, ast.Compare):
+                yield *span(test), f"not ({text(test)})"
+            case ast.Tuple() if scope:
+                yield from exchange(node.elts)
+            case ast.Call(func=function, args=arguments):
+                name = function.attr if isinstance(function, ast.Attribute) else text(function)
+                if name not in COMMUTATIVE:
+                    yield from exchange(arguments)
+                if name in NAMES:
+                    yield span(function)[1] - len(name), span(function)[1], NAMES[name]
+                plain = arguments and not isinstance(arguments[0], (ast.Starred, ast.GeneratorExp))
+                if len(arguments) == 1 and plain and name not in CASTS:
+                    yield *span(node), f"({text(arguments[0])})"
+                if not arguments and isinstance(function, ast.Attribute):
+                    yield *span(node), text(function.value)
+        if scope and isinstance(node, STATEMENTS) and not is_text(getattr(node, "value", None)):
+            yield *span(node), "pass"
+
+    yield from ((scope, edit) for edit in here())
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        scope = f"{scope}.{node.name}".strip(".")
+    for field, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and field not in ("annotation", "returns", "decorator_list", "exc"):
+                if not isinstance(child, ast.JoinedStr):
+                    yield from edits(child, scope, span, source)
+
+
+def is_text(node):
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+# ------------------------------------------------------------------------------------------------------- one child
+
+
+@functools.cache
+def definitions(file):
+    """(the names it makes, the names it uses) of every function and constant of a file, or of all kernels."""
+    found = []
+    for path in (ROOT / "kernels").rglob("*.py") if file.startswith("kernels/") else [ROOT / file]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.Assign)):
+                used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+                found.append(({node.name} if isinstance(node, ast.FunctionDef) else used, used))
+    return found
+
+
+@functools.cache
+def reached(file, names):
+    """The names of what a change can reach: what stands there, and what names that, and so on."""
+    while more := frozenset().union(*(made for made, used in definitions(file) if names & used)) - names:
+        names |= more
+    return names
+
+
+def module_of(file):
+    return importlib.import_module(file.removesuffix(".py").replace("/", "."))
+
+
+def names_of(mutant):
+    outermost = mutant.function.split(".")[0]
+    if isinstance(getattr(module_of(mutant.file), outermost, None), type):
+        return {outermost}  # a class is changed where it stands
+    return reached(mutant.file, frozenset([outermost] if outermost else re.findall(r"\w+", mutant.original)))
+
+
+def put_in_place(mutant, modules):
+    """Runs the changed text in its module; only what the change reaches stays, and goes wherever it was imported to."""
+    module, names = module_of(mutant.file), names_of(mutant)
+    before = dict(vars(module))
+    exec(compile(mutant.source, module.__file__, "exec"), vars(module))
+    after = dict(vars(module))
+    vars(module).update(before)
+    for name in names & set(before):
+        if isinstance(before[name], type):  # objects of this class may stand anywhere, so it stays the one it is
+            for attribute in {*vars(before[name]), *vars(after[name])} - {"__dict__", "__weakref__"}:
+                if attribute in vars(after[name]):
+                    setattr(before[name], attribute, vars(after[name])[attribute])
+                else:
+                    delattr(before[name], attribute)
+        else:
+            for other in modules:
+                if vars(other).get(name) is before[name]:
+                    vars(other)[name] = after[name]
+    if mutant.file.startswith("kernels/cpu/") or not mutant.function:  # Numba's cache knows files, not texts
+        for other in modules:
+            for name in names:
+                if isinstance(vars(other).get(name), numba.core.dispatcher.Dispatcher):
+                    vars(other)[name]._cache = NullCache()
+
+
+def in_order(mutant, items):
+    """The tests that can see a change, those first that see most."""
+    names, compiled = names_of(mutant), mutant.file.startswith("kernels/cpu/")
+
+    def comes_first(item):
+        if FIRST[mutant.file] == "test_sets_agree":
+            return any(f"test_sets_agree[numba-{name}-float64]" == item.name for name in names)
+        return FIRST[mutant.file] in item.nodeid
+
+    first = [item for item in items if comes_first(item)]
+    blind = ["numpy"] if compiled else ["numba", "test_mathematics"]
+    blind += ["tests/kernels"] if mutant.file.startswith("vae_np/") else []
+    seen = set(first)
+    return first + [item for item in items if item not in seen and not any(part in item.nodeid for part in blind)]
+
+
+def child(mutant, items):
+    """Runs the tests on the changed code and ends this process: 0 if none saw the change, 1 if one did, 2 if it broke."""
+    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))  # of its own time, however busy the machine is
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    ours = [m for name, m in sys.modules.items() if name.split(".")[0] in ("kernels", "vae_np")]
+    try:
+        put_in_place(mutant, [*ours, *{item.module for item in items}])
+    except Exception:
+        os._exit(2)
+    items = in_order(mutant, items)
+    for item, following in zip(items, [*items[1:], None]):
+        if any(report.failed for report in runtestprotocol(item, nextitem=following, log=False)):
+            os._exit(1)
+    os._exit(0)
+
+
+def verdicts(mutants, jobs, items):
+    """(Mutant, verdict) of each, as they come: "survived", "killed" or "broken" (its module could not be run)."""
+    waiting, running = list(reversed(mutants)), {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            mutant = waiting.pop()
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    child(mutant, items)
+                finally:
+                    os._exit(3)
+            running[pid] = mutant
+        pid, status = os.wait()
+        code = 1 if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        if code == 3:
+            raise RuntimeError(f"the tests could not be run on {running[pid]}")
+        yield running.pop(pid), ("survived", "killed", "broken")[code]
+
+
+# --------------------------------------------------------------------------------------------------------- the run
+
+
+@numba.njit
+def wake_the_compiler(x):
+    """What is slow the first time a process compiles it: here once, for all children."""
+    np.dot(x, x.T, x)
+    for row, (a, b) in zip(x.reshape((-1, x.shape[-1])), ((1, 2), (3, 4))):
+        for i in range(row.shape[0]):
+            row[i] += x.dtype.type(a) if abs(row[i]) > 0 else -max(row[i] / b, math.sqrt(row[i]) * np.floor(row[i]))
+    return x
+
+
+class Run:
+    """The plugin that stands in for pytest's own loop over the tests."""
+
+    def __init__(self, args):
+        self.args, self.print = args, rich.console.Console(width=160, highlight=False, markup=False).print
+        listed = tomllib.loads((ROOT / "tests/mutants.toml").read_text())["equivalent"]
+        self.equivalent = {(e["file"], e["function"], *change) for e in listed for change in e["changes"]}
+        self.mutants = {file: mutants_of(file) for file in FIRST}
+        self.stale = self.equivalent - {mutant.key for mutants in self.mutants.values() for mutant in mutants}
+        self.counts = {file: collections.Counter() for file in FIRST}
+
+    def chosen(self, file):
+        mutants = [m for m in self.mutants[file] if {file, f"{file}:{m.function}"} & set(self.args.where)]
+        if not self.args.short:
+            return mutants
+        mutants = [m for m in mutants if m.key not in self.equivalent]
+        return mutants[len(mutants) // (2 * SAMPLE) :: max(1, len(mutants) // SAMPLE)][:SAMPLE]
+
+    def pytest_runtestloop(self, session):
+        wake_the_compiler(np.eye(2))
+        for file in FIRST:
+            module_of(file)  # imported before the forks
+        chosen = {file: self.chosen(file) for file in FIRST}
+        if not self.args.short:
+            sources = {file: (ROOT / file).read_text() for file in FIRST if chosen[file]}
+            # All its names are put in place anew, which for compiled ones would take minutes.
+            unchanged = [Mutant(f, "", 0, "" if "/cpu/" in f else text, "", text) for f, text in sources.items()]
+            for mutant, verdict in verdicts(unchanged, self.args.jobs, session.items):
+                if verdict != "survived":
+                    pytest.exit(f"the tests fail with {mutant.file} as it is", returncode=1)
+        for mutant, verdict in verdicts(sum(chosen.values(), []), self.args.jobs, session.items):
+            if mutant.key in self.equivalent:
+                verdict = "equivalent" if verdict == "survived" else self.stale.add(mutant.key) or verdict
+            if verdict == "survived":
+                where = f"{mutant.file}:{mutant.line} {mutant.function}"
+                self.print(f"{where}: {mutant.original}\n    -> {mutant.mutated}")
+            self.counts[mutant.file][verdict] += 1
+        return True
+
+    def report(self):
+        """Prints the table, and what is stale; whether all is well."""
+        columns = "killed", "broken", "equivalent", "survived"
+        table = rich.table.Table("file", "mutants", *columns, "score")
+        for file, counts in self.counts.items():
+            seen, meant = counts["killed"] + counts["broken"], counts.total() - counts["equivalent"]
+            if meant:
+                table.add_row(file, *map(str, (counts.total(), *(counts[c] for c in columns))), f"{seen / meant:.1%}")
+        self.print(table)
+        for key in sorted(self.stale):
+            self.print("stale in tests/mutants.toml:", *key)
+        return not self.stale and not any(counts["survived"] for counts in self.counts.values())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("where", nargs="*", default=list(FIRST), metavar="FILE[:FUNCTION]")
+    parser.add_argument("--short", action="store_true", help=f"{SAMPLE} changes of each file, evenly spread")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="what to run instead of all that can see a change")
+    args, started = parser.parse_args(), time.perf_counter()
+    os.chdir(ROOT)
+    sys.path[0] = str(ROOT)
+    resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))  # a wrong size must not take all the memory
+    phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
+    hypothesis.settings.register_profile("mutants", deadline=None, database=None, phases=phases)
+    settings = [
+        "-qq",
+        "--disable-warnings",
+        "-s",
+        "--tb=native",
+        "-p",
+        "no:cacheprovider",
+        "--hypothesis-profile=mutants",
+        "--hypothesis-seed=0",
+    ]
+    run = Run(args)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = folder
+        code = pytest.main([*args.tests, *settings], plugins=[run])
+    well = run.report()
+    run.print(f"{time.perf_counter() - started:.0f} s")
+    sys.exit(not well or bool(code))
+
+
+if __name__ == "__main__":
+    main()
