@@ -219,6 +219,10 @@ def put_in_place(mutant, modules):
     exec(compile(mutant.source, module.__file__, "exec"), vars(module))
     after = dict(vars(module))
     vars(module).update(before)
+    old = {after[name]: value for name, value in before.items() if isinstance(value, type)}
+    for name, value in after.items():
+        if isinstance(value, dict) and not name.startswith("__"):  # of classes, perhaps
+            after[name] = {key: old.get(v, v) if isinstance(v, type) else v for key, v in value.items()}
     for name in names & set(before):
         if isinstance(before[name], type):  # objects of this class may stand anywhere, so it stays the one it is
             for attribute in {*vars(before[name]), *vars(after[name])} - {"__dict__", "__weakref__"}:
