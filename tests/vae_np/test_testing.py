@@ -1,5 +1,6 @@
 """The tools that test gradients, tested: what they find, what they say, and what they cannot see."""
 
+import inspect
 import types
 
 import numpy as np
@@ -21,6 +22,7 @@ from vae_np.testing import (
 )
 from vae_np.testing.strategies import backends, batches, noises, parameters, problems
 
+REFERENCE = kernels.load("numpy")
 METHODS = ["complex", "richardson", "central"]
 PARAMS = {"W": np.array([[1.0, -2.0], [0.5, 3.0]]), "b": np.array([0.1, 0.2])}
 TANH = {"W": 1 - np.tanh(PARAMS["W"]) ** 2, "b": np.cos(PARAMS["b"])}
@@ -195,14 +197,14 @@ def test_oracles_share_no_code_with_what_they_judge():
 def with_changes(**functions):
     """A kernel set of one's own: the reference, but for some functions."""
     own = types.ModuleType("mine")
-    vars(own).update({name: f for name, f in vars(kernels.load("numpy")).items() if not name.startswith("__")})
+    vars(own).update({name: f for name, f in vars(REFERENCE).items() if not name.startswith("__")})
     vars(own).update(functions)
     return own
 
 
 def test_check_kernels_passes_every_set(kernel_set):
     tried = check_kernels(kernel_set)
-    assert tried["affine"] >= 6 and tried["gradient_is_the_complex_step"] == 36 and min(tried.values()) >= 6
+    assert tried["affine"] >= 6 and tried["gradient_is_the_complex_step"] == 36 + 48 and min(tried.values()) >= 6
 
 
 def test_check_kernels_says_what_is_off():
@@ -216,6 +218,72 @@ def test_check_kernels_says_what_is_off():
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("float32: gaussian_kl_backward: dlogvar[")
     assert [line.split(":")[0] for line in lines[1:]] == ["gradient_is_the_complex_step"]
+
+
+def changed(name, change):
+    """The reference's operation, and then change(its arguments)."""
+
+    def operation(*arguments):
+        result = getattr(REFERENCE, name)(*arguments)
+        change(*arguments)
+        return result
+
+    operation.__signature__ = inspect.signature(getattr(REFERENCE, name))
+    return {name: operation}
+
+
+def naive_tanh(x, W, b, h):
+    e = np.exp(2 * REFERENCE.affine(x, W, b, h))
+    h[...] = (e - 1) / (e + 1)
+    return h
+
+
+def naive_iwae(nll, kl, beta, loss):
+    loss[...] = -np.log(np.mean(np.exp(-(nll + beta * kl)), axis=0))
+    return loss
+
+
+def naive_mean(logits, mean):
+    mean[...] = np.exp(logits) / (1 + np.exp(logits))
+    return mean
+
+
+def constant_that_reads_its_output(x, W, b, y):
+    y *= 0
+    y += b
+    return y
+
+
+def gather_of_a_range(data, rows, x):
+    return REFERENCE.gather(data, np.linspace(rows[0], rows[-1], len(rows)).astype(int), x)
+
+
+SUBTLE = {  # what is wrong only at one edge
+    "tanh overflows": {"affine_tanh": naive_tanh},
+    "importance weights overflow": {"iwae": naive_iwae},
+    "the mean of large logits": {"bernoulli_mean": naive_mean},
+    "no gradient of a large logit": changed(
+        "bernoulli_nll_backward", lambda *a: np.copyto(a[4], 0, where=np.abs(a[1]) > 12)
+    ),
+    "no gradient of a black pixel": changed("bernoulli_nll_backward", lambda *a: np.copyto(a[4], 0, where=a[3] == 0)),
+    "no gradient of a large log-variance": changed(
+        "gaussian_kl_backward", lambda *a: np.copyto(a[-1], 0, where=a[2] > 10)
+    ),
+    "no gradient of a saturated unit": changed("softplus_backward", lambda dh, h: np.copyto(dh, 0, where=h > 20)),
+    "without l2": changed("affine_gradients", lambda *a: np.multiply(a[4], 2 if a[3] == 0 else 1, out=a[4])),
+    "beta of 1": changed("iwae", lambda nll, kl, beta, loss: np.add(loss, beta == 1, out=loss)),
+    "the 65th row": changed("affine_gradients", lambda *a: np.subtract(a[5], a[1][..., 64:65, :].sum(), out=a[5])),
+    "the first step": changed("adam", lambda *a: np.multiply(a[0], 1 + 0.01 * (a[4] == 1), out=a[0])),
+    "stale output": {"constant": constant_that_reads_its_output},
+    "rows of a range": {"gather": gather_of_a_range},
+}
+
+
+@pytest.mark.parametrize("mistake", SUBTLE)
+def test_check_kernels_sees_what_is_wrong_only_somewhere(mistake):
+    (name,) = SUBTLE[mistake]
+    with np.errstate(all="ignore"), pytest.raises(AssertionError, match=f"{name}: |^value_is|^gradient_is"):
+        check_kernels(with_changes(**SUBTLE[mistake]))
 
 
 def test_check_kernels_wants_every_function_with_its_arguments():
@@ -238,6 +306,32 @@ def test_check_elbo_takes_any_function():
     lines = str(caught.value).splitlines()
     assert lines[1].startswith("value_is_that_of_the_definitions: total is")
     assert lines[2].startswith("gradient_is_the_complex_step: encoder.0.W[")
+
+
+def one_buffer_for_all(p, *rest):
+    value, g = loss_and_gradients(p, *rest)
+    buffer = BUFFERS.setdefault((p.architecture, p.flat.dtype), g)
+    buffer.flat[...] = g.flat
+    return value, buffer
+
+
+BUFFERS = {}
+
+
+def always_double(p, *rest):
+    return loss_and_gradients(p.astype("float64"), *rest)
+
+
+@pytest.mark.parametrize(
+    "model, sentence",
+    [
+        (one_buffer_for_all, "repeats_to_the_bit: a later call changed an earlier result"),
+        (always_double, "the gradient of float32 parameters is float64"),
+    ],
+)
+def test_check_elbo_sees_what_is_wrong_with_the_arrays_alone(model, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        check_elbo(model)
 
 
 # ------------------------------------------------------------------------------------------------------ strategies
