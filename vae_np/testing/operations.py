@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import types
 
 import numpy as np
 
@@ -102,11 +103,13 @@ def check_kernels(kernel_set):
     compared with the reference in both dtypes and several sizes; then the model runs on the set and `check_elbo` tries every
     property. AssertionError: a line for each operation and each property that is off.
     """
+    if not isinstance(kernel_set, types.ModuleType):
+        raise TypeError(f"kernel_set is a {type(kernel_set).__name__}; it must be a module")
     off, tried = [], {}
     own = {
         name: list(inspect.signature(getattr(kernel_set, name)).parameters)
         for name in OPERATIONS
-        if hasattr(kernel_set, name)
+        if callable(getattr(kernel_set, name, None))
     }
     for name, parameters in OPERATIONS.items():
         if name not in own:

@@ -296,6 +296,8 @@ def check_elbo(model=loss_and_gradients):
     model: a function with the arguments and results of `vae_np.loss_and_gradients`. AssertionError: a line for each
     property that does not hold, with the first problem where it does not.
     """
+    if not callable(model):
+        raise TypeError(f"model is a {type(model).__name__}; it must be a function such as loss_and_gradients")
     tried, broken = {}, {}
     trials = [(check, problem) for problem in every_kind() for check in PROPERTIES]
     trials += [
