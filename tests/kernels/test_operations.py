@@ -7,7 +7,7 @@ import pytest
 
 from kernels import reference
 from vae_np.testing import TOLERANCES, assert_close, numerical_gradient, relative_errors
-from vae_np.testing.operations import BITS, OPERATIONS, SIZES, check_operation, operations, random_arguments
+from vae_np.testing.operations import BITS, OPERATIONS, cases, check_operation, operations, random_arguments
 
 L, B, D, H, Z = 3, 4, 5, 6, 2
 NOISES = {"shared": (L, B, 1), "per input": (L, B, D)}
@@ -133,13 +133,10 @@ def test_every_set_has_the_same_functions_with_the_same_arguments(kernel_set):
     assert operations(kernel_set) == OPERATIONS
 
 
-@pytest.mark.parametrize("real", ["float32", "float64"])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_sets_agree(kernel_set, name, real):
-    for sizes in SIZES:
-        check_operation(kernel_set, name, real, sizes)
-        if "noise" in OPERATIONS[name]:
-            check_operation(kernel_set, name, real, sizes, shared_noise=True)
+def test_sets_agree(kernel_set, name):
+    for case in cases(name):
+        check_operation(kernel_set, name, *case)
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - BITS))

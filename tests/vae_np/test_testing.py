@@ -1,5 +1,6 @@
 """The tools that test gradients, tested: what they find, what they say, and what they cannot see."""
 
+import inspect
 import types
 
 import numpy as np
@@ -21,6 +22,7 @@ from vae_np.testing import (
 )
 from vae_np.testing.strategies import backends, batches, noises, parameters, problems
 
+REFERENCE = kernels.load("numpy")
 METHODS = ["complex", "richardson", "central"]
 PARAMS = {"W": np.array([[1.0, -2.0], [0.5, 3.0]]), "b": np.array([0.1, 0.2])}
 TANH = {"W": 1 - np.tanh(PARAMS["W"]) ** 2, "b": np.cos(PARAMS["b"])}
@@ -71,7 +73,7 @@ def test_single_precision_gradients_are_held_to_single_precision():
 @pytest.mark.parametrize("near", [0.0, 3e-5, -7e-5])
 def test_differences_say_where_there_is_a_kink(near):
     params = {"b": np.array([1.0, near])}
-    with pytest.raises(ValueError, match="the loss is not smooth near b: take another point"):
+    with pytest.raises(ValueError, match="fn is not smooth near b: take another point"):
         check_gradients(
             lambda p: np.maximum(p["b"], p["b"] * 0.5).sum(), params, {"b": np.ones(2)}, method="richardson"
         )
@@ -80,7 +82,11 @@ def test_differences_say_where_there_is_a_kink(near):
 @pytest.mark.parametrize(
     "fn, error, sentence",
     [
-        (lambda p: float(np.sum(p["b"])), TypeError, "fn does not take complex input .*: use method='richardson'"),
+        (
+            lambda p: float(np.sum(p["b"])),
+            TypeError,
+            "fn does not take a dict of complex arrays .*: use method='richardson'",
+        ),
         (lambda p: sum(map(abs, p["b"])), TypeError, "something in it drops the imaginary part"),
         (
             lambda p: np.sum(p["b"] * np.conj(p["b"])),
@@ -88,7 +94,7 @@ def test_differences_say_where_there_is_a_kink(near):
             r"complex steps and differences disagree by b \(.*abs, conj",
         ),
         (lambda p: np.sum(p["b"]) + 3 * abs(p["b"][0]), ValueError, r"complex steps and differences disagree by b"),
-        (lambda p: p["b"], TypeError, r"fn returns an array of shape \(3,\); it must return a number"),
+        (lambda p: p["b"], TypeError, r"fn returns an array of complex128 \(3,\); it must return a number"),
     ],
 )
 def test_a_function_that_is_not_complex_all_the_way_is_refused(fn, error, sentence):
@@ -101,8 +107,13 @@ def test_a_function_that_is_not_complex_all_the_way_is_refused(fn, error, senten
     [
         ({"b": np.zeros(3)}, {"b": np.ones(1)}, ValueError, r"gradients\['b'\] has shape \(1,\); wanted .*, \(3,\)"),
         ({"b": np.zeros(3)}, {}, ValueError, r"gradients\['b'\] has shape nothing"),
-        ({"b": np.zeros(3, "f4")}, {"b": np.ones(3)}, TypeError, r"params\['b'\] has dtype float32; differences need"),
-        ({"b": 0.0}, {"b": 1.0}, TypeError, r"params\['b'\] has type float; differences need arrays of float64"),
+        (
+            {"b": np.zeros(3, "f4")},
+            {"b": np.ones(3)},
+            TypeError,
+            r"params\['b'\] is an array of float32 \(3,\); differences need",
+        ),
+        ({"b": 0.0}, {"b": 1.0}, TypeError, r"params\['b'\] is a float; differences need arrays of float64"),
     ],
 )
 @pytest.mark.parametrize("method", ["richardson", "central"])
@@ -111,13 +122,66 @@ def test_what_cannot_be_compared_is_refused(params, gradients, error, sentence, 
         check_gradients(lambda p: float(np.sum(p["b"])), params, gradients, method=method)
 
 
+@pytest.mark.parametrize(
+    "fn, params, gradients, error, sentence",
+    [
+        (value, np.ones(2), {}, TypeError, r"^params is an array of float64 \(2,\); it must map names to arrays"),
+        (value, PARAMS, list(TANH), TypeError, "^gradients is a list; it must map names to arrays"),
+        (value, {}, {}, ValueError, r"^gradients are of \[\], params are \[\]$"),
+        (
+            value,
+            PARAMS,
+            {**TANH, "V": 1.0},
+            ValueError,
+            r"^gradients are of \['V', 'W', 'b'\], params are \['W', 'b'\]$",
+        ),
+        (value, PARAMS, {**TANH, "b": TANH["b"] + 1j}, TypeError, r"^gradients\['b'\] is an array of complex128"),
+        (value, PARAMS, {**TANH, "b": [[1.0], [1.0, 2.0]]}, TypeError, r"^gradients\['b'\] is a list; .* real numbers"),
+        (value, {"layer": PARAMS}, {"layer": TANH}, TypeError, r"^gradients\['layer'\] is a dict; .* real numbers"),
+        (
+            value,
+            PARAMS,
+            None,
+            TypeError,
+            r"^fn returns a float64; without gradients it must return \(value, gradients\)",
+        ),
+        (lambda p: None, PARAMS, TANH, TypeError, "^fn returns a NoneType; it must return a number"),
+    ],
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_wrong_use_is_one_sentence(fn, params, gradients, error, sentence, method):
+    with pytest.raises(error, match=sentence):
+        check_gradients(fn, params, gradients, method=method)
+
+
+@pytest.mark.parametrize("method", ["richardson", "central"])
+def test_params_are_put_back_whatever_fn_raises(method):
+    params = {"b": np.array([1.0, 2.0])}
+
+    def fn(p):
+        return np.sum(p["b"]) if (p["b"] == [1, 2]).all() else None
+
+    with pytest.raises(TypeError, match="fn returns a NoneType"):
+        check_gradients(fn, params, {"b": np.ones(2)}, method=method)
+    assert (params["b"] == [1, 2]).all()
+    params["b"].flags.writeable = False
+    with pytest.raises(TypeError, match=r"params\['b'\] is read-only; differences need"):
+        check_gradients(fn, params, {"b": np.ones(2)}, method=method)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e8])
+def test_rounding_of_a_large_value_is_no_kink_and_no_error(offset):
+    for method in ("richardson", "central"):
+        check_gradients(lambda p: offset + value(p), PARAMS, TANH, method=method)
+
+
 def test_an_unknown_method_is_refused():
     with pytest.raises(ValueError, match="method is 'forward'; known are 'complex', 'richardson', 'central'"):
         check_gradients(value, PARAMS, TANH, method="forward")
 
 
 def test_differences_refuse_what_is_no_real_number():
-    with pytest.raises(TypeError, match=r"fn returns float64 of shape \(2,\)"):
+    with pytest.raises(TypeError, match=r"fn returns an array of float64 \(2,\)"):
         check_gradients(lambda p: p["b"], {"b": np.zeros(2)}, {"b": np.zeros(2)}, method="central")
 
 
@@ -138,6 +202,32 @@ def test_assert_close_names_what_is_off(change, sentence):
     assert_close(wanted.copy(), wanted, "dW")
     with pytest.raises(AssertionError, match=sentence):
         assert_close(change(wanted), wanted, "dW")
+
+
+@pytest.mark.parametrize(
+    "given, wanted, options, error, sentence",
+    [
+        (np.arange(3), np.arange(3) + [0, 0, 1], {}, AssertionError, r"^array\[2\] is 2; wanted 3"),
+        ([1.0, 2.0], [1.0, 2.1], {}, AssertionError, r"^array\[1\] is 2.0; wanted 2.1"),
+        (1.0, 1.1, {}, AssertionError, r"^array is 1.0; wanted 1.1"),
+        (1e308, -1e308, {}, AssertionError, r"^array is 1e\+308; wanted -1e\+308: relative error inf"),
+        ("a", "b", {}, TypeError, "^array is <U1; only real numbers"),
+        (1j, 1j, {}, TypeError, "^array is complex128; only real numbers"),
+        (
+            np.ones(1, "f2"),
+            np.ones(1, "f2"),
+            {},
+            TypeError,
+            "^array is float16, for which 'model' has no tolerance: give rtol",
+        ),
+        (1.0, 1.0, {"kind": "modle"}, ValueError, "^kind is 'modle'; known are 'complex', "),
+    ],
+)
+def test_assert_close_takes_any_real_numbers(given, wanted, options, error, sentence):
+    assert_close(np.arange(3), np.arange(3))
+    assert_close(np.float16(1), np.float16(1), rtol=0)
+    with pytest.raises(error, match=sentence):
+        assert_close(given, wanted, **options)
 
 
 def test_small_elements_are_not_let_off():
@@ -170,6 +260,24 @@ def test_reference_elbo_takes_as_many_digits_as_wanted():
     assert reference_elbo(problem.p.architecture, *problem)[0] == pytest.approx(float(digits), rel=1e-14)
 
 
+@pytest.mark.parametrize("oracle", [reference_elbo, complex_elbo])
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"objective": "elbow"}, "objective is 'elbow'; known are elbo, elbo_mc, iwae"),
+        ({"eps": np.zeros((3, 2))}, r"x is \(3, 4\), eps \(3, 2\); wanted \(B, 4\), \(L, B, 2\)"),
+        ({"eps": np.zeros((1, 3, 1))}, r"x is \(3, 4\), eps \(1, 3, 1\); wanted \(B, 4\), \(L, B, 2\)"),
+        ({"x": np.zeros((1, 4))}, r"x is \(1, 4\), eps \(2, 3, 2\); wanted"),
+        ({"x": np.zeros((3, 2))}, r"x is \(3, 2\), eps \(2, 3, 2\); wanted"),
+        ({"p": {}}, "p has no encoder.0.W, encoder.0.b, mu.W, "),
+    ],
+)
+def test_oracles_refuse_what_they_would_misread(oracle, change, sentence):
+    problem = random_problem(Architecture(4, (3,), 2))
+    with pytest.raises(ValueError, match=sentence):
+        oracle(problem.p.architecture, *problem._replace(**change))
+
+
 def test_oracles_share_no_code_with_what_they_judge():
     import ast
     import inspect
@@ -195,14 +303,14 @@ def test_oracles_share_no_code_with_what_they_judge():
 def with_changes(**functions):
     """A kernel set of one's own: the reference, but for some functions."""
     own = types.ModuleType("mine")
-    vars(own).update({name: f for name, f in vars(kernels.load("numpy")).items() if not name.startswith("__")})
+    vars(own).update({name: f for name, f in vars(REFERENCE).items() if not name.startswith("__")})
     vars(own).update(functions)
     return own
 
 
 def test_check_kernels_passes_every_set(kernel_set):
     tried = check_kernels(kernel_set)
-    assert tried["affine"] >= 6 and tried["gradient_is_the_complex_step"] == 36 and min(tried.values()) >= 6
+    assert tried["affine"] >= 6 and tried["gradient_is_the_complex_step"] == 36 + 48 and min(tried.values()) >= 6
 
 
 def test_check_kernels_says_what_is_off():
@@ -218,6 +326,84 @@ def test_check_kernels_says_what_is_off():
     assert [line.split(":")[0] for line in lines[1:]] == ["gradient_is_the_complex_step"]
 
 
+def changed(name, change):
+    """The reference's operation, and then change(its arguments)."""
+
+    def operation(*arguments):
+        result = getattr(REFERENCE, name)(*arguments)
+        change(*arguments)
+        return result
+
+    operation.__signature__ = inspect.signature(getattr(REFERENCE, name))
+    return {name: operation}
+
+
+def naive_tanh(x, W, b, h):
+    e = np.exp(2 * REFERENCE.affine(x, W, b, h))
+    h[...] = (e - 1) / (e + 1)
+    return h
+
+
+def naive_iwae(nll, kl, beta, loss):
+    loss[...] = -np.log(np.mean(np.exp(-(nll + beta * kl)), axis=0))
+    return loss
+
+
+def naive_mean(logits, mean):
+    mean[...] = np.exp(logits) / (1 + np.exp(logits))
+    return mean
+
+
+def constant_that_reads_its_output(x, W, b, y):
+    y *= 0
+    y += b
+    return y
+
+
+def gather_of_a_range(data, rows, x):
+    return REFERENCE.gather(data, np.linspace(rows[0], rows[-1], len(rows)).astype(int), x)
+
+
+SUBTLE_OPERATIONS = {  # each wrong only somewhere: for large logits, after a NaN, at the 65th row, at the first step
+    "bernoulli_mean": naive_mean,
+    "constant": constant_that_reads_its_output,
+    "gather": gather_of_a_range,
+    **changed("affine_gradients", lambda *a: np.subtract(a[5], a[1][..., 64:65, :].sum(), out=a[5])),
+    **changed("adam", lambda *a: np.multiply(a[0], 1 + 0.01 * (a[4] == 1), out=a[0])),
+}
+SUBTLE = {  # what only the whole model shows
+    "tanh overflows": {"affine_tanh": naive_tanh},
+    "importance weights overflow": {"iwae": naive_iwae},
+    "no gradient of a large logit": changed(
+        "bernoulli_nll_backward", lambda *a: np.copyto(a[4], 0, where=np.abs(a[1]) > 1e4 - 10)
+    ),
+    "no gradient of a large log-variance": changed(
+        "gaussian_kl_backward", lambda *a: np.copyto(a[-1], 0, where=a[2] > 10)
+    ),
+    "no gradient of a saturated unit": changed("softplus_backward", lambda dh, h: np.copyto(dh, 0, where=h > 20)),
+    "no l2": changed("affine_gradients", lambda *a: np.multiply(a[4], 2 if a[3] == 0 else 1, out=a[4])),
+    "beta of 1": changed("iwae", lambda nll, kl, beta, loss: np.add(loss, beta == 1, out=loss)),
+}
+
+
+def test_check_kernels_sees_what_is_wrong_only_for_some_arguments():
+    with np.errstate(all="ignore"), pytest.raises(AssertionError) as caught:
+        check_kernels(with_changes(**SUBTLE_OPERATIONS))
+    said = [line.split(": ")[1] for line in str(caught.value).splitlines() if line.startswith("float32: ")]
+    assert sorted(said) == sorted(SUBTLE_OPERATIONS)
+
+
+@pytest.mark.parametrize("mistake", SUBTLE)
+def test_check_kernels_sees_what_only_the_whole_model_shows(mistake):
+    with np.errstate(all="ignore"), pytest.raises(AssertionError) as caught:
+        check_kernels(with_changes(**SUBTLE[mistake]))
+    assert {line.split(":")[0] for line in str(caught.value).splitlines()} & {
+        "gradient_is_the_complex_step",
+        "value_is_that_of_the_definitions",
+        "value_is_finite_wherever_it_can_be",
+    }
+
+
 def test_check_kernels_wants_every_function_with_its_arguments():
     own = with_changes(affine=lambda x, W, y: y)
     del own.adam
@@ -225,6 +411,12 @@ def test_check_kernels_wants_every_function_with_its_arguments():
         AssertionError, match=r"affine takes \(x, W, y\); wanted \(x, W, b, y\)\nadam\(p, g, m, .*\) is missing"
     ):
         check_kernels(own)
+
+
+@pytest.mark.parametrize("check, what", [(check_kernels, "kernel_set is a str"), (check_elbo, "model is a str")])
+def test_what_cannot_be_tried_is_refused(check, what):
+    with pytest.raises(TypeError, match=f"^{what}; it must be a "):
+        check("numba")
 
 
 def test_check_elbo_takes_any_function():
@@ -238,6 +430,32 @@ def test_check_elbo_takes_any_function():
     lines = str(caught.value).splitlines()
     assert lines[1].startswith("value_is_that_of_the_definitions: total is")
     assert lines[2].startswith("gradient_is_the_complex_step: encoder.0.W[")
+
+
+def one_buffer_for_all(p, *rest):
+    value, g = loss_and_gradients(p, *rest)
+    buffer = BUFFERS.setdefault((p.architecture, p.flat.dtype), g)
+    buffer.flat[...] = g.flat
+    return value, buffer
+
+
+BUFFERS = {}
+
+
+def always_double(p, *rest):
+    return loss_and_gradients(p.astype("float64"), *rest)
+
+
+@pytest.mark.parametrize(
+    "model, sentence",
+    [
+        (one_buffer_for_all, "repeats_to_the_bit: a later call changed an earlier result"),
+        (always_double, "the gradient of float32 parameters is float64"),
+    ],
+)
+def test_check_elbo_sees_what_is_wrong_with_the_arrays_alone(model, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        check_elbo(model)
 
 
 # ------------------------------------------------------------------------------------------------------ strategies

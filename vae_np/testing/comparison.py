@@ -2,20 +2,21 @@
 
 import numpy as np
 
+from vae_np.architecture import check_choice
+
 TOLERANCES = {  # what is compared: {dtype: relative tolerance}, and why
     # Complex steps have no error of their own (h^2 = 1e-60): what is left is two programs' roundings of the same sums.
     "complex": {"float32": 3e-4, "float64": 1e-12},
-    # Richardson's differences of a loss near 10: 1e-16 * 10 / 1e-4 of rounding, of gradients down to 1e-4 of the largest.
+    # Richardson's differences of a loss near 10 are off by some 1e-16 * 10 / 1e-4 of rounding: 1e-6 of a gradient of 1e-5.
     "richardson": {"float64": 1e-6},
-    # Plain central differences: the same rounding at a step of 6e-6, and h^2 of the third derivative.
+    # Plain central differences: the same at a step of 6e-6, 1e-5 of a gradient of 2e-5; and h^2 of the third derivative.
     "central": {"float64": 1e-5},
     # One operation: its sum in another order, its exp and log1p with other roundings. A few hundred units in the last
     # place (1e-7, 2e-16) is what a sum of some hundred terms of both signs can lose.
     "operation": {"float32": 3e-5, "float64": 1e-13},
-    # The loss or a gradient by another way to the same number: what operations lose, through several layers.
+    # The loss or a gradient by another way to the same number, or in the other precision: what operations lose, through
+    # several layers.
     "model": {"float32": 3e-4, "float64": 1e-12},
-    # float32 against float64 of the same numbers: the roundings of float32, as above.
-    "precision": {"float32": 3e-4},
 }
 FLOOR = 1e-2  # an element below this part of its array's largest is compared to that part instead of to itself
 
@@ -30,7 +31,7 @@ def relative_errors(given, wanted, resolution=0.0):
     resolution = max(resolution, np.finfo(np.result_type(np.asarray(wanted).dtype, np.float32)).tiny)
     given, wanted = np.asarray(given, np.float64), np.asarray(wanted, np.float64)
     scale = np.maximum(np.maximum(np.abs(given), np.abs(wanted)), FLOOR * np.max(np.abs(wanted), initial=0.0))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         differences = np.abs(given - wanted)
         errors = np.where(differences <= resolution, 0.0, differences / np.maximum(scale, resolution))
     return np.where(np.isfinite(errors), errors, np.inf)
@@ -47,12 +48,19 @@ def rounding(arrays):
 def assert_close(given, wanted, name="array", kind="model", rtol=None, resolution=0.0):
     """AssertionError, naming what is off, unless shape, dtype and every element agree.
 
-    The tolerance is TOLERANCES[kind] for the dtype, or rtol; differences up to `resolution` are none.
+    The tolerance is TOLERANCES[kind] for the dtype, and 0 for integers, or rtol; differences up to `resolution` are none.
+    NaN and infinities agree with nothing, not even with themselves.
     """
     given, wanted = np.asarray(given), np.asarray(wanted)
     if given.shape != wanted.shape or given.dtype != wanted.dtype:
         raise AssertionError(f"{name} is {given.dtype} {given.shape}; wanted {wanted.dtype} {wanted.shape}")
-    rtol = TOLERANCES[kind][given.dtype.name] if rtol is None else rtol
+    check_choice("kind", kind, TOLERANCES)
+    if given.dtype.kind not in "iuf":
+        raise TypeError(f"{name} is {given.dtype}; only real numbers are close to each other")
+    if rtol is None:
+        rtol = TOLERANCES[kind].get(given.dtype.name, 0.0 if given.dtype.kind in "iu" else None)
+    if rtol is None:
+        raise TypeError(f"{name} is {given.dtype}, for which {kind!r} has no tolerance: give rtol")
     errors = relative_errors(given, wanted, resolution)
     if errors.size and not errors.max() <= rtol:
         index = np.unravel_index(errors.argmax(), errors.shape)

@@ -1,6 +1,8 @@
 """Gradients against derivatives of the loss that no hand has written, element by element."""
 
+import numbers
 import warnings
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -31,32 +33,41 @@ def check_gradients(fn, params, gradients=None, *, method="complex", rtol=None):
     "complex"     Im fn(p + ih) / h with h = 1e-30 (Squire & Trapp 1998): exact to the last digits, however small h. fn
                   is given a dict of complex arrays, and must compute with them all the way: no abs, conj, float().
     "richardson"  central differences at two steps, extrapolated: good to 1e-6, and to 1e-11 of the value.
-    "central"     (fn(p + h) - fn(p - h)) / 2h: good to 1e-5, and to 1e-9 of the value.
+    "central"     (fn(p + h) - fn(p - h)) / 2h: good to 1e-5, and to 1e-10 of the value.
 
-    Below that part of the value, differences are rounding, and say nothing. For these two, fn is given `params` itself, whose float64 arrays are changed in place and put back. rtol: the
-    relative error allowed, else TOLERANCES[method] for the gradient's dtype.
+    Below that part of the value, differences are rounding, and say nothing; so do differences of 32 units in the last place
+    of the largest of all gradients. For the last two methods fn is given `params` itself, whose float64 arrays are changed
+    in place and put back. rtol: the relative error allowed, else TOLERANCES[method] for the gradient's dtype.
 
     Returns the Worst element of each parameter. AssertionError: elements are off; the worst of each parameter is named,
-    with both values. TypeError, ValueError: a gradient is missing or of another shape; fn returns no number, or does not
-    take complex input; or it has a kink near params, where differences say nothing.
+    with both values. TypeError, ValueError: a gradient is missing, of another shape or of no parameter; fn returns no
+    number, or does not take complex input; or it has a kink near params, where differences say nothing.
     """
     check_choice("method", method, DERIVATIVES)
     if gradients is None:
-        gradients, both = fn(params)[1], fn
-        fn = lambda p: both(p)[0]  # noqa: E731
-    found, off, cancelled = [], [], rounding([np.asarray(gradient) for gradient in gradients.values()])
+        both, result = fn, fn(params)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise TypeError(f"fn returns {_kind(result)}; without gradients it must return (value, gradients)")
+        fn, gradients = lambda p: both(p)[0], result[1]
+    for what, mapping in {"params": params, "gradients": gradients}.items():
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"{what} is {_kind(mapping)}; it must map names to arrays, such as {{'W': W}}")
+    if not params or set(gradients) - set(params):
+        raise ValueError(f"gradients are of {sorted(map(str, gradients))}, params are {sorted(map(str, params))}")
+    gradients = {name: _real_array(f"gradients[{name!r}]", array) for name, array in gradients.items()}
+    found, off, cancelled = [], [], rounding(gradients.values())
     for name, array in params.items():
-        given = np.asarray(gradients[name]) if name in gradients else None
-        if given is None or given.shape != np.shape(array):
+        given, shape = gradients.get(name), _real_array(f"params[{name!r}]", array).shape
+        if given is None or given.shape != shape:
             what = "nothing" if given is None else given.shape
-            raise ValueError(
-                f"gradients[{name!r}] has shape {what}; wanted that of params[{name!r}], {np.shape(array)}"
-            )
+            raise ValueError(f"gradients[{name!r}] has shape {what}; wanted that of params[{name!r}], {shape}")
         if not given.size:
             continue
         wanted, resolution = DERIVATIVES[method](fn, params, name)
-        limit = TOLERANCES[method].get(given.dtype.name, TOLERANCES[method]["float64"]) if rtol is None else rtol
-        errors = relative_errors(given, wanted, max(resolution, cancelled))
+        tolerance = TOLERANCES[method].get(given.dtype.name, TOLERANCES[method]["float64"])
+        limit = tolerance if rtol is None else rtol
+        errors = relative_errors(given, wanted)
+        errors = np.where(errors <= tolerance, errors, relative_errors(given, wanted, max(resolution, cancelled)))
         index = np.unravel_index(errors.argmax(), errors.shape)
         found.append(Worst(name, index, float(given[index]), float(wanted[index]), float(errors[index])))
         if not errors.max() <= limit:
@@ -64,6 +75,30 @@ def check_gradients(fn, params, gradients=None, *, method="complex", rtol=None):
     if off:
         raise AssertionError("\n".join(off))
     return found
+
+
+def _real_array(name, array):
+    try:
+        found = np.asarray(array)
+    except ValueError:  # lists of different lengths
+        found = np.asarray(None)
+    if found.dtype.kind not in "iuf":
+        raise TypeError(f"{name} is {_kind(array)}; it must be an array of real numbers")
+    return found
+
+
+def _number(value):
+    value = value[()] if isinstance(value, np.ndarray) else value
+    if not isinstance(value, numbers.Number):
+        raise TypeError(f"fn returns {_kind(value)}; it must return a number")
+    return value
+
+
+def _kind(value):
+    """What something is, in an error: its type, and an array's dtype and shape."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} {value.shape}"
+    return f"a {type(value).__name__}"
 
 
 # ----------------------------------------------------------------------------------------------------- complex steps
@@ -88,12 +123,11 @@ def _complex_value(fn, point):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            value = np.asarray(fn(point))
+            value = fn(point)
     except (TypeError, ValueError, np.exceptions.ComplexWarning) as error:
-        raise TypeError(f"fn does not take complex input ({error}): {how}") from error
-    if value.shape:
-        raise TypeError(f"fn returns an array of shape {value.shape}; it must return a number")
-    if value.dtype.kind != "c":
+        raise TypeError(f"fn does not take a dict of complex arrays ({error}): {how}") from error
+    value = _number(value)
+    if isinstance(value, numbers.Real):
         raise TypeError(f"fn makes a real number of complex input, so something in it drops the imaginary part: {how}")
     return value
 
@@ -120,23 +154,24 @@ def _check_analytic(fn, point, name, gradient):
 def richardson_gradient(fn, params, name):
     """d fn(params) / d params[name] by `numerical_gradient`, and its resolution; ValueError where fn is not smooth."""
     numerical, doubt = numerical_gradient(lambda: _real_value(fn, params), _array64(params, name))
-    if doubt.max() > 1e-5 * max(1.0, np.abs(numerical).max()):
-        raise ValueError(f"the loss is not smooth near {name}: take another point, or method='complex'")
-    return numerical, 1e-11 * abs(_real_value(fn, params))
+    resolution = 1e-11 * abs(_real_value(fn, params))
+    if doubt.max() > max(1e-5, 1e-5 * np.abs(numerical).max(), 5 * resolution):
+        raise ValueError(f"fn is not smooth near {name}: take another point, or method='complex'")
+    return numerical, resolution
 
 
 def central_gradient(fn, params, name):
-    """d fn(params) / d params[name] as (fn(p + h) - fn(p - h)) / 2h, h = 6e-6 (float64's precision, its cube root), and its resolution."""
-    array, gradient = _array64(params, name), np.zeros(np.shape(params[name]))
+    """d fn(params) / d params[name] as (fn(p + h) - fn(p - h)) / 2h, and its resolution.
+
+    h = 6e-6, the cube root of float64's precision, times the element where that is above 1.
+    """
+    array = _array64(params, name)
+    gradient = np.zeros(array.shape)
     for index in np.ndindex(array.shape):
-        value, h = array[index], 6e-6 * max(1.0, abs(array[index]))
-        array[index] = value + h
-        above = _real_value(fn, params)
-        array[index] = value - h
-        below = _real_value(fn, params)
-        array[index] = value
+        h = 6e-6 * max(1.0, abs(array[index]))
+        above, below = _around(lambda: _real_value(fn, params), array, index, h)
         gradient[index] = (above - below) / (2 * h)
-    return gradient, 1e-9 * abs(_real_value(fn, params))
+    return gradient, 1e-10 * abs(_real_value(fn, params))
 
 
 def numerical_gradient(fn, array, step=1e-4):
@@ -150,33 +185,41 @@ def numerical_gradient(fn, array, step=1e-4):
     gradient, doubt = np.zeros(array.shape), np.zeros(array.shape)
     here = fn()
 
-    def difference_and_bend(index, value, h):
-        array[index] = value + h
-        above = fn()
-        array[index] = value - h
-        below = fn()
-        array[index] = value
+    def difference_and_bend(index, h):
+        above, below = _around(fn, array, index, h)
         return (above - below) / (2 * h), (above - 2 * here + below) / h
 
     for index in np.ndindex(array.shape):
-        (wide, bend), (narrow, half_bend) = (difference_and_bend(index, array[index], h) for h in (step, step / 2))
+        (wide, bend), (narrow, half_bend) = (difference_and_bend(index, h) for h in (step, step / 2))
         gradient[index] = (4 * narrow - wide) / 3
         doubt[index] = max(abs(wide - narrow), abs(bend - 2 * half_bend))
     return gradient, doubt
 
 
+def _around(fn, array, index, h):
+    """fn() where an element of the array is h more, and where it is h less. It is put back, whatever fn raises."""
+    here = array[index]
+    try:
+        array[index] = here + h
+        above = fn()
+        array[index] = here - h
+        return above, fn()
+    finally:
+        array[index] = here
+
+
 def _array64(params, name):
     array = params[name]
-    if getattr(array, "dtype", None) != np.float64:
-        what = f"dtype {array.dtype}" if hasattr(array, "dtype") else f"type {type(array).__name__}"
-        raise TypeError(f"params[{name!r}] has {what}; differences need arrays of float64")
+    if not isinstance(array, np.ndarray) or array.dtype != np.float64 or not array.flags.writeable:
+        what = "is read-only" if isinstance(array, np.ndarray) and array.dtype == np.float64 else f"is {_kind(array)}"
+        raise TypeError(f"params[{name!r}] {what}; differences need arrays of float64 that can be changed")
     return array
 
 
 def _real_value(fn, params):
-    value = np.asarray(fn(params))
-    if value.shape or value.dtype.kind not in "iuf":
-        raise TypeError(f"fn returns {value.dtype} of shape {value.shape}; it must return a real number")
+    value = _number(fn(params))
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"fn returns {_kind(value)}; it must return a real number")
     return float(value)
 
 

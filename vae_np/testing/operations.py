@@ -1,6 +1,8 @@
 """A kernel set against the definition, `kernels.reference`: each operation alone, then the whole model on it."""
 
 import inspect
+import itertools
+import types
 
 import numpy as np
 
@@ -26,14 +28,14 @@ def operations(kernel_set):
 
 
 OPERATIONS = operations(REFERENCE)
-SIZES = ((7, 33, 19, 5, 2), (1, 1, 1, 1, 1), (3, 16, 8, 4, 1))  # B, D, H, Z, L
+SIZES = ((7, 33, 19, 5, 2), (1, 1, 1, 1, 1), (3, 16, 8, 4, 1), (70, 150, 131, 9, 3))  # B, D, H, Z, L
 
 
-def random_arguments(name, dtype, sizes=SIZES[0], shared_noise=False, seed=5):
-    """Random arguments of an operation, those it fills included, as a list."""
-    rng, n = np.random.default_rng(seed), 37
+def random_arguments(name, dtype, sizes=SIZES[0], shared_noise=False, logit=1.0, seed=5):
+    """Random arguments of an operation, those it fills included, as a list. logit: the size of the logits."""
+    rng = np.random.default_rng(seed)
     B, D, H, Z, L = sizes
-    K, N = L if name.startswith(("sampled", "iwae")) else 1, 1 if shared_noise else D
+    K, N, n = L if name.startswith(("sampled", "iwae")) else 1, 1 if shared_noise else D, D * H
     shapes = {
         "x": (B, D), "W": (D, H), "b": (H,), "y": (B, H), "dy": (B, H), "dx": (B, D), "dW": (D, H), "db": (H,), "h": (B, H),
         "dh": (B, H), "mu": (B, Z), "logvar": (B, Z), "eps": (L, B, Z), "z": (L, B, Z), "dz": (L, B, Z), "dmu": (B, Z),
@@ -42,30 +44,49 @@ def random_arguments(name, dtype, sizes=SIZES[0], shared_noise=False, seed=5):
         "loss": (B,), "p": (n,), "g": (n,), "velocity": (n,), "squares": (n,), "m": (n,), "v": (n,), "pixels": (B, D),
     }  # fmt: skip
     numbers = {
-        "l2": 0.1, "beta": 0.7, "learning_rate": 0.01, "momentum": 0.9, "epsilon": 1e-8, "step": 3, "beta1": 0.9,
-        "beta2": 0.99, "key": np.uint64(2**63 + 11), "rows": np.arange(B)[::-1].copy(), "examples": np.arange(B) * 1000,
-        "data": rng.integers(0, 256, (B, D)).astype(np.uint8),
+        "l2": 0.1, "beta": 0.7, "learning_rate": 0.01, "momentum": 0.9, "epsilon": 1e-8, "step": B, "beta1": 0.9,
+        "beta2": 0.99, "key": np.uint64(2**63 + 11), "rows": rng.integers(0, 2 * B, B), "examples": np.arange(B) * 1000,
+        "data": rng.integers(0, 256, (2 * B, D)).astype(np.uint8),
     }  # fmt: skip
-    positive = {"x", "pixels", "squares", "v"}
+    changes = {
+        **dict.fromkeys(("x", "pixels"), lambda array: np.clip(array, 0, 1)),  # 0 and 1 among them
+        **dict.fromkeys(("squares", "v"), np.abs),
+        "logits": lambda array: logit * array,
+    }
     arguments = []
     for parameter in OPERATIONS[name]:
         if parameter in numbers:
             arguments.append(numbers[parameter])
         else:
             array = rng.normal(size=shapes[parameter])
-            array = np.abs(array) / np.abs(array).max() if parameter in positive else array
-            arguments.append(array.astype(dtype))
+            arguments.append(changes.get(parameter, np.asarray)(array).astype(dtype))
     return arguments
 
 
-def check_operation(kernel_set, name, dtype, sizes=SIZES[0], shared_noise=False):
-    """AssertionError unless an operation leaves in every argument, and returns, what the reference does."""
-    wanted, given = (random_arguments(name, dtype, sizes, shared_noise) for _ in range(2))
-    results = getattr(REFERENCE, name)(*wanted), getattr(kernel_set, name)(*given)
+def cases(name):
+    """The further arguments of `random_arguments` that an operation is tried with: the dtype, the sizes, and so on."""
+    noises = (False, True) if "noise" in OPERATIONS[name] else (False,)
+    logits = (1.0, 1e3) if "logits" in OPERATIONS[name] else (1.0,)
+    return itertools.product(("float32", "float64"), SIZES, noises, logits)
+
+
+def check_operation(kernel_set, name, *case):
+    """AssertionError unless an operation leaves in every argument, and returns, what the reference does.
+
+    case: one of `cases`. What the reference fills without reading it holds NaN before.
+    """
+    wanted, unread, given = (random_arguments(name, *case) for _ in range(3))
+    filled = _places(getattr(REFERENCE, name)(*wanted), wanted)
+    for i in filled:
+        unread[i][...] = np.nan
+    getattr(REFERENCE, name)(*unread)
+    for i in filled:
+        if not np.isnan(unread[i]).any():
+            given[i][...] = np.nan
+    returned = _places(getattr(kernel_set, name)(*given), given)
     for parameter, w, g in zip(OPERATIONS[name], wanted, given):
-        same = name in BITS or np.asarray(w).dtype != dtype
+        same = name in BITS or np.asarray(w).dtype.kind != "f"
         assert_close(g, w, f"{name}: {parameter}", "operation", rtol=0 if same else None)
-    filled, returned = (_places(*pair) for pair in zip(results, (wanted, given)))
     assert returned == filled, f"{name} returns arguments {returned}; wanted {filled}"
 
 
@@ -82,11 +103,13 @@ def check_kernels(kernel_set):
     compared with the reference in both dtypes and several sizes; then the model runs on the set and `check_elbo` tries every
     property. AssertionError: a line for each operation and each property that is off.
     """
+    if not isinstance(kernel_set, types.ModuleType):
+        raise TypeError(f"kernel_set is a {type(kernel_set).__name__}; it must be a module")
     off, tried = [], {}
     own = {
         name: list(inspect.signature(getattr(kernel_set, name)).parameters)
         for name in OPERATIONS
-        if hasattr(kernel_set, name)
+        if callable(getattr(kernel_set, name, None))
     }
     for name, parameters in OPERATIONS.items():
         if name not in own:
@@ -96,16 +119,12 @@ def check_kernels(kernel_set):
     if off:
         raise AssertionError("\n".join(off))
     for name in OPERATIONS:
-        for sizes, dtype, shared_noise in (
-            (s, t, n) for s in SIZES for t in ("float32", "float64") for n in (False, True)
-        ):
-            if shared_noise and "noise" not in OPERATIONS[name]:
-                continue
+        for case in cases(name):
             tried[name] = tried.get(name, 0) + 1
             try:
-                check_operation(kernel_set, name, dtype, sizes, shared_noise)
+                check_operation(kernel_set, name, *case)
             except Exception as error:  # whatever an operation raises is a finding
-                off.append(f"{dtype}: {said_of(error)}")
+                off.append(f"{case[0]}: {said_of(error)}")
                 break
     try:
         tried |= check_elbo(with_backend(kernel_set))

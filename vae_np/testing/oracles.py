@@ -13,9 +13,10 @@ def reference_elbo(architecture, p, x, eps, beta=1.0, l2=0.0, objective="elbo", 
     """(total, reconstruction, kl, l2, per_example) of `loss`, in nats, by scalar loops.
 
     p: a mapping of the parameters' names to arrays; x (B, D); eps (L, B, Z). functions and number say what to compute
-    with: math and float, which overflow beyond some 700 nats, or mpmath and mpmath.mpf, which never do. Definitions: Kingma & Welling 2014, eq. 2, 3
-    and 10 and appendix B; Burda et al. 2016, eq. 8.
+    with: math and float, of which exp overflows beyond 709, or mpmath and mpmath.mpf, of which it never does. Definitions:
+    Kingma & Welling 2014, eq. 2, 3 and 10 and appendix B; Burda et al. 2016, eq. 8.
     """
+    _check(architecture, p, x, eps, objective)
     exp, log, log1p, tanh, pi = functions.exp, functions.log, functions.log1p, functions.tanh, functions.pi
     activation = {
         "relu": lambda y: y if y > 0 else number(0),
@@ -87,6 +88,7 @@ def complex_elbo(architecture, p, x, eps, beta=1.0, l2=0.0, objective="elbo"):
 
     Comparisons look at real parts; nothing is conjugated, and no absolute value is taken.
     """
+    _check(architecture, p, x, eps, objective)
 
     def positive(y):
         return np.where(y.real > 0, y, 0)
@@ -131,3 +133,15 @@ def complex_elbo(architecture, p, x, eps, beta=1.0, l2=0.0, objective="elbo"):
     else:
         bound = np.mean(log_w, axis=0)
     return -np.mean(bound) + l2 / 2 * sum(np.sum(p[name] ** 2) for name in p if name.endswith(".W"))
+
+
+def _check(architecture, p, x, eps, objective):
+    """ValueError for arguments that fit by accident, and would give another number."""
+    if objective not in ("elbo", "elbo_mc", "iwae"):
+        raise ValueError(f"objective is {objective!r}; known are elbo, elbo_mc, iwae")
+    x, eps, D, Z = np.shape(x), np.shape(eps), architecture.n_inputs, architecture.n_latent
+    if x[1:] != (D,) or len(eps) != 3 or eps[1:] != (*x[:1], Z):
+        raise ValueError(f"x is {x}, eps {eps}; wanted (B, {D}), (L, B, {Z})")
+    missing = [name for name, shape in architecture.shapes.items() if name not in p or np.shape(p[name]) != shape]
+    if missing:
+        raise ValueError(f"p has no {', '.join(missing)} of this architecture's shapes")

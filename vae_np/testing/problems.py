@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_np.architecture import Architecture, check_choice
+from vae_np.architecture import ACTIVATIONS, Architecture, check_choice
+from vae_np.elbo import OBJECTIVES
 from vae_np.parameters import Parameters
 
 
@@ -71,31 +72,32 @@ NOISES = (  # likelihood and noise of every kind of decoder
 
 
 def every_kind(dtype="float64"):
-    """Problems of every likelihood, activation and objective, of different depths and sizes: 36 of them."""
-    from vae_np.architecture import ACTIVATIONS
-    from vae_np.elbo import OBJECTIVES
-
+    """Problems of every likelihood, activation and objective, of different depths, sizes, beta and l2: 36 of them."""
     depths = ((4,), (), (5, 3))
     for i, noise in enumerate(NOISES):
         for j, activation in enumerate(ACTIVATIONS):
             for k, objective in enumerate(OBJECTIVES):
                 arch = Architecture(5, depths[(i + j + k) % 3], 1 + (i + k) % 3, activation, **noise)
-                yield random_problem(arch, objective, 2 + (j + k) % 3, 1 + (i + j) % 3, dtype=dtype, seed=i)
-
-
-def at_the_edges(dtype="float64"):
-    """Problems with logits of +-1e4, log-variances of +-80, pixels of exactly 0 and 1, one example, one latent."""
-    for i, noise in enumerate(NOISES):
-        for j, edge in enumerate(EDGES):
-            arch = Architecture(3, ((), (2,))[j % 2], 1 + i % 2, "softplus", **noise)
-            yield random_problem(arch, "elbo", 1 + j % 2, 1 + j % 2, dtype=dtype, seed=j, pixels="binary", **edge)
+                beta, l2 = (0.7, 1.0, 0.0)[(i + 2 * j) % 3], (0.1, 0.0)[(i + k) % 2]
+                yield random_problem(arch, objective, 2 + (j + k) % 3, 1 + (i + j) % 3, beta, l2, dtype, seed=i)
 
 
 EDGES = (
     {"logit": 1e4},
     {"logit": 100.0},
-    {"logvar": 80.0},
-    {"logit": 17.0, "logvar": 20.0},
-    {"noise": 80.0},
+    {"logit": 17.0, "logvar": 12.0},
     {"noise": 8.0},
+    {"logvar": 80.0},
+    {"noise": 80.0},
 )
+SATURATED = EDGES[:4]  # where the loss is large or flat, but differences of it still say something
+
+
+def at_the_edges(dtype="float64", edges=EDGES):
+    """Problems with logits of +-1e4, log-variances of +-80, pixels of exactly 0 and 1, one example, one latent: 12 an edge."""
+    for i, noise in enumerate(NOISES):
+        for j, edge in enumerate(edges):
+            for k, activation in enumerate(ACTIVATIONS):
+                arch = Architecture(3, ((), (2,))[(i + j + k) % 2], 1 + i % 2, activation, **noise)
+                objective, n = list(OBJECTIVES)[(i + j + k) % 3], 1 + (j + k) % 2
+                yield random_problem(arch, objective, n, n, dtype=dtype, seed=j, pixels="binary", **edge)

@@ -15,7 +15,7 @@ from vae_np.parameters import Parameters
 from vae_np.testing import oracles
 from vae_np.testing.comparison import assert_close, rounding
 from vae_np.testing.gradients import check_gradients
-from vae_np.testing.problems import at_the_edges, every_kind
+from vae_np.testing.problems import SATURATED, at_the_edges, every_kind
 
 TERMS = ("total", "reconstruction", "kl", "l2", "per_example")
 
@@ -60,9 +60,10 @@ def value_is_finite_wherever_it_can_be(model, problem):
 
 
 def single_precision_is_double_precision_rounded(model, problem):
-    """The same numbers in both dtypes."""
+    """The same numbers in both dtypes, each in the dtype of the parameters."""
     single = _converted(problem, np.float32)
     (value, g), (value_64, g_64) = model(*single), model(*_converted(single, np.float64))
+    assert g.flat.dtype == np.float32, f"the gradient of float32 parameters is {g.flat.dtype}"
     _same_value(value, {term: getattr(value_64, term) for term in TERMS}, single)
     _same_gradient(g, g_64)
 
@@ -241,13 +242,22 @@ def _rewrite(p, layer, rows=None, columns=None):
 
 
 def a_call_changes_nothing_and_repeats_to_the_bit(model, problem):
-    """Again, from several threads at once, and whatever the number of threads of the matrix products: the same bits."""
+    """Again, from several threads at once, and whatever the number of threads of the matrix products: the same bits.
+
+    Arguments and earlier results stay as they are: no buffer is shared between calls.
+    """
     import threadpoolctl
 
     given = [array.copy() for array in (problem.p.flat, problem.x, problem.eps)]
     value, g = model(*problem)
     for array, before in zip((problem.p.flat, problem.x, problem.eps), given):
         assert (array == before).all(), "an argument was changed"
+    results = (g.flat, value.per_example)
+    kept = [array.copy() for array in results]
+    model(*problem._replace(beta=problem.beta + 1))
+    assert all((array == before).all() for array, before in zip(results, kept)), (
+        "a later call changed an earlier result"
+    )
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         again = [model(*problem), *pool.map(lambda _: model(*problem), range(4))]
     for n in (1, 2):
@@ -286,11 +296,14 @@ def check_elbo(model=loss_and_gradients):
     model: a function with the arguments and results of `vae_np.loss_and_gradients`. AssertionError: a line for each
     property that does not hold, with the first problem where it does not.
     """
+    if not callable(model):
+        raise TypeError(f"model is a {type(model).__name__}; it must be a function such as loss_and_gradients")
     tried, broken = {}, {}
     trials = [(check, problem) for problem in every_kind() for check in PROPERTIES]
     trials += [
         (value_is_finite_wherever_it_can_be, edge) for real in ("float32", "float64") for edge in at_the_edges(real)
     ]
+    trials += [(gradient_is_the_complex_step, edge) for edge in at_the_edges(edges=SATURATED)]
     for check, problem in trials:
         tried[check.__name__] = tried.get(check.__name__, 0) + 1
         try:

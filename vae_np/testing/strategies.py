@@ -1,7 +1,8 @@
 """Hypothesis strategies for everything a gradient is tested on.
 
 Shapes and a seed are drawn, and arrays filled from them, so that a failing example shrinks to the smallest model, batch and
-number of samples that still fail, and is printed as the call that makes it.
+number of samples that still fail, and is printed as the call that makes it. The first example of a kind may wait for a
+compiler: `settings(deadline=None)`.
 """
 
 from hypothesis import strategies as st
