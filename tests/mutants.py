@@ -47,7 +47,9 @@ FIRST = {  # file: the tests that see most changes to it, and so come first; of 
     "kernels/cpu/mathematics.py": "test_mathematics.py",
 }
 TESTS = [f"tests/{name}" for name in ("kernels", "meaning")]
-TESTS += [f"tests/vae_np/test_{name}.py" for name in ("parameters", "optimizers", "elbo", "properties", "bounds", "training")]
+TESTS += [
+    f"tests/vae_np/test_{name}.py" for name in ("parameters", "optimizers", "elbo", "properties", "bounds", "training")
+]
 # Left out: processes of their own, which see the code as it is, and what takes seconds and sees nothing that others miss.
 TESTS += ["-k", "not killed_by_the_system and not test_load and not text_whole and not trained_to_the_end"]
 LIMIT = 120  # seconds of computing until a change counts as seen because nothing comes to an end; all of TESTS take 10

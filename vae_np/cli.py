@@ -370,17 +370,11 @@ def _parameters(run):
 
 # ---------------------------------------------------------------------------------------------------- check and backends
 
-MODELS = {  # the likelihoods of `check`
-    "Bernoulli": {},
-    "Gaussian, fixed noise": {"likelihood": "gaussian", "noise_std": 0.8},
-    "Gaussian, shared noise": {"likelihood": "gaussian", "noise": "shared"},
-    "Gaussian, heteroscedastic": {"likelihood": "gaussian", "noise": "heteroscedastic"},
-}
-
 
 def check(options):
     """Compare every hand-written gradient with complex steps through a loss written independently, element by element."""
     from vae_np.testing import TOLERANCES, check_gradients, complex_elbo, random_problem
+    from vae_np.testing.problems import NOISES
 
     console = _console()
     noise.check_seed(options.seed)
@@ -390,7 +384,10 @@ def check(options):
         "worst relative difference of any element: hand-written gradient, complex steps through another loss, in float64\n"
         "(an element under a hundredth of its parameter's largest is compared to that hundredth)"
     )
-    for (likelihood, choice), backend in itertools.product(MODELS.items(), backends):
+    for choice, backend in itertools.product(NOISES, backends):
+        likelihood = (
+            f"Gaussian, {choice.get('noise', 'fixed')} noise" if choice["likelihood"] == "gaussian" else "Bernoulli"
+        )
         title = f"{likelihood}, {backend}"
         table = Table(Column("parameter", no_wrap=True), title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
         columns = []

@@ -27,6 +27,7 @@ from vae_np import cli, data, elbo, training
 from vae_np.architecture import Architecture
 from vae_np.parameters import Parameters
 from vae_np.testing import mistakes
+from vae_np.testing.problems import NOISES
 
 SMALL = ("--hidden", 6, "--epochs", 1)
 PICTURES = {"losses.png", "reconstructions.png", "samples.png", "manifold.png", "latent.png"}
@@ -411,7 +412,7 @@ def test_check_finds_every_gradient_right_on_every_backend_that_runs_here():
     assert not wrong_parameters(out) and "every gradient is right" in out
     for name, status in kernels.available().items():
         assert bool(re.search(rf", {name}\b", out)) == status.ok
-    for choice in cli.MODELS.values():
+    for choice in NOISES:
         for name in Architecture(6, (5, 4), 3, **choice).shapes:
             assert re.search(rf"^\s*{re.escape(name)}\s", out, re.MULTILINE), f"{name} is not in the table"
 

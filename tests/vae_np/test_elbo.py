@@ -157,6 +157,12 @@ def test_bytes_are_pixels(backend):
     )
 
 
+def test_lists_are_arrays():
+    p, x, eps = problem(Architecture(5, (4,), 3))
+    assert loss(p, x.tolist(), eps.tolist()).total == loss(p, x, eps).total
+    assert (decode(p, eps[0].tolist()) == decode(p, eps[0])).all()
+
+
 def test_one_sample_needs_no_axis(backend):
     p, x, eps = problem(Architecture(5, (4,), 3), L=1)
     assert loss(p, x, eps[0], backend=backend).total == loss(p, x, eps, backend=backend).total
@@ -193,6 +199,7 @@ def test_encode_and_decode(backend):
         ({"eps": np.zeros((4, 3))}, ValueError, r"eps has shape \(4, 3\)"),
         ({"eps": np.zeros((0, 3, 3))}, ValueError, r"eps has shape \(0, 3, 3\)"),
         ({"eps": np.full((3, 3), np.inf)}, ValueError, "eps holds NaN or infinite values"),
+        ({"eps": np.where(np.eye(3), np.nan, 0)}, ValueError, "eps holds NaN or infinite values"),
         ({"eps": np.array([[None] * 3] * 3)}, TypeError, "eps has dtype object"),
         ({"beta": -1}, ValueError, "beta is -1; it must be a finite number, at least 0"),
         ({"beta": "high"}, ValueError, "beta is 'high'"),

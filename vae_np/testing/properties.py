@@ -59,6 +59,16 @@ def value_is_finite_wherever_it_can_be(model, problem):
             )
 
 
+def what_is_no_number_is_not_hidden(model, problem):
+    """A NaN in any layer makes the loss one: no comparison on the way may turn it into a 0."""
+    for name in problem.p:
+        p = problem.p.copy()
+        p[name].flat[0] = np.nan
+        with np.errstate(all="ignore"):
+            value, _ = model(*problem._replace(p=p))
+        assert np.isnan(value.total), f"the loss is {value.total:g} with a NaN in {name}"
+
+
 def single_precision_is_double_precision_rounded(model, problem):
     """The same numbers in both dtypes, each in the dtype of the parameters."""
     single = _converted(problem, np.float32)
@@ -276,6 +286,7 @@ def a_call_changes_nothing_and_repeats_to_the_bit(model, problem):
 PROPERTIES = (
     value_is_that_of_the_definitions,
     gradient_is_the_complex_step,
+    what_is_no_number_is_not_hidden,
     single_precision_is_double_precision_rounded,
     order_of_the_batch_does_not_matter,
     parts_average_to_the_whole,
