@@ -112,7 +112,7 @@ def log1p(x):
 
 @_for_either_dtype
 def softplus(x):
-    """log(1 + e^x), within 2 ulp or flushed"""
+    """log(1 + e^x), within 2.5 ulp or flushed"""
 
 
 @_for_either_dtype

@@ -240,7 +240,7 @@ def bernoulli_term(logit, x, zero, one):
 
 @kernel
 def bernoulli_nll(logits, noise, x, nll):
-    """Each term is within 2.5 ulp or flushed"""
+    """Each term is within 3 ulp or flushed"""
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     for l in range(logits.shape[0]):
         for b in range(logits.shape[1]):
