@@ -58,8 +58,9 @@ def test_second_layer_adds_to_the_first(kernel_set):
     assert_close(kernel_set.affine_backward_add(dy, W, dx.copy()), dx + dy @ W.T, "dx")
 
 
-def test_weight_decay_is_the_derivative_of_half_the_squared_weights(kernel_set):
-    x, dy, W, l2 = normal(B, D), np.zeros((B, H)), normal(D, H), 0.3
+@pytest.mark.parametrize("l2", [0.0, 0.3, 1.0])
+def test_weight_decay_is_the_derivative_of_half_the_squared_weights(kernel_set, l2):
+    x, dy, W = normal(B, D), np.zeros((B, H)), normal(D, H)
     dW, db = filled(kernel_set, "affine_gradients", x, dy, W, l2, results=[W.shape, (H,)])
     check(lambda: l2 / 2 * np.sum(W**2), [W], [dW], 1.0)
     assert not db.any()
