@@ -234,13 +234,16 @@ def test_what_is_not_finite_is_not_hidden(kernel_set, activation):
 
 
 @pytest.mark.parametrize("real", [np.float32, np.float64])
-def test_importance_weights_of_any_size_neither_overflow_nor_vanish(kernel_set, real):
-    nll, kl = np.array([[1e4, 90.0], [1.0e4 + 1, 95.0], [2e4, -3e4]], real), np.zeros((3, 2), real)
-    (given,) = filled(kernel_set, "iwae", nll, kl, real(1), results=[(2,)])
-    wanted = [1e4 - math.log((1 + math.exp(-1)) / 3), -3e4 + math.log(3)]
+@pytest.mark.parametrize("in_kl", [0, 1])
+def test_importance_weights_of_any_size_neither_overflow_nor_vanish(kernel_set, real, in_kl):
+    """Wherever the largest stands, and whether the nll or the KL makes it."""
+    loss = np.array([[1e4, 90.0, -3e4, 1e4], [1e4 + 1, 95.0, 1e4, -3e4], [2e4, -3e4, 2e4, 2e4]], real)
+    nll, kl = (1 - in_kl) * loss, in_kl * loss
+    (given,) = filled(kernel_set, "iwae", nll, kl, real(1), results=[(4,)])
+    wanted = [1e4 - math.log((1 + math.exp(-1)) / 3), *[-3e4 + math.log(3)] * 3]
     np.testing.assert_allclose(given, wanted, rtol=4 * np.finfo(real).eps)
-    dnll, _ = filled(kernel_set, "iwae_backward", nll, kl, real(1), results=[(3, 2), (3, 2)])
-    np.testing.assert_allclose(dnll.sum(axis=0), 1 / 2, rtol=8 * np.finfo(real).eps)
+    dnll, _ = filled(kernel_set, "iwae_backward", nll, kl, real(1), results=[(3, 4), (3, 4)])
+    np.testing.assert_allclose(dnll.sum(axis=0), 1 / 4, rtol=8 * np.finfo(real).eps)
 
 
 def test_adam_follows_the_published_algorithm(kernel_set):
