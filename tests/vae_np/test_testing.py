@@ -1,13 +1,11 @@
 """The tools that test gradients, tested: what they find, what they say, and what they cannot see."""
 
 import inspect
-import types
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-import kernels
 from vae_np import Architecture, loss, loss_and_gradients
 from vae_np.testing import (
     Problem,
@@ -20,9 +18,9 @@ from vae_np.testing import (
     reference_elbo,
     relative_errors,
 )
+from vae_np.testing.operations import REFERENCE, with_changes
 from vae_np.testing.strategies import backends, batches, noises, parameters, problems
 
-REFERENCE = kernels.load("numpy")
 METHODS = ["complex", "richardson", "central"]
 PARAMS = {"W": np.array([[1.0, -2.0], [0.5, 3.0]]), "b": np.array([0.1, 0.2])}
 TANH = {"W": 1 - np.tanh(PARAMS["W"]) ** 2, "b": np.cos(PARAMS["b"])}
@@ -298,14 +296,6 @@ def test_oracles_share_no_code_with_what_they_judge():
 
 
 # ----------------------------------------------------------------------------------------------------- whole suites
-
-
-def with_changes(**functions):
-    """A kernel set of one's own: the reference, but for some functions."""
-    own = types.ModuleType("mine")
-    vars(own).update({name: f for name, f in vars(REFERENCE).items() if not name.startswith("__")})
-    vars(own).update(functions)
-    return own
 
 
 def test_check_kernels_passes_every_set(kernel_set):

@@ -10,14 +10,14 @@ import functools
 import numpy as np
 
 from vae_np.architecture import Architecture
-from vae_np.elbo import loss_and_gradients
+from vae_np.elbo import Value, loss_and_gradients
 from vae_np.parameters import Parameters
 from vae_np.testing import oracles
 from vae_np.testing.comparison import assert_close, rounding
 from vae_np.testing.gradients import check_gradients
 from vae_np.testing.problems import SATURATED, at_the_edges, every_kind
 
-TERMS = ("total", "reconstruction", "kl", "l2", "per_example")
+TERMS = Value._fields
 
 
 # ------------------------------------------------------------------------------------------- against the definitions
