@@ -53,8 +53,9 @@ def test_hidden_layer(kernel_set, rows, activation):
     check(forward, [x, W, b], [dx, dW, db], dh)
 
 
-def test_second_layer_adds_to_the_first(kernel_set):
-    dy, W, dx = normal(B, H), normal(D, H), normal(B, D)
+@pytest.mark.parametrize("rows", [(B,), (L, B)], ids=["(B, .)", "(L, B, .)"])
+def test_second_layer_adds_to_the_first(kernel_set, rows):
+    dy, W, dx = normal(*rows, H), normal(D, H), normal(*rows, D)
     assert_close(kernel_set.affine_backward_add(dy, W, dx.copy()), dx + dy @ W.T, "dx")
 
 

@@ -40,8 +40,11 @@ def with_changes(**functions):
 SIZES = ((7, 33, 19, 5, 2), (1, 1, 1, 1, 1), (3, 16, 8, 4, 1), (70, 150, 131, 9, 3))  # B, D, H, Z, L
 
 
-def random_arguments(name, dtype, sizes=SIZES[0], shared_noise=False, logit=1.0, seed=5):
-    """Random arguments of an operation, those it fills included, as a list. logit: the size of the logits."""
+LARGE = {"logits": 1e3, "logvar": 20.0, "noise": 20.0}  # what is large at the edges, and how large
+
+
+def random_arguments(name, dtype, sizes=SIZES[0], shared_noise=False, large=False, seed=5):
+    """Random arguments of an operation, those it fills included, as a list. large: logits and log-variances are."""
     rng = np.random.default_rng(seed)
     B, D, H, Z, L = sizes
     K, N, n = L if name.startswith(("sampled", "iwae")) else 1, 1 if shared_noise else D, D * H
@@ -60,14 +63,13 @@ def random_arguments(name, dtype, sizes=SIZES[0], shared_noise=False, logit=1.0,
     changes = {
         **dict.fromkeys(("x", "pixels"), lambda array: np.clip(array, 0, 1)),  # 0 and 1 among them
         **dict.fromkeys(("squares", "v"), np.abs),
-        "logits": lambda array: logit * array,
     }
     arguments = []
     for parameter in OPERATIONS[name]:
         if parameter in numbers:
             arguments.append(numbers[parameter])
         else:
-            array = rng.normal(size=shapes[parameter])
+            array = rng.normal(size=shapes[parameter]) * (LARGE.get(parameter, 1.0) if large else 1.0)
             arguments.append(changes.get(parameter, np.asarray)(array).astype(dtype))
     return arguments
 
@@ -75,8 +77,8 @@ def random_arguments(name, dtype, sizes=SIZES[0], shared_noise=False, logit=1.0,
 def cases(name):
     """The further arguments of `random_arguments` that an operation is tried with: the dtype, the sizes, and so on."""
     noises = (False, True) if "noise" in OPERATIONS[name] else (False,)
-    logits = (1.0, 1e3) if "logits" in OPERATIONS[name] else (1.0,)
-    return itertools.product(("float32", "float64"), SIZES, noises, logits)
+    edges = (False, True) if LARGE.keys() & set(OPERATIONS[name]) else (False,)
+    return itertools.product(("float32", "float64"), SIZES, noises, edges)
 
 
 def check_operation(kernel_set, name, *case):

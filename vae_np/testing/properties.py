@@ -252,7 +252,7 @@ def _rewrite(p, layer, rows=None, columns=None):
 
 
 def a_call_changes_nothing_and_repeats_to_the_bit(model, problem):
-    """Again, from several threads at once, and whatever the number of threads of the matrix products: the same bits.
+    """Again, beside calls with other data, and whatever the number of threads of the matrix products: the same bits.
 
     Arguments and earlier results stay as they are: no buffer is shared between calls.
     """
@@ -268,8 +268,9 @@ def a_call_changes_nothing_and_repeats_to_the_bit(model, problem):
     assert all((array == before).all() for array, before in zip(results, kept)), (
         "a later call changed an earlier result"
     )
+    inverse = problem._replace(x=1 - problem.x)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        again = [model(*problem), *pool.map(lambda _: model(*problem), range(4))]
+        again = [model(*problem), *list(pool.map(lambda one: model(*one), 4 * [problem, inverse]))[::2]]
     for n in (1, 2):
         with threadpoolctl.threadpool_limits(n):
             again.append(model(*problem))
