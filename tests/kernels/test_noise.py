@@ -103,6 +103,12 @@ def test_gather_turns_bytes_into_pixels(kernel_set):
     assert (x.max(), x[1, 0]) == (1, 0)
 
 
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_gather_leaves_real_numbers_as_they_are(kernel_set, real):
+    data = np.random.default_rng(0).normal(size=(4, 5)).astype(real)
+    assert (kernel_set.gather(data, np.array([3, 0]), np.empty((2, 5), real)) == data[[3, 0]]).all()
+
+
 def test_the_key_of_a_seed_and_a_use_never_changes():
     """A saved seed must go on to mean what it meant; every bit of the seed counts."""
     zero = np.uint64(0)
