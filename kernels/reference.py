@@ -231,10 +231,13 @@ def elbo(nll, kl, beta, loss):
     return loss
 
 
-def elbo_backward(nll, kl, beta, dnll, dkl):
-    """dnll = 1 / (L B);  dkl = beta / (K B)          every sample weighs the same"""
-    dnll[...] = 1 / dnll.size
-    dkl[...] = beta / dkl.size
+def elbo_backward(nll, kl, beta, n_examples, dnll, dkl):
+    """dnll = 1 / (L n_examples);  dkl = beta / (K n_examples)          every sample weighs the same
+
+    n_examples: how many the batch has of which the loss is the mean. It is B where the batch is whole.
+    """
+    dnll[...] = 1 / (len(nll) * n_examples)
+    dkl[...] = beta / (len(kl) * n_examples)
     return dnll, dkl
 
 
@@ -249,11 +252,11 @@ def iwae(nll, kl, beta, loss):
     return loss
 
 
-def iwae_backward(nll, kl, beta, dnll, dkl):
-    """dnll = w~ / B;  dkl = beta w~ / B;  w~ = softmax_l(log w)          each sample counts by its weight: eq. 14"""
+def iwae_backward(nll, kl, beta, n_examples, dnll, dkl):
+    """dnll = w~ / n_examples;  dkl = beta dnll;  w~ = softmax_l(log w)          each sample counts by its weight: eq. 14"""
     log_w = -(nll + beta * kl)
     w = np.exp(log_w - log_w.max(axis=0))
-    np.divide(w, w.sum(axis=0) * nll.shape[1], out=dnll)
+    np.divide(w, w.sum(axis=0) * n_examples, out=dnll)
     np.multiply(beta, dnll, out=dkl)
     return dnll, dkl
 

@@ -53,10 +53,13 @@ def forward(p, a, beta):
     return bound(nll, kl, beta, a.loss)                                                           # (B,)
 
 
-def backward(p, a, d, beta):
-    """The lines of `forward` read upwards: from the mean of the loss to the derivative of every layer's result."""
+def backward(p, a, d, beta, n_examples):
+    """The lines of `forward` read upwards: from the loss's mean over n_examples to the derivative of every layer's result.
+
+    n_examples is B, or more where a holds a part of a batch: no line but the first looks beyond its own example.
+    """
     # What each sample weighs in the loss: 1 / (L B) where the bound is a plain mean, its importance weight in "iwae".
-    dnll, dkl = bound_backward(a.nll, a.kl, beta, d.nll, d.kl)                                    # (L, B), (K, B)
+    dnll, dkl = bound_backward(a.nll, a.kl, beta, n_examples, d.nll, d.kl)                        # (L, B), (K, B)
     doutput, dnoise = likelihood_nll_backward(dnll, a.output, a.noise, a.x, d.output, d.noise)    # (L, B, D)
 
     # The decoder, from its two results down to z. h = f(y), y = h_below @ W + b; dy takes the place of dh.
@@ -94,14 +97,7 @@ def weight_gradients(p, a, d, g, l2):
     noise_layer_gradients(top, d.noise, p.noise.W, l2, g.noise.W, g.noise.b)
 
 
-def gradients(p, a, d, g, beta, l2):
-    """The loss and its whole gradient: the text from end to end."""
-    forward(p, a, beta)
-    backward(p, a, d, beta)
-    weight_gradients(p, a, d, g, l2)
-
-
-TEXT = (encoder, decoder, forward, backward, weight_gradients, gradients)
+TEXT = (encoder, decoder, forward, backward, weight_gradients)
 
 
 class Nodes(NamedTuple):
@@ -175,7 +171,8 @@ class Bound(NamedTuple):
     encoder: object
     decoder: object
     forward: object
-    gradients: object
+    backward: object
+    weight_gradients: object
     mean: object
 
 
@@ -188,7 +185,7 @@ def _bind(kernel_set, choices, n_hidden):
                 names[name + ending] = getattr(kernel_set, operation + ending)
     for function in TEXT:
         names[function.__name__] = types.FunctionType(function.__code__, names)
-    return Bound(kernel_set, *(names[name] for name in ("encoder", "decoder", "forward", "gradients", "likelihood_mean")))
+    return Bound(kernel_set, *(names[function.__name__] for function in TEXT), names["likelihood_mean"])
 
 
 # ----------------------------------------------------------------------------------------------- the public functions
@@ -230,7 +227,9 @@ def loss_and_gradients(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="n
     text, a, beta, l2 = _prepare(p, x, eps, beta, l2, objective, backend)
     d = nodes(p.architecture, objective, *a.eps.shape[:2], p.flat.dtype)
     g = Parameters.zeros(p.architecture, p.flat.dtype)
-    text.gradients(p.layers, a, d, g.layers, beta, l2)
+    text.forward(p.layers, a, beta)
+    text.backward(p.layers, a, d, beta, len(a.x))
+    text.weight_gradients(p.layers, a, d, g.layers, l2)
     return value_of(p, a, l2), g
 
 

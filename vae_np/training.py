@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 import kernels
-from vae_np import blas, elbo, noise, runs
+from vae_np import blas, elbo, noise, runs, steps
 from vae_np.architecture import Architecture, check_count, check_number
 from vae_np.optimizers import OPTIMIZERS, Adam, initial_state
 from vae_np.parameters import Parameters, check_dtype
@@ -110,7 +110,7 @@ def train(
         "backend": backend_name(kernels.load(backend)),
         "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
     }
-    text = elbo.bind(architecture, objective, backend)
+    elbo.bind(architecture, objective, backend)
     p = Parameters.initialize(architecture, seed, dtype, scheme) if start is None else start.astype(dtype)
     state = runs.State(p, p.copy(), initial_state(optimizer, p.flat))
 
@@ -121,9 +121,17 @@ def train(
         if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
             _say_grey_once()
         stack.enter_context(blas.limited(threads))
+
+        @functools.cache
+        def make_stepper(size):
+            of_noise = settings["l2"], settings["binarize"], settings["seed"]
+            return steps.stepper(
+                state.p, state.optimizer, optimizer, x_train, size, objective, n_samples, *of_noise, backend, threads
+            )
+
         while state.epoch < epochs and not (patience and state.waited >= patience):
             started = time.perf_counter()
-            row = _epoch(state, text, optimizer, settings, x_train, epochs, progress)
+            row = _epoch(state, make_stepper, optimizer, settings, x_train, epochs, progress)
             if x_valid is not None:
                 valid = evaluate(
                     state.p,
@@ -194,41 +202,40 @@ def evaluate(
     return elbo.Value(**means, per_example=np.concatenate([part.per_example for part in parts]))
 
 
-def _epoch(state, text, optimizer, settings, x_train, epochs, progress):
+def _epoch(state, make_stepper, optimizer, settings, x_train, epochs, progress):
     """One pass over the shuffled training set: updates state.p and state.optimizer; the means of its terms as a row."""
-    arch, p, kernel_set, seed = state.p.architecture, state.p, text.kernels, settings["seed"]
-    g, real = Parameters.zeros(arch, p.flat.dtype), p.flat.dtype.type
-    layers, g_layers, room = p.layers, g.layers, {}
-    order = noise.permutation(seed, "shuffle", state.epoch, len(x_train))
+    order = noise.permutation(settings["seed"], "shuffle", state.epoch, len(x_train))
     size, n_batches = settings["batch_size"], _n_batches(x_train, settings["batch_size"])
     rate = optimizer.learning_rate * _factor(settings["schedule"], state.epoch)
-    sums = np.zeros(len(TERMS))
-    for batch in range(n_batches):
-        step = state.epoch * n_batches + batch + 1
-        rows = order[batch * size : (batch + 1) * size]
-        beta = settings["beta"] * min(1.0, step / (settings["beta_warmup"] * n_batches or 1))
-        a, d = _room(room, arch, settings["objective"], settings["n_samples"], len(rows), p.flat.dtype)
-        kernel_set.gather(x_train, rows, a.x)
-        if settings["binarize"]:
-            kernel_set.binarize(a.x, noise.key(seed, "binarize"), step, rows, a.x)
-        kernel_set.normals(noise.key(seed, "train"), step, rows, a.eps)
-        text.gradients(layers, a, d, g_layers, real(beta), real(settings["l2"]))
-        value = elbo.value_of(p, a, settings["l2"])
-        if not math.isfinite(value.total):
-            term = next((t for t in ("reconstruction", "kl", "l2") if not math.isfinite(getattr(value, t))), "total")
-            raise FloatingPointError(
-                f"the loss is no longer finite: its term {term} is {getattr(value, term)} at step {step}"
-            )
-        optimizer.update(kernel_set, p.flat, g.flat, state.optimizer, step, rate)
-        sums += np.multiply([getattr(value, term) for term in TERMS], len(rows))
-        row = {"epoch": state.epoch + 1, "beta": beta, "learning_rate": rate}
-        row |= dict(zip((f"train_{term}" for term in TERMS), (sums / min(len(x_train), (batch + 1) * size)).tolist()))
+    sums, batch, together = np.zeros(len(TERMS)), 0, 1
+    while batch < n_batches:
+        # All batches but the last are of one size; of those, so many in a call as take a tenth of a second.
+        together = max(1, min(together, len(x_train) // size - batch))
+        rows = order[batch * size : (batch + together) * size].reshape(together, -1)
+        first, started = state.epoch * n_batches + batch + 1, time.perf_counter()
+        beta = settings["beta"] * np.minimum(1.0, np.arange(first, first + together) / (settings["beta_warmup"] * n_batches or 1))
+        terms = make_stepper(rows.shape[1])(rows, first, beta, rate)
+        _check_finite(terms, first)
+        sums += terms.sum(axis=0) * rows.shape[1]
+        batch += together
+        together = max(1, min(2 * together, int(0.1 * together / (time.perf_counter() - started))))
+        row = {"epoch": state.epoch + 1, "beta": float(beta[-1]), "learning_rate": rate}
+        row |= dict(zip((f"train_{term}" for term in TERMS), (sums / min(len(x_train), batch * size)).tolist()))
         if progress:
-            progress(step, epochs * n_batches, row)
-    for what, arrays in {"parameters": [p.flat], "optimizer's arrays": state.optimizer.values()}.items():
+            progress(state.epoch * n_batches + batch, epochs * n_batches, row)
+    for what, arrays in {"parameters": [state.p.flat], "optimizer's arrays": state.optimizer.values()}.items():
         if not all(np.isfinite(array).all() for array in arrays):
-            raise FloatingPointError(f"the {what} are no longer finite after step {step}")
+            raise FloatingPointError(f"the {what} are no longer finite after step {(state.epoch + 1) * n_batches}")
     return row
+
+
+def _check_finite(terms, first):
+    """FloatingPointError where the last of the steps, the first of which has the number `first`, has no finite loss."""
+    last = dict(zip(TERMS, terms[-1].tolist()))
+    if not math.isfinite(last["total"]):
+        term = next((t for t in ("reconstruction", "kl", "l2") if not math.isfinite(last[t])), "total")
+        step = first + len(terms) - 1
+        raise FloatingPointError(f"the loss is no longer finite: its term {term} is {last[term]} at step {step}")
 
 
 def _note_epoch(state, row):

@@ -338,9 +338,9 @@ def elbo(nll, kl, beta, loss):
 
 
 @kernel
-def elbo_backward(nll, kl, beta, dnll, dkl):
-    dnll[:] = 1 / dnll.size
-    dkl[:] = beta / dkl.size
+def elbo_backward(nll, kl, beta, n_examples, dnll, dkl):
+    dnll[:] = 1 / (nll.shape[0] * n_examples)
+    dkl[:] = beta / (kl.shape[0] * n_examples)
     return dnll, dkl
 
 
@@ -361,7 +361,7 @@ def iwae(nll, kl, beta, loss):
 
 
 @exact
-def iwae_backward(nll, kl, beta, dnll, dkl):
+def iwae_backward(nll, kl, beta, n_examples, dnll, dkl):
     for b in range(nll.shape[1]):
         top, total = -(nll[0, b] + beta * kl[0, b]), nll.dtype.type(0)
         for l in range(1, nll.shape[0]):
@@ -369,7 +369,7 @@ def iwae_backward(nll, kl, beta, dnll, dkl):
         for l in range(nll.shape[0]):
             dnll[l, b] = exp(-(nll[l, b] + beta * kl[l, b]) - top)
             total += dnll[l, b]
-        share = nll.dtype.type(1 / nll.shape[1]) / total
+        share = nll.dtype.type(1 / n_examples) / total
         for l in range(nll.shape[0]):
             dnll[l, b] *= share
             dkl[l, b] = beta * dnll[l, b]

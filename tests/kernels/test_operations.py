@@ -123,7 +123,7 @@ def test_gaussian_nll(kernel_set, shape):
 @pytest.mark.parametrize("name, K", [("elbo", 1), ("elbo", L), ("iwae", L)])
 def test_bound(kernel_set, name, K):
     nll, kl, beta = normal(L, B), normal(K, B), 0.7
-    derivatives = filled(kernel_set, f"{name}_backward", nll, kl, beta, results=[(L, B), (K, B)])
+    derivatives = filled(kernel_set, f"{name}_backward", nll, kl, beta, B, results=[(L, B), (K, B)])
     # The mean over the batch is taken here, once: the derivatives are those of the mean of the loss.
     check(lambda: filled(kernel_set, name, nll, kl, beta, results=[(B,)])[0], [nll, kl], derivatives, 1 / B)
 
@@ -243,7 +243,7 @@ def test_importance_weights_of_any_size_neither_overflow_nor_vanish(kernel_set, 
     (given,) = filled(kernel_set, "iwae", nll, kl, real(1), results=[(4,)])
     wanted = [1e4 - math.log((1 + math.exp(-1)) / 3), *[-3e4 + math.log(3)] * 3]
     np.testing.assert_allclose(given, wanted, rtol=4 * np.finfo(real).eps)
-    dnll, _ = filled(kernel_set, "iwae_backward", nll, kl, real(1), results=[(3, 4), (3, 4)])
+    dnll, _ = filled(kernel_set, "iwae_backward", nll, kl, real(1), 4, results=[(3, 4), (3, 4)])
     np.testing.assert_allclose(dnll.sum(axis=0), 1 / 4, rtol=8 * np.finfo(real).eps)
 
 

@@ -65,14 +65,16 @@ def test_numba_compiles_the_text_whole():
     arch = Architecture(5, (4, 3), 2, "tanh", "gaussian", "heteroscedastic")
     p, x, eps = problem(arch)
     bound = elbo.bind(arch, "elbo_mc", "numba")
-    names = bound.gradients.__globals__
+    names = bound.forward.__globals__
     whole = dict(names)
     for function in elbo.TEXT:
         whole[function.__name__] = numba.njit(type(function)(function.__code__, whole, function.__name__))
     a, d = (elbo.nodes(arch, "elbo_mc", 2, 3, "float64") for _ in range(2))
     a.x[...], a.eps[...] = x, eps
     g = Parameters.zeros(arch)
-    whole["gradients"](p.layers, a, d, g.layers, 0.7, 0.1)
+    whole["forward"](p.layers, a, 0.7)
+    whole["backward"](p.layers, a, d, 0.7, 3)
+    whole["weight_gradients"](p.layers, a, d, g.layers, 0.1)
     wanted = loss_and_gradients(p, x, eps, 0.7, 0.1, "elbo_mc", "numba")[1]
     for name in g:
         assert_close(g[name], wanted[name], name)

@@ -102,8 +102,8 @@ def divided_kl(nll, kl, beta, loss):
     return RIGHT.elbo(nll, kl, beta / (nll.shape[1] * PIXELS), loss)
 
 
-def divided_kl_backward(nll, kl, beta, dnll, dkl):
-    return RIGHT.elbo_backward(nll, kl, beta / (nll.shape[1] * PIXELS), dnll, dkl)
+def divided_kl_backward(nll, kl, beta, n_examples, dnll, dkl):
+    return RIGHT.elbo_backward(nll, kl, beta / (n_examples * PIXELS), n_examples, dnll, dkl)
 
 
 def clipped(operation, n_before):

@@ -56,7 +56,7 @@ def random_arguments(name, dtype, sizes=SIZES[0], shared_noise=False, large=Fals
         "loss": (B,), "p": (n,), "g": (n,), "velocity": (n,), "squares": (n,), "m": (n,), "v": (n,), "pixels": (B, D),
     }  # fmt: skip
     numbers = {
-        "l2": 0.1, "beta": 0.7, "learning_rate": 0.01, "momentum": 0.9, "epsilon": 1e-8, "step": B, "beta1": 0.9,
+        "l2": 0.1, "beta": 0.7, "n_examples": 3 * B, "learning_rate": 0.01, "momentum": 0.9, "epsilon": 1e-8, "step": B, "beta1": 0.9,
         "beta2": 0.99, "key": np.uint64(2**63 + 11), "rows": rng.integers(0, 2 * B, B), "examples": np.arange(B) * 1000,
         "data": rng.integers(0, 256, (2 * B, D)).astype(np.uint8),
     }  # fmt: skip
