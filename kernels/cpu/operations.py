@@ -7,16 +7,22 @@ function of its own, because only the sum around it may be reordered (`jit.REORD
 import math
 
 import numpy as np
+from numba.extending import overload
 
 from kernels.cpu.jit import exact, kernel
-from kernels.cpu.mathematics import exp, expm1, inline, log1p, sigmoids, softplus, tanh
+from kernels.cpu.mathematics import OPTIONS, exp, expm1, inline, log1p, sigmoids, softplus, tanh
+from kernels.cpu.product import product, product_transposed
 
 LOG_2PI = math.log(2 * math.pi)
 
 
-@inline
 def rows(x):
-    return x.reshape((-1, x.shape[-1]))
+    """x as a matrix, whatever axes come before its last"""
+
+
+@overload(rows, jit_options=OPTIONS)
+def _rows(x):
+    return (lambda x: x) if x.ndim == 2 else (lambda x: x.reshape((-1, x.shape[-1])))
 
 
 # ------------------------------------------------------------------------------------------------------------ layers
@@ -24,7 +30,7 @@ def rows(x):
 
 @kernel
 def affine(x, W, b, y):
-    np.dot(rows(x), W, rows(y))
+    product(rows(x), W, rows(y))
     for row in rows(y):
         for o in range(row.shape[0]):
             row[o] += b[o]
@@ -33,13 +39,14 @@ def affine(x, W, b, y):
 
 @kernel
 def affine_backward(dy, W, dx):
-    np.dot(rows(dy), W.T, rows(dx))
+    product_transposed(rows(dy), W, rows(dx))
     return dx
 
 
 @kernel
 def affine_backward_add(dy, W, dx):
-    more = np.dot(rows(dy), W.T)
+    more = np.empty(rows(dx).shape, dx.dtype)
+    product_transposed(rows(dy), W, more)
     for row, more_row in zip(rows(dx), more):
         for i in range(row.shape[0]):
             row[i] += more_row[i]
@@ -48,7 +55,7 @@ def affine_backward_add(dy, W, dx):
 
 @kernel
 def affine_gradients(x, dy, W, l2, dW, db):
-    np.dot(rows(x).T, rows(dy), dW)
+    product(rows(x).T, rows(dy), dW)
     if l2 != 0:
         for i in range(W.shape[0]):
             for o in range(W.shape[1]):
@@ -61,7 +68,7 @@ def affine_gradients(x, dy, W, l2, dW, db):
 def sum_rows(dy, db):
     db[:] = 0
     for row in rows(dy):
-        for o in range(row.shape[0]):
+        for o in range(db.shape[0]):
             db[o] += row[o]
 
 
@@ -89,7 +96,7 @@ def constant_gradients(x, dy, W, l2, dW, db):
 
 @kernel
 def affine_relu(x, W, b, h):
-    np.dot(rows(x), W, rows(h))
+    product(rows(x), W, rows(h))
     for row in rows(h):
         for o in range(row.shape[0]):
             y = row[o] + b[o]
@@ -109,7 +116,7 @@ def relu_backward(dh, h):
 
 @kernel
 def affine_tanh(x, W, b, h):
-    np.dot(rows(x), W, rows(h))
+    product(rows(x), W, rows(h))
     for row in rows(h):
         for o in range(row.shape[0]):
             row[o] = tanh(row[o] + b[o])
@@ -127,7 +134,7 @@ def tanh_backward(dh, h):
 
 @kernel
 def affine_softplus(x, W, b, h):
-    np.dot(rows(x), W, rows(h))
+    product(rows(x), W, rows(h))
     for row in rows(h):
         for o in range(row.shape[0]):
             row[o] = softplus(row[o] + b[o])

@@ -1,0 +1,328 @@
+"""Matrix products that keep the vector units busy: c = a @ b in tiles, each held in registers while it is summed.
+
+A tile is some rows by two vectors of columns. For each k it loads the two vectors of b once and multiplies them by one
+number of a for each row, so that the multiply-adds, not the loads, are what takes the time. Every element is one sum over
+k in its order, fused, whatever tile it falls into: the bits do not depend on how the rows are dealt out to threads.
+Where the processor's vectors are not known (or narrower than AVX2's), the product is the BLAS's.
+"""
+
+from typing import NamedTuple
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+from kernels.cpu.mathematics import inline
+
+AVX512 = {"skylake-avx512", "cascadelake", "cooperlake", "icelake-server", "sapphirerapids", "znver4", "znver5"}
+AVX2 = {"haswell", "broadwell", "skylake", "alderlake", "znver1", "znver2", "znver3"}
+
+
+def vector_bytes():
+    """How wide the vectors are for which Numba compiles: 64, 32, or 0 where that is not known."""
+    name, features = config.CPU_NAME, config.CPU_FEATURES
+    if name in (None, "host") and features is None:
+        found = llvmlite.binding.get_host_cpu_features()
+        return 64 if found.get("avx512f") else 32 if found.get("avx2") and found.get("fma") else 0
+    return 64 if name in AVX512 else 32 if name in AVX2 else 0
+
+
+VECTOR = vector_bytes()
+HEIGHTS = (12, 4, 1) if VECTOR == 64 else (6, 3, 1)  # 2 x 12 sums in the 32 registers, or 2 x 6 in the 16
+
+
+# ---------------------------------------------------------------------------------------------- one tile, in registers
+
+
+class Emit:
+    """The instructions of a tile or a transposition: a builder, and the vectors of one dtype."""
+
+    def __init__(self, context, builder, real):
+        self.context, self.builder, self.bytes = context, builder, real.bitwidth // 8
+        self.lanes = VECTOR // self.bytes
+        self.scalar = context.get_value_type(real)
+        self.vector = ir.VectorType(self.scalar, self.lanes)
+        self.suffix = f"v{self.lanes}f{real.bitwidth}"
+
+    def array(self, type, value):
+        return self.context.make_array(type)(self.context, self.builder, value)
+
+    def integer(self, number):
+        return ir.Constant(ir.IntType(64), number)
+
+    def at(self, pointer, *offsets):
+        """The address that many bytes further."""
+        pointer = self.builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        for offset in offsets:
+            pointer = self.builder.gep(pointer, [self.integer(offset) if isinstance(offset, int) else offset])
+        return pointer
+
+    def call(self, name, result, *arguments):
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
+
+    def load(self, pointer, mask=None):
+        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
+        if mask is None:
+            return self.builder.load(pointer, align=self.bytes)
+        align, zero = ir.Constant(ir.IntType(32), self.bytes), ir.Constant(self.vector, None)
+        return self.call(f"llvm.masked.load.{self.suffix}.p0", self.vector, pointer, align, mask, zero)
+
+    def store(self, value, pointer, mask=None):
+        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
+        if mask is None:
+            self.builder.store(value, pointer, align=self.bytes)
+        else:
+            align = ir.Constant(ir.IntType(32), self.bytes)
+            self.call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), value, pointer, align, mask)
+
+    def repeated(self, value):
+        """A vector of one number."""
+        vector = ir.VectorType(value.type, self.lanes)
+        undefined, first = ir.Constant(vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+        return self.shuffle(self.builder.insert_element(undefined, value, first), undefined, [0] * self.lanes)
+
+    def shuffle(self, a, b, places):
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), places))
+
+    def loop(self, start, more, body):
+        """The values after `while more(*values): values = body(*values)`"""
+        builder, before = self.builder, self.builder.block
+        test, inside, after = (builder.append_basic_block(name) for name in ("test", "inside", "after"))
+        builder.branch(test)
+        builder.position_at_end(test)
+        values = [builder.phi(value.type) for value in start]
+        builder.cbranch(more(*values), inside, after)
+        builder.position_at_end(inside)
+        new = body(*values)
+        builder.branch(test)
+        for phi, first, then in zip(values, start, new):
+            phi.add_incoming(first, before)
+            phi.add_incoming(then, builder.block)
+        builder.position_at_end(after)
+        return values
+
+    def first(self, n):
+        """The mask of a vector's first n lanes."""
+        lane = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), list(range(self.lanes)))
+        return self.builder.icmp_signed("<", lane, self.repeated(self.builder.trunc(n, ir.IntType(32))))
+
+
+class Panel(NamedTuple):
+    """What a panel works on: pointers, strides in bytes, and sizes."""
+
+    a: ir.Value
+    down: ir.Value  # from a row of a to the next
+    along: ir.Value
+    b: ir.Value
+    b_down: ir.Value
+    c: ir.Value
+    c_down: ir.Value
+    M: ir.Value
+    K: ir.Value
+    width: ir.Value
+
+
+def emit_tile(e, p, i, height, vectors, masks):
+    """c[i : i + height] = a[i : i + height] @ b: the sums stay in registers, and one loop over k makes them all."""
+    builder = e.builder
+    # A pointer for every three rows: with the strides once and twice as offsets, all rows of a fit the registers.
+    twice = builder.mul(p.down, e.integer(2))
+    tops = [e.at(p.a, builder.mul(i, p.down))]
+    for _ in range(3, height, 3):
+        tops.append(e.at(tops[-1], twice, p.down))
+    zeros = [ir.Constant(e.vector, None)] * (height * vectors)
+
+    def step(rows, b_row, *sums):
+        of_b = [e.load(e.at(b_row, v * e.lanes * e.bytes), masks[v]) for v in range(vectors)]
+        new = []
+        for r in range(height):
+            address = e.at(rows[r // 3], *[(), (p.down,), (twice,)][r % 3])
+            number = e.repeated(builder.load(builder.bitcast(address, e.scalar.as_pointer()), align=e.bytes))
+            for v in range(vectors):
+                new.append(e.call(f"llvm.fma.{e.suffix}", e.vector, number, of_b[v], sums[r * vectors + v]))
+        return new
+
+    def body(left, *now):
+        rows, b_row, sums = now[: len(tops)], now[len(tops)], now[len(tops) + 1 :]
+        following = [e.at(row, p.along) for row in rows]
+        return [builder.sub(left, e.integer(1)), *following, e.at(b_row, p.b_down), *step(rows, b_row, *sums)]
+
+    def more(left, *_):
+        return builder.icmp_signed(">", left, e.integer(0))
+
+    _, *now = e.loop([p.K, *tops, p.b, *zeros], more, body)
+    address = e.at(p.c, builder.mul(i, p.c_down))
+    for r in range(height):
+        for v in range(vectors):
+            e.store(now[len(tops) + 1 + r * vectors + v], e.at(address, v * e.lanes * e.bytes), masks[v])
+        address = e.at(address, p.c_down)
+
+
+def emit_strips(e, p, vectors, masked):
+    """All rows of a panel: in the highest tiles, then in lower ones."""
+    builder, i = e.builder, e.integer(0)
+    masks = [e.first(builder.sub(p.width, e.integer(v * e.lanes))) if masked else None for v in range(vectors)]
+    for height in HEIGHTS:
+
+        def fits(i):
+            return builder.icmp_signed("<=", builder.add(i, e.integer(height)), p.M)
+
+        def body(i):
+            emit_tile(e, p, i, height, vectors, masks)
+            return [builder.add(i, e.integer(height))]
+
+        (i,) = e.loop([i], fits, body)
+    builder.ret_void()
+
+
+def panel_function(context, module, real):
+    """The function in a module that multiplies panels of one dtype, emitted when first asked for."""
+    name = f"panel.{real}"
+    if name in module.globals:
+        return module.globals[name]
+    integer, pointer = ir.IntType(64), ir.IntType(8).as_pointer()
+    kinds = [pointer if field in "abc" else integer for field in Panel._fields]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    e, p = Emit(context, builder, real), Panel(*function.args)
+    for name, vectors, masked in (("full", 2, False), ("two", 2, True), ("one", 1, True)):
+        chosen, others = function.append_basic_block(name), function.append_basic_block()
+        least = e.integer(e.lanes * vectors if name == "full" else e.lanes * (vectors - 1) + 1)
+        builder.cbranch(builder.icmp_signed(">=", p.width, least), chosen, others)
+        builder.position_at_end(chosen)
+        emit_strips(e, p, vectors, masked)
+        builder.position_at_end(others)
+    builder.ret_void()
+    return function
+
+
+@intrinsic
+def panel(typingctx, a, b, c):
+    """c = a @ b for a b no wider than a tile          a (M, K) in any order; b (K, w), c (M, w), a row's numbers side by side"""
+
+    def emit(context, builder, signature, args):
+        arrays = [context.make_array(kind)(context, builder, value) for kind, value in zip((a, b, c), args)]
+        (down, along), (b_down, _), (c_down, _) = (cgutils.unpack_tuple(builder, array.strides, 2) for array in arrays)
+        (M, K), (_, width), _ = (cgutils.unpack_tuple(builder, array.shape, 2) for array in arrays)
+        A, B, C = (builder.bitcast(array.data, ir.IntType(8).as_pointer()) for array in arrays)
+        p = Panel(A, down, along, B, b_down, C, c_down, M, K, width)
+        builder.call(panel_function(context, builder.module, a.dtype), p)
+        return context.get_dummy_value()
+
+    return types.void(a, b, c), emit
+
+
+@intrinsic
+def transpose_block(typingctx, a, b, i, j):
+    """b[j : j + n, i : i + n] = a[i : i + n, j : j + n].T of as many rows as a vector has lanes
+
+    Bit by bit, what the row's number says changes places with what the column's says.
+    """
+
+    def emit(context, builder, signature, args):
+        e = Emit(context, builder, a.dtype)
+        A, B = e.array(a, args[0]), e.array(b, args[1])
+        (a_down, _), (b_down, _) = (cgutils.unpack_tuple(builder, array.strides, 2) for array in (A, B))
+
+        def corner(array, down, row, column):
+            return e.at(array.data, builder.mul(row, down), builder.mul(column, e.integer(e.bytes)))
+
+        address, rows = corner(A, a_down, args[2], args[3]), []
+        for _ in range(e.lanes):
+            rows.append(e.load(address))
+            address = e.at(address, a_down)
+        bit = 1
+        while bit < e.lanes:
+            upper = [c if not c & bit else e.lanes + c - bit for c in range(e.lanes)]
+            lower = [c + bit if not c & bit else e.lanes + c for c in range(e.lanes)]
+            for r in range(e.lanes):
+                if not r & bit:
+                    pair = rows[r], rows[r + bit]
+                    rows[r], rows[r + bit] = e.shuffle(*pair, upper), e.shuffle(*pair, lower)
+            bit *= 2
+        address = corner(B, b_down, args[3], args[2])
+        for row in rows:
+            e.store(row, address)
+            address = e.at(address, b_down)
+        return context.get_dummy_value()
+
+    return types.void(a, b, i, j), emit
+
+
+# ------------------------------------------------------------------------------------------------- products of any size
+
+
+@inline
+def crowded(a):
+    """Rows a multiple of 2 kB apart: all of a column falls into a few sets of the cache, and so out of it."""
+    return a.strides[0] % 2048 == 0 and a.shape[0] > 8
+
+
+@inline
+def copy(a, b):
+    for i in range(a.shape[0]):
+        a_row, b_row = a[i], b[i]
+        for k in range(a_row.shape[0]):
+            b_row[k] = a_row[k]
+
+
+def _product(a, b, c):
+    """c = a @ b          a (M, K) in any order; b (K, N) and c (M, N), the numbers of a row side by side"""
+    width = 2 * VECTOR // b.itemsize
+    rows = a[0 : a.shape[0], 0 : a.shape[1]]
+    if crowded(a) and a.strides[1] == a.itemsize:
+        rows = np.empty((a.shape[0], a.shape[1] + 16), a.dtype)[:, : a.shape[1]]
+        copy(a, rows)
+    apart = crowded(b) and a.shape[0] > 64
+    close = np.empty((b.shape[0] if apart else 0, width), b.dtype)
+    for j in range(0, b.shape[1], width):
+        columns = b[:, j : j + width]
+        if apart:
+            copy(columns, close)
+            columns = close[:, : columns.shape[1]]
+        panel(rows, columns, c[:, j : j + width])
+
+
+@inline
+def transpose(a, b):
+    """b = a.T"""
+    lanes = VECTOR // a.itemsize
+    rows, columns = a.shape[0] // lanes * lanes, a.shape[1] // lanes * lanes
+    for i in range(0, rows, lanes):
+        for j in range(0, columns, lanes):
+            transpose_block(a, b, i, j)
+    for i in range(a.shape[0]):
+        for j in range(columns if i < rows else 0, a.shape[1]):
+            b[j, i] = a[i, j]
+
+
+def _product_transposed(a, b, c):
+    """c = a @ b.T          a (M, K), b (N, K) and c (M, N), the numbers of a row side by side
+
+    As c.T = b @ a.T: the rows of a become columns, which are fewer than those of b.T where a layer is larger than a batch.
+    """
+    width = 2 * VECTOR // a.itemsize
+    of_a, of_c = np.empty((a.shape[1], width), a.dtype), np.empty((b.shape[0], width), a.dtype)
+    for i in range(0, a.shape[0], width):
+        n = min(width, a.shape[0] - i)
+        transpose(a[i : i + n], of_a)
+        panel(b, of_a[:, :n], of_c[:, :n])
+        transpose(of_c[:, :n], c[i : i + n])
+
+
+def _blas_product(a, b, c):
+    np.dot(a, b, c)
+
+
+def _blas_product_transposed(a, b, c):
+    np.dot(a, b.T, c)
+
+
+product = inline(_product if VECTOR else _blas_product)
+product_transposed = inline(_product_transposed if VECTOR else _blas_product_transposed)
