@@ -141,6 +141,26 @@ def nodes(architecture, objective, n_samples, n_examples, dtype):
     )
 
 
+def part(whole, start, stop):
+    """The Nodes of the examples from start to stop, in the memory of those of a batch.
+
+    The samples of a part stand together, and those of the next part follow: to `weight_gradients`, which takes every
+    sample for a row, all parts are again the whole.
+    """
+
+    def of_examples(array):  # (B, ..)
+        return array[start:stop]
+
+    def of_samples(array):  # (L, B, ..)
+        L, _, *rest = array.shape
+        return array.reshape(-1, *rest)[L * start : L * stop].reshape(L, stop - start, *rest)
+
+    by_example = {name: of_examples(getattr(whole, name)) for name in ("x", "mu", "logvar", "loss")}
+    by_sample = {name: of_samples(getattr(whole, name)) for name in ("eps", "z", "output", "noise", "nll", "kl")}
+    encoder, decoder = tuple(map(of_examples, whole.encoder)), tuple(map(of_samples, whole.decoder))
+    return Nodes(encoder=encoder, decoder=decoder, **by_example, **by_sample)
+
+
 # ------------------------------------------------------------------------------------- the names, and what they mean
 
 OBJECTIVES = {  # name: its KL, and how its samples are weighed

@@ -1,5 +1,6 @@
 """Training steps: the batch, its noise, the text of the model and the update."""
 
+import functools
 import math
 
 import numpy as np
@@ -49,18 +50,60 @@ def stepper(
         text.weight_gradients(layers, a, d, g_layers, l2)
         optimizer.update(text.kernels, p.flat, g.flat, state, step, learning_rate)
 
-    def run(rows, first, beta, learning_rate):
-        n = len(rows)
-        betas, rates = np.broadcast_to(beta, n), np.broadcast_to(learning_rate, n)
-        terms = np.empty((n, len(TERMS)))
-        with blas.limited(threads):
-            for i in range(n):
-                by_example(text, a, d, rows[i], first + i, real(betas[i]))
-                value = elbo.value_of(p, a, l2)
-                terms[i] = [getattr(value, term) for term in TERMS]
-                if not math.isfinite(value.total):
-                    return terms[: i + 1]
-                by_weight(text, first + i, rates[i])
+    def line_by_line(rows, first, betas, rates):
+        terms = np.empty((len(rows), len(TERMS)))
+        for i in range(len(rows)):
+            by_example(text, a, d, rows[i], first + i, real(betas[i]))
+            value = elbo.value_of(p, a, l2)
+            terms[i] = [getattr(value, term) for term in TERMS]
+            if not math.isfinite(value.total):
+                return terms[: i + 1]
+            by_weight(text, first + i, rates[i])
         return terms
 
+    def captured():
+        rows, beta, rate = np.zeros(batch_size, np.int64), np.zeros((), real), np.zeros(())
+        step_of_noise, step_of_update = np.zeros((), np.int64), np.ones((), np.int64)
+        edges = _edges(batch_size, n_samples, threads)
+
+        def of_part(start, stop, kernels):
+            text = elbo.bind(arch, objective, kernels)
+            by_example(text, elbo.part(a, start, stop), elbo.part(d, start, stop), rows[start:stop], step_of_noise, beta)
+
+        program = text.kernels.capture(
+            examples=[functools.partial(of_part, *edge) for edge in zip(edges, edges[1:])],
+            weights=lambda kernels: by_weight(elbo.bind(arch, objective, kernels), step_of_update, rate),
+            means=(a.loss, a.nll, a.kl),
+            squares=[W for name, W in p.items() if name.endswith(".W")] if l2 else [],
+            before_examples=(rows, step_of_noise, beta),
+            before_weights=(step_of_update, rate),
+        )
+
+        def run(rows, first, betas, rates):
+            numbers = np.arange(first, first + len(rows))
+            bound, nll, kl, *squares = program(threads, (rows, numbers, betas, numbers, rates)).T
+            penalty = np.zeros_like(bound) + float(l2) / 2 * sum(squares)
+            return np.stack([bound + penalty, nll, kl, penalty], axis=1)
+
+        return run
+
+    make_steps = captured() if hasattr(text.kernels, "capture") else line_by_line
+
+    def run(rows, first, beta, learning_rate):
+        with blas.limited(threads if make_steps is line_by_line else 1):
+            return make_steps(rows, first, np.broadcast_to(beta, len(rows)), np.broadcast_to(learning_rate, len(rows)))
+
     return run
+
+
+def _edges(n_examples, n_samples, threads):
+    """Where the parts of a batch begin and end.
+
+    With one sample the order of the rows is the same whatever the parts, and so are the bits: there is one for each thread.
+    With more it is not, and the parts depend on the batch alone.
+    """
+    if n_samples == 1:
+        n = min(n_examples, threads)
+    else:
+        n = 2 ** int(math.log2(max(1, min(8, n_examples, n_examples * n_samples // 32))))
+    return [round(i * n_examples / n) for i in range(n + 1)]

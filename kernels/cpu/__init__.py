@@ -1,5 +1,6 @@
 """The operations of `kernels.reference` for the CPU, compiled by Numba."""
 
+from kernels.cpu.program import capture
 from kernels.cpu.noise import binarize, gather, normals
 from kernels.cpu.operations import (
     adagrad,

@@ -9,7 +9,9 @@ from numba.core import event
 
 # Numba's cache looks only at the file a function stands in; with this in its name, a change in any of them is seen.
 _FILES = sorted(pathlib.Path(__file__).parents[1].rglob("*.py"))
-_SOURCES = hashlib.sha256(b"".join(f.read_bytes() for f in _FILES)).hexdigest()[:12]
+SOURCES = hashlib.sha256(b"".join(f.read_bytes() for f in _FILES)).hexdigest()[:12]
+
+NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # for what only other compiled functions call
 
 # Sums may be reordered, so that they vectorise, and a product and a sum may round once. Infinities and NaN are kept:
 # without them a loss that is no longer finite would go unseen.
@@ -18,8 +20,9 @@ REORDER = {"reassoc", "contract", "nsz"}
 
 def kernel(function, fastmath=REORDER):
     """An operation, compiled where it is first called for the types it is called with."""
-    function.__qualname__ += f"-{_SOURCES}"
-    return numba.njit(function, nogil=True, cache=True, error_model="numpy", fastmath=fastmath)
+    function.__qualname__ += f"-{SOURCES}"
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath, "no_cfunc_wrapper": True}
+    return numba.njit(function, cache=True, **options)
 
 
 def exact(function):

@@ -30,7 +30,7 @@ def _rows(x):
 
 @kernel
 def affine(x, W, b, y):
-    product(rows(x), W, rows(y))
+    product(rows(x), W, rows(y), (rows(y),))
     for row in rows(y):
         for o in range(row.shape[0]):
             row[o] += b[o]
@@ -55,13 +55,18 @@ def affine_backward_add(dy, W, dx):
 
 @kernel
 def affine_gradients(x, dy, W, l2, dW, db):
-    product(rows(x).T, rows(dy), dW)
+    gradients_of_layer(x, dy, W, l2, dW, db, (dW,))
+    return dW, db
+
+
+@inline
+def gradients_of_layer(x, dy, W, l2, dW, db, soon):
+    product(rows(x).T, rows(dy), dW, soon)
     if l2 != 0:
         for i in range(W.shape[0]):
             for o in range(W.shape[1]):
                 dW[i, o] += l2 * W[i, o]
     sum_rows(dy, db)
-    return dW, db
 
 
 @kernel
@@ -96,7 +101,7 @@ def constant_gradients(x, dy, W, l2, dW, db):
 
 @kernel
 def affine_relu(x, W, b, h):
-    product(rows(x), W, rows(h))
+    product(rows(x), W, rows(h), (rows(h),))
     for row in rows(h):
         for o in range(row.shape[0]):
             y = row[o] + b[o]
@@ -116,7 +121,7 @@ def relu_backward(dh, h):
 
 @kernel
 def affine_tanh(x, W, b, h):
-    product(rows(x), W, rows(h))
+    product(rows(x), W, rows(h), (rows(h),))
     for row in rows(h):
         for o in range(row.shape[0]):
             row[o] = tanh(row[o] + b[o])
@@ -134,7 +139,7 @@ def tanh_backward(dh, h):
 
 @kernel
 def affine_softplus(x, W, b, h):
-    product(rows(x), W, rows(h))
+    product(rows(x), W, rows(h), (rows(h),))
     for row in rows(h):
         for o in range(row.shape[0]):
             row[o] = softplus(row[o] + b[o])

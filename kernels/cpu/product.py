@@ -219,6 +219,23 @@ def panel(typingctx, a, b, c):
 
 
 @intrinsic
+def ask_for(typingctx, array, i, j):
+    """Has array[i, j] and what stands beside it brought near, while something else is computed."""
+
+    def emit(context, builder, signature, args):
+        memory = context.make_array(array)(context, builder, args[0])
+        pointer = cgutils.get_item_pointer(context, builder, array, memory, args[1:])
+        pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        to_write_into_the_second_cache_data = [ir.Constant(ir.IntType(32), n) for n in (1, 2, 1)]
+        arguments = [pointer, *to_write_into_the_second_cache_data]
+        kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), arguments)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp), emit
+
+
+@intrinsic
 def transpose_block(typingctx, a, b, i, j):
     """b[j : j + n, i : i + n] = a[i : i + n, j : j + n].T of as many rows as a vector has lanes
 
@@ -272,8 +289,11 @@ def copy(a, b):
             b_row[k] = a_row[k]
 
 
-def _product(a, b, c):
-    """c = a @ b          a (M, K) in any order; b (K, N) and c (M, N), the numbers of a row side by side"""
+def _product(a, b, c, soon):
+    """c = a @ b          a (M, K) in any order; b (K, N) and c (M, N), the numbers of a row side by side
+
+    soon: arrays of the shape of c that will be wanted next; they are brought near meanwhile.
+    """
     width = 2 * VECTOR // b.itemsize
     rows = a[0 : a.shape[0], 0 : a.shape[1]]
     if crowded(a) and a.strides[1] == a.itemsize:
@@ -286,6 +306,10 @@ def _product(a, b, c):
         if apart:
             copy(columns, close)
             columns = close[:, : columns.shape[1]]
+        for array in soon:
+            for i in range(array.shape[0]):
+                for k in range(j, min(j + width, array.shape[1]), 64 // array.itemsize):
+                    ask_for(array, i, k)
         panel(rows, columns, c[:, j : j + width])
 
 
@@ -316,7 +340,7 @@ def _product_transposed(a, b, c):
         transpose(of_c[:, :n], c[i : i + n])
 
 
-def _blas_product(a, b, c):
+def _blas_product(a, b, c, soon):
     np.dot(a, b, c)
 
 

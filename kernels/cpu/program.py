@@ -1,0 +1,403 @@
+"""Training steps as one program: a step's operations are recorded once, and then run many times, by several threads.
+
+A step has two halves. What the examples of a batch go through, each by itself, is recorded once for each part of the
+batch; what the weights go through is cut into pieces of their rows. Parts and pieces are tasks that any thread may take,
+between the halves all wait for each other, and no two tasks write to the same place: so neither the number of threads nor
+their order changes a bit, and nothing is allocated, dispatched or locked on the way.
+
+An argument that is an array of no axes is a number that may change from step to step: its value is read when its turn
+comes. All others stay what they were when they were recorded.
+"""
+
+import concurrent.futures
+import contextvars
+import functools
+import hashlib
+import math
+import platform
+import sys
+import types as python_types
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.numpy_support import as_dtype
+
+from kernels import reference
+from kernels.cpu import noise, operations
+from kernels.cpu.operations import gradients_of_layer
+from kernels.cpu.jit import NO_WRAPPERS, SOURCES, kernel
+
+UPDATES = ("sgd", "adagrad", "adam")
+PIECE = 2**15  # weights in a piece, about: with their gradient and an optimizer's arrays they stay in a core's own cache
+SPINS = 2000  # looks at a barrier before a thread lets others have the core
+
+# ----------------------------------------------------------------------------------------------------------- recording
+
+_calls = contextvars.ContextVar("calls")
+
+
+def _recorder(name):
+    def operation(*arguments):
+        _calls.get().append((name, tuple(map(_matrix, arguments)) if name in LAYERS else arguments))
+        if name in UPDATES:
+            return arguments[0]
+        with np.errstate(all="ignore"):  # of no interest but for what it returns
+            return getattr(reference, name)(*arguments)
+
+    return operation
+
+
+def _matrix(array):
+    """A layer takes every sample of every example for a row: one compiled operation serves the encoder and the decoder."""
+    return array.reshape(-1, array.shape[-1]) if np.ndim(array) > 2 else array
+
+
+def _functions(module):
+    return {name: f for name, f in vars(module).items() if isinstance(f, numba.core.dispatcher.Dispatcher)}
+
+
+OPERATIONS = {name: f for name, f in (_functions(operations) | _functions(noise)).items() if hasattr(reference, name)}
+LAYERS = {name for name in OPERATIONS if name.startswith(("affine", "constant"))}
+LAYERS |= {name.replace("affine_", "") + "_backward" for name in LAYERS} & OPERATIONS.keys()
+recording = python_types.ModuleType("kernels.cpu.recording", "A kernel set that does not compute but notes what to do.")
+vars(recording).update({name: _recorder(name) for name in OPERATIONS})
+
+
+def record(function):
+    """The (name, arguments) of the operations that a function calls, in their order."""
+    calls = []
+    token = _calls.set(calls)
+    try:
+        function(recording)
+    finally:
+        _calls.reset(token)
+    return calls
+
+
+def pieces(calls):
+    """The second half as tasks: some rows of a layer's weights each, from their gradient to their update."""
+    ((update, (p, g, *rest)),) = [call for call in calls if call[0] in UPDATES]
+    tasks, covered = [], 0
+    for name, arguments in calls:
+        if name in UPDATES:
+            continue
+        for *inputs, dW, db in _rows_of_weights(*arguments) if name == "affine_gradients" else [arguments]:
+            start = (_address(dW if dW.size else db) - _address(g)) // g.itemsize
+            stop = start + dW.size + db.size  # a layer's bias follows its weights
+            if not 0 <= start < g.size:
+                continue  # a layer that is not learned
+            state = [array[start:stop] if np.shape(array) == g.shape else array for array in rest]
+            if name == "affine_gradients":
+                soon = tuple(array[: dW.size].reshape(dW.shape) for array in (p[start:stop], *state) if np.ndim(array))
+                tasks.append([(UPDATE_ROWS[update], (*inputs, soon, (p[start:stop], *state)))])
+            else:
+                tasks.append([(name, arguments), (update, (p[start:stop], g[start:stop], *state))])
+            covered += stop - start
+    assert covered == g.size, "weights that no task updates, or two"
+    return tasks
+
+
+def _rows_of_weights(x, dy, W, l2, dW, db):
+    """The arguments for some rows of W, until all are done; the bias goes with the last, which it follows."""
+    n = 12 * max(1, PIECE // W.shape[1] // 12)
+    for i in range(0, len(W), n):
+        rows = slice(i, i + n)
+        yield x[:, rows], dy, W[rows], l2, dW[rows], db if i + n >= len(W) else db[:0]
+
+
+def _update_rows(update):
+    def update_rows(x, dy, W, l2, soon, arguments):
+        """The gradient of some rows of a layer's weights, and of its bias if it follows them in p, is used up at once."""
+        p = arguments[0]
+        g = np.empty_like(p)
+        gradients_of_layer(x, dy, W, l2, g[: W.size].reshape(W.shape), g[W.size :], soon)
+        update(p, g, *arguments[1:])
+
+    update_rows.__qualname__ += "-" + update.py_func.__name__
+    return kernel(update_rows)
+
+
+UPDATE_ROWS = {name: _update_rows(getattr(operations, name)) for name in UPDATES}
+
+
+def _address(array):
+    return array.__array_interface__["data"][0]
+
+
+# ------------------------------------------------------------------------------------- operations that a program can call
+
+
+def entry(words):
+    operation(*arguments(words))  # noqa: F821  names that `_compiled` gives it
+
+
+def _arguments(kinds):
+    """A function that reads arguments of these types from a list of words: of an array its address, shape and strides."""
+
+    @intrinsic
+    def arguments(typingctx, words):
+        def emit(context, builder, signature, args):
+            pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+            place = 0
+
+            def word():
+                nonlocal place
+                place += 1
+                return builder.load(builder.gep(pointer, [ir.Constant(ir.IntType(64), place - 1)]))
+
+            def value_of(kind):
+                if isinstance(kind, types.BaseTuple):
+                    return context.make_tuple(builder, kind, [value_of(k) for k in kind])
+                if isinstance(kind, types.Array):
+                    array = context.make_array(kind)(context, builder)
+                    context.populate_array(
+                        array,
+                        data=builder.inttoptr(word(), array.data.type),
+                        shape=[word() for _ in range(kind.ndim)],
+                        strides=[word() for _ in range(kind.ndim)],
+                        itemsize=context.get_constant(types.intp, kind.dtype.bitwidth // 8),
+                        meminfo=None,
+                    )
+                    return array._getvalue()
+                return builder.load(builder.inttoptr(word(), context.get_value_type(kind).as_pointer()))
+
+            return value_of(signature.return_type)
+
+        return types.Tuple(kinds)(words), emit
+
+    return arguments
+
+
+@functools.cache
+def _compiled(operation, kinds):
+    """The address of an operation that takes its arguments from a list of words."""
+    options = {name: operation.targetoptions[name] for name in ("nogil", "error_model", "fastmath")}
+    inner = numba.njit(operation.py_func, **options, **NO_WRAPPERS)
+    names = {"operation": inner, "arguments": _arguments(kinds), "__builtins__": {}}
+    function = python_types.FunctionType(entry.__code__, names, entry.__name__)
+    # The cache knows a function by its name alone.
+    function.__qualname__ = f"{operation.__name__}-{hashlib.sha256(str(kinds).encode()).hexdigest()[:12]}-{SOURCES}"
+    function.__module__ = __name__
+    return numba.cfunc(types.void(types.intp), cache=True)(function).address
+
+
+def _kind(argument):
+    if isinstance(argument, tuple):
+        return types.Tuple([_kind(part) for part in argument])
+    if not isinstance(argument, np.ndarray):
+        return numba.typeof(argument)
+    kind = numba.typeof(argument)
+    return kind.dtype if argument.ndim == 0 else types.Array(kind.dtype, kind.ndim, kind.layout)
+
+
+def _words(argument, kept):
+    """What stands for an argument in the list of words; `kept` keeps it where it is."""
+    if isinstance(argument, tuple):
+        return sum((_words(part, kept) for part in argument), [])
+    array = argument if isinstance(argument, np.ndarray) else np.array(argument, as_dtype(_kind(argument)))
+    kept.append(array)
+    return [_address(array), *array.shape, *array.strides]
+
+
+# ------------------------------------------------------------------------------------------------------- the program
+
+
+@intrinsic
+def call(typingctx, function, words):
+    def emit(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), emit
+
+
+@intrinsic
+def copy_bytes(typingctx, target, source, n):
+    def emit(context, builder, signature, args):
+        pointers = [builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in args[:2]]
+        cgutils.raw_memcpy(builder, *pointers, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), emit
+
+
+def _atomic(emit_one, *numbers):
+    """An atomic operation on one number of an array."""
+
+    def operation(typingctx, array, i, *_):
+        def emit(context, builder, signature, args):
+            kind = signature.args[0]
+            memory = context.make_array(kind)(context, builder, args[0])
+            pointer = cgutils.get_item_pointer(context, builder, kind, memory, [args[1]])
+            return emit_one(builder, pointer, *args[2:])
+
+        return types.intp(array, types.intp, *numbers), emit
+
+    return operation
+
+
+@intrinsic
+def add(typingctx, array, i, n):
+    """array[i] += n; what stood there before"""
+    return _atomic(lambda builder, p, n: builder.atomic_rmw("add", p, n, "acq_rel"), types.intp)(typingctx, array, i)
+
+
+@intrinsic
+def look(typingctx, array, i):
+    return _atomic(lambda builder, p: builder.load_atomic(p, "acquire", 8))(typingctx, array, i)
+
+
+@intrinsic
+def pause(typingctx):
+    """Tells the core that this is a loop of waiting."""
+
+    def emit(context, builder, signature, args):
+        if platform.machine() in ("x86_64", "AMD64"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@intrinsic
+def give_way(typingctx):
+    """Lets another thread have the core, if one wants it."""
+
+    def emit(context, builder, signature, args):
+        name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+        kind = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+# Each on a line of the cache of its own: who has come to the barrier, how often all had, the next task of either half.
+ARRIVED, PASSED, NEXT = 0, 16, (32, 48)
+
+
+@kernel
+def wait_for_all(shared, n_threads):
+    passed = look(shared, PASSED)
+    if add(shared, ARRIVED, 1) == n_threads - 1:
+        add(shared, ARRIVED, -n_threads)
+        add(shared, PASSED, 1)
+    else:
+        spins = 0
+        while look(shared, PASSED) == passed:
+            spins += 1
+            if spins < SPINS:
+                pause()
+            else:
+                give_way()
+
+
+@kernel
+def do_tasks(shared, following, starts, instructions):
+    while True:
+        task = add(shared, following, 1)
+        if task >= starts.shape[0] - 1:
+            break
+        for i in range(starts[task], starts[task + 1]):
+            call(instructions[i, 0], instructions[i, 1])
+
+
+@kernel
+def feed(feeds, step):
+    for i in range(feeds.shape[0]):
+        copy_bytes(feeds[i, 0], feeds[i, 1] + step * feeds[i, 2], feeds[i, 2])
+
+
+@kernel
+def run(thread, n_threads, n_steps, shared, instructions, starts, feeds, results, kept_results):
+    """The steps that were done: all, or up to the first of which a result is not finite."""
+    first = thread == 0
+    for step in range(n_steps):
+        do_tasks(shared, NEXT[0], starts[0], instructions)
+        if first:
+            feed(feeds[1], step)
+        wait_for_all(shared, n_threads)
+        if first:
+            add(shared, NEXT[0], -look(shared, NEXT[0]))
+            if step + 1 < n_steps:
+                feed(feeds[0], step + 1)
+        do_tasks(shared, NEXT[1], starts[1], instructions)
+        wait_for_all(shared, n_threads)
+        finite = True
+        for i in range(results.shape[0]):
+            finite &= math.isfinite(results[i])
+        if first:
+            add(shared, NEXT[1], -look(shared, NEXT[1]))
+            for i in range(results.shape[0]):
+                kept_results[step, i] = results[i]
+        if not finite:
+            return step + 1
+    return n_steps
+
+
+@kernel
+def mean_of(array, result):
+    total = 0.0
+    for i in range(array.shape[0]):
+        total += array[i]
+    result[0] = total / array.shape[0]
+
+
+@kernel
+def squares_of(array, result):
+    total = 0.0
+    for i in range(array.shape[0]):
+        total += np.float64(array[i]) * np.float64(array[i])
+    result[0] = total
+
+
+def capture(examples, weights, means, squares, before_examples, before_weights):
+    """A function that makes the step of these operations any number of times: run(threads, values) -> results.
+
+    examples: functions of a kernel set, one for each part of a batch: the first half. weights: such a function: the second.
+    results (n, ..): after each step the mean of every array in `means` and the sum of squares of every one in `squares`, in
+    double precision; squares are taken before the update. Where one is not finite, that step is the last.
+    before_examples, before_weights: arrays that take another value before either half of a step; values: those values, an
+    array (n, ..) for each, in this order.
+    """
+    results = np.zeros(len(means) + len(squares))
+    first = [[(squares_of, (array.reshape(-1), results[len(means) + i :][:1]))] for i, array in enumerate(squares)]
+    first += [record(function) for function in examples]
+    second = [[(mean_of, (array.reshape(-1), results[i : i + 1])) for i, array in enumerate(means)]]
+    second += pieces(record(weights))
+    kept, instructions, starts = [results], [], []
+    for tasks in (first, second):
+        starts.append([len(instructions)])
+        for task in tasks:
+            for operation, arguments in task:
+                words = np.array(sum((_words(argument, kept) for argument in arguments), []), np.int64)
+                kept.append(words)
+                address = _compiled(OPERATIONS.get(operation, operation), tuple(map(_kind, arguments)))
+                instructions.append((address, _address(words)))
+            starts[-1].append(len(instructions))
+    instructions, starts = np.array(instructions, np.int64), tuple(np.array(s, np.int64) for s in starts)
+    shared, cells = np.zeros(64, np.int64), [*before_examples, *before_weights]
+
+    def run_steps(threads, values):
+        sources = [np.ascontiguousarray(value, cell.dtype) for value, cell in zip(values, cells)]
+        rows = [(_address(cell), _address(source), cell.nbytes) for cell, source in zip(cells, sources)]
+        split, n = len(before_examples), len(sources[0])
+        feeds = tuple(np.array(part, np.int64).reshape(-1, 3) for part in (rows[:split], rows[split:]))
+        kept_results = np.empty((n, len(results)))
+        feed(feeds[0], 0)
+        arguments = threads, n, shared, instructions, starts, feeds, results, kept_results
+        with concurrent.futures.ThreadPoolExecutor(max(1, threads - 1)) as pool:
+            others = [pool.submit(run, thread, *arguments) for thread in range(1, threads)]
+            done = run(0, *arguments)
+            for other in others:
+                other.result()
+        return kept_results[:done]
+
+    run_steps.kept = kept
+    return run_steps
