@@ -105,6 +105,39 @@ class Emit:
         builder.position_at_end(after)
         return values
 
+    def choose(self, condition, this, that):
+        """The values of this() where the condition holds, else those of that()."""
+        builder, made = self.builder, []
+        inside, others, after = (builder.append_basic_block(name) for name in ("this", "that", "chosen"))
+        builder.cbranch(condition, inside, others)
+        for block, values in ((inside, this), (others, that)):
+            builder.position_at_end(block)
+            made.append((values(), builder.block))
+            builder.branch(after)
+        builder.position_at_end(after)
+        (these, from_this), (those, from_that) = made
+        chosen = [builder.phi(value.type) for value in these]
+        for phi, one, other in zip(chosen, these, those):
+            phi.add_incoming(one, from_this)
+            phi.add_incoming(other, from_that)
+        return chosen
+
+    def transposed(self, rows):
+        """As many vectors as they have lanes, turned. Bit by bit, a row's number changes places with a column's."""
+        rows, bit = list(rows), 1
+        while bit < self.lanes:
+            upper = [c if not c & bit else self.lanes + c - bit for c in range(self.lanes)]
+            lower = [c + bit if not c & bit else self.lanes + c for c in range(self.lanes)]
+            for r in range(self.lanes):
+                if not r & bit:
+                    pair = rows[r], rows[r + bit]
+                    rows[r], rows[r + bit] = self.shuffle(*pair, upper), self.shuffle(*pair, lower)
+            bit *= 2
+        return rows
+
+    def both(self, mask, condition):
+        return self.builder.and_(mask, self.repeated(condition))
+
     def first(self, n):
         """The mask of a vector's first n lanes."""
         lane = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), list(range(self.lanes)))
@@ -112,7 +145,7 @@ class Emit:
 
 
 class Panel(NamedTuple):
-    """What a panel works on: pointers, strides in bytes, and sizes."""
+    """What a panel works on: pointers, strides in bytes, sizes, and whether to add to what stands in c."""
 
     a: ir.Value
     down: ir.Value  # from a row of a to the next
@@ -124,45 +157,75 @@ class Panel(NamedTuple):
     M: ir.Value
     K: ir.Value
     width: ir.Value
+    add: ir.Value
 
 
-def emit_tile(e, p, i, height, vectors, masks):
+def rows_of_tile(e, p, i, height, v, mask):
+    """(address, mask) of the vectors that hold c[i : i + height], v-th of each row"""
+    top = e.at(p.c, e.builder.mul(i, p.c_down), v * e.lanes * e.bytes)
+    return [(e.at(top, e.builder.mul(e.integer(r), p.c_down)), mask) for r in range(height)]
+
+
+def columns_of_tile(e, p, i, height, v, mask):
+    """The same where it is c.T that the panel makes: its rows are columns of c, of which a vector holds some."""
+    for first in range(0, height, e.lanes):
+        left = e.at(p.c, e.builder.mul(e.builder.add(i, e.integer(first)), e.integer(e.bytes)))
+        few = e.first(e.integer(min(e.lanes, height - first)))
+        for r in range(v * e.lanes, (v + 1) * e.lanes):
+            exists = few if mask is None else e.both(few, e.builder.icmp_signed("<", e.integer(r), p.width))
+            yield e.at(left, e.builder.mul(e.integer(r), p.c_down)), exists
+
+
+def turned(e, vectors):
+    """Vectors of a tile's rows as those of its columns, or the other way: in squares, the last filled up."""
+    vectors = [*vectors, *[ir.Constant(e.vector, None)] * (-len(vectors) % e.lanes)]
+    return sum((e.transposed(vectors[i : i + e.lanes]) for i in range(0, len(vectors), e.lanes)), [])
+
+
+def emit_tile(e, p, i, height, masks, is_turned):
     """c[i : i + height] = a[i : i + height] @ b: the sums stay in registers, and one loop over k makes them all."""
-    builder = e.builder
+    builder, vectors = e.builder, len(masks)
+    kept = columns_of_tile if is_turned else rows_of_tile
+    zero = ir.Constant(e.vector, None)
+
+    def already_there():
+        for v in range(vectors):
+            found = [e.load(*place) for place in kept(e, p, i, height, v, masks[v])]
+            yield from turned(e, found)[:height] if is_turned else found
+
+    sums = e.choose(p.add, lambda: list(already_there()), lambda: [zero] * (height * vectors))
+
     # A pointer for every three rows: with the strides once and twice as offsets, all rows of a fit the registers.
     twice = builder.mul(p.down, e.integer(2))
     tops = [e.at(p.a, builder.mul(i, p.down))]
     for _ in range(3, height, 3):
         tops.append(e.at(tops[-1], twice, p.down))
-    zeros = [ir.Constant(e.vector, None)] * (height * vectors)
-
-    def step(rows, b_row, *sums):
-        of_b = [e.load(e.at(b_row, v * e.lanes * e.bytes), masks[v]) for v in range(vectors)]
-        new = []
-        for r in range(height):
-            address = e.at(rows[r // 3], *[(), (p.down,), (twice,)][r % 3])
-            number = e.repeated(builder.load(builder.bitcast(address, e.scalar.as_pointer()), align=e.bytes))
-            for v in range(vectors):
-                new.append(e.call(f"llvm.fma.{e.suffix}", e.vector, number, of_b[v], sums[r * vectors + v]))
-        return new
-
-    def body(left, *now):
-        rows, b_row, sums = now[: len(tops)], now[len(tops)], now[len(tops) + 1 :]
-        following = [e.at(row, p.along) for row in rows]
-        return [builder.sub(left, e.integer(1)), *following, e.at(b_row, p.b_down), *step(rows, b_row, *sums)]
 
     def more(left, *_):
         return builder.icmp_signed(">", left, e.integer(0))
 
-    _, *now = e.loop([p.K, *tops, p.b, *zeros], more, body)
-    address = e.at(p.c, builder.mul(i, p.c_down))
-    for r in range(height):
-        for v in range(vectors):
-            e.store(now[len(tops) + 1 + r * vectors + v], e.at(address, v * e.lanes * e.bytes), masks[v])
-        address = e.at(address, p.c_down)
+    def body(left, *now):
+        rows, b_row, sums = now[: len(tops)], now[len(tops)], list(now[len(tops) + 1 :])
+        of_b = [e.load(e.at(b_row, v * e.lanes * e.bytes), masks[v]) for v in range(vectors)]
+        for r in range(height):
+            address = e.at(rows[r // 3], *[(), (p.down,), (twice,)][r % 3])
+            number = e.repeated(builder.load(builder.bitcast(address, e.scalar.as_pointer()), align=e.bytes))
+            for v in range(vectors):
+                place = v * height + r
+                sums[place] = e.call(f"llvm.fma.{e.suffix}", e.vector, number, of_b[v], sums[place])
+        following = [e.at(row, p.along) for row in rows]
+        return [builder.sub(left, e.integer(1)), *following, e.at(b_row, p.b_down), *sums]
+
+    sums = e.loop([p.K, *tops, p.b, *sums], more, body)[len(tops) + 2 :]
+    for v in range(vectors):
+        results = sums[v * height : (v + 1) * height]
+        if is_turned:
+            results = turned(e, results)
+        for result, place in zip(results, kept(e, p, i, height, v, masks[v])):
+            e.store(result, *place)
 
 
-def emit_strips(e, p, vectors, masked):
+def emit_strips(e, p, vectors, masked, is_turned):
     """All rows of a panel: in the highest tiles, then in lower ones."""
     builder, i = e.builder, e.integer(0)
     masks = [e.first(builder.sub(p.width, e.integer(v * e.lanes))) if masked else None for v in range(vectors)]
@@ -172,20 +235,20 @@ def emit_strips(e, p, vectors, masked):
             return builder.icmp_signed("<=", builder.add(i, e.integer(height)), p.M)
 
         def body(i):
-            emit_tile(e, p, i, height, vectors, masks)
+            emit_tile(e, p, i, height, masks, is_turned)
             return [builder.add(i, e.integer(height))]
 
         (i,) = e.loop([i], fits, body)
     builder.ret_void()
 
 
-def panel_function(context, module, real):
+def panel_function(context, module, real, is_turned):
     """The function in a module that multiplies panels of one dtype, emitted when first asked for."""
-    name = f"panel.{real}"
+    name = f"panel.{real}.turned" if is_turned else f"panel.{real}"
     if name in module.globals:
         return module.globals[name]
-    integer, pointer = ir.IntType(64), ir.IntType(8).as_pointer()
-    kinds = [pointer if field in "abc" else integer for field in Panel._fields]
+    integer, pointer, bit = ir.IntType(64), ir.IntType(8).as_pointer(), ir.IntType(1)
+    kinds = [pointer if field in "abc" else bit if field == "add" else integer for field in Panel._fields]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
@@ -196,26 +259,59 @@ def panel_function(context, module, real):
         least = e.integer(e.lanes * vectors if name == "full" else e.lanes * (vectors - 1) + 1)
         builder.cbranch(builder.icmp_signed(">=", p.width, least), chosen, others)
         builder.position_at_end(chosen)
-        emit_strips(e, p, vectors, masked)
+        emit_strips(e, p, vectors, masked, is_turned)
         builder.position_at_end(others)
     builder.ret_void()
     return function
 
 
-@intrinsic
-def panel(typingctx, a, b, c):
-    """c = a @ b for a b no wider than a tile          a (M, K) in any order; b (K, w), c (M, w), a row's numbers side by side"""
+def _panel(is_turned):
+    def panel(typingctx, a, b, c, add):
+        def emit(context, builder, signature, args):
+            arrays = [context.make_array(kind)(context, builder, value) for kind, value in zip((a, b, c), args)]
+            strides = [cgutils.unpack_tuple(builder, array.strides, 2) for array in arrays]
+            (M, K), (_, width), _ = (cgutils.unpack_tuple(builder, array.shape, 2) for array in arrays)
+            A, B, C = (builder.bitcast(array.data, ir.IntType(8).as_pointer()) for array in arrays)
+            p = Panel(A, *strides[0], B, strides[1][0], C, strides[2][0], M, K, width, args[3])
+            builder.call(panel_function(context, builder.module, a.dtype, is_turned), p)
+            return context.get_dummy_value()
 
-    def emit(context, builder, signature, args):
-        arrays = [context.make_array(kind)(context, builder, value) for kind, value in zip((a, b, c), args)]
-        (down, along), (b_down, _), (c_down, _) = (cgutils.unpack_tuple(builder, array.strides, 2) for array in arrays)
-        (M, K), (_, width), _ = (cgutils.unpack_tuple(builder, array.shape, 2) for array in arrays)
-        A, B, C = (builder.bitcast(array.data, ir.IntType(8).as_pointer()) for array in arrays)
-        p = Panel(A, down, along, B, b_down, C, c_down, M, K, width)
-        builder.call(panel_function(context, builder.module, a.dtype), p)
-        return context.get_dummy_value()
+        return types.void(a, b, c, types.boolean), emit
 
-    return types.void(a, b, c), emit
+    return intrinsic(panel)
+
+
+# c = a @ b for a b no wider than a tile, or c += a @ b          a (M, K) in any order; the numbers of a row of b (K, w) and
+# of c, (M, w) or turned (w, M), stand side by side
+panel, panel_turned = _panel(False), _panel(True)
+
+
+def stack_array(n_bytes):
+    """A function of an array that gives another of its dtype, of that many bytes in one row, for as long as its caller runs."""
+
+    @intrinsic
+    def on_stack(typingctx, like):
+        kind = types.Array(like.dtype, 1, "C")
+
+        def emit(context, builder, signature, args):
+            number, size = context.get_data_type(like.dtype), like.dtype.bitwidth // 8
+            array = context.make_array(kind)(context, builder)
+            with builder.goto_entry_block():  # in the function's frame, once
+                pointer = builder.alloca(ir.IntType(8), ir.Constant(ir.IntType(64), n_bytes))
+            pointer.align = 64
+            context.populate_array(
+                array,
+                data=builder.bitcast(pointer, number.as_pointer()),
+                shape=[context.get_constant(types.intp, n_bytes // size)],
+                strides=[context.get_constant(types.intp, size)],
+                itemsize=context.get_constant(types.intp, size),
+                meminfo=None,
+            )
+            return array._getvalue()
+
+        return kind(like), emit
+
+    return on_stack
 
 
 @intrinsic
@@ -237,10 +333,7 @@ def ask_for(typingctx, array, i, j):
 
 @intrinsic
 def transpose_block(typingctx, a, b, i, j):
-    """b[j : j + n, i : i + n] = a[i : i + n, j : j + n].T of as many rows as a vector has lanes
-
-    Bit by bit, what the row's number says changes places with what the column's says.
-    """
+    """b[j : j + n, i : i + n] = a[i : i + n, j : j + n].T of as many rows as a vector has lanes"""
 
     def emit(context, builder, signature, args):
         e = Emit(context, builder, a.dtype)
@@ -254,17 +347,8 @@ def transpose_block(typingctx, a, b, i, j):
         for _ in range(e.lanes):
             rows.append(e.load(address))
             address = e.at(address, a_down)
-        bit = 1
-        while bit < e.lanes:
-            upper = [c if not c & bit else e.lanes + c - bit for c in range(e.lanes)]
-            lower = [c + bit if not c & bit else e.lanes + c for c in range(e.lanes)]
-            for r in range(e.lanes):
-                if not r & bit:
-                    pair = rows[r], rows[r + bit]
-                    rows[r], rows[r + bit] = e.shuffle(*pair, upper), e.shuffle(*pair, lower)
-            bit *= 2
         address = corner(B, b_down, args[3], args[2])
-        for row in rows:
+        for row in e.transposed(rows):
             e.store(row, address)
             address = e.at(address, b_down)
         return context.get_dummy_value()
@@ -273,6 +357,16 @@ def transpose_block(typingctx, a, b, i, j):
 
 
 # ------------------------------------------------------------------------------------------------- products of any size
+
+
+MOST_TERMS = 1024  # of a sum at a time
+panel_on_stack = stack_array(MOST_TERMS * 2 * VECTOR)
+
+
+@inline
+def terms(a):
+    """How many columns of a at a time, so that they stay in a core's own cache."""
+    return max(256, min(MOST_TERMS, 2**19 // (a.itemsize * max(1, a.shape[0])) // 64 * 64))
 
 
 @inline
@@ -294,23 +388,24 @@ def _product(a, b, c, soon):
 
     soon: arrays of the shape of c that will be wanted next; they are brought near meanwhile.
     """
-    width = 2 * VECTOR // b.itemsize
-    rows = a[0 : a.shape[0], 0 : a.shape[1]]
-    if crowded(a) and a.strides[1] == a.itemsize:
-        rows = np.empty((a.shape[0], a.shape[1] + 16), a.dtype)[:, : a.shape[1]]
-        copy(a, rows)
-    apart = crowded(b) and a.shape[0] > 64
-    close = np.empty((b.shape[0] if apart else 0, width), b.dtype)
-    for j in range(0, b.shape[1], width):
-        columns = b[:, j : j + width]
-        if apart:
-            copy(columns, close)
-            columns = close[:, : columns.shape[1]]
-        for array in soon:
-            for i in range(array.shape[0]):
-                for k in range(j, min(j + width, array.shape[1]), 64 // array.itemsize):
-                    ask_for(array, i, k)
-        panel(rows, columns, c[:, j : j + width])
+    width, step = 2 * VECTOR // b.itemsize, terms(a)
+    for k in range(0, b.shape[0], step):
+        of_a, of_b = a[:, k : k + step], b[k : k + step]
+        if crowded(of_a) and a.strides[1] == a.itemsize:
+            apart = np.empty((of_a.shape[0], of_a.shape[1] + 16), a.dtype)[:, : of_a.shape[1]]
+            copy(of_a, apart)
+            of_a = apart
+        for j in range(0, b.shape[1], width):
+            columns = of_b[:, j : j + width]
+            if crowded(of_b) and a.shape[0] > 64:
+                close = panel_on_stack(b)[: columns.size].reshape(columns.shape)
+                copy(columns, close)
+                columns = close[:, : columns.shape[1]]
+            for array in soon:
+                for i in range(array.shape[0]):
+                    for near in range(j, min(j + width, array.shape[1]), 64 // array.itemsize):
+                        ask_for(array, i, near)
+            panel(of_a, columns, c[:, j : j + width], k > 0)
 
 
 @inline
@@ -331,13 +426,18 @@ def _product_transposed(a, b, c):
 
     As c.T = b @ a.T: the rows of a become columns, which are fewer than those of b.T where a layer is larger than a batch.
     """
-    width = 2 * VECTOR // a.itemsize
-    of_a, of_c = np.empty((a.shape[1], width), a.dtype), np.empty((b.shape[0], width), a.dtype)
-    for i in range(0, a.shape[0], width):
-        n = min(width, a.shape[0] - i)
-        transpose(a[i : i + n], of_a)
-        panel(b, of_a[:, :n], of_c[:, :n])
-        transpose(of_c[:, :n], c[i : i + n])
+    width, step = 2 * VECTOR // a.itemsize, terms(b)
+    for k in range(0, a.shape[1], step):
+        of_b = b[:, k : k + step]
+        if crowded(b):
+            apart = np.empty((of_b.shape[0], of_b.shape[1] + 16), b.dtype)[:, : of_b.shape[1]]
+            copy(of_b, apart)
+            of_b = apart
+        for i in range(0, a.shape[0], width):
+            of_a = a[i : i + width, k : k + step]
+            columns = panel_on_stack(a)[: of_a.size].reshape((of_a.shape[1], of_a.shape[0]))
+            transpose(of_a, columns)
+            panel_turned(of_b, columns, c[i : i + width], k > 0)
 
 
 def _blas_product(a, b, c, soon):

@@ -28,8 +28,9 @@ from numba.np.numpy_support import as_dtype
 
 from kernels import reference
 from kernels.cpu import noise, operations
-from kernels.cpu.operations import gradients_of_layer
 from kernels.cpu.jit import NO_WRAPPERS, SOURCES, kernel
+from kernels.cpu.operations import gradients_of_layer
+from kernels.cpu.product import stack_array
 
 UPDATES = ("sgd", "adagrad", "adam")
 PIECE = 2**15  # weights in a piece, about: with their gradient and an optimizer's arrays they stay in a core's own cache
@@ -109,11 +110,15 @@ def _rows_of_weights(x, dy, W, l2, dW, db):
         yield x[:, rows], dy, W[rows], l2, dW[rows], db if i + n >= len(W) else db[:0]
 
 
+PIECE_BYTES = 16 * PIECE
+piece_on_stack = stack_array(PIECE_BYTES)
+
+
 def _update_rows(update):
     def update_rows(x, dy, W, l2, soon, arguments):
         """The gradient of some rows of a layer's weights, and of its bias if it follows them in p, is used up at once."""
         p = arguments[0]
-        g = np.empty_like(p)
+        g = piece_on_stack(p)[: p.size] if p.nbytes <= PIECE_BYTES else np.empty_like(p)
         gradients_of_layer(x, dy, W, l2, g[: W.size].reshape(W.shape), g[W.size :], soon)
         update(p, g, *arguments[1:])
 
