@@ -99,11 +99,11 @@ def stepper(
 def _edges(n_examples, n_samples, threads):
     """Where the parts of a batch begin and end.
 
-    With one sample the order of the rows is the same whatever the parts, and so are the bits: there is one for each thread.
+    With one sample the order of the rows is the same whatever the parts, and so are the bits: there are as many for each thread.
     With more it is not, and the parts depend on the batch alone.
     """
     if n_samples == 1:
-        n = min(n_examples, threads)
+        n = min(n_examples, threads * -(-n_examples // (threads * 128)))
     else:
         n = 2 ** int(math.log2(max(1, min(8, n_examples, n_examples * n_samples // 32))))
     return [round(i * n_examples / n) for i in range(n + 1)]

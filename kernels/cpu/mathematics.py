@@ -75,7 +75,8 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
     @inline
     def tanh(x):
         e = expm1(two * abs(x))
-        t = one if e > saturated else e / (e + two)
+        e = saturated if e > saturated else e  # for infinity: without a branch, or a loop would not vectorise
+        t = e / (e + two)
         return t if x >= zero else -t
 
     saturated = real(2.0 ** (mantissa + 3))

@@ -3,15 +3,19 @@
 import math
 
 import numpy as np
+from numba import njit
 
-from kernels.cpu.jit import exact
+from kernels.cpu.jit import NO_WRAPPERS, exact
 from kernels.reference import COS_SERIES, LOG_SERIES, SIN_SERIES
 
 WORD, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 STEPS = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 LOG_2, SQRT_HALF, QUARTER_TURN = math.log(2), math.sqrt(0.5), 2.0**-30 * (math.pi / 2)
+TOGETHER = 64
 FRACTION, HALF_EXPONENT = np.int64((1 << 52) - 1), np.int64(1022 << 52)
+
+inline = njit(nogil=True, error_model="numpy", forceinline=True, **NO_WRAPPERS)  # every bit is laid down
 
 
 @exact
@@ -24,7 +28,7 @@ def gather(data, rows, x):
     return x
 
 
-@exact
+@inline
 def philox(a, b, c, d, key):
     low, high = key & WORD, key >> SHIFT
     for _ in range(10):
@@ -34,62 +38,73 @@ def philox(a, b, c, d, key):
     return a, b, c, d
 
 
-@exact
+@inline
 def log_uniform(w):
     bits = np.float64((np.float64(2.0) * w + 1.0) * 2.0**-33).view(np.int64)
-    m, exponent = np.int64((bits & FRACTION) | HALF_EXPONENT).view(np.float64), (bits >> 52) - 1022
-    if m < SQRT_HALF:
-        m, exponent = 2.0 * m, exponent - 1
+    m, exponent = np.int64((bits & FRACTION) | HALF_EXPONENT).view(np.float64), np.float64((bits >> 52) - 1022)
+    small = m < SQRT_HALF
+    m, exponent = 2.0 * m if small else m, exponent - 1.0 if small else exponent
     s = (m - 1.0) / (m + 1.0)
-    p = LOG_SERIES[-1]
-    for k in range(len(LOG_SERIES) - 2, -1, -1):
-        p = p * (s * s) + LOG_SERIES[k]
-    return s * p + exponent * LOG_2
+    return s * polynomial(LOG_SERIES, s * s) + exponent * LOG_2
 
 
-@exact
+@inline
 def circle(w):
     quarter = (w + np.uint64(1 << 29)) >> np.uint64(30)
-    angle = np.int64(w - (quarter << np.uint64(30))) * QUARTER_TURN
-    square = angle * angle
-    cosine, sine = COS_SERIES[-1], SIN_SERIES[-1]
-    for k in range(len(COS_SERIES) - 2, -1, -1):
-        cosine = cosine * square + COS_SERIES[k]
-        sine = sine * square + SIN_SERIES[k]
-    sine = sine * angle
-    if quarter & np.uint64(1):
-        cosine, sine = -sine, cosine
-    if quarter & np.uint64(2):
-        cosine, sine = -cosine, -sine
-    return cosine, sine
+    angle = np.float64(np.int64(w) - np.int64(quarter << np.uint64(30))) * QUARTER_TURN
+    cosine, sine = polynomial(COS_SERIES, angle * angle), polynomial(SIN_SERIES, angle * angle) * angle
+    odd, half = quarter & np.uint64(1) != 0, quarter & np.uint64(2) != 0
+    cosine, sine = -sine if odd else cosine, cosine if odd else sine
+    return -cosine if half else cosine, -sine if half else sine
 
 
-@exact
-def normal_pair(w, w_angle):
-    radius = math.sqrt(-2.0 * log_uniform(w))
-    cosine, sine = circle(w_angle)
-    return radius * cosine, radius * sine
+@inline
+def polynomial(coefficients, t):
+    p = coefficients[-1]
+    for k in range(len(coefficients) - 2, -1, -1):
+        p = p * t + coefficients[k]
+    return p
+
+
+# Both fill arrays of TOGETHER counters before they use them: such loops, without a branch, vectorise.
 
 
 @exact
 def normals(key, step, examples, eps):
+    blocks = (eps.shape[2] + 3) // 4
+    block, example, four = np.zeros(TOGETHER, np.uint64), np.zeros(TOGETHER, np.uint64), np.empty((4, TOGETHER))
+    last = eps.shape[1] * blocks
     for l in range(eps.shape[0]):
-        for b in range(eps.shape[1]):
-            row = eps[l, b]
-            for block in range((row.shape[0] + 3) // 4):
-                w = philox(np.uint64(block), np.uint64(examples[b]), np.uint64(l), np.uint64(step), np.uint64(key))
-                four = normal_pair(w[0], w[1]) + normal_pair(w[2], w[3])
-                for k in range(min(4, row.shape[0] - 4 * block)):
-                    row[4 * block + k] = four[k]
+        for start in range(0, last, TOGETHER):
+            n = min(TOGETHER, last - start)
+            b, j = start // blocks, start % blocks
+            for i in range(n):
+                block[i], example[i] = j, examples[b]
+                b, j = (b, j + 1) if j + 1 < blocks else (b + 1, 0)
+            for i in range(TOGETHER):
+                w = philox(block[i], example[i], np.uint64(l), np.uint64(step), np.uint64(key))
+                for k in (0, 2):
+                    radius = math.sqrt(-2.0 * log_uniform(w[k]))
+                    cosine, sine = circle(w[k + 1])
+                    four[k, i], four[k + 1, i] = radius * cosine, radius * sine
+            for i in range(n):
+                row = eps[l, (start + i) // blocks]
+                first = 4 * np.int64(block[i])
+                for k in range(min(4, row.shape[0] - first)):
+                    row[first + k] = four[k, i]
     return eps
 
 
 @exact
 def binarize(pixels, key, step, examples, x):
+    u = np.empty((4, TOGETHER))
     for b in range(pixels.shape[0]):
-        row, target = pixels[b], x[b]
-        for block in range((row.shape[0] + 3) // 4):
-            w = philox(np.uint64(block), np.uint64(examples[b]), np.uint64(0), np.uint64(step), np.uint64(key))
-            for k in range(min(4, row.shape[0] - 4 * block)):
-                target[4 * block + k] = 1 if np.float64(w[k]) * 2.0**-32 < row[4 * block + k] else 0
+        row, target, example = pixels[b], x[b], np.uint64(examples[b])
+        for start in range(0, row.shape[0], 4 * TOGETHER):
+            for i in range(TOGETHER):
+                w = philox(np.uint64(start // 4 + i), example, np.uint64(0), np.uint64(step), np.uint64(key))
+                for k in range(4):
+                    u[k, i] = np.float64(w[k]) * 2.0**-32
+            for d in range(min(row.shape[0] - start, 4 * TOGETHER)):
+                target[start + d] = 1 if u[d & 3, d >> 2] < row[start + d] else 0
     return x

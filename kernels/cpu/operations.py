@@ -31,7 +31,8 @@ def _rows(x):
 @kernel
 def affine(x, W, b, y):
     product(rows(x), W, rows(y), (rows(y),))
-    for row in rows(y):
+    for i in range(rows(y).shape[0]):
+        row = rows(y)[i]
         for o in range(row.shape[0]):
             row[o] += b[o]
     return y
@@ -47,7 +48,8 @@ def affine_backward(dy, W, dx):
 def affine_backward_add(dy, W, dx):
     more = np.empty(rows(dx).shape, dx.dtype)
     product_transposed(rows(dy), W, more)
-    for row, more_row in zip(rows(dx), more):
+    for b in range(more.shape[0]):
+        row, more_row = rows(dx)[b], more[b]
         for i in range(row.shape[0]):
             row[i] += more_row[i]
     return dx
@@ -72,14 +74,16 @@ def gradients_of_layer(x, dy, W, l2, dW, db, soon):
 @kernel
 def sum_rows(dy, db):
     db[:] = 0
-    for row in rows(dy):
+    for i in range(rows(dy).shape[0]):
+        row = rows(dy)[i]
         for o in range(db.shape[0]):
             db[o] += row[o]
 
 
 @kernel
 def constant(x, W, b, y):
-    for row in rows(y):
+    for i in range(rows(y).shape[0]):
+        row = rows(y)[i]
         for o in range(row.shape[0]):
             row[o] = b[o]
     return y
@@ -102,7 +106,8 @@ def constant_gradients(x, dy, W, l2, dW, db):
 @kernel
 def affine_relu(x, W, b, h):
     product(rows(x), W, rows(h), (rows(h),))
-    for row in rows(h):
+    for i in range(rows(h).shape[0]):
+        row = rows(h)[i]
         for o in range(row.shape[0]):
             y = row[o] + b[o]
             row[o] = row.dtype.type(0) if y < 0 else y
@@ -112,7 +117,8 @@ def affine_relu(x, W, b, h):
 @kernel
 def relu_backward(dh, h):
     zero = dh.dtype.type(0)
-    for dh_row, h_row in zip(rows(dh), rows(h)):
+    for i in range(rows(h).shape[0]):
+        dh_row, h_row = rows(dh)[i], rows(h)[i]
         for o in range(dh_row.shape[0]):
             unmasked = dh_row[o]  # read in either case, so that the loop has no branch
             dh_row[o] = unmasked if h_row[o] > zero else zero
@@ -122,7 +128,8 @@ def relu_backward(dh, h):
 @kernel
 def affine_tanh(x, W, b, h):
     product(rows(x), W, rows(h), (rows(h),))
-    for row in rows(h):
+    for i in range(rows(h).shape[0]):
+        row = rows(h)[i]
         for o in range(row.shape[0]):
             row[o] = tanh(row[o] + b[o])
     return h
@@ -131,7 +138,8 @@ def affine_tanh(x, W, b, h):
 @kernel
 def tanh_backward(dh, h):
     one = dh.dtype.type(1)
-    for dh_row, h_row in zip(rows(dh), rows(h)):
+    for i in range(rows(h).shape[0]):
+        dh_row, h_row = rows(dh)[i], rows(h)[i]
         for o in range(dh_row.shape[0]):
             dh_row[o] *= (one - h_row[o]) * (one + h_row[o])
     return dh
@@ -140,7 +148,8 @@ def tanh_backward(dh, h):
 @kernel
 def affine_softplus(x, W, b, h):
     product(rows(x), W, rows(h), (rows(h),))
-    for row in rows(h):
+    for i in range(rows(h).shape[0]):
+        row = rows(h)[i]
         for o in range(row.shape[0]):
             row[o] = softplus(row[o] + b[o])
     return h
@@ -148,7 +157,8 @@ def affine_softplus(x, W, b, h):
 
 @kernel
 def softplus_backward(dh, h):
-    for dh_row, h_row in zip(rows(dh), rows(h)):
+    for i in range(rows(h).shape[0]):
+        dh_row, h_row = rows(dh)[i], rows(h)[i]
         for o in range(dh_row.shape[0]):
             dh_row[o] *= -expm1(-h_row[o])
     return dh
@@ -320,8 +330,8 @@ def gaussian_nll_backward(dnll, mean, noise, x, dmean, dnoise):
 
 @kernel
 def bernoulli_mean(logits, mean):
-    for i, row in enumerate(rows(mean)):
-        logits_row = rows(logits)[i]
+    for i in range(rows(mean).shape[0]):
+        row, logits_row = rows(mean)[i], rows(logits)[i]
         for d in range(row.shape[0]):
             row[d] = sigmoids(logits_row[d])[0]
     return mean

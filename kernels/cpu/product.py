@@ -332,6 +332,31 @@ def ask_for(typingctx, array, i, j):
 
 
 @intrinsic
+def copy(typingctx, a, b):
+    """The first rows and columns of b = a, the numbers of a row side by side in either"""
+
+    def emit(context, builder, signature, args):
+        e = Emit(context, builder, a.dtype)
+        A, B = e.array(a, args[0]), e.array(b, args[1])
+        (a_down, _), (b_down, _) = (cgutils.unpack_tuple(builder, array.strides, 2) for array in (A, B))
+        rows, columns = cgutils.unpack_tuple(builder, A.shape, 2)
+
+        def row(i, a_row, b_row):
+            def vector(j):
+                mask, place = e.first(builder.sub(columns, j)), builder.mul(j, e.integer(e.bytes))
+                e.store(e.load(e.at(a_row, place), mask), e.at(b_row, place), mask)
+                return [builder.add(j, e.integer(e.lanes))]
+
+            e.loop([e.integer(0)], lambda j: builder.icmp_signed("<", j, columns), vector)
+            return [builder.add(i, e.integer(1)), e.at(a_row, a_down), e.at(b_row, b_down)]
+
+        e.loop([e.integer(0), e.at(A.data), e.at(B.data)], lambda i, *_: builder.icmp_signed("<", i, rows), row)
+        return context.get_dummy_value()
+
+    return types.void(a, b), emit
+
+
+@intrinsic
 def transpose_block(typingctx, a, b, i, j):
     """b[j : j + n, i : i + n] = a[i : i + n, j : j + n].T of as many rows as a vector has lanes"""
 
@@ -375,26 +400,19 @@ def crowded(a):
     return a.strides[0] % 2048 == 0 and a.shape[0] > 8
 
 
-@inline
-def copy(a, b):
-    for i in range(a.shape[0]):
-        a_row, b_row = a[i], b[i]
-        for k in range(a_row.shape[0]):
-            b_row[k] = a_row[k]
-
-
 def _product(a, b, c, soon):
     """c = a @ b          a (M, K) in any order; b (K, N) and c (M, N), the numbers of a row side by side
 
     soon: arrays of the shape of c that will be wanted next; they are brought near meanwhile.
     """
     width, step = 2 * VECTOR // b.itemsize, terms(a)
+    copied = crowded(a) and a.strides[1] == a.itemsize
+    apart = np.empty((a.shape[0] if copied else 0, step + 16), a.dtype)
     for k in range(0, b.shape[0], step):
         of_a, of_b = a[:, k : k + step], b[k : k + step]
-        if crowded(of_a) and a.strides[1] == a.itemsize:
-            apart = np.empty((of_a.shape[0], of_a.shape[1] + 16), a.dtype)[:, : of_a.shape[1]]
+        if copied:
             copy(of_a, apart)
-            of_a = apart
+            of_a = apart[:, : of_a.shape[1]]
         for j in range(0, b.shape[1], width):
             columns = of_b[:, j : j + width]
             if crowded(of_b) and a.shape[0] > 64:
@@ -427,12 +445,12 @@ def _product_transposed(a, b, c):
     As c.T = b @ a.T: the rows of a become columns, which are fewer than those of b.T where a layer is larger than a batch.
     """
     width, step = 2 * VECTOR // a.itemsize, terms(b)
+    apart = np.empty((b.shape[0] if crowded(b) else 0, step + 16), b.dtype)
     for k in range(0, a.shape[1], step):
         of_b = b[:, k : k + step]
         if crowded(b):
-            apart = np.empty((of_b.shape[0], of_b.shape[1] + 16), b.dtype)[:, : of_b.shape[1]]
             copy(of_b, apart)
-            of_b = apart
+            of_b = apart[:, : of_b.shape[1]]
         for i in range(0, a.shape[0], width):
             of_a = a[i : i + width, k : k + step]
             columns = panel_on_stack(a)[: of_a.size].reshape((of_a.shape[1], of_a.shape[0]))
