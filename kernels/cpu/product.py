@@ -384,8 +384,8 @@ def transpose_block(typingctx, a, b, i, j):
 # ------------------------------------------------------------------------------------------------- products of any size
 
 
-MOST_TERMS = 1024  # of a sum at a time
-panel_on_stack = stack_array(MOST_TERMS * 2 * VECTOR)
+MOST_TERMS, PANELS = 1024, 4  # of a sum, and of a matrix, at a time
+few_panels = stack_array(MOST_TERMS * PANELS * 2 * VECTOR)
 
 
 @inline
@@ -405,25 +405,32 @@ def _product(a, b, c, soon):
 
     soon: arrays of the shape of c that will be wanted next; they are brought near meanwhile.
     """
-    width, step = 2 * VECTOR // b.itemsize, terms(a)
-    copied = crowded(a) and a.strides[1] == a.itemsize
-    apart = np.empty((a.shape[0] if copied else 0, step + 16), a.dtype)
+    width, step, N = 2 * VECTOR // b.itemsize, terms(a), b.shape[1]
+    a_crowded, b_crowded = crowded(a) and a.strides[1] == a.itemsize, crowded(b) and a.shape[0] > 64
+    apart = np.empty((a.shape[0] if a_crowded else 0, step + 16), a.dtype)
     for k in range(0, b.shape[0], step):
         of_a, of_b = a[:, k : k + step], b[k : k + step]
-        if copied:
+        if a_crowded:
             copy(of_a, apart)
             of_a = apart[:, : of_a.shape[1]]
-        for j in range(0, b.shape[1], width):
-            columns = of_b[:, j : j + width]
-            if crowded(of_b) and a.shape[0] > 64:
-                close = panel_on_stack(b)[: columns.size].reshape(columns.shape)
+        for first in range(0, N, PANELS * width):
+            columns = of_b[:, first : first + PANELS * width]
+            if b_crowded:
+                close = few_panels(b)[: columns.size].reshape(columns.shape)
                 copy(columns, close)
                 columns = close[:, : columns.shape[1]]
-            for array in soon:
-                for i in range(array.shape[0]):
-                    for near in range(j, min(j + width, array.shape[1]), 64 // array.itemsize):
-                        ask_for(array, i, near)
-            panel(of_a, columns, c[:, j : j + width], k > 0)
+            for j in range(0, columns.shape[1], width):
+                bring(soon, first + j, width)
+                panel(of_a, columns[:, j : j + width], c[:, first + j : first + j + width], k > 0)
+
+
+@inline
+def bring(soon, first, width):
+    """Some columns of all those arrays"""
+    for array in soon:
+        for i in range(array.shape[0]):
+            for j in range(first, min(first + width, array.shape[1]), 64 // array.itemsize):
+                ask_for(array, i, j)
 
 
 @inline
@@ -444,18 +451,21 @@ def _product_transposed(a, b, c):
 
     As c.T = b @ a.T: the rows of a become columns, which are fewer than those of b.T where a layer is larger than a batch.
     """
-    width, step = 2 * VECTOR // a.itemsize, terms(b)
-    apart = np.empty((b.shape[0] if crowded(b) else 0, step + 16), b.dtype)
-    for k in range(0, a.shape[1], step):
-        of_b = b[:, k : k + step]
-        if crowded(b):
-            copy(of_b, apart)
-            of_b = apart[:, : of_b.shape[1]]
-        for i in range(0, a.shape[0], width):
-            of_a = a[i : i + width, k : k + step]
-            columns = panel_on_stack(a)[: of_a.size].reshape((of_a.shape[1], of_a.shape[0]))
+    width, height = 2 * VECTOR // a.itemsize, 4 * HEIGHTS[0]
+    apart = np.empty((height if crowded(b) else 0, MOST_TERMS + 16), b.dtype)
+    for k in range(0, a.shape[1], MOST_TERMS):
+        for first in range(0, a.shape[0], PANELS * width):
+            of_a = a[first : first + PANELS * width, k : k + MOST_TERMS]
+            columns = few_panels(a)[: of_a.size].reshape((of_a.shape[1], of_a.shape[0]))
             transpose(of_a, columns)
-            panel_turned(of_b, columns, c[i : i + width], k > 0)
+            for i in range(0, b.shape[0], height):
+                of_b = b[i : i + height, k : k + MOST_TERMS]
+                if crowded(b):
+                    copy(of_b, apart)
+                    of_b = apart[: of_b.shape[0], : of_b.shape[1]]
+                for j in range(0, of_a.shape[0], width):
+                    of_c = c[first + j : min(first + j + width, a.shape[0]), i : i + height]
+                    panel_turned(of_b, columns[:, j : j + width], of_c, k > 0)
 
 
 def _blas_product(a, b, c, soon):
