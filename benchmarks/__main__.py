@@ -136,12 +136,13 @@ def _run(benchmark, options, results, plot=None):
 
 
 def _print(console, table):
-    shown = Table(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for i, column in enumerate(table.columns):
         shown.add_column(column.replace(" ", "\n", 1) if "÷" not in column else "\n".join(column.rsplit(" ", 1)), justify="right" if i else "left")
     for row in table.rows:
         shown.add_row(*map(Text, row))
     console.print()
+    console.print(table.title)
     console.print(shown)
     for note in table.notes:
         console.print(f"  {note}")

@@ -6,6 +6,7 @@ import pathlib
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from vae_np.parameters import reading, replacing
 from vae_np.plots import write
@@ -184,7 +185,8 @@ def _step_plot(results):
     figure = Figure(figsize=(11, 3.4 * len(threads)), dpi=110, layout="constrained")
     for axes, n in zip(figure.subplots(len(threads), 1, squeeze=False)[:, 0], threads):
         own = [result for result in results if result["threads"] == n]
-        names = list(dict.fromkeys(row["name"] for result in own for row in result["rows"] if "floor" in row.get("ratios", {})))
+        names = dict.fromkeys(row["name"] for result in own for row in result["rows"] if "floor" in row.get("ratios", {}))
+        names = [name for name in names if name != "floor"]
         for k, name in enumerate(names):
             bars = {
                 i: row["ratios"]["floor"]
@@ -193,13 +195,15 @@ def _step_plot(results):
                 if row["name"] == name and "floor" in row.get("ratios", {})
             }
             places = [i + (k - (len(names) - 1) / 2) * 0.8 / len(names) for i in bars]
-            axes.bar(places, list(bars.values()), 0.8 / len(names), label=name, color=COLOURS.get(name))
-        axes.axhline(1, color=COLOURS["floor"], lw=0.8, ls="--")
+            heights = [height - 1 for height in bars.values()]  # from the floor up, or down where it is passed
+            axes.bar(places, heights, 0.8 / len(names), bottom=1, label=name, color=COLOURS.get(name))
+        axes.axhline(1, color=COLOURS["floor"], lw=0.8)
         axes.set_xticks(range(len(own)), [result["workload"] for result in own])
-        axes.set_yscale("log")
+        _logarithmic(axes, "y")
         axes.set_ylabel("time ÷ floor")
         axes.set_title(f"a training step, {_threads(n)}")
-        axes.legend(fontsize=8, ncols=4)
+        if names:
+            axes.legend(fontsize=8, ncols=4)
     return figure
 
 
@@ -217,8 +221,10 @@ def _scaling_plot(results):
             if line:
                 style = "--" if name == "floor" else "-"
                 axes.plot(list(line), list(line.values()), style, marker="o", ms=3, label=name, color=COLOURS.get(name))
-        axes.set_xscale("log", base=2 if result["axis"] in ("batch", "threads") else 10)
-        axes.set_yscale("log")
+        _logarithmic(axes, "x")
+        _logarithmic(axes, "y")
+        axes.set_xticks([point["value"] for point in result["points"]])
+        axes.set_xticks([], minor=True)
         axes.set_xlabel(result["axis"])
         axes.set_ylabel("µs a step")
         axes.legend(fontsize=8)
@@ -237,12 +243,21 @@ def _training_plot(results):
                 named.add(row["name"])
                 axes.plot(seconds, test, marker="o", ms=3, label=label, color=COLOURS.get(row["name"]))
     axes.axhline(results[0]["target"], color=COLOURS["floor"], lw=0.8, ls="--")
-    axes.set_xscale("log")
+    _logarithmic(axes, "x")
     axes.set_xlabel("seconds of training")
     axes.set_ylabel("test −ELBO, nats")
     if named:
         axes.legend(fontsize=8)
     return figure
+
+
+def _logarithmic(axes, which):
+    """A logarithmic axis with plain numbers at 1, 2 and 5 times the powers of ten."""
+    axis = getattr(axes, f"{which}axis")
+    axes.set(**{f"{which}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 # -------------------------------------------------------------------------------------------------------------- files
