@@ -44,7 +44,11 @@ def _console(**which):
 
 def step(options):
     """A whole training step: every backend, PyTorch, JAX, and the floor, its matrix products alone."""
-    chosen, threads, rounds = workloads.select(options.workload), _threads(options), check_count("rounds", options.rounds)
+    chosen, threads, rounds = (
+        workloads.select(options.workload),
+        _threads(options),
+        check_count("rounds", options.rounds),
+    )
     who = _contestants(options.contestant)
 
     def results(say):
@@ -108,7 +112,7 @@ def make_report(options):
 
 
 def _run(benchmark, options, results, plot=None):
-    """Print the machine, then each result as it comes; keep them where --json says. Exit code 1 where anyone was wrong."""
+    """Print the machine, then each result as it comes; keep them where --json says. Exit code 1 if one was wrong."""
     document = {
         "benchmark": benchmark,
         "date": datetime.date.today().isoformat(),
@@ -138,7 +142,10 @@ def _run(benchmark, options, results, plot=None):
 def _print(console, table):
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for i, column in enumerate(table.columns):
-        shown.add_column(column.replace(" ", "\n", 1) if "÷" not in column else "\n".join(column.rsplit(" ", 1)), justify="right" if i else "left")
+        shown.add_column(
+            column.replace(" ", "\n", 1) if "÷" not in column else "\n".join(column.rsplit(" ", 1)),
+            justify="right" if i else "left",
+        )
     for row in table.rows:
         shown.add_row(*map(Text, row))
     console.print()
@@ -176,7 +183,10 @@ def parser():
 
     def command(name, function):
         sub = commands.add_parser(
-            name, help=function.__doc__, description=function.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            name,
+            help=function.__doc__,
+            description=function.__doc__,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         sub.set_defaults(command=function)
         return sub.add_argument
@@ -190,7 +200,13 @@ def parser():
         option("--contestant", nargs="+", metavar="NAME", default=default, help=f"of {', '.join(map(repr, who))}")
 
     option = command("step", step)
-    option("--workload", nargs="+", metavar="NAME", default=["example"], help=f"of {', '.join(workloads.WORKLOADS)}; iwae, all")
+    option(
+        "--workload",
+        nargs="+",
+        metavar="NAME",
+        default=["example"],
+        help=f"of {', '.join(workloads.WORKLOADS)}; iwae, all",
+    )
     option("--threads", type=int, nargs="+", help="to be pinned to so many cores, in turn; else 1, then all")
     of_contestants(option, who)
     of_results(option, 20)
@@ -220,7 +236,12 @@ def parser():
 
     option = command("report", make_report)
     option("files", nargs="+", metavar="FILE", help="what --json wrote")
-    option("--out", default=os.path.join("docs", "benchmarks.md"), metavar="FILE", help="the page; its plots stand beside it")
+    option(
+        "--out",
+        default=os.path.join("docs", "benchmarks.md"),
+        metavar="FILE",
+        help="the page; its plots stand beside it",
+    )
     return top
 
 

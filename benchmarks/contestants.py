@@ -40,8 +40,17 @@ class Ours:
         if size not in self.runs:
             w = self.workload
             self.runs[size] = steps.stepper(
-                self.p, self.state, ADAM, self.data, size, w.objective, w.n_samples, seed=w.seed, backend=self.backend, threads=self.threads
-            )  # fmt: skip
+                self.p,
+                self.state,
+                ADAM,
+                self.data,
+                size,
+                w.objective,
+                w.n_samples,
+                seed=w.seed,
+                backend=self.backend,
+                threads=self.threads,
+            )
         self.rows = rows
 
     def go(self):
@@ -136,7 +145,8 @@ class Contestant(NamedTuple):
         return getattr(importlib.import_module(self.module), self.kind)(workload, threads, **dict(self.options))
 
 
-REFERENCE = Contestant("reference", options=(("backend", "numpy"), ("dtype", "float64")))  # whom the others must agree with
+# Whom the others must agree with; in double precision, so that NumPy's own row is checked too.
+REFERENCE = Contestant("reference", options=(("backend", "numpy"), ("dtype", "float64")))
 
 
 def contestants():

@@ -63,7 +63,9 @@ def commit():
         return subprocess.run(("git", "-C", folder, *words), capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -81,21 +83,26 @@ def _version(package):
         return None
 
 
-# ------------------------------------------------------------------------------------------------- the machine at its best
+# ------------------------------------------------------------------------------------------------ the machine at its best
 
 
 def copy_bandwidth(n_bytes):
-    """Bytes a second that np.copyto moves, half of n_bytes read and half written, over and over in the same two arrays."""
+    """Bytes a second, read ones and written ones, that np.copyto moves between the halves of n_bytes."""
     source = np.ones(max(1, n_bytes // 2), np.uint8)
     target = np.zeros_like(source)
     return 2 * source.size / _fastest(lambda: np.copyto(target, source))
 
 
 def multiply_add_peak():
-    """{how: float32 operations a second} of one core, a multiply-add being two: a compiled loop, and the best matrix product."""
+    """{how: float32 operations a second}, a multiply-add being two: a compiled loop, and NumPy's matrix product."""
     x = np.linspace(0.5, 1.0, 2**17, dtype=np.float32).reshape(8, -1)
     loop = _multiply_adds()
-    peaks = {"multiply-adds in a Numba loop": 2 * CHAIN * x.size / _fastest(lambda: loop(x, np.float32(0.5), np.float32(0.25)))}
+    peaks = {
+        "multiply-adds in a Numba loop": 2
+        * CHAIN
+        * x.size
+        / _fastest(lambda: loop(x, np.float32(0.5), np.float32(0.25)))
+    }
     for n in (256, 512, 1024):
         a, b, out = (np.ones((n, n), np.float32) for _ in range(3))
         peaks[f"NumPy's product of {n} x {n}"] = 2 * n**3 / _fastest(lambda: np.matmul(a, b, out=out))
@@ -114,7 +121,7 @@ def _multiply_adds():
     def loop(x, factor, summand):
         total = np.float32(0)
         for i in range(x.shape[1]):
-            # Eight numbers side by side, as a multiply-add's result is there only some cycles after it began.
+            # Eight numbers side by side, as a result is there only some cycles after its multiply-add began.
             a, b, c, d, e, f, g, h = x[0, i], x[1, i], x[2, i], x[3, i], x[4, i], x[5, i], x[6, i], x[7, i]
             for _ in range(CHAIN):
                 a = a * factor + summand

@@ -1,9 +1,10 @@
-"""Timing: a process for each contestant, all pinned to the same cores, their blocks of steps interleaved round by round."""
+"""Timing: a process for each contestant, all pinned to the same cores, their blocks interleaved round by round."""
 
 import contextlib
 import multiprocessing
 import os
 import resource
+import signal
 import time
 
 import numpy as np
@@ -11,11 +12,11 @@ import numpy as np
 BLOCK = 0.02  # seconds that a timed block of steps takes at least
 GAP = 0.05  # seconds between two blocks: threads of the one before may still spin
 CHECKED = 20  # steps after which the losses are compared
-# Of the loss, relative to the reference in double precision. Roundings of single precision have grown to a third of it by then.
+# Of the loss, relative to the reference in double precision. By then roundings have grown to a third of it.
 TOLERANCE = 1e-4
 
 
-# ------------------------------------------------------------------------------------------------ in a process of its own
+# ---------------------------------------------------------------------------------------------- in a process of its own
 
 
 class Session:
@@ -41,7 +42,7 @@ class Session:
         return self.seconds_of(self.n) / self.n
 
     def seconds_of(self, n):
-        """Of n steps from the initial parameters, so that nobody's fast progress leads to other numbers than his peers'.
+        """Of n steps from the initial parameters, so that whoever is fast does not come to other numbers than its peers.
 
         Each block takes the batches after those of the last: an epoch passes through the caches as it does in training.
         """
@@ -62,7 +63,7 @@ class Session:
         return time.perf_counter() - started
 
     def train(self, parts):
-        """Steps on arrays of batches, one (n, B) after the other: the seconds of them, and the parameters after them."""
+        """Steps on arrays of batches, one (n, B) after the other: their seconds, and the parameters after them."""
         seconds = 0.0
         for rows in parts:
             self.contestant.ready(rows)
@@ -96,6 +97,7 @@ def peak_memory():
 
 
 def _serve(pipe, session, arguments):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks, which then ends this one
     try:
         served = session(*arguments)
         pipe.send((True, None))
@@ -109,7 +111,7 @@ def _serve(pipe, session, arguments):
         pipe.send((False, f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]))
 
 
-# --------------------------------------------------------------------------------------------- in the one that asks them
+# -------------------------------------------------------------------------------------------- in the one that asks them
 
 
 class Failed(Exception):
@@ -117,7 +119,7 @@ class Failed(Exception):
 
 
 class Child:
-    """A `session` (a class) in a process of its own on the given cores: `ask(method, ...)` gives what its method returns."""
+    """A `session` (a class) in its own process on those cores; `ask(method, ...)` gives what its method returns."""
 
     def __init__(self, cores, session, *arguments):
         context = multiprocessing.get_context("spawn")
@@ -166,7 +168,7 @@ def cores_here():
 
 @contextlib.contextmanager
 def pinned(cores):
-    """`with pinned(cores)`: this process, and for good those it starts, on these cores. Where a system cannot, nothing."""
+    """`with pinned(cores)`: this thread, and for good what it starts, on these cores; nothing where a system cannot."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
@@ -179,7 +181,7 @@ def pinned(cores):
 
 
 def choose_cores(threads):
-    """So many of this process's cores: the last ones, as the first has most of the system's own work. ValueError for too many."""
+    """So many of this process's cores, the last ones: the first has the system's own work. ValueError for too many."""
     cores = cores_here()
     if not 1 <= threads <= len(cores):
         raise ValueError(f"threads is {threads}; this process may use {len(cores)} cores")
@@ -187,7 +189,7 @@ def choose_cores(threads):
 
 
 def interleave(asks, rounds):
-    """{name: [number]} of functions that each give a number or raise Failed, called in turn; and {name: why it failed}."""
+    """{name: [number]} of functions that give a number or raise Failed, called in turn, and {name: why it failed}."""
     numbers, failed, names = {name: [] for name in asks}, {}, list(asks)
     for i in range(rounds):
         for k in range(len(names)):
@@ -240,10 +242,11 @@ def compare(workload, contestants, reference, threads, rounds, say=lambda words:
         for name in timed:
             rows[name] |= summary(seconds[name]) | children[name].ask("about")
             rows[name]["ratios"] = {peer: ratio(seconds[name], seconds[peer]) for peer in timed}
+    arch = workload.architecture
     return {
         "workload": workload.name,
-        "architecture": "-".join(map(str, (workload.architecture.n_inputs, *workload.architecture.hidden, workload.architecture.n_latent))),
-        "activation": workload.architecture.activation,
+        "architecture": "-".join(map(str, (arch.n_inputs, *arch.hidden, arch.n_latent))),
+        "activation": arch.activation,
         "batch_size": workload.batch_size,
         "n_samples": workload.n_samples,
         "objective": workload.objective,
@@ -252,7 +255,7 @@ def compare(workload, contestants, reference, threads, rounds, say=lambda words:
         "cores": cores,
         "rounds": rounds,
         "rows": list(rows.values()),
-    }  # fmt: skip
+    }
 
 
 def reference_losses(workload, reference, cores):

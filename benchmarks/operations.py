@@ -21,14 +21,15 @@ class Sizes(NamedTuple):
 
 
 EXAMPLE = Sizes(128, 784, 400, 20, 1)  # of the workload `example`; the layers are its largest one
-CALLS = 8  # between two restorations of what an operation has changed: what it scales again and again would leave the normal range
+# Between two restorations of what an operation changes: scaled again and again, it would leave the normal numbers.
+CALLS = 8
 
 
 class Cost(NamedTuple):
     """What an operation cannot avoid: each array that it needs is read once, each that it fills is written once.
 
-    operations: those of the formula in `kernels.reference`; each +, -, *, /, maximum, absolute value or sign is one, and so
-    is a call of exp, log1p, tanh or sqrt, though that is many in truth. None: integers, which no multiply-adder sees.
+    operations: those of the formula in `kernels.reference`; each +, -, *, /, maximum, absolute value or sign is one, and
+    so is a call of exp, log1p, tanh or sqrt, though that is many in truth. None: of integers, not counted.
     """
 
     reads: str
@@ -98,8 +99,8 @@ class OperationSession:
         """What is wrong with it, or nothing."""
         try:
             check_operation(self.kernel_set, name, "float32", self.sizes)
-        except AssertionError as error:
-            return str(error).splitlines()[0]
+        except Exception as error:  # whatever it raises is a finding
+            return f"{type(error).__name__}: {error}".splitlines()[0]
         return ""
 
     def choose(self, name):
@@ -109,7 +110,9 @@ class OperationSession:
         result = self.function(*self.arguments)
         results = result if isinstance(result, tuple) else (result,)
         self.changed = [
-            i for i, argument in enumerate(self.arguments) if any(np.shares_memory(argument, array) for array in results)
+            i
+            for i, argument in enumerate(self.arguments)
+            if any(np.shares_memory(argument, array) for array in results)
         ]
         self.n = measure.calibrate(self._seconds)
 
@@ -166,7 +169,14 @@ def compare_operations(rounds, backends, say=lambda words: None, sizes=EXAMPLE, 
             asks = {backend: (lambda child=child: child.ask("block")) for backend, child in right.items()}
             seconds, failed = measure.interleave(asks, rounds)
             for backend in children:
-                row = {"name": name, "backend": backend, "bytes": n_bytes, "operations": cost.operations, "status": "ok", "reason": ""}
+                row = {
+                    "name": name,
+                    "backend": backend,
+                    "bytes": n_bytes,
+                    "operations": cost.operations,
+                    "status": "ok",
+                    "reason": "",
+                }
                 if wrong[backend]:
                     row |= {"status": "wrong", "reason": wrong[backend]}
                 elif backend in failed:
@@ -174,7 +184,9 @@ def compare_operations(rounds, backends, say=lambda words: None, sizes=EXAMPLE, 
                 else:
                     row |= measure.summary(seconds[backend])
                     row["share_of_copy"] = n_bytes / row["median"] / copies[size]
-                    row["share_of_peak"] = None if cost.operations is None else cost.operations / row["median"] / peaks[how]
+                    row["share_of_peak"] = (
+                        None if cost.operations is None else cost.operations / row["median"] / peaks[how]
+                    )
                 rows.append(row)
     return {
         "sizes": sizes._asdict(),
@@ -182,7 +194,10 @@ def compare_operations(rounds, backends, say=lambda words: None, sizes=EXAMPLE, 
         "cores": cores,
         "rounds": rounds,
         "peak": {"how": how, "flops": peaks[how], "all": peaks},
-        "copy": {"how": "np.copyto within as many bytes (the next power of two, 64 KiB or more), again and again, as the operations are called", "bytes_per_second": dict(sorted(copies.items()))},
+        "copy": {
+            "how": "np.copyto within as many bytes as the operation touches (the next power of two, from 64 KiB)",
+            "bytes_per_second": dict(sorted(copies.items())),
+        },
         "missing": missing,
         "rows": rows,
     }

@@ -21,6 +21,7 @@ class Table(NamedTuple):
     notes: list
 
 
+KEYS = ("median", "p10", "minimum")
 PEERS = ("floor", "torch eager", "torch compiled", "jax jit", "jax scan")  # by whom the others' time is divided
 
 
@@ -39,7 +40,8 @@ def about(document):
     lines = [
         f"{machine['processor']}, {machine['cores_allowed']} of {machine['cores']} cores, {machine['system']}",
         f"BLAS: {blas or 'unknown'}",
-        f"Python {machine['python']}, " + ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
+        f"Python {machine['python']}, "
+        + ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
         f"commit {machine['commit'] or 'unknown'}, {document['date']}",
     ]
     if machine["environment"]:
@@ -55,7 +57,7 @@ def _step_table(result):
         ratios = row.get("ratios", {})
         rows.append([
             row["name"],
-            *([f"{1e6 * row[key]:.0f}" for key in ("median", "p10", "minimum")] if "median" in row else [row["status"], "", ""]),
+            *((f"{1e6 * row[key]:.0f}" for key in KEYS) if "median" in row else (row["status"], "", "")),
             *(f"{ratios[peer]:.2f}" if peer in ratios else "" for peer in peers),
             f"{row['loss_error']:.0e}" if "loss_error" in row else "",
             f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "",
@@ -68,7 +70,8 @@ def _step_table(result):
         ["contestant", "median", "p10", "min", *(f"÷ {peer}" for peer in peers), "loss off by", "peak MB"],
         rows,
         [
-            f"products of {result['flops'] / 1e6:.0f} MFLOP a step{speed}; {result['rounds']} rounds, median ratios of the same round",
+            f"products of {result['flops'] / 1e6:.0f} MFLOP a step{speed}; {result['rounds']} rounds; "
+            "a ratio is the median of those within a round",
             *_reasons(result["rows"]),
             *(f"{row['name']}: {row['note']}" for row in result["rows"] if row.get("note")),
         ],
@@ -95,7 +98,9 @@ def _kernels_table(result):
             cells += [row["status"], *[""] * 7]
         rows.append(cells)
     sizes = ", ".join(f"{name} {size}" for name, size in result["sizes"].items())
-    copies = ", ".join(f"{int(size) // 1024} KiB {speed / 1e9:.0f}" for size, speed in result["copy"]["bytes_per_second"].items())
+    copies = ", ".join(
+        f"{int(size) // 1024} KiB {speed / 1e9:.0f}" for size, speed in result["copy"]["bytes_per_second"].items()
+    )
     columns = ["operation", "backend", "µs", "min µs", "kB", "GB/s", "of copy", "kFLOP", "GFLOP/s", "of peak"]
     return Table(
         f"operations at {sizes}; float32, one thread, called from Python",
@@ -105,8 +110,8 @@ def _kernels_table(result):
             f"copy: {result['copy']['how']}: GB/s of {copies}",
             f"peak: {result['peak']['flops'] / 1e9:.0f} GFLOP/s, the most of: "
             + ", ".join(f"{how} {flops / 1e9:.0f}" for how, flops in result["peak"]["all"].items()),
-            "bytes: each array that is needed once, and each that is filled once (a copy's target is fetched before it is written, what is "
-            "updated in place is not: it may pass 100%); operations: those of the reference's formula, "
+            "bytes: each array that is needed once, and each that is filled once (a copy's target is fetched before it is "
+            "written, what is updated in place is not: it may pass 100%); operations: those of the reference's formula, "
             "a call of exp, log1p, tanh or sqrt taken for one",
             *(f"{name}: {reason}" for name, reason in result["missing"].items()),
             *_reasons(result["rows"]),
@@ -137,17 +142,26 @@ def _training_table(result):
         cells = [row["name"], *[""] * 6]
         if "seconds" in row:
             reached = "yes" if row["reached"] else "no"
-            cells[1:] = [reached, f"{row['seconds']:.2f}", str(row["epochs"]), f"{row['seconds'] / row['epochs']:.2f}", f"{row['test']:.2f}", f"{row['start_seconds']:.1f}"]  # fmt: skip
+            an_epoch = row["seconds"] / row["epochs"]
+            cells[1:] = [
+                reached,
+                f"{row['seconds']:.2f}",
+                str(row["epochs"]),
+                f"{an_epoch:.2f}",
+                f"{row['test']:.2f}",
+                f"{row['start_seconds']:.1f}",
+            ]
         else:
             cells[1] = row["status"]
         rows.append(cells)
     return Table(
-        f"{result['workload']} on MNIST to a test -ELBO of {result['target']} nats, {_threads(result['threads'])}, seed {result['seed']}",
+        f"{result['workload']} on MNIST to a test -ELBO of {result['target']} nats, {_threads(result['threads'])}, "
+        f"seed {result['seed']}",
         ["contestant", "reached", "seconds", "epochs", "s an epoch", "test -ELBO", "start s"],
         rows,
         [
-            "seconds: of the steps alone, to the end of the first epoch that reached it. Start (compiling, with a first epoch) "
-            "and evaluation are not in it.",
+            "seconds: of the steps alone, to the end of the first epoch that reached it. Start (compiling, with a first "
+            "epoch) and evaluation are not in it.",
             *_reasons(result["rows"]),
         ],
     )
@@ -185,7 +199,9 @@ def _step_plot(results):
     figure = Figure(figsize=(11, 3.4 * len(threads)), dpi=110, layout="constrained")
     for axes, n in zip(figure.subplots(len(threads), 1, squeeze=False)[:, 0], threads):
         own = [result for result in results if result["threads"] == n]
-        names = dict.fromkeys(row["name"] for result in own for row in result["rows"] if "floor" in row.get("ratios", {}))
+        names = dict.fromkeys(
+            row["name"] for result in own for row in result["rows"] if "floor" in row.get("ratios", {})
+        )
         names = [name for name in names if name != "floor"]
         for k, name in enumerate(names):
             bars = {
@@ -284,7 +300,10 @@ def page(paths, out):
     """Write a page of the files' results, its plots beside it: the paths written."""
     documents = [load(path) for path in paths]
     out, written, lines = pathlib.Path(out), [], ["# Benchmarks", ""]
-    lines += ["Written by `python -m benchmarks report` from the results of `step`, `kernels`, `scaling` and `training`.", ""]
+    lines += [
+        "Written by `python -m benchmarks report` from the results of `step`, `kernels`, `scaling` and `training`.",
+        "",
+    ]
     os.makedirs(out.parent, exist_ok=True)
     for i, document in enumerate(documents, 1):
         lines += [f"## {document['benchmark']}", "", *(f"* {line}" for line in about(document)), ""]

@@ -1,4 +1,4 @@
-"""How long training takes to a given test -ELBO, on MNIST, with every contestant's parameters judged by the same evaluation."""
+"""How long training takes to a given test -ELBO on MNIST. One evaluation judges every contestant's parameters."""
 
 import contextlib
 import time
@@ -14,7 +14,7 @@ TARGET = 105.6
 
 
 def train_to(target, contestants, epochs, threads, seed=0, say=lambda words: None, workload=None, dataset=None):
-    """Train each contestant, an epoch in turn, until its test -ELBO (eps drawn) is at most the target: a dict for JSON.
+    """Train each contestant, an epoch in turn, until its test -ELBO, eps drawn, is at most the target: a dict for JSON.
 
     The clock runs while steps are made, and neither while a contestant starts and compiles nor while it is evaluated.
     """
@@ -56,12 +56,19 @@ def train_to(target, contestants, epochs, threads, seed=0, say=lambda words: Non
                     del children[name]
                     continue
                 p = Parameters(workload.architecture, flat)
-                loss = training.evaluate(p, dataset.valid, workload.objective, workload.n_samples, seed=seed, step=epoch).total
+                loss = training.evaluate(
+                    p, dataset.valid, workload.objective, workload.n_samples, seed=seed, step=epoch
+                ).total
                 history = rows[name]["history"]
                 before = history[-1]["seconds"] if history else 0.0
                 history.append({"epoch": epoch, "seconds": before + seconds, "test": loss})
                 if loss <= target or epoch == epochs:
-                    rows[name] |= {"reached": loss <= target, "epochs": epoch, "seconds": before + seconds, "test": loss}
+                    rows[name] |= {
+                        "reached": loss <= target,
+                        "epochs": epoch,
+                        "seconds": before + seconds,
+                        "test": loss,
+                    }
                     rows[name] |= child.ask("about")
                     del children[name]
     return {

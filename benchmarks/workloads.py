@@ -65,7 +65,7 @@ class Workload(NamedTuple):
         return rows
 
     def eps(self, rows, first=1):
-        """The noise (n, L, B, Z) that vae_np draws in the steps on `rows` (n, B), the first of which has that number."""
+        """The noise (n, L, B, Z) that vae_np draws in steps on `rows` (n, B), the first of which has that number."""
         eps = np.empty((len(rows), self.n_samples, rows.shape[1], self.architecture.n_latent), np.float32)
         for i in range(len(rows)):
             reference.normals(noise.key(self.seed, "train"), first + i, rows[i], eps[i])
@@ -92,7 +92,7 @@ class Workload(NamedTuple):
 
 
 def synthetic(n_rows, n_inputs):
-    """Bytes with something to learn in them, so that a loss that goes wrong shows: ten dim patterns, each pixel's grey drawn."""
+    """uint8 (N, D): ten dim patterns, each pixel's grey drawn. There is something to learn, so a wrong step shows."""
     rng = np.random.default_rng(0)
     patterns = rng.random((10, n_inputs), np.float32) ** 3
     which = rng.integers(0, 10, n_rows)
@@ -142,7 +142,7 @@ def scaled(axis, value):
 
 
 def select(names):
-    """The workloads of those names; "all" are all, and "iwae" those whose names begin so. ValueError for an unknown one."""
+    """The workloads of those names: "all" are all, "iwae" those whose names begin so. ValueError for an unknown one."""
     groups = {"all": list(WORKLOADS), "iwae": [name for name in WORKLOADS if name.startswith("iwae")]}
     chosen = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""The harness: who is wrong is called wrong, the floor holds what the text needs and no more, files hold what pages need."""
+"""Who is wrong is called wrong; the floor holds what the text needs and no more; files hold what pages need."""
 
 import json
 import math
