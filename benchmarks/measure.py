@@ -42,7 +42,7 @@ class Session:
         return self.seconds_of(self.n) / self.n
 
     def seconds_of(self, n):
-        """Of n steps from the initial parameters, so that whoever is fast does not come to other numbers than its peers.
+        """Of n steps from the initial parameters, so that whoever is fast comes to no other numbers than its peers.
 
         Each block takes the batches after those of the last: an epoch passes through the caches as it does in training.
         """

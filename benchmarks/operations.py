@@ -28,8 +28,8 @@ CALLS = 8
 class Cost(NamedTuple):
     """What an operation cannot avoid: each array that it needs is read once, each that it fills is written once.
 
-    operations: those of the formula in `kernels.reference`; each +, -, *, /, maximum, absolute value or sign is one, and
-    so is a call of exp, log1p, tanh or sqrt, though that is many in truth. None: of integers, not counted.
+    operations: those of the formula in `kernels.reference`; each +, -, *, /, maximum, absolute value or sign is one,
+    and so is a call of exp, log1p, tanh or sqrt, though that is many in truth. None: of integers, not counted.
     """
 
     reads: str

@@ -110,8 +110,8 @@ def _kernels_table(result):
             f"copy: {result['copy']['how']}: GB/s of {copies}",
             f"peak: {result['peak']['flops'] / 1e9:.0f} GFLOP/s, the most of: "
             + ", ".join(f"{how} {flops / 1e9:.0f}" for how, flops in result["peak"]["all"].items()),
-            "bytes: each array that is needed once, and each that is filled once (a copy's target is fetched before it is "
-            "written, what is updated in place is not: it may pass 100%); operations: those of the reference's formula, "
+            "bytes: each array that is needed once, and each that is filled once (a copy's target is fetched before it "
+            "is written, what is updated in place is not: it may pass 100%); operations: those of the reference's formula, "
             "a call of exp, log1p, tanh or sqrt taken for one",
             *(f"{name}: {reason}" for name, reason in result["missing"].items()),
             *_reasons(result["rows"]),
@@ -160,8 +160,8 @@ def _training_table(result):
         ["contestant", "reached", "seconds", "epochs", "s an epoch", "test -ELBO", "start s"],
         rows,
         [
-            "seconds: of the steps alone, to the end of the first epoch that reached it. Start (compiling, with a first "
-            "epoch) and evaluation are not in it.",
+            "seconds: of the steps alone, to the end of the first epoch that reached it. Start (compiling, with a "
+            "first epoch) and evaluation are not in it.",
             *_reasons(result["rows"]),
         ],
     )
