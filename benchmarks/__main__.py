@@ -85,7 +85,8 @@ def scaling(options):
             for value in values:
                 n = value if axis == "threads" else threads
                 result = measure.compare(workloads.scaled(axis, value), who, REFERENCE, n, rounds, say)
-                points.append({"value": value, "threads": n, "flops": result["flops"], "rows": result["rows"]})
+                kept = {key: result[key] for key in ("threads", "flops", "share_of_others", "rows")}
+                points.append({"value": value, **kept})
             yield {"axis": axis, "rounds": rounds, "points": points}
 
     return _run("scaling", options, results, plot=options.plot)

@@ -72,6 +72,9 @@ class Session:
             seconds += time.perf_counter() - started
         return seconds, np.array(self.contestant.parameters())
 
+    def cpu_seconds(self):
+        return time.process_time()
+
     def about(self):
         return {"note": self.note, "peak_memory_mb": peak_memory()}
 
@@ -188,6 +191,23 @@ def choose_cores(threads):
     return cores[-threads:]
 
 
+def others_seconds(cores, children):
+    """How long these cores have worked for processes other than ours; None where that cannot be known.
+
+    A thread that shares its core holds up all that wait for it: with others about, figures of threads mean little.
+    """
+    try:
+        with open("/proc/stat") as file:
+            ticks = {name: [int(t) for t in times] for name, *times in map(str.split, file) if name.startswith("cpu")}
+        own = time.process_time() + sum(child.ask("cpu_seconds") for child in children)
+    except (OSError, Failed):
+        return None
+    busy = sum(
+        sum(ticks[f"cpu{core}"][:3] + ticks[f"cpu{core}"][5:8]) for core in cores
+    )  # not idle, nor waiting for a disk
+    return busy / os.sysconf("SC_CLK_TCK") - own
+
+
 def interleave(asks, rounds):
     """{name: [number]} of functions that give a number or raise Failed, called in turn, and {name: why it failed}."""
     numbers, failed, names = {name: [] for name in asks}, {}, list(asks)
@@ -235,7 +255,10 @@ def compare(workload, contestants, reference, threads, rounds, say=lambda words:
                 row |= {"status": "failed", "reason": str(error)}
         say(f"{workload.name}, {threads} threads: {rounds} rounds of {', '.join(children)}")
         asks = {name: (lambda child=child: child.ask("block")) for name, child in children.items()}
+        before, started = others_seconds(cores, children.values()), time.perf_counter()
         seconds, failed = interleave(asks, rounds)
+        after, wall = others_seconds(cores, children.values()), time.perf_counter() - started
+        others = None if None in (before, after) else max(0.0, (after - before) / wall / len(cores))
         for name, reason in failed.items():
             rows[name] |= {"status": "failed", "reason": reason}
         timed = [name for name in children if name not in failed]
@@ -254,6 +277,7 @@ def compare(workload, contestants, reference, threads, rounds, say=lambda words:
         "threads": threads,
         "cores": cores,
         "rounds": rounds,
+        "share_of_others": others,
         "rows": list(rows.values()),
     }
 

@@ -72,6 +72,7 @@ def _step_table(result):
         [
             f"products of {result['flops'] / 1e6:.0f} MFLOP a step{speed}; {result['rounds']} rounds; "
             "a ratio is the median of those within a round",
+            *_others(result["share_of_others"]),
             *_reasons(result["rows"]),
             *(f"{row['name']}: {row['note']}" for row in result["rows"] if row.get("note")),
         ],
@@ -111,7 +112,7 @@ def _kernels_table(result):
             f"peak: {result['peak']['flops'] / 1e9:.0f} GFLOP/s, the most of: "
             + ", ".join(f"{how} {flops / 1e9:.0f}" for how, flops in result["peak"]["all"].items()),
             "bytes: each array that is needed once, and each that is filled once (a copy's target is fetched before it "
-            "is written, what is updated in place is not: it may pass 100%); operations: those of the reference's formula, "
+            "is written, what is updated in place is not: it may pass 100%); operations: of the reference's formula, "
             "a call of exp, log1p, tanh or sqrt taken for one",
             *(f"{name}: {reason}" for name, reason in result["missing"].items()),
             *_reasons(result["rows"]),
@@ -132,7 +133,10 @@ def _scaling_table(result):
         + ("" if result["axis"] == "threads" else f", {_threads(first['threads'])}"),
         [result["axis"], *names],
         rows,
-        _reasons([row for point in result["points"] for row in point["rows"]]),
+        [
+            *_others(max((point["share_of_others"] or 0.0 for point in result["points"]), default=None)),
+            *_reasons([row for point in result["points"] for row in point["rows"]]),
+        ],
     )
 
 
@@ -172,6 +176,13 @@ TABLES = {"step": _step_table, "kernels": _kernels_table, "scaling": _scaling_ta
 
 def _threads(n):
     return f"{n} thread{'s' if n > 1 else ''}"
+
+
+def _others(share):
+    """A warning where processes that are not ours kept the cores busy."""
+    if share is None or share < 0.03:
+        return []
+    return [f"WARNING: other processes took {share:.0%} of these cores meanwhile; measure again when there are none"]
 
 
 def _reasons(rows):

@@ -187,6 +187,7 @@ def test_json_has_what_it_must(compared):
         assert {"internal_api", "architecture", "num_threads"} <= pool.keys()
     result = document["results"][0]
     assert result["flops"] == DIGITS.flops
+    assert result["share_of_others"] is None or 0 <= result["share_of_others"] <= 1
     for row in result["rows"][:2]:
         assert row["minimum"] <= row["p10"] <= row["median"]
         assert row["ratios"].keys() == {"floor", "numpy"}
@@ -194,7 +195,7 @@ def test_json_has_what_it_must(compared):
 
 
 def test_report(compared, tmp_path, capsys):
-    points = [{"value": value, "threads": 1, "flops": 1, "rows": compared["rows"]} for value in (64, 128)]
+    points = [{**compared, "value": value, "share_of_others": 0.5} for value in (64, 128)]
     x = data.load("digits")
     bytes_ = x._replace(train=(255 * x.train[:300]).astype(np.uint8), valid=x.valid[:50])
     trained = training.train_to(
@@ -221,6 +222,7 @@ def test_report(compared, tmp_path, capsys):
         assert f"## {benchmark}" in page
         assert benchmark == "kernels" or any(f"{benchmark}.png" in path for path in written)
     assert "absent: not installed" in page
+    assert "other processes took 50% of these cores" in page
 
 
 @pytest.mark.parametrize(
