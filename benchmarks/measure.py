@@ -100,7 +100,7 @@ def peak_memory():
 
 
 def wait_for_quiet():
-    """Until this process's threads sleep: OpenBLAS's spin for a tenth of a second after a product, on everybody's cores."""
+    """Until this process's threads sleep. OpenBLAS's spin for a tenth of a second after a product, on others' cores."""
     for _ in range(100):
         before = time.process_time()
         time.sleep(0.01)
