@@ -1,0 +1,154 @@
+"""The machine: what a figure depends on, and how fast its memory and its arithmetic are at best."""
+
+import functools
+import importlib.metadata
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import time
+
+import numpy as np
+
+PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "jaxlib", "cupy-cuda12x", "cupy-cuda13x")
+SETTINGS = re.compile(r"BLAS|^(OMP|GOMP|KMP|MKL|BLIS|XLA|NUMBA|TORCH|TORCHINDUCTOR|JAX)_")
+
+
+def describe():
+    """The machine and its software, a dict for JSON."""
+    import scipy.linalg.cython_blas  # noqa: F401  the BLAS that Numba takes
+    import threadpoolctl
+
+    wanted = ("internal_api", "version", "architecture", "threading_layer", "num_threads")
+    pools = [
+        {"of": _owner(pool["filepath"])} | {key: pool.get(key) for key in wanted}
+        for pool in threadpoolctl.threadpool_info()
+        if pool["user_api"] == "blas"
+    ]
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "cores_allowed": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "pinned": hasattr(os, "sched_setaffinity"),
+        "blas": pools,
+        "python": platform.python_version(),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "commit": commit(),
+        "environment": settings(),
+    }
+
+
+def settings():
+    """The environment's variables that change how fast or on how many threads a library computes."""
+    return {name: value for name, value in sorted(os.environ.items()) if SETTINGS.search(name)}
+
+
+def processor():
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def commit():
+    """The commit that this clone stands at, with a + where files differ from it; None outside of a clone."""
+    folder = pathlib.Path(__file__).parent
+
+    def git(*words):
+        return subprocess.run(("git", "-C", folder, *words), capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _owner(path):
+    """numpy of .../numpy.libs/libopenblas.so: whose copy of the library it is, without the paths of the machine."""
+    folder = pathlib.Path(path).parent.name
+    return folder.removesuffix(".libs") if folder.endswith(".libs") else "system"
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+# ---------------------------------------------------------------------------------------------- the machine at its best
+
+
+def copy_bandwidth(n_bytes):
+    """Bytes a second, read ones and written ones, that np.copyto moves between the halves of n_bytes."""
+    source = np.ones(max(1, n_bytes // 2), np.uint8)
+    target = np.zeros_like(source)
+    return 2 * source.size / _fastest(lambda: np.copyto(target, source))
+
+
+def multiply_add_peak():
+    """{how: float32 operations a second}, a multiply-add being two: a compiled loop, and NumPy's matrix product."""
+    x = np.linspace(0.5, 1.0, 2**17, dtype=np.float32).reshape(8, -1)
+    loop = _multiply_adds()
+    peaks = {
+        "multiply-adds in a Numba loop": 2
+        * CHAIN
+        * x.size
+        / _fastest(lambda: loop(x, np.float32(0.5), np.float32(0.25)))
+    }
+    for n in (256, 512, 1024):
+        a, b, out = (np.ones((n, n), np.float32) for _ in range(3))
+        peaks[f"NumPy's product of {n} x {n}"] = 2 * n**3 / _fastest(lambda: np.matmul(a, b, out=out))
+    return peaks
+
+
+# Multiply-adds on a number after its load.
+CHAIN = 16
+
+
+@functools.cache
+def _multiply_adds():
+    import numba
+
+    @numba.njit(fastmath={"contract", "reassoc"})
+    def loop(x, factor, summand):
+        total = np.float32(0)
+        for i in range(x.shape[1]):
+            # Eight numbers side by side, as a result is there only some cycles after its multiply-add began.
+            a, b, c, d, e, f, g, h = x[0, i], x[1, i], x[2, i], x[3, i], x[4, i], x[5, i], x[6, i], x[7, i]
+            for _ in range(CHAIN):
+                a = a * factor + summand
+                b = b * factor + summand
+                c = c * factor + summand
+                d = d * factor + summand
+                e = e * factor + summand
+                f = f * factor + summand
+                g = g * factor + summand
+                h = h * factor + summand
+            total += a + b + c + d + e + f + g + h
+        return total
+
+    return loop
+
+
+def _fastest(function, seconds=0.1):
+    """The least seconds of a call, over about so many seconds of calls."""
+    function()
+    n = 1
+    while (first := _seconds(function, n)) < 1e-3:
+        n *= 2
+    return min(first, *(_seconds(function, n) for _ in range(max(3, int(seconds / first))))) / n
+
+
+def _seconds(function, n):
+    started = time.perf_counter()
+    for _ in range(n):
+        function()
+    return time.perf_counter() - started
