@@ -25,12 +25,18 @@ def _rows(x):
     return (lambda x: x) if x.ndim == 2 else (lambda x: x.reshape((-1, x.shape[-1])))
 
 
+@inline
+def only(y):
+    """One array that a product brings near, and none else: the one that it fills."""
+    return y, y[:0], y[:0]
+
+
 # ------------------------------------------------------------------------------------------------------------ layers
 
 
 @kernel
 def affine(x, W, b, y):
-    product(rows(x), W, rows(y), (rows(y),))
+    product(rows(x), W, rows(y), only(rows(y)))
     for i in range(rows(y).shape[0]):
         row = rows(y)[i]
         for o in range(row.shape[0]):
@@ -57,7 +63,7 @@ def affine_backward_add(dy, W, dx):
 
 @kernel
 def affine_gradients(x, dy, W, l2, dW, db):
-    gradients_of_layer(x, dy, W, l2, dW, db, (dW,))
+    gradients_of_layer(x, dy, W, l2, dW, db, only(dW))
     return dW, db
 
 
@@ -105,7 +111,7 @@ def constant_gradients(x, dy, W, l2, dW, db):
 
 @kernel
 def affine_relu(x, W, b, h):
-    product(rows(x), W, rows(h), (rows(h),))
+    product(rows(x), W, rows(h), only(rows(h)))
     for i in range(rows(h).shape[0]):
         row = rows(h)[i]
         for o in range(row.shape[0]):
@@ -127,7 +133,7 @@ def relu_backward(dh, h):
 
 @kernel
 def affine_tanh(x, W, b, h):
-    product(rows(x), W, rows(h), (rows(h),))
+    product(rows(x), W, rows(h), only(rows(h)))
     for i in range(rows(h).shape[0]):
         row = rows(h)[i]
         for o in range(row.shape[0]):
@@ -147,7 +153,7 @@ def tanh_backward(dh, h):
 
 @kernel
 def affine_softplus(x, W, b, h):
-    product(rows(x), W, rows(h), (rows(h),))
+    product(rows(x), W, rows(h), only(rows(h)))
     for i in range(rows(h).shape[0]):
         row = rows(h)[i]
         for o in range(row.shape[0]):

@@ -15,7 +15,9 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
+from kernels.cpu.jit import exact
 from kernels.cpu.mathematics import inline
+from kernels.cpu.words import late
 
 AVX512 = {"skylake-avx512", "cascadelake", "cooperlake", "icelake-server", "sapphirerapids", "znver4", "znver5"}
 AVX2 = {"haswell", "broadwell", "skylake", "alderlake", "znver1", "znver2", "znver3"}
@@ -400,10 +402,10 @@ def crowded(a):
     return a.strides[0] % 2048 == 0 and a.shape[0] > 8
 
 
-def _product(a, b, c, soon):
+def _product(a, b, c, soon, soon2, soon3):
     """c = a @ b          a (M, K) in any order; b (K, N) and c (M, N), the numbers of a row side by side
 
-    soon: arrays of the shape of c that will be wanted next; they are brought near meanwhile.
+    soon: three arrays of the shape of c, or of no rows, that will be wanted next; they are brought near meanwhile.
     """
     width, step, N = 2 * VECTOR // b.itemsize, terms(a), b.shape[1]
     a_crowded, b_crowded = crowded(a) and a.strides[1] == a.itemsize, crowded(b) and a.shape[0] > 64
@@ -420,7 +422,7 @@ def _product(a, b, c, soon):
                 copy(columns, close)
                 columns = close[:, : columns.shape[1]]
             for j in range(0, columns.shape[1], width):
-                bring(soon, first + j, width)
+                bring((soon, soon2, soon3), first + j, width)
                 panel(of_a, columns[:, j : j + width], c[:, first + j : first + j + width], k > 0)
 
 
@@ -468,7 +470,7 @@ def _product_transposed(a, b, c):
                     panel_turned(of_b, columns[:, j : j + width], of_c, k > 0)
 
 
-def _blas_product(a, b, c, soon):
+def _blas_product(a, b, c, soon, soon2, soon3):
     np.dot(a, b, c)
 
 
@@ -476,5 +478,20 @@ def _blas_product_transposed(a, b, c):
     np.dot(a, b.T, c)
 
 
-product = inline(_product if VECTOR else _blas_product)
-product_transposed = inline(_product_transposed if VECTOR else _blas_product_transposed)
+_late_product = late("vae_np.product", exact(_product if VECTOR else _blas_product))
+_late_transposed = late("vae_np.product_transposed", exact(_product_transposed if VECTOR else _blas_product_transposed))
+
+
+@inline
+def product(a, b, c, soon):
+    """c = a @ b          a (M, K) in any order; b (K, N) and c (M, N), the numbers of a row side by side
+
+    soon: three arrays of the shape of c, or of no rows, that will be wanted next; they are brought near meanwhile.
+    """
+    _late_product((a, b, c, *soon))
+
+
+@inline
+def product_transposed(a, b, c):
+    """c = a @ b.T          a (M, K), b (N, K) and c (M, N), the numbers of a row side by side"""
+    _late_transposed((a, b, c))

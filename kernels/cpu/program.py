@@ -11,8 +11,6 @@ comes. All others stay what they were when they were recorded.
 
 import concurrent.futures
 import contextvars
-import functools
-import hashlib
 import math
 import platform
 import sys
@@ -24,13 +22,13 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.numpy_support import as_dtype
 
 from kernels import reference
 from kernels.cpu import noise, operations
-from kernels.cpu.jit import NO_WRAPPERS, SOURCES, kernel
+from kernels.cpu.jit import kernel
 from kernels.cpu.operations import gradients_of_layer
 from kernels.cpu.product import stack_array
+from kernels.cpu.words import address_of, compiled, kind_of, words_of
 
 UPDATES = ("sgd", "adagrad", "adam")
 PIECE = 2**15  # weights in a piece, about: with their gradient and an optimizer's arrays they stay in a core's own cache
@@ -87,13 +85,14 @@ def pieces(calls):
         if name in UPDATES:
             continue
         for *inputs, dW, db in _rows_of_weights(*arguments) if name == "affine_gradients" else [arguments]:
-            start = (_address(dW if dW.size else db) - _address(g)) // g.itemsize
+            start = (address_of(dW if dW.size else db) - address_of(g)) // g.itemsize
             stop = start + dW.size + db.size  # a layer's bias follows its weights
             if not 0 <= start < g.size:
                 continue  # a layer that is not learned
             state = [array[start:stop] if np.shape(array) == g.shape else array for array in rest]
             if name == "affine_gradients":
-                soon = tuple(array[: dW.size].reshape(dW.shape) for array in (p[start:stop], *state) if np.ndim(array))
+                soon = [array[: dW.size].reshape(dW.shape) for array in (p[start:stop], *state) if np.ndim(array)]
+                soon = tuple((soon + [dW[:0]])[:3])
                 tasks.append([(UPDATE_ROWS[update], (*inputs, soon, (p[start:stop], *state)))])
             else:
                 tasks.append([(name, arguments), (update, (p[start:stop], g[start:stop], *state))])
@@ -127,85 +126,6 @@ def _update_rows(update):
 
 
 UPDATE_ROWS = {name: _update_rows(getattr(operations, name)) for name in UPDATES}
-
-
-def _address(array):
-    return array.__array_interface__["data"][0]
-
-
-# ------------------------------------------------------------------------------------- operations that a program can call
-
-
-def entry(words):
-    operation(*arguments(words))  # noqa: F821  names that `_compiled` gives it
-
-
-def _arguments(kinds):
-    """A function that reads arguments of these types from a list of words: of an array its address, shape and strides."""
-
-    @intrinsic
-    def arguments(typingctx, words):
-        def emit(context, builder, signature, args):
-            pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
-            place = 0
-
-            def word():
-                nonlocal place
-                place += 1
-                return builder.load(builder.gep(pointer, [ir.Constant(ir.IntType(64), place - 1)]))
-
-            def value_of(kind):
-                if isinstance(kind, types.BaseTuple):
-                    return context.make_tuple(builder, kind, [value_of(k) for k in kind])
-                if isinstance(kind, types.Array):
-                    array = context.make_array(kind)(context, builder)
-                    context.populate_array(
-                        array,
-                        data=builder.inttoptr(word(), array.data.type),
-                        shape=[word() for _ in range(kind.ndim)],
-                        strides=[word() for _ in range(kind.ndim)],
-                        itemsize=context.get_constant(types.intp, kind.dtype.bitwidth // 8),
-                        meminfo=None,
-                    )
-                    return array._getvalue()
-                return builder.load(builder.inttoptr(word(), context.get_value_type(kind).as_pointer()))
-
-            return value_of(signature.return_type)
-
-        return types.Tuple(kinds)(words), emit
-
-    return arguments
-
-
-@functools.cache
-def _compiled(operation, kinds):
-    """The address of an operation that takes its arguments from a list of words."""
-    options = {name: operation.targetoptions[name] for name in ("nogil", "error_model", "fastmath")}
-    inner = numba.njit(operation.py_func, **options, **NO_WRAPPERS)
-    names = {"operation": inner, "arguments": _arguments(kinds), "__builtins__": {}}
-    function = python_types.FunctionType(entry.__code__, names, entry.__name__)
-    # The cache knows a function by its name alone.
-    function.__qualname__ = f"{operation.__name__}-{hashlib.sha256(str(kinds).encode()).hexdigest()[:12]}-{SOURCES}"
-    function.__module__ = __name__
-    return numba.cfunc(types.void(types.intp), cache=True)(function).address
-
-
-def _kind(argument):
-    if isinstance(argument, tuple):
-        return types.Tuple([_kind(part) for part in argument])
-    if not isinstance(argument, np.ndarray):
-        return numba.typeof(argument)
-    kind = numba.typeof(argument)
-    return kind.dtype if argument.ndim == 0 else types.Array(kind.dtype, kind.ndim, kind.layout)
-
-
-def _words(argument, kept):
-    """What stands for an argument in the list of words; `kept` keeps it where it is."""
-    if isinstance(argument, tuple):
-        return sum((_words(part, kept) for part in argument), [])
-    array = argument if isinstance(argument, np.ndarray) else np.array(argument, as_dtype(_kind(argument)))
-    kept.append(array)
-    return [_address(array), *array.shape, *array.strides]
 
 
 # ------------------------------------------------------------------------------------------------------- the program
@@ -381,17 +301,17 @@ def capture(examples, weights, means, squares, before_examples, before_weights):
         starts.append([len(instructions)])
         for task in tasks:
             for operation, arguments in task:
-                words = np.array(sum((_words(argument, kept) for argument in arguments), []), np.int64)
+                words = np.array(sum((words_of(argument, kept) for argument in arguments), []), np.int64)
                 kept.append(words)
-                address = _compiled(OPERATIONS.get(operation, operation), tuple(map(_kind, arguments)))
-                instructions.append((address, _address(words)))
+                address = compiled(OPERATIONS.get(operation, operation), tuple(map(kind_of, arguments)))
+                instructions.append((address, address_of(words)))
             starts[-1].append(len(instructions))
     instructions, starts = np.array(instructions, np.int64), tuple(np.array(s, np.int64) for s in starts)
     shared, cells = np.zeros(64, np.int64), [*before_examples, *before_weights]
 
     def run_steps(threads, values):
         sources = [np.ascontiguousarray(value, cell.dtype) for value, cell in zip(values, cells)]
-        rows = [(_address(cell), _address(source), cell.nbytes) for cell, source in zip(cells, sources)]
+        rows = [(address_of(cell), address_of(source), cell.nbytes) for cell, source in zip(cells, sources)]
         split, n = len(before_examples), len(sources[0])
         feeds = tuple(np.array(part, np.int64).reshape(-1, 3) for part in (rows[:split], rows[split:]))
         kept_results = np.empty((n, len(results)))
