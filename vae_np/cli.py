@@ -531,6 +531,8 @@ def backends(options):
     console = _console()
     console.print(table)
     console.print(f"auto is {_backend_name('auto')}")
+    if kernels.available()["numba"].ok:
+        console.print(f"numba: {kernels.load('numba').PRODUCTS}")
 
 
 # ------------------------------------------------------------------------------------------------------------- options
@@ -593,7 +595,7 @@ def parser():
     option("--seed", type=int, default=0, help="of the weights, the order and all noise")
     option("--dtype", choices=("float32", "float64"), default="float32", help="to compute in")
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
-    option("--threads", type=int, help="of the BLAS; else 1, with which the bits are the same on any number of cores")
+    option("--threads", type=int, help="else all cores where a step is worth it (numpy: 1, whatever else changes the last digits)")
     option("--out", metavar="FOLDER", help="else a new one in runs/")
     option("--resume", metavar="FOLDER", help="go on with that run and its settings; --epochs may be more")
 

@@ -1,13 +1,21 @@
-"""Training steps: the batch, its noise, the text of the model and the update."""
+"""Training steps: the batch, its noise, the text of the model and the update.
+
+Any kernel set makes a step line by line. One that can `capture` is given the same lines once, and from then on makes whole
+steps by itself, on threads of its own.
+"""
 
 import functools
 import math
+import os
 
 import numpy as np
 
 from vae_np import blas, elbo, noise
 from vae_np.parameters import Parameters
 from vae_np.runs import TERMS
+
+
+ENOUGH_FOR_THREADS = 2**22  # weights times rows of a batch: some 25 million multiply-adds
 
 
 def stepper(
@@ -22,14 +30,14 @@ def stepper(
     binarize=False,
     seed=0,
     backend="auto",
-    threads=1,
+    threads=None,
 ):
     """A function that makes whole training steps on batches of one size: run(rows, first, beta, learning_rate) -> terms.
 
     rows (n, batch_size): the numbers in data (N, D) of n batches. first: the number of the first step, counted from 1 over
     the whole training. beta, learning_rate: a number, or one for each step (n,). p and the optimizer's arrays in `state`
     are changed in place. terms (n, 4): total, reconstruction, kl and l2 of each batch before its update, in nats. Where a
-    total is not finite, that step is the last.
+    total is not finite, that step is the last. threads: as in `vae_np.train`.
     """
     arch, real = p.architecture, p.flat.dtype.type
     text = elbo.bind(arch, objective, backend)
@@ -64,7 +72,8 @@ def stepper(
     def captured():
         rows, beta, rate = np.zeros(batch_size, np.int64), np.zeros((), real), np.zeros(())
         step_of_noise, step_of_update = np.zeros((), np.int64), np.ones((), np.int64)
-        edges = _edges(batch_size, n_samples, threads)
+        n_threads = threads or _threads_for(p.flat.size * batch_size * n_samples)
+        edges = _edges(batch_size, n_samples, n_threads)
 
         def of_part(start, stop, kernels):
             text = elbo.bind(arch, objective, kernels)
@@ -81,7 +90,7 @@ def stepper(
 
         def run(rows, first, betas, rates):
             numbers = np.arange(first, first + len(rows))
-            bound, nll, kl, *squares = program(threads, (rows, numbers, betas, numbers, rates)).T
+            bound, nll, kl, *squares = program(n_threads, (rows, numbers, betas, numbers, rates)).T
             penalty = np.zeros_like(bound) + float(l2) / 2 * sum(squares)
             return np.stack([bound + penalty, nll, kl, penalty], axis=1)
 
@@ -90,10 +99,21 @@ def stepper(
     make_steps = captured() if hasattr(text.kernels, "capture") else line_by_line
 
     def run(rows, first, beta, learning_rate):
-        with blas.limited(threads if make_steps is line_by_line else 1):
+        with blas.limited(blas_threads(text.kernels, threads)):
             return make_steps(rows, first, np.broadcast_to(beta, len(rows)), np.broadcast_to(learning_rate, len(rows)))
 
     return run
+
+
+def blas_threads(kernel_set, threads):
+    """How many of the threads are the BLAS's: none but one where a kernel set has threads of its own."""
+    return 1 if hasattr(kernel_set, "capture") else threads or 1
+
+
+def _threads_for(work):
+    """All cores that this process may use, or one for a step of so few products that waiting for each other costs more."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return cores if work > ENOUGH_FOR_THREADS else 1
 
 
 def _edges(n_examples, n_samples, threads):

@@ -65,12 +65,13 @@ def train(
     batch. beta rises from 0 over the first beta_warmup epochs. schedule: (epoch, factor) pairs; from that epoch on
     (the first is 0) the optimizer's learning rate is multiplied by the factor. With patience, training ends after that
     many epochs without a lower validation total, and the best epoch's parameters are returned. The weights start as
-    `Parameters.initialize` makes them by that scheme, or as the Parameters `start`. threads: of the BLAS's
-    matrix products; with one, as unless told otherwise, the bits are the same on any number of cores.
+    `Parameters.initialize` makes them by that scheme, or as the Parameters `start`. threads: by default, on "numba", all
+    cores where a step is work enough for them; their number changes no bit. On "numpy" they are the BLAS's, by default one,
+    and with another number the last digits differ.
 
     out: a folder for checkpoint.npz, history.csv and config.json. resume=True goes on from its checkpoint, or starts where
     there is none yet, to the same bits as a run that was never stopped; `epochs` may have grown. progress(done, of, row)
-    is called after each batch with the means so far, and after each epoch with the history row. notes: a dict to be kept
+    is called some ten times a second with the means so far, and after each epoch with the history row. notes: a dict to be kept
     in config.json.
 
     ValueError, TypeError: an argument, or a checkpoint that is not whole. FileExistsError: out holds a run and resume is
@@ -86,7 +87,7 @@ def train(
     x_train = architecture.check_inputs(x_train, "x_train")
     x_valid = None if x_valid is None else architecture.check_inputs(x_valid, "x_valid")
     epochs = check_count("epochs", epochs)
-    threads = check_count("threads", 1 if threads is None else threads)
+    threads = None if threads is None else check_count("threads", threads)
     patience = None if patience is None else check_count("patience", patience)
     if resume and out is None:
         raise ValueError("resume needs out, the folder of the run to go on with")
@@ -120,7 +121,7 @@ def train(
             state = runs.begin(out, resume, state, settings, {"epochs": epochs, "threads": threads, **(notes or {})})
         if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
             _say_grey_once()
-        stack.enter_context(blas.limited(threads))
+        stack.enter_context(blas.limited(steps.blas_threads(kernels.load(backend), threads)))
 
         @functools.cache
         def make_stepper(size):

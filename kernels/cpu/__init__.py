@@ -1,6 +1,5 @@
 """The operations of `kernels.reference` for the CPU, compiled by Numba."""
 
-from kernels.cpu.program import capture
 from kernels.cpu.noise import binarize, gather, normals
 from kernels.cpu.operations import (
     adagrad,
@@ -36,3 +35,5 @@ from kernels.cpu.operations import (
     softplus_backward,
     tanh_backward,
 )
+from kernels.cpu.product import PRODUCTS
+from kernels.cpu.program import capture

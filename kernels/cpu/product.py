@@ -33,6 +33,11 @@ def vector_bytes():
 
 
 VECTOR = vector_bytes()
+PRODUCTS = (
+    f"matrix products of its own, for vectors of {VECTOR} bytes"
+    if VECTOR
+    else "matrix products of the BLAS, slower: this processor's vectors are not known"
+)
 HEIGHTS = (12, 4, 1) if VECTOR == 64 else (6, 3, 1)  # 2 x 12 sums in the 32 registers, or 2 x 6 in the 16
 
 
@@ -471,11 +476,11 @@ def _product_transposed(a, b, c):
 
 
 def _blas_product(a, b, c, soon, soon2, soon3):
-    np.dot(a, b, c)
+    c[:] = np.dot(a, b)
 
 
 def _blas_product_transposed(a, b, c):
-    np.dot(a, b.T, c)
+    c[:] = np.dot(a, b.T)
 
 
 _late_product = late("vae_np.product", exact(_product if VECTOR else _blas_product))

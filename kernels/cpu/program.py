@@ -86,7 +86,9 @@ def pieces(calls):
             continue
         for *inputs, dW, db in _rows_of_weights(*arguments) if name == "affine_gradients" else [arguments]:
             start = (address_of(dW if dW.size else db) - address_of(g)) // g.itemsize
-            stop = start + dW.size + db.size  # a layer's bias follows its weights
+            stop = start + dW.size + db.size
+            follows = not dW.size or not db.size or address_of(db) == address_of(dW) + dW.nbytes
+            assert follows, "a layer's bias must stand right behind its weights"
             if not 0 <= start < g.size:
                 continue  # a layer that is not learned
             state = [array[start:stop] if np.shape(array) == g.shape else array for array in rest]
@@ -97,7 +99,7 @@ def pieces(calls):
             else:
                 tasks.append([(name, arguments), (update, (p[start:stop], g[start:stop], *state))])
             covered += stop - start
-    assert covered == g.size, "weights that no task updates, or two"
+    assert covered == g.size, "weights that no task updates, or more than one"
     return tasks
 
 

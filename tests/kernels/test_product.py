@@ -1,0 +1,138 @@
+"""The matrix products of the Numba set: any size, any order of the numbers, every edge of a tile, and the same bits."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kernels
+from kernels.cpu import operations, product
+from vae_np.testing import assert_close
+
+REALS = ["float32", "float64"]
+EDGES = [1, 2, 3, 4, 5, 11, 12, 13, 15, 16, 17, 31, 32, 33, 47, 64, 65, 130]
+
+
+def normal(*shape, real="float64"):
+    return np.random.default_rng(shape).normal(size=shape).astype(real)
+
+
+def guarded(rows, columns, real):
+    """An array of NaN within one of 7, so that what is not written, or written beyond it, is seen."""
+    whole = np.full((rows + 2, columns + 40), 7, real)
+    inner = whole[1 : rows + 1, :columns]
+    inner[...] = np.nan
+    return whole, inner
+
+
+def check(a, b):
+    """The three products of a layer of weights b with a batch a."""
+    real, (M, K), N = a.dtype, a.shape, b.shape[1]
+    zero, dy, c = np.zeros(N, real), normal(M, N, real=real), np.full((M, N), np.nan, real)
+    resolution = 64 * np.finfo(real).eps * np.sqrt(max(a.shape + b.shape)) * 4
+
+    def agree(given, wanted, name):
+        assert_close(given, wanted.astype(real), name, "operation", resolution=resolution)
+
+    agree(operations.affine(a, b, zero, c), a.astype(float) @ b, "a @ b")
+    dx, dW, db = np.full_like(a, np.nan), np.full_like(b, np.nan), np.full(N, np.nan, real)
+    agree(operations.affine_backward(dy, b, dx), dy.astype(float) @ b.T, "dy @ b.T")
+    agree(operations.affine_gradients(a, dy, b, real.type(0), dW, db)[0], a.T.astype(float) @ dy, "a.T @ dy")
+
+
+@pytest.mark.parametrize("real", REALS)
+def test_every_edge_of_a_tile(real):
+    for M, N in itertools.product(EDGES, EDGES):
+        check(normal(M, 5, real=real), normal(5, N, real=real))
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("K", [1, 2, 256, 1023, 1024, 1025, 2048, 2500])
+def test_sums_of_any_length(real, K):
+    for M in (1, 70, 600):
+        check(normal(M, K, real=real), normal(K, 33, real=real))
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("M, K, N", [(130, 1024, 1024), (66, 512, 512), (9, 2048, 513)])
+def test_rows_that_meet_in_the_cache(real, M, K, N):
+    check(normal(M, K, real=real), normal(K, N, real=real))
+
+
+@settings(max_examples=60)
+@given(
+    shape=st.tuples(*[st.integers(1, 80)] * 3), real=st.sampled_from(REALS), orders=st.tuples(*[st.booleans()] * 2)
+)
+def test_products_of_views_write_what_they_should_and_nothing_else(shape, real, orders):
+    M, K, N = shape
+    a, b = normal(M, K, real=real), normal(K, N, real=real)
+    a = np.asfortranarray(a) if orders[0] else normal(M, K + 3, real=real)[:, 1 : K + 1]
+    (whole, c), (whole_t, c_t) = guarded(M, N, real), guarded(M, N, real)
+    multiply(a, b, c)
+    assert_close(c, (a.astype(float) @ b).astype(real), "c", "operation", resolution=1e-5 if real == "float32" else 1e-13)
+    if not orders[0]:
+        multiply_transposed(a, np.ascontiguousarray(b.T), c_t)
+        assert (c_t == c).all()
+    for array in (whole, whole_t):
+        assert np.isnan(array).sum() in (0, M * N)
+        array[1 : M + 1, :N] = 7
+        assert (array == 7).all()
+
+
+@kernels.cpu.jit.kernel
+def multiply(a, b, c):
+    product.product(a, b, c, (c, c[:0], c[:0]))
+
+
+@kernels.cpu.jit.kernel
+def multiply_transposed(a, b, c):
+    product.product_transposed(a, b, c)
+
+
+@pytest.mark.parametrize("real", REALS)
+def test_a_row_has_the_same_bits_whatever_rows_stand_around_it(real):
+    """So that neither the number of threads nor the parts of a batch are seen in a result."""
+    a, b = normal(67, 301, real=real), normal(301, 70, real=real)
+    whole, whole_t = np.empty((67, 70), real), np.empty((67, 70), real)
+    multiply(a, b, whole)
+    multiply_transposed(a, np.ascontiguousarray(b.T), whole_t)
+    assert (whole == whole_t).all()
+    for start, stop in [(0, 1), (3, 20), (11, 67), (66, 67)]:
+        part = np.empty((stop - start, 70), real)
+        multiply(a[start:stop], b, part)
+        assert (part == whole[start:stop]).all()
+        multiply_transposed(a[start:stop], np.ascontiguousarray(b.T), part)
+        assert (part == whole[start:stop]).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_stays_in_its_row(bad):
+    a, b, c = normal(30, 9), normal(9, 40), np.empty((30, 40))
+    a[13, 4] = bad
+    multiply(a, b, c)
+    assert not np.isfinite(c[13]).any() and np.isfinite(np.delete(c, 13, axis=0)).all()
+
+
+@pytest.mark.parametrize("name, vector", [("haswell", 32), ("generic", 0)])
+def test_other_processors(name, vector, tmp_path):
+    """What is compiled for AVX2, and for a processor of which nothing is known: the BLAS then multiplies."""
+    code = f"""
+import numpy as np
+from kernels.cpu import operations, product
+assert product.VECTOR == {vector}, product.VECTOR
+x, W, b = (np.random.default_rng(0).normal(size=s).astype("float32") for s in ((70, 37), (37, 50), (50,)))
+dy, h = x[:, :1] + b, np.empty((70, 50), "float32")
+dx, dW, db = (np.empty_like(array) for array in (x, W, b))
+operations.affine_tanh(x, W, b, h), operations.affine_backward(dy, W, dx)
+operations.affine_gradients(x, dy, W, np.float32(0), dW, db)
+for given, wanted in ((h, np.tanh(x @ W + b)), (dx, dy @ W.T), (dW, x.T @ dy), (db, dy.sum(axis=0))):
+    np.testing.assert_allclose(given, wanted, rtol=2e-5, atol=2e-5)
+"""
+    environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

@@ -1,0 +1,148 @@
+"""Whole training steps: captured and run as a program, they are the steps that the text makes line by line."""
+
+import functools
+
+import numpy as np
+import pytest
+
+import kernels
+from vae_np import SGD, Adagrad, Adam, Architecture, Parameters, elbo, steps
+from vae_np.optimizers import initial_state
+from vae_np.testing import TOLERANCES, assert_close, check_elbo
+
+CAPTURING = [name for name, status in kernels.available().items() if status.ok and hasattr(kernels.load(name), "capture")]
+DATA = np.random.default_rng(0).integers(0, 256, (50, 30), dtype=np.uint8)
+ROWS = np.random.default_rng(1).integers(0, 50, (6, 12))
+KINDS = [
+    {"activation": "relu"},
+    {"activation": "tanh", "likelihood": "gaussian", "noise": "shared"},
+    {"activation": "softplus", "likelihood": "gaussian", "noise": "heteroscedastic"},
+    {"activation": "tanh", "likelihood": "gaussian"},
+]
+
+
+def made(backend, kind=KINDS[0], hidden=(20, 11), dtype="float64", optimizer=Adam(0.01), rows=ROWS, beta=0.7, data=DATA, **options):
+    """(terms, parameters, the optimizer's arrays) after a few steps."""
+    p = Parameters.initialize(Architecture(data.shape[1], hidden, 5, **kind), dtype=dtype)
+    state = initial_state(optimizer, p.flat)
+    run = steps.stepper(p, state, optimizer, data, rows.shape[1], backend=backend, **options)
+    return run(rows, 3, beta, optimizer.learning_rate), p.flat, state
+
+
+@pytest.mark.parametrize("backend", CAPTURING)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(kind.values()))
+@pytest.mark.parametrize("objective, n_samples", [("elbo", 1), ("elbo", 3), ("elbo_mc", 2), ("iwae", 5)])
+def test_captured_steps_are_those_of_the_reference(backend, dtype, kind, objective, n_samples):
+    options = {"objective": objective, "n_samples": n_samples, "dtype": dtype, "l2": 0.1, "kind": kind}
+    (terms, p, _), (wanted, q, _) = (made(name, **options) for name in (backend, "numpy"))
+    tolerance = 10 * TOLERANCES["model"][dtype]  # six steps, each from where the last one ended
+    np.testing.assert_allclose(terms, wanted, rtol=tolerance)
+    np.testing.assert_allclose(p, q, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("backend", CAPTURING)
+@pytest.mark.parametrize("optimizer", [SGD(0.01, 0.9), Adagrad(0.01), Adam(0.01)], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("hidden", [(), (20,)])
+def test_every_optimizer(backend, optimizer, hidden):
+    (_, p, state), (_, q, state_q) = (made(name, optimizer=optimizer, hidden=hidden) for name in (backend, "numpy"))
+    np.testing.assert_allclose(p, q, rtol=1e-10, atol=1e-13)
+    for name in state:
+        np.testing.assert_allclose(state[name], state_q[name], rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("backend", CAPTURING)
+@pytest.mark.parametrize("objective, n_samples", [("elbo", 1), ("iwae", 7)])
+def test_the_number_of_threads_changes_no_bit(backend, objective, n_samples):
+    wide = np.random.default_rng(2).integers(0, 256, (50, 300), dtype=np.uint8)  # weights of several pieces
+    rows = np.random.default_rng(3).integers(0, 50, (40, 37))
+    options = {"objective": objective, "n_samples": n_samples, "data": wide, "rows": rows, "hidden": (200,)}
+    first, *others = (made(backend, threads=n, **options) for n in (1, 2, 3, 5, 2))
+    for other in others:
+        assert (other[0] == first[0]).all() and (other[1] == first[1]).all()
+
+
+@pytest.mark.parametrize("backend", CAPTURING)
+def test_what_changes_from_step_to_step(backend):
+    """beta, the learning rate, the noise and the batch; in one call or in several; black and white or grey."""
+    numbers = {"beta": np.linspace(0, 1, 6), "binarize": True, "seed": 5}
+    (terms, p, _), (wanted, q, _) = (made(name, **numbers) for name in (backend, "numpy"))
+    np.testing.assert_allclose(terms, wanted, rtol=1e-11)
+    np.testing.assert_allclose(p, q, rtol=1e-9, atol=1e-13)
+    p = Parameters.initialize(Architecture(30, (20, 11), 5))
+    run = steps.stepper(p, initial_state(Adam(), p.flat), Adam(), DATA, 12, backend=backend, binarize=True, seed=5)
+    apart = [run(ROWS[i : i + 2], 3 + i, numbers["beta"][i : i + 2], 0.01) for i in (0, 2, 4)]
+    assert (np.concatenate(apart) == terms).all() and np.isfinite(p.flat).all()
+
+
+def test_a_loss_that_is_not_finite_is_the_last(backend):
+    with np.errstate(all="ignore"):
+        terms, _, _ = made(backend, optimizer=SGD(1e300), kind=KINDS[3], rows=np.tile(ROWS, (5, 1)))
+    assert 1 <= len(terms) < 30 and np.isfinite(terms[:-1]).all() and not np.isfinite(terms[-1, 0])
+
+
+@pytest.mark.parametrize("backend", CAPTURING)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_property_of_the_elbo_holds_in_a_program(backend, threads):
+    check_elbo(functools.partial(captured, backend, threads))
+
+
+def captured(backend, threads, p, x, eps, beta=1.0, l2=0.0, objective="elbo"):
+    """`loss_and_gradients` by a program of one step: the gradient is what the first step of momentum keeps."""
+    arch, real, kernel_set = p.architecture, p.flat.dtype.type, kernels.load(backend)
+    eps = np.reshape(eps, (-1, *eps.shape[-2:]))
+    a, d = (elbo.nodes(arch, objective, len(eps), len(x), real) for _ in range(2))
+    p, g, velocity, nothing = p.copy(), *(Parameters.zeros(arch, real) for _ in range(2)), np.zeros(1)
+    layers, g_layers = p.layers, g.layers
+    halves = sorted({0, len(x) // 2, len(x)})
+
+    def of_part(start, stop, kernels):
+        text, part, d_part = elbo.bind(arch, objective, kernels), elbo.part(a, start, stop), elbo.part(d, start, stop)
+        part.x[...], part.eps[...] = x[start:stop], eps[:, start:stop]
+        text.forward(layers, part, real(beta))
+        text.backward(layers, part, d_part, real(beta), len(x))
+
+    def of_weights(kernels):
+        elbo.bind(arch, objective, kernels).weight_gradients(layers, a, d, g_layers, real(l2))
+        kernels.sgd(p.flat, g.flat, velocity.flat, 0.0, 0.0)
+
+    squares = [W for name, W in p.items() if name.endswith(".W")]
+    parts = [functools.partial(of_part, *edge) for edge in zip(halves, halves[1:])]
+    run = kernel_set.capture(parts, of_weights, (a.loss, a.nll, a.kl), squares, (nothing,), (nothing,))
+    loss, nll, kl, *sums = run(threads, (np.zeros((1, 1)), np.zeros((1, 1))))[0]
+    penalty = float(l2) / 2 * sum(sums)
+    return elbo.Value(loss + penalty, nll, kl, penalty, a.loss.copy()), velocity
+
+
+@pytest.mark.parametrize("backend", CAPTURING)
+@pytest.mark.parametrize(
+    "size, bias, sentence",
+    [
+        (24, slice(16, 20), "weights that no task updates"),
+        (20, slice(15, 19), "a layer's bias must stand right behind its weights"),
+    ],
+)
+def test_weights_that_would_go_without_an_update_are_seen(backend, size, bias, sentence):
+    p, g = np.zeros(size), np.zeros(size)
+    x, dy, W = np.zeros((3, 4)), np.zeros((3, 4)), p[:16].reshape(4, 4)
+
+    def of_weights(kernels):
+        kernels.affine_gradients(x, dy, W, 0.0, g[:16].reshape(4, 4), g[bias])
+        kernels.sgd(p, g, np.zeros(size), 0.1, 0.0)
+
+    with pytest.raises(AssertionError, match=sentence):
+        kernels.load(backend).capture([], of_weights, (), (), (np.zeros(1),), (np.zeros(1),))
+
+
+def test_parts_of_a_batch_are_its_rows():
+    arch = Architecture(5, (4, 3), 2)
+    whole = elbo.nodes(arch, "iwae", 3, 7, "float64")
+    for number, (start, stop) in enumerate([(0, 3), (3, 4), (4, 7)], 1):
+        part = elbo.part(whole, start, stop)
+        assert part.z.shape == (3, stop - start, 2) and part.x.shape == (stop - start, 5)
+        assert part.encoder[0].base is not None and np.shares_memory(part.encoder[0], part.x)
+        for array in [part.x, part.eps, *part.encoder, part.mu, part.logvar, part.z, *part.decoder, part.output, part.noise]:
+            assert (array == 0).all() or array is part.encoder[0] or array is part.decoder[0]
+            array += number
+    assert set(np.unique(whole.mu)) == {1, 2, 3} and (whole.loss == 0).all()
+    assert [int((whole.output == n).sum()) for n in (1, 2, 3)] == [45, 15, 45]
