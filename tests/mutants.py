@@ -48,7 +48,7 @@ FIRST = {  # file: the tests that see most changes to it, and so come first; of 
 }
 TESTS = [f"tests/{name}" for name in ("kernels", "meaning")]
 TESTS += [
-    f"tests/vae_np/test_{name}.py" for name in ("parameters", "optimizers", "elbo", "properties", "bounds", "training")
+    f"tests/vae_np/test_{name}.py" for name in ("parameters", "optimizers", "elbo", "properties", "bounds", "steps", "training")
 ]
 # Left out: processes of their own, which see the code as it is, and what takes seconds and sees nothing that others miss.
 TESTS += ["-k", "not killed_by_the_system and not test_load and not text_whole and not trained_to_the_end"]
