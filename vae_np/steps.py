@@ -125,5 +125,6 @@ def _edges(n_examples, n_samples, threads):
     if n_samples == 1:
         n = min(n_examples, threads * -(-n_examples // (threads * 128)))
     else:
-        n = 2 ** int(math.log2(max(1, min(8, n_examples, n_examples * n_samples // 32))))
+        rows = n_examples * n_samples
+        n = min(n_examples, 8, max(2 if rows >= 64 else 1, 2 ** int(math.log2(max(1, rows / 200)))))
     return [round(i * n_examples / n) for i in range(n + 1)]
