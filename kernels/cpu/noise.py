@@ -66,32 +66,34 @@ def polynomial(coefficients, t):
     return p
 
 
-# Both fill arrays of TOGETHER counters before they use them: such loops, without a branch, vectorise.
+# Both make the noise of TOGETHER counters at a time: loops over so many, without a branch, vectorise.
 
 
 @exact
 def normals(key, step, examples, eps):
     blocks = (eps.shape[2] + 3) // 4
-    block, example, four = np.zeros(TOGETHER, np.uint64), np.zeros(TOGETHER, np.uint64), np.empty((4, TOGETHER))
-    last = eps.shape[1] * blocks
-    for l in range(eps.shape[0]):
-        for start in range(0, last, TOGETHER):
-            n = min(TOGETHER, last - start)
-            b, j = start // blocks, start % blocks
-            for i in range(n):
-                block[i], example[i] = j, examples[b]
-                b, j = (b, j + 1) if j + 1 < blocks else (b + 1, 0)
-            for i in range(TOGETHER):
-                w = philox(block[i], example[i], np.uint64(l), np.uint64(step), np.uint64(key))
-                for k in (0, 2):
-                    radius = math.sqrt(-2.0 * log_uniform(w[k]))
-                    cosine, sine = circle(w[k + 1])
-                    four[k, i], four[k + 1, i] = radius * cosine, radius * sine
-            for i in range(n):
-                row = eps[l, (start + i) // blocks]
-                first = 4 * np.int64(block[i])
-                for k in range(min(4, row.shape[0] - first)):
-                    row[first + k] = four[k, i]
+    sample, example, block = np.zeros((3, TOGETHER), np.uint64)
+    four, last, l, b, j = np.empty((4, TOGETHER)), eps.shape[0] * eps.shape[1] * blocks, 0, 0, 0
+    for start in range(0, last, TOGETHER):
+        n = min(TOGETHER, last - start)
+        for i in range(n):
+            sample[i], example[i], block[i] = l, examples[b], j
+            j += 1
+            if j == blocks:
+                j, b = 0, b + 1
+            if b == eps.shape[1]:
+                b, l = 0, l + 1
+        for i in range(TOGETHER):
+            w = philox(block[i], example[i], sample[i], np.uint64(step), np.uint64(key))
+            for k in (0, 2):
+                radius = math.sqrt(-2.0 * log_uniform(w[k]))
+                cosine, sine = circle(w[k + 1])
+                four[k, i], four[k + 1, i] = radius * cosine, radius * sine
+        for i in range(n):
+            row = eps[np.int64(sample[i]), (start + i) // blocks % eps.shape[1]]
+            first = 4 * np.int64(block[i])
+            for k in range(min(4, row.shape[0] - first)):
+                row[first + k] = four[k, i]
     return eps
 
 

@@ -111,7 +111,7 @@ def _rows_of_weights(x, dy, W, l2, dW, db):
         yield x[:, rows], dy, W[rows], l2, dW[rows], db if i + n >= len(W) else db[:0]
 
 
-PIECE_BYTES = 16 * PIECE
+PIECE_BYTES = 8 * PIECE
 piece_on_stack = stack_array(PIECE_BYTES)
 
 
