@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-BLOCK = 0.02  # seconds that a timed block of steps takes at least
+BLOCK = 0.1  # seconds that a timed block of steps takes at least
 GAP = 0.02  # seconds between two blocks
 CHECKED = 20  # steps after which the losses are compared
 # Of the loss, relative to the reference in double precision. By then roundings have grown to a third of it.
@@ -38,7 +38,8 @@ class Session:
         return self.n
 
     def block(self):
-        """Seconds a step."""
+        """Seconds a step, after one that brings back into the caches what the others have driven out of them."""
+        self.seconds_of(1)
         return self.seconds_of(self.n) / self.n
 
     def seconds_of(self, n):
