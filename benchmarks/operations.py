@@ -98,7 +98,7 @@ class OperationSession:
     def check(self, name):
         """What is wrong with it, or nothing."""
         try:
-            check_operation(self.kernel_set, name, "float32", self.sizes)
+            check_operation(self.kernel_set, name, "float32", self.sizes, cancelling=True)
         except Exception as error:  # whatever it raises is a finding
             return f"{type(error).__name__}: {error}".splitlines()[0]
         return ""

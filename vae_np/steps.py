@@ -126,5 +126,5 @@ def _edges(n_examples, n_samples, threads):
         n = min(n_examples, threads * -(-n_examples // (threads * 128)))
     else:
         rows = n_examples * n_samples
-        n = min(n_examples, 8, max(2 if rows >= 64 else 1, 2 ** int(math.log2(max(1, rows / 200)))))
+        n = min(n_examples, max(2 if rows >= 64 else 1, 2 ** int(math.log2(max(1, rows / 200)))))
     return [round(i * n_examples / n) for i in range(n + 1)]
