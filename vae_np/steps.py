@@ -73,7 +73,7 @@ def stepper(
         rows, beta, rate = np.zeros(batch_size, np.int64), np.zeros((), real), np.zeros(())
         step_of_noise, step_of_update = np.zeros((), np.int64), np.ones((), np.int64)
         n_threads = threads or _threads_for(p.flat.size * batch_size * n_samples)
-        edges = _edges(batch_size, n_samples, n_threads)
+        edges = _edges(batch_size, n_samples, n_threads if text.kernels.ROWS_KEEP_THEIR_BITS else 1)
 
         def of_part(start, stop, kernels):
             text = elbo.bind(arch, objective, kernels)

@@ -218,7 +218,7 @@ def _epoch(state, make_stepper, optimizer, settings, x_train, epochs, progress):
         terms = make_stepper(rows.shape[1])(rows, first, beta, rate)
         _check_finite(terms, first)
         sums += terms.sum(axis=0) * rows.shape[1]
-        batch += together
+        batch += len(terms)
         together = max(1, min(2 * together, int(0.1 * together / (time.perf_counter() - started))))
         row = {"epoch": state.epoch + 1, "beta": float(beta[-1]), "learning_rate": rate}
         row |= dict(zip((f"train_{term}" for term in TERMS), (sums / min(len(x_train), batch * size)).tolist()))

@@ -35,5 +35,5 @@ from kernels.cpu.operations import (
     softplus_backward,
     tanh_backward,
 )
-from kernels.cpu.product import PRODUCTS
+from kernels.cpu.product import PRODUCTS, ROWS_KEEP_THEIR_BITS
 from kernels.cpu.program import capture

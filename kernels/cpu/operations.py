@@ -7,22 +7,17 @@ function of its own, because only the sum around it may be reordered (`jit.REORD
 import math
 
 import numpy as np
-from numba.extending import overload
 
 from kernels.cpu.jit import exact, kernel
-from kernels.cpu.mathematics import OPTIONS, exp, expm1, inline, log1p, sigmoids, softplus, tanh
+from kernels.cpu.mathematics import exp, expm1, inline, log1p, sigmoids, softplus, tanh
 from kernels.cpu.product import product, product_transposed
 
 LOG_2PI = math.log(2 * math.pi)
 
 
+@inline
 def rows(x):
-    """x as a matrix, whatever axes come before its last"""
-
-
-@overload(rows, jit_options=OPTIONS)
-def _rows(x):
-    return (lambda x: x) if x.ndim == 2 else (lambda x: x.reshape((-1, x.shape[-1])))
+    return x.reshape((-1, x.shape[-1]))
 
 
 @inline
@@ -63,13 +58,13 @@ def affine_backward_add(dy, W, dx):
 
 @kernel
 def affine_gradients(x, dy, W, l2, dW, db):
-    gradients_of_layer(x, dy, W, l2, dW, db, only(dW))
+    gradients_of_layer(rows(x), rows(dy), W, l2, dW, db, only(dW))
     return dW, db
 
 
 @inline
 def gradients_of_layer(x, dy, W, l2, dW, db, soon):
-    product(rows(x).T, rows(dy), dW, soon)
+    product(x.T, dy, dW, soon)
     if l2 != 0:
         for i in range(W.shape[0]):
             for o in range(W.shape[1]):

@@ -38,6 +38,7 @@ PRODUCTS = (
     if VECTOR
     else "matrix products of the BLAS, slower: this processor's vectors are not known"
 )
+ROWS_KEEP_THEIR_BITS = VECTOR > 0  # whatever rows are multiplied with them; a BLAS promises no such thing
 HEIGHTS = (12, 4, 1) if VECTOR == 64 else (6, 3, 1)  # 2 x 12 sums in the 32 registers, or 2 x 6 in the 16
 
 
@@ -483,8 +484,20 @@ def _blas_product_transposed(a, b, c):
     c[:] = np.dot(a, b.T)
 
 
-_late_product = late("vae_np.product", exact(_product if VECTOR else _blas_product))
-_late_transposed = late("vae_np.product_transposed", exact(_product_transposed if VECTOR else _blas_product_transposed))
+_late_product, _prepare_product = late(
+    "vae_np.product", exact(_product if VECTOR else _blas_product), lambda a, b, c, *soon: np.matmul(a, b, out=c)
+)
+_late_transposed, _prepare_transposed = late(
+    "vae_np.product_transposed",
+    exact(_product_transposed if VECTOR else _blas_product_transposed),
+    lambda a, b, c: np.matmul(a, b.T, out=c),
+)
+
+
+def prepare(dtype):
+    """Compiles the products for a dtype, or reads them from the cache; else their first call does."""
+    _prepare_product(dtype)
+    _prepare_transposed(dtype)
 
 
 @inline

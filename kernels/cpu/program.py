@@ -3,17 +3,17 @@
 A step has two halves. What the examples of a batch go through, each by itself, is recorded once for each part of the
 batch; what the weights go through is cut into pieces of their rows. Parts and pieces are tasks that any thread may take,
 between the halves all wait for each other, and no two tasks write to the same place: so neither the number of threads nor
-their order changes a bit, and nothing is allocated, dispatched or locked on the way.
+their order changes a bit, and nothing is dispatched or locked on the way. A thread needs a stack of a megabyte.
 
 An argument that is an array of no axes is a number that may change from step to step: its value is read when its turn
 comes. All others stay what they were when they were recorded.
 """
 
-import concurrent.futures
 import contextvars
 import math
 import platform
 import sys
+import threading
 import types as python_types
 
 import numba
@@ -27,7 +27,7 @@ from kernels import reference
 from kernels.cpu import noise, operations
 from kernels.cpu.jit import kernel
 from kernels.cpu.operations import gradients_of_layer
-from kernels.cpu.product import stack_array
+from kernels.cpu.product import prepare, stack_array
 from kernels.cpu.words import address_of, compiled, kind_of, words_of
 
 UPDATES = ("sgd", "adagrad", "adam")
@@ -44,8 +44,11 @@ def _recorder(name):
         _calls.get().append((name, tuple(map(_matrix, arguments)) if name in LAYERS else arguments))
         if name in UPDATES:
             return arguments[0]
-        with np.errstate(all="ignore"):  # of no interest but for what it returns
-            return getattr(reference, name)(*arguments)
+        with np.errstate(all="ignore"):  # of no interest but for which of its arguments it returns
+            result = getattr(reference, name)(*arguments)
+        for array in result if isinstance(result, tuple) else (result,):
+            assert any(array is argument for argument in arguments), f"{name} returns what is none of its arguments"
+        return result
 
     return operation
 
@@ -205,8 +208,9 @@ def give_way(typingctx):
     return types.void(), emit
 
 
-# Each on a line of the cache of its own: who has come to the barrier, how often all had, the next task of either half.
-ARRIVED, PASSED, NEXT = 0, 16, (32, 48)
+# Each on a line of the cache of its own: who has come to the barrier, how often all had, the next task of either half, and
+# whether it is all over, because a thread that the others would wait for cannot come.
+ARRIVED, PASSED, NEXT, OVER = 0, 16, (32, 48), 64
 
 
 @kernel
@@ -217,7 +221,7 @@ def wait_for_all(shared, n_threads):
         add(shared, PASSED, 1)
     else:
         spins = 0
-        while look(shared, PASSED) == passed:
+        while look(shared, PASSED) == passed and not look(shared, OVER):
             spins += 1
             if spins < SPINS:
                 pause()
@@ -242,14 +246,16 @@ def feed(feeds, step):
 
 
 @kernel
-def run(thread, n_threads, n_steps, shared, instructions, starts, feeds, results, kept_results):
-    """The steps that were done: all, or up to the first of which a result is not finite."""
+def run(thread, n_threads, n_steps, shared, instructions, starts, feeds, results, must_be_finite, kept_results):
+    """The steps that were done: all, or up to the first of which a result that must be finite is not."""
     first = thread == 0
     for step in range(n_steps):
         do_tasks(shared, NEXT[0], starts[0], instructions)
         if first:
             feed(feeds[1], step)
         wait_for_all(shared, n_threads)
+        if look(shared, OVER):
+            return step
         if first:
             add(shared, NEXT[0], -look(shared, NEXT[0]))
             if step + 1 < n_steps:
@@ -258,7 +264,7 @@ def run(thread, n_threads, n_steps, shared, instructions, starts, feeds, results
         wait_for_all(shared, n_threads)
         finite = True
         for i in range(results.shape[0]):
-            finite &= math.isfinite(results[i])
+            finite &= math.isfinite(results[i]) or not must_be_finite[i]
         if first:
             add(shared, NEXT[1], -look(shared, NEXT[1]))
             for i in range(results.shape[0]):
@@ -284,20 +290,31 @@ def squares_of(array, result):
     result[0] = total
 
 
+@kernel
+def copy(array, result):
+    for i in range(array.shape[0]):
+        result[i] = array[i]
+
+
 def capture(examples, weights, means, squares, before_examples, before_weights):
     """A function that makes the step of these operations any number of times: run(threads, values) -> results.
 
     examples: functions of a kernel set, one for each part of a batch: the first half. weights: such a function: the second.
     results (n, ..): after each step the mean of every array in `means` and the sum of squares of every one in `squares`, in
-    double precision; squares are taken before the update. Where one is not finite, that step is the last.
+    double precision; squares are taken before the update. Where the first mean or a sum is not finite, that step is the last.
     before_examples, before_weights: arrays that take another value before either half of a step; values: those values, an
     array (n, ..) for each, in this order.
     """
-    results = np.zeros(len(means) + len(squares))
-    first = [[(squares_of, (array.reshape(-1), results[len(means) + i :][:1]))] for i, array in enumerate(squares)]
+    results, sums = np.zeros(len(means) + len(squares)), np.zeros(len(squares))
+    must_be_finite = np.array([i == 0 or i >= len(means) for i in range(len(results))])
+    first = [[(squares_of, (array.reshape(-1), sums[i : i + 1]))] for i, array in enumerate(squares)]
     first += [record(function) for function in examples]
+    # Results are read after the second half, when others may be in the next step's first: only the second half writes them.
     second = [[(mean_of, (array.reshape(-1), results[i : i + 1])) for i, array in enumerate(means)]]
+    second[0] += [(copy, (sums, results[len(means) :]))]
     second += pieces(record(weights))
+    for dtype in {array.dtype for array in means}:
+        prepare(dtype)
     kept, instructions, starts = [results], [], []
     for tasks in (first, second):
         starts.append([len(instructions)])
@@ -309,7 +326,7 @@ def capture(examples, weights, means, squares, before_examples, before_weights):
                 instructions.append((address, address_of(words)))
             starts[-1].append(len(instructions))
     instructions, starts = np.array(instructions, np.int64), tuple(np.array(s, np.int64) for s in starts)
-    shared, cells = np.zeros(64, np.int64), [*before_examples, *before_weights]
+    shared, cells = np.zeros(80, np.int64), [*before_examples, *before_weights]
 
     def run_steps(threads, values):
         sources = [np.ascontiguousarray(value, cell.dtype) for value, cell in zip(values, cells)]
@@ -317,13 +334,26 @@ def capture(examples, weights, means, squares, before_examples, before_weights):
         split, n = len(before_examples), len(sources[0])
         feeds = tuple(np.array(part, np.int64).reshape(-1, 3) for part in (rows[:split], rows[split:]))
         kept_results = np.empty((n, len(results)))
+        arguments = shared, instructions, starts, feeds, results, must_be_finite, kept_results
+        run(0, 1, 0, *arguments)  # compiled, or read from the cache, before anybody waits for it
+        if n == 0:
+            return kept_results
         feed(feeds[0], 0)
-        arguments = threads, n, shared, instructions, starts, feeds, results, kept_results
-        with concurrent.futures.ThreadPoolExecutor(max(1, threads - 1)) as pool:
-            others = [pool.submit(run, thread, *arguments) for thread in range(1, threads)]
-            done = run(0, *arguments)
+        shared[:] = 0
+        others = [threading.Thread(target=run, args=(i, threads, n, *arguments)) for i in range(1, threads)]
+        started = []
+        try:
             for other in others:
-                other.result()
+                started.append(other)
+                other.start()
+            done = run(0, threads, n, *arguments)
+        except BaseException:
+            shared[OVER] = 1
+            raise
+        finally:
+            for other in started:
+                if other.ident:
+                    other.join()
         return kept_results[:done]
 
     run_steps.kept = kept

@@ -3,9 +3,12 @@
 An array is its address, its shape and its strides in bytes; a number is the address where it stands; a tuple is its parts.
 """
 
+import _thread
 import ctypes
 import functools
 import hashlib
+import logging
+import threading
 import types as python_types
 
 import llvmlite.binding
@@ -101,24 +104,38 @@ BY_WORDS = ctypes.CFUNCTYPE(None, ctypes.c_int64)
 _for_ever = []
 
 
-def late(name, operation):
-    """A compiled function for others to call that is large, and so compiled once, when first called, not into each of them.
+def late(name, operation, plain):
+    """(intrinsic, prepare): a function for compiled code to call that is large, and so compiled once, not into each caller.
 
     All its arguments are arrays of two axes and of one dtype, in any order. The callers find its address in a cell; there
-    stands at first that of a function that has it compiled.
+    stands at first that of a function that has it compiled. prepare(dtype) does so before.
     """
-    for real in (types.float32, types.float64):
+    n_arguments, cells = operation.py_func.__code__.co_argcount, {}
 
-        cell = np.zeros(1, np.int64)
+    def prepare(dtype):
+        real = numba.from_dtype(np.dtype(dtype))
+        cells[real][0] = compiled(operation, (types.Array(real, 2, "A"),) * n_arguments)
 
+    def first_call(real):
         @BY_WORDS
-        def first(words, real=real, cell=cell):
-            cell[0] = compiled(operation, (types.Array(real, 2, "A"),) * operation.py_func.__code__.co_argcount)
-            BY_WORDS(int(cell[0]))(words)
+        def call(words):
+            try:
+                prepare(as_dtype(real))
+                BY_WORDS(int(cells[real][0]))(words)
+            except BaseException as error:  # nothing can be raised through compiled code: the work is done all the same
+                plain(*_arrays_at(words, as_dtype(real), n_arguments))
+                if isinstance(error, KeyboardInterrupt):
+                    threading.Timer(0.1, _thread.interrupt_main).start()
+                else:
+                    logging.getLogger("vae_np").exception("%s could not be compiled", name)
 
-        cell[0] = ctypes.cast(first, ctypes.c_void_p).value
-        _for_ever.append((cell, first))
-        llvmlite.binding.add_symbol(f"{name}.{real}", address_of(cell))
+        return call
+
+    for real in (types.float32, types.float64):
+        function = first_call(real)
+        cells[real] = np.array([ctypes.cast(function, ctypes.c_void_p).value], np.int64)
+        _for_ever.append((cells[real], function))
+        llvmlite.binding.add_symbol(f"{name}.{real}", address_of(cells[real]))
 
     def call(typingctx, arrays):
         real = arrays[0].dtype
@@ -140,4 +157,14 @@ def late(name, operation):
 
         return types.void(arrays), emit
 
-    return intrinsic(call)
+    return intrinsic(call), prepare
+
+
+def _arrays_at(words, dtype, n):
+    """The matrices that stand in a list of words."""
+    numbers = np.ctypeslib.as_array(ctypes.cast(words, ctypes.POINTER(ctypes.c_int64)), (n, 5))
+    for address, *shape_and_strides in numbers.tolist():
+        shape, strides = shape_and_strides[:2], shape_and_strides[2:]
+        extent = sum((length - 1) * stride for length, stride in zip(shape, strides)) + dtype.itemsize
+        memory = (ctypes.c_char * (extent if all(shape) else 0)).from_address(address)
+        yield np.ndarray(shape, dtype, memory, strides=strides)

@@ -1,6 +1,7 @@
 """Whole training steps: captured and run as a program, they are the steps that the text makes line by line."""
 
 import functools
+import threading
 
 import numpy as np
 import pytest
@@ -146,3 +147,42 @@ def test_parts_of_a_batch_are_its_rows():
             array += number
     assert set(np.unique(whole.mu)) == {1, 2, 3} and (whole.loss == 0).all()
     assert [int((whole.output == n).sum()) for n in (1, 2, 3)] == [45, 15, 45]
+
+
+@pytest.mark.parametrize("backend", CAPTURING)
+def test_what_a_step_reports_is_its_own_however_far_ahead_a_thread_is(backend):
+    """Thousands of tiny steps, so that threads run past each other; l2 has its sums taken in the first half of a step."""
+    rows = np.random.default_rng(4).integers(0, 50, (3000, 4))
+    first, *others = (made(backend, threads=n, rows=rows, hidden=(4,), l2=0.1)[0] for n in (1, 2, 3))
+    assert all((terms == first).all() for terms in others)
+
+
+@pytest.mark.parametrize("backend", CAPTURING)
+def test_a_thread_that_cannot_start_lets_nobody_wait(backend, monkeypatch):
+    p = Parameters.initialize(Architecture(30, (20,), 5))
+    run = steps.stepper(p, initial_state(Adam(), p.flat), Adam(), DATA, 12, backend=backend, threads=3)
+    start, started = threading.Thread.start, []
+
+    def refuses_the_second(thread):
+        started.append(thread)
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuses_the_second)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            run(ROWS, 1, 1.0, 0.01)
+    assert np.isfinite(run(ROWS, 1, 1.0, 0.01)).all() and len(run(ROWS[:0], 1, 1.0, 0.01)) == 0
+
+
+def test_a_sample_without_any_weight_does_not_end_the_training(backend):
+    """Under "iwae" a sample may have an infinite loss, and so the mean of all, while the bound is finite."""
+    kind, rows = {"activation": "relu", "likelihood": "gaussian"}, np.zeros((3, 1), np.int64)
+    p = Parameters.initialize(Architecture(1, (), 1, **kind), dtype="float32")
+    p["output.W"][...], p["logvar.b"][...] = 1e19, 4.0
+    state = initial_state(SGD(1e-30), p.flat)
+    run = steps.stepper(p, state, SGD(1e-30), np.zeros((1, 1)), 1, "iwae", 400, backend=backend)
+    with np.errstate(all="ignore"):
+        terms = run(rows, 1, 1.0, 1e-30)
+    assert len(terms) == 3 or not np.isfinite(terms[-1, 0])

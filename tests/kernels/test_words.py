@@ -1,0 +1,57 @@
+"""Functions that are compiled when compiled code first calls them: what goes wrong then loses neither work nor a Ctrl-C."""
+
+import time
+
+import numpy as np
+import pytest
+from numba import njit
+
+from kernels.cpu import jit, words
+
+
+def doubled(a, b):
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            b[i, j] = 2 * a[i, j]
+
+
+def caller_of(name, plain=None):
+    function, prepare = words.late(name, jit.kernel(doubled), plain)
+
+    @njit
+    def caller(a, b):
+        function((a, b))
+
+    return caller, prepare
+
+
+@pytest.mark.parametrize("real", ["float32", "float64"])
+@pytest.mark.parametrize("prepared", [True, False])
+def test_it_is_called_whether_it_was_prepared_or_not(real, prepared):
+    caller, prepare = caller_of(f"test.{real}.{prepared}")
+    if prepared:
+        prepare(real)
+    a, b = np.arange(12, dtype=real).reshape(3, 4), np.zeros((4, 3), real)
+    for view in (a, a[::2], a[:, 1:], a[:0]):
+        b = np.zeros(view.shape[::-1], real).T
+        caller(view, b)
+        assert (b == 2 * view).all()
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), KeyboardInterrupt()])
+def test_what_cannot_be_compiled_is_computed_all_the_same(error, monkeypatch, caplog):
+    def fails(*_):
+        raise error
+
+    caller, _ = caller_of(f"test.fails.{type(error).__name__}", lambda a, b: np.multiply(2, a, out=b))
+    monkeypatch.setattr(words, "compiled", fails)
+    a, b = np.arange(12.0).reshape(3, 4)[:, 1:], np.zeros((3, 3))
+    try:
+        caller(a, b)
+        assert (b == 2 * a).all()
+        time.sleep(1)  # a Ctrl-C comes a little later
+        interrupted = False
+    except KeyboardInterrupt:
+        interrupted = True
+    assert (b == 2 * a).all() and interrupted == isinstance(error, KeyboardInterrupt)
+    assert interrupted or "could not be compiled" in caplog.text
