@@ -95,6 +95,18 @@ def test_a_pixel_is_one_where_its_word_lies_below_it_and_not_where_it_meets_it(k
         assert (x == wanted).all()
 
 
+def test_as_many_pixels_and_latents_as_are_not_made_at_a_time(kernel_set):
+    pixels = np.random.default_rng(0).uniform(size=(3, 700))
+    given, wanted = np.full((3, 700), np.nan), np.full((3, 700), np.nan)
+    kernel_set.binarize(pixels, KEY, 3, np.array([9, 1, 4]), given)
+    reference.binarize(pixels, KEY, 3, np.array([9, 1, 4]), wanted)
+    assert (given == wanted).all()
+    given, wanted = np.full((2, 3, 301), np.nan), np.full((2, 3, 301), np.nan)
+    kernel_set.normals(KEY, 3, np.array([9, 1, 4]), given)
+    reference.normals(KEY, 3, np.array([9, 1, 4]), wanted)
+    assert (given == wanted).all()
+
+
 def test_gather_turns_bytes_into_pixels(kernel_set):
     data = np.arange(256, dtype=np.uint8).reshape(4, 64)
     x = np.empty((2, 64), np.float32)
