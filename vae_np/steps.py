@@ -14,7 +14,6 @@ from vae_np import blas, elbo, noise
 from vae_np.parameters import Parameters
 from vae_np.runs import TERMS
 
-
 ENOUGH_FOR_THREADS = 2**22  # weights times rows of a batch: some 25 million multiply-adds
 
 

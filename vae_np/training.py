@@ -111,7 +111,7 @@ def train(
         "backend": backend_name(kernels.load(backend)),
         "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
     }
-    elbo.bind(architecture, objective, backend)
+    text = elbo.bind(architecture, objective, backend)
     p = Parameters.initialize(architecture, seed, dtype, scheme) if start is None else start.astype(dtype)
     state = runs.State(p, p.copy(), initial_state(optimizer, p.flat))
 
@@ -121,7 +121,7 @@ def train(
             state = runs.begin(out, resume, state, settings, {"epochs": epochs, "threads": threads, **(notes or {})})
         if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
             _say_grey_once()
-        stack.enter_context(blas.limited(steps.blas_threads(kernels.load(backend), threads)))
+        stack.enter_context(blas.limited(steps.blas_threads(text.kernels, threads)))
 
         @functools.cache
         def make_stepper(size):
@@ -187,11 +187,11 @@ def evaluate(
     if examples.shape != (len(x),):
         raise ValueError(f"examples has shape {examples.shape}; wanted a number for each row, ({len(x)},)")
     size = max(1, min(len(x), CHUNK // check_count("n_samples", n_samples)))
-    room = {}
+    nodes = functools.cache(lambda n: elbo.nodes(arch, objective, n_samples, n, p.flat.dtype))
     parts, weights = [], []
     for start in range(0, len(x), size):
         rows = np.arange(start, min(start + size, len(x)))
-        a = _room(room, arch, objective, n_samples, len(rows), p.flat.dtype)[0]
+        a = nodes(len(rows))
         text.kernels.gather(x, rows, a.x)
         if binarize:
             text.kernels.binarize(a.x, noise.key(seed, "binarize_validation"), 0, examples[rows], a.x)
@@ -245,13 +245,6 @@ def _note_epoch(state, row):
         raise FloatingPointError(f"the validation loss is no longer finite after epoch {state.epoch}")
     if state.waited == 0:
         state.best.flat[...] = state.p.flat
-
-
-def _room(room, arch, objective, n_samples, n_examples, dtype):
-    """The nodes of a batch of this size and of its derivatives, made when first asked for and used again."""
-    if n_examples not in room:
-        room[n_examples] = [elbo.nodes(arch, objective, n_samples, n_examples, dtype) for _ in range(2)]
-    return room[n_examples]
 
 
 def _n_batches(x, batch_size):

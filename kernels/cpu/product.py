@@ -327,13 +327,10 @@ def ask_for(typingctx, array, i, j):
     """Has array[i, j] and what stands beside it brought near, while something else is computed."""
 
     def emit(context, builder, signature, args):
-        memory = context.make_array(array)(context, builder, args[0])
-        pointer = cgutils.get_item_pointer(context, builder, array, memory, args[1:])
-        pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        e = Emit(context, builder, array.dtype)
+        pointer = e.at(cgutils.get_item_pointer(context, builder, array, e.array(array, args[0]), args[1:]))
         to_write_into_the_second_cache_data = [ir.Constant(ir.IntType(32), n) for n in (1, 2, 1)]
-        arguments = [pointer, *to_write_into_the_second_cache_data]
-        kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), arguments)
+        e.call("llvm.prefetch.p0", ir.VoidType(), pointer, *to_write_into_the_second_cache_data)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp), emit

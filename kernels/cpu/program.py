@@ -341,18 +341,16 @@ def capture(examples, weights, means, squares, before_examples, before_weights):
         feed(feeds[0], 0)
         shared[:] = 0
         others = [threading.Thread(target=run, args=(i, threads, n, *arguments)) for i in range(1, threads)]
-        started = []
         try:
             for other in others:
-                started.append(other)
                 other.start()
             done = run(0, threads, n, *arguments)
         except BaseException:
             shared[OVER] = 1
             raise
         finally:
-            for other in started:
-                if other.ident:
+            for other in others:
+                if other.ident:  # it did start
                     other.join()
         return kept_results[:done]
 
