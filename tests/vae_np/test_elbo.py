@@ -225,6 +225,13 @@ def test_encode_and_decode_refuse_what_is_no_model():
             function({}, np.zeros((1, 5)))
 
 
+@pytest.mark.parametrize("x", [np.zeros((3, 4)), np.full((3, 5), 2.0), np.full((3, 5), np.nan)])
+def test_encode_refuses_what_is_no_input(x):
+    p, *_ = problem(Architecture(5, (4,), 3))
+    with pytest.raises(ValueError, match="^x (has shape|goes from|holds NaN)"):
+        encode(p, x)
+
+
 def test_decode_refuses_what_is_no_latent():
     p, *_ = problem(Architecture(5, (4,), 3))
     with pytest.raises(ValueError, match=r"z has shape \(2, 4\); wanted \(B, 3\)"):
