@@ -25,9 +25,10 @@ from numba.extending import intrinsic
 
 from kernels import reference
 from kernels.cpu import noise, operations
+from kernels.cpu.emit import stack_array
 from kernels.cpu.jit import kernel
 from kernels.cpu.operations import gradients_of_layer
-from kernels.cpu.product import prepare, stack_array
+from kernels.cpu.product import prepare
 from kernels.cpu.words import address_of, compiled, kind_of, words_of
 
 UPDATES = ("sgd", "adagrad", "adam")

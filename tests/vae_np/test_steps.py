@@ -9,7 +9,7 @@ import pytest
 import kernels
 from vae_np import SGD, Adagrad, Adam, Architecture, Parameters, elbo, steps
 from vae_np.optimizers import initial_state
-from vae_np.testing import TOLERANCES, assert_close, check_elbo
+from vae_np.testing import TOLERANCES, check_elbo
 
 CAPTURING = [name for name, status in kernels.available().items() if status.ok and hasattr(kernels.load(name), "capture")]
 DATA = np.random.default_rng(0).integers(0, 256, (50, 30), dtype=np.uint8)
