@@ -122,7 +122,7 @@ def _edges(n_examples, n_samples, threads):
     With more it is not, and the parts depend on the batch alone.
     """
     if n_samples == 1:
-        n = min(n_examples, threads * -(-n_examples // (threads * 128)))
+        n = min(n_examples, threads * -(-n_examples // (threads * 512)))
     else:
         rows = n_examples * n_samples
         n = min(n_examples, max(2 if rows >= 64 else 1, 2 ** int(math.log2(max(1, rows / 200)))))

@@ -26,7 +26,7 @@ def vector_bytes():
 
 
 VECTOR = vector_bytes()
-HEIGHTS = (12, 4, 1) if VECTOR == 64 else (6, 3, 1)  # 2 x 12 sums in the 32 registers, or 2 x 6 in the 16
+HEIGHTS = (12, 4, 1) if VECTOR == 64 else (6, 4, 2, 1)  # 2 x 12 sums in the 32 registers, or 2 x 6 in the 16
 
 
 # ---------------------------------------------------------------------------------------------- one tile, in registers
@@ -74,6 +74,30 @@ class Emit:
             align = ir.Constant(ir.IntType(32), self.bytes)
             self.call(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), value, pointer, align, mask)
 
+    def load_first(self, n, pointer):
+        """A vector whose first n lanes are read, and no more; pieces are faster than masks with vectors of 32 bytes."""
+        vector = ir.Constant(self.vector, None)
+        for place, first, size in self.pieces(n, pointer):
+            part, other = self.builder.load(place, align=self.bytes), ir.Constant(place.type.pointee, ir.Undefined)
+            part = self.shuffle(part, other, [min(lane, size) for lane in range(self.lanes)])
+            lanes = [lane - first + self.lanes if first <= lane < first + size else lane for lane in range(self.lanes)]
+            vector = self.shuffle(vector, part, lanes)
+        return vector
+
+    def store_first(self, n, value, pointer):
+        for place, first, size in self.pieces(n, pointer):
+            part = self.shuffle(value, value, list(range(first, first + size)))
+            self.builder.store(part, place, align=self.bytes)
+
+    def pieces(self, n, pointer):
+        """(address, first lane, number of lanes) for powers of two that are n together"""
+        first = 0
+        while first < n:
+            size = 1 << (n - first).bit_length() - 1
+            kind = ir.VectorType(self.scalar, size).as_pointer()
+            yield self.builder.bitcast(self.at(pointer, first * self.bytes), kind), first, size
+            first += size
+
     def repeated(self, value):
         """A vector of one number."""
         vector = ir.VectorType(value.type, self.lanes)
@@ -81,7 +105,7 @@ class Emit:
         return self.shuffle(self.builder.insert_element(undefined, value, first), undefined, [0] * self.lanes)
 
     def shuffle(self, a, b, places):
-        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), places))
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places))
 
     def loop(self, start, more, body):
         """The values after `while more(*values): values = body(*values)`"""
@@ -101,7 +125,9 @@ class Emit:
         return values
 
     def choose(self, condition, this, that):
-        """The values of this() where the condition holds, else those of that()."""
+        """The values of this() where the condition holds, or is None, else those of that()."""
+        if condition is None:
+            return this()
         builder, made = self.builder, []
         inside, others, after = (builder.append_basic_block(name) for name in ("this", "that", "chosen"))
         builder.cbranch(condition, inside, others)
@@ -130,9 +156,6 @@ class Emit:
             bit *= 2
         return rows
 
-    def both(self, mask, condition):
-        return self.builder.and_(mask, self.repeated(condition))
-
     def first(self, n):
         """The mask of a vector's first n lanes."""
         lane = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), list(range(self.lanes)))
@@ -155,20 +178,38 @@ class Panel(NamedTuple):
     add: ir.Value
 
 
-def rows_of_tile(e, p, i, height, v, mask):
-    """(address, mask) of the vectors that hold c[i : i + height], v-th of each row"""
+def rows_of_tile(e, p, i, height, v):
+    """The address of the v-th vector of each row of c[i : i + height]"""
     top = e.at(p.c, e.builder.mul(i, p.c_down), v * e.lanes * e.bytes)
-    return [(e.at(top, e.builder.mul(e.integer(r), p.c_down)), mask) for r in range(height)]
+    return [e.at(top, e.builder.mul(e.integer(r), p.c_down)) for r in range(height)]
 
 
 def columns_of_tile(e, p, i, height, v, mask):
-    """The same where it is c.T that the panel makes: its rows are columns of c, of which a vector holds some."""
+    """The same where it is c.T that the panel makes: its rows are columns of c. (address, how many numbers, if it exists)"""
     for first in range(0, height, e.lanes):
         left = e.at(p.c, e.builder.mul(e.builder.add(i, e.integer(first)), e.integer(e.bytes)))
-        few = e.first(e.integer(min(e.lanes, height - first)))
         for r in range(v * e.lanes, (v + 1) * e.lanes):
-            exists = few if mask is None else e.both(few, e.builder.icmp_signed("<", e.integer(r), p.width))
-            yield e.at(left, e.builder.mul(e.integer(r), p.c_down)), exists
+            exists = None if mask is None else e.builder.icmp_signed("<", e.integer(r), p.width)
+            yield e.at(left, e.builder.mul(e.integer(r), p.c_down)), min(e.lanes, height - first), exists
+
+
+def load_tile(e, p, i, height, v, mask, is_turned):
+    """The v-th vector of each row of the tile, as c holds it"""
+    if not is_turned:
+        return [e.load(row, mask) for row in rows_of_tile(e, p, i, height, v)]
+    nothing, found = ir.Constant(e.vector, None), []
+    for column, n, exists in columns_of_tile(e, p, i, height, v, mask):
+        found += e.choose(exists, lambda: [e.load_first(n, column)], lambda: [nothing])
+    return turned(e, found)[:height]
+
+
+def store_tile(e, vectors, p, i, height, v, mask, is_turned):
+    if not is_turned:
+        for vector, row in zip(vectors, rows_of_tile(e, p, i, height, v)):
+            e.store(vector, row, mask)
+        return
+    for vector, (column, n, exists) in zip(turned(e, vectors), columns_of_tile(e, p, i, height, v, mask)):
+        e.choose(exists, lambda: e.store_first(n, vector, column) or [], lambda: [])
 
 
 def turned(e, vectors):
@@ -180,15 +221,12 @@ def turned(e, vectors):
 def emit_tile(e, p, i, height, masks, is_turned):
     """c[i : i + height] = a[i : i + height] @ b: the sums stay in registers, and one loop over k makes them all."""
     builder, vectors = e.builder, len(masks)
-    kept = columns_of_tile if is_turned else rows_of_tile
     zero = ir.Constant(e.vector, None)
 
     def already_there():
-        for v in range(vectors):
-            found = [e.load(*place) for place in kept(e, p, i, height, v, masks[v])]
-            yield from turned(e, found)[:height] if is_turned else found
+        return sum((load_tile(e, p, i, height, v, masks[v], is_turned) for v in range(vectors)), [])
 
-    sums = e.choose(p.add, lambda: list(already_there()), lambda: [zero] * (height * vectors))
+    sums = e.choose(p.add, already_there, lambda: [zero] * (height * vectors))
 
     # A pointer for every three rows: with the strides once and twice as offsets, all rows of a fit the registers.
     twice = builder.mul(p.down, e.integer(2))
@@ -213,28 +251,27 @@ def emit_tile(e, p, i, height, masks, is_turned):
 
     sums = e.loop([p.K, *tops, p.b, *sums], more, body)[len(tops) + 2 :]
     for v in range(vectors):
-        results = sums[v * height : (v + 1) * height]
-        if is_turned:
-            results = turned(e, results)
-        for result, place in zip(results, kept(e, p, i, height, v, masks[v])):
-            e.store(result, *place)
+        store_tile(e, sums[v * height : (v + 1) * height], p, i, height, v, masks[v], is_turned)
 
 
-def emit_strips(e, p, vectors, masked, is_turned):
-    """All rows of a panel: in the highest tiles, then in lower ones."""
-    builder, i = e.builder, e.integer(0)
+def emit_strips(e, p, i, vectors, masked, is_turned, heights):
+    """The rows of a panel from i on: in the highest tiles, then in lower ones; the first row that is left."""
+    builder = e.builder
     masks = [e.first(builder.sub(p.width, e.integer(v * e.lanes))) if masked else None for v in range(vectors)]
-    for height in HEIGHTS:
+    for height in heights:
 
         def fits(i):
-            return builder.icmp_signed("<=", builder.add(i, e.integer(height)), p.M)
+            left = builder.sub(p.M, i)
+            enough = builder.icmp_signed(">=", left, e.integer(height))
+            two_equal_ones_do_better = builder.icmp_signed("==", left, e.integer(2 * HEIGHTS[1]))
+            return builder.and_(enough, builder.not_(two_equal_ones_do_better)) if height == HEIGHTS[0] else enough
 
         def body(i):
             emit_tile(e, p, i, height, masks, is_turned)
             return [builder.add(i, e.integer(height))]
 
         (i,) = e.loop([i], fits, body)
-    builder.ret_void()
+    return [i]
 
 
 def panel_function(context, module, real, is_turned):
@@ -249,13 +286,16 @@ def panel_function(context, module, real, is_turned):
     function.attributes.add("noinline")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     e, p = Emit(context, builder, real), Panel(*function.args)
-    for name, vectors, masked in (("full", 2, False), ("two", 2, True), ("one", 1, True)):
-        chosen, others = function.append_basic_block(name), function.append_basic_block()
-        least = e.integer(e.lanes * vectors if name == "full" else e.lanes * (vectors - 1) + 1)
-        builder.cbranch(builder.icmp_signed(">=", p.width, least), chosen, others)
-        builder.position_at_end(chosen)
-        emit_strips(e, p, vectors, masked, is_turned)
-        builder.position_at_end(others)
+
+    def wider(n):
+        return builder.icmp_signed(">=", p.width, e.integer(n))
+
+    def strips(i, vectors, masked, heights):
+        return lambda: emit_strips(e, p, i, vectors, masked, is_turned, heights)
+
+    start = e.integer(0)
+    (i,) = e.choose(wider(2 * e.lanes), strips(start, 2, False, HEIGHTS[:1]), lambda: [start])  # whole tiles: no masks
+    e.choose(wider(e.lanes + 1), strips(i, 2, True, HEIGHTS), strips(i, 1, True, HEIGHTS))
     builder.ret_void()
     return function
 
@@ -334,13 +374,36 @@ def copy(typingctx, a, b):
         rows, columns = cgutils.unpack_tuple(builder, A.shape, 2)
 
         def row(i, a_row, b_row):
-            def vector(j):
-                mask, place = e.first(builder.sub(columns, j)), builder.mul(j, e.integer(e.bytes))
-                e.store(e.load(e.at(a_row, place), mask), e.at(b_row, place), mask)
-                return [builder.add(j, e.integer(e.lanes))]
-
-            e.loop([e.integer(0)], lambda j: builder.icmp_signed("<", j, columns), vector)
+            cgutils.raw_memcpy(builder, b_row, a_row, builder.mul(columns, e.integer(e.bytes)), 1)
             return [builder.add(i, e.integer(1)), e.at(a_row, a_down), e.at(b_row, b_down)]
+
+        e.loop([e.integer(0), e.at(A.data), e.at(B.data)], lambda i, *_: builder.icmp_signed("<", i, rows), row)
+        return context.get_dummy_value()
+
+    return types.void(a, b), emit
+
+
+@intrinsic
+def copy_in_panels(typingctx, a, b):
+    """Columns of a, as many as a tile has, row after row, and then the next ones: in b, which has one axis"""
+
+    def emit(context, builder, signature, args):
+        e = Emit(context, builder, a.dtype)
+        A, B = e.array(a, args[0]), e.array(b, args[1])
+        a_down, _ = cgutils.unpack_tuple(builder, A.strides, 2)
+        rows, columns = cgutils.unpack_tuple(builder, A.shape, 2)
+        panel = builder.mul(rows, e.integer(2 * VECTOR))
+
+        def row(i, a_row, b_row):
+            def both_vectors(j, target):
+                for v in range(2):
+                    from_j = builder.add(j, e.integer(v * e.lanes))
+                    mask, source = e.first(builder.sub(columns, from_j)), e.at(a_row, builder.mul(from_j, e.integer(e.bytes)))
+                    e.store(e.load(source, mask), e.at(target, v * VECTOR))
+                return [builder.add(j, e.integer(2 * e.lanes)), e.at(target, panel)]
+
+            e.loop([e.integer(0), b_row], lambda j, _: builder.icmp_signed("<", j, columns), both_vectors)
+            return [builder.add(i, e.integer(1)), e.at(a_row, a_down), e.at(b_row, 2 * VECTOR)]
 
         e.loop([e.integer(0), e.at(A.data), e.at(B.data)], lambda i, *_: builder.icmp_signed("<", i, rows), row)
         return context.get_dummy_value()

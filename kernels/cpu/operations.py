@@ -72,7 +72,7 @@ def gradients_of_layer(x, dy, W, l2, dW, db, soon):
     sum_rows(dy, db)
 
 
-@kernel
+@inline
 def sum_rows(dy, db):
     db[:] = 0
     for i in range(rows(dy).shape[0]):

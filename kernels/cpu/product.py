@@ -6,7 +6,16 @@ dealt out to threads. Where the processor's vectors are not known (or narrower t
 
 import numpy as np
 
-from kernels.cpu.emit import HEIGHTS, VECTOR, ask_for, copy, panel, panel_turned, stack_array, transpose_block
+from kernels.cpu.emit import (
+    VECTOR,
+    ask_for,
+    copy,
+    copy_in_panels,
+    panel,
+    panel_turned,
+    stack_array,
+    transpose_block,
+)
 from kernels.cpu.jit import exact
 from kernels.cpu.mathematics import inline
 from kernels.cpu.words import late
@@ -17,20 +26,30 @@ PRODUCTS = (
     else "matrix products of the BLAS, slower: this processor's vectors are not known"
 )
 ROWS_KEEP_THEIR_BITS = VECTOR > 0  # whatever rows are multiplied with them; a BLAS promises no such thing
-MOST_TERMS, PANELS = 1024, 4  # of a sum, and of a matrix, at a time
-few_panels = stack_array(MOST_TERMS * PANELS * 2 * VECTOR)
+MOST_TERMS = 1024  # of a sum at a time
+ROWS = 24  # of a product at a time; whole tiles
+PACKED = 2**19  # bytes of the other matrix, which stay in a core's own cache meanwhile
+packed_on_stack, rows_on_stack = stack_array(PACKED), stack_array(ROWS * (MOST_TERMS + 16) * 8)
 
 
 @inline
-def terms(a):
-    """How many columns of a at a time, so that they stay in a core's own cache."""
-    return max(256, min(MOST_TERMS, 2**19 // (a.itemsize * max(1, a.shape[0])) // 64 * 64))
+def columns_together(n_terms, width):
+    return max(1, PACKED // (2 * VECTOR * n_terms)) * width
 
 
 @inline
-def crowded(a):
-    """Rows a multiple of 2 kB apart: all of a column falls into a few sets of the cache, and so out of it."""
-    return a.strides[0] % 2048 == 0 and a.shape[0] > 8
+def uncrowded(a, room):
+    """a, or a copy of it where its lines are a multiple of 2 kB apart: they fall into a few sets of the cache, and so out of it."""
+    if a.strides[1] == a.itemsize and a.strides[0] % 2048 == 0:
+        apart = a.shape[1] + 16
+        place = room[: a.shape[0] * apart].reshape((a.shape[0], apart))[:, : a.shape[1]]
+        copy(a, place)
+        return place
+    if a.strides[0] == a.itemsize and a.strides[1] % 2048 == 0:
+        place = room[: a.size].reshape((a.shape[1], a.shape[0]))
+        copy(a.T, place)
+        return place.T
+    return a
 
 
 def _product(a, b, c, soon, soon2, soon3):
@@ -38,23 +57,25 @@ def _product(a, b, c, soon, soon2, soon3):
 
     soon: three arrays of the shape of c, or of no rows, that will be wanted next; they are brought near meanwhile.
     """
-    width, step, N = 2 * VECTOR // b.itemsize, terms(a), b.shape[1]
-    a_crowded, b_crowded = crowded(a) and a.strides[1] == a.itemsize, crowded(b) and a.shape[0] > 64
-    apart = np.empty((a.shape[0] if a_crowded else 0, step + 16), a.dtype)
-    for k in range(0, b.shape[0], step):
-        of_a, of_b = a[:, k : k + step], b[k : k + step]
-        if a_crowded:
-            copy(of_a, apart)
-            of_a = apart[:, : of_a.shape[1]]
-        for first in range(0, N, PANELS * width):
-            columns = of_b[:, first : first + PANELS * width]
-            if b_crowded:
-                close = few_panels(b)[: columns.size].reshape(columns.shape)
-                copy(columns, close)
-                columns = close[:, : columns.shape[1]]
-            for j in range(0, columns.shape[1], width):
-                bring((soon, soon2, soon3), first + j, width)
-                panel(of_a, columns[:, j : j + width], c[:, first + j : first + j + width], k > 0)
+    width = 2 * VECTOR // b.itemsize
+    is_packed = a.shape[0] > 64 and (VECTOR == 32 or b.strides[0] % 2048 == 0)
+    packed, room = packed_on_stack(b), rows_on_stack(a)
+    for k in range(0, b.shape[0], MOST_TERMS):
+        terms = b[k : k + MOST_TERMS]
+        n = terms.shape[0]
+        together = columns_together(n, width)
+        for first in range(0, b.shape[1], together):
+            columns = terms[:, first : first + together]
+            if is_packed:
+                copy_in_panels(columns, packed)
+            for i in range(0, a.shape[0], ROWS):
+                some = uncrowded(a[i : i + ROWS, k : k + n], room)
+                for j in range(0, columns.shape[1], width):
+                    bring((soon[i : i + ROWS], soon2[i : i + ROWS], soon3[i : i + ROWS]), first + j, width)
+                    of_b = columns[:, j : j + width]
+                    if is_packed:
+                        of_b = packed[j * n : (j + width) * n].reshape((n, width))[:, : of_b.shape[1]]
+                    panel(some, of_b, c[i : i + ROWS, first + j : first + j + width], k > 0)
 
 
 @inline
@@ -84,21 +105,21 @@ def _product_transposed(a, b, c):
 
     As c.T = b @ a.T: the rows of a become columns, which are fewer than those of b.T where a layer is larger than a batch.
     """
-    width, height = 2 * VECTOR // a.itemsize, 4 * HEIGHTS[0]
-    apart = np.empty((height if crowded(b) else 0, MOST_TERMS + 16), b.dtype)
+    width = 2 * VECTOR // a.itemsize
+    packed, room = packed_on_stack(a), rows_on_stack(b)
     for k in range(0, a.shape[1], MOST_TERMS):
-        for first in range(0, a.shape[0], PANELS * width):
-            of_a = a[first : first + PANELS * width, k : k + MOST_TERMS]
-            columns = few_panels(a)[: of_a.size].reshape((of_a.shape[1], of_a.shape[0]))
-            transpose(of_a, columns)
-            for i in range(0, b.shape[0], height):
-                of_b = b[i : i + height, k : k + MOST_TERMS]
-                if crowded(b):
-                    copy(of_b, apart)
-                    of_b = apart[: of_b.shape[0], : of_b.shape[1]]
-                for j in range(0, of_a.shape[0], width):
-                    of_c = c[first + j : min(first + j + width, a.shape[0]), i : i + height]
-                    panel_turned(of_b, columns[:, j : j + width], of_c, k > 0)
+        n = min(MOST_TERMS, a.shape[1] - k)
+        together = columns_together(n, width)
+        for first in range(0, a.shape[0], together):
+            rows = a[first : first + together, k : k + n]
+            for j in range(0, rows.shape[0], width):
+                transpose(rows[j : j + width], packed[j * n : (j + width) * n].reshape((n, width)))
+            for i in range(0, b.shape[0], ROWS):
+                some = uncrowded(b[i : i + ROWS, k : k + n], room)
+                for j in range(0, rows.shape[0], width):
+                    of_c = c[first + j : min(first + j + width, a.shape[0]), i : i + ROWS]
+                    of_a = packed[j * n : (j + width) * n].reshape((n, width))[:, : of_c.shape[0]]
+                    panel_turned(some, of_a, of_c, k > 0)
 
 
 def _blas_product(a, b, c, soon, soon2, soon3):

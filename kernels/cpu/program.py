@@ -3,7 +3,7 @@
 A step has two halves. What the examples of a batch go through, each by itself, is recorded once for each part of the
 batch; what the weights go through is cut into pieces of their rows. Parts and pieces are tasks that any thread may take,
 between the halves all wait for each other, and no two tasks write to the same place: so neither the number of threads nor
-their order changes a bit, and nothing is dispatched or locked on the way. A thread needs a stack of a megabyte.
+their order changes a bit, and nothing is dispatched or locked on the way. A thread needs a stack of two megabytes.
 
 An argument that is an array of no axes is a number that may change from step to step: its value is read when its turn
 comes. All others stay what they were when they were recorded.
@@ -27,12 +27,13 @@ from kernels import reference
 from kernels.cpu import noise, operations
 from kernels.cpu.emit import stack_array
 from kernels.cpu.jit import kernel
+from kernels.cpu.mathematics import inline
 from kernels.cpu.operations import gradients_of_layer
 from kernels.cpu.product import prepare
 from kernels.cpu.words import address_of, compiled, kind_of, words_of
 
 UPDATES = ("sgd", "adagrad", "adam")
-PIECE = 2**15  # weights in a piece, about: with their gradient and an optimizer's arrays they stay in a core's own cache
+PIECE_BYTES = 2**17, 2**19  # of weights: more than enough pieces for all threads, and what stays in a core's own cache
 SPINS = 2000  # looks at a barrier before a thread lets others have the core
 
 # ----------------------------------------------------------------------------------------------------------- recording
@@ -84,11 +85,12 @@ def record(function):
 def pieces(calls):
     """The second half as tasks: some rows of a layer's weights each, from their gradient to their update."""
     ((update, (p, g, *rest)),) = [call for call in calls if call[0] in UPDATES]
-    tasks, covered = [], 0
+    tasks, covered, least, most = [], 0, *PIECE_BYTES
+    n_bytes = min(max(least, g.nbytes // 64), most)
     for name, arguments in calls:
         if name in UPDATES:
             continue
-        for *inputs, dW, db in _rows_of_weights(*arguments) if name == "affine_gradients" else [arguments]:
+        for *inputs, dW, db in _rows_of_weights(n_bytes, *arguments) if name == "affine_gradients" else [arguments]:
             start = (address_of(dW if dW.size else db) - address_of(g)) // g.itemsize
             stop = start + dW.size + db.size
             follows = not dW.size or not db.size or address_of(db) == address_of(dW) + dW.nbytes
@@ -99,7 +101,7 @@ def pieces(calls):
             if name == "affine_gradients":
                 soon = [array[: dW.size].reshape(dW.shape) for array in (p[start:stop], *state) if np.ndim(array)]
                 soon = tuple((soon + [dW[:0]])[:3])
-                tasks.append([(UPDATE_ROWS[update], (*inputs, soon, (p[start:stop], *state)))])
+                tasks.append([(UPDATE_ROWS[update], (*inputs, soon, g[start:stop], (p[start:stop], *state)))])
             else:
                 tasks.append([(name, arguments), (update, (p[start:stop], g[start:stop], *state))])
             covered += stop - start
@@ -107,23 +109,23 @@ def pieces(calls):
     return tasks
 
 
-def _rows_of_weights(x, dy, W, l2, dW, db):
+def _rows_of_weights(n_bytes, x, dy, W, l2, dW, db):
     """The arguments for some rows of W, until all are done; the bias goes with the last, which it follows."""
-    n = 12 * max(1, PIECE // W.shape[1] // 12)
+    n = 12 * max(1, n_bytes // (12 * W.itemsize * W.shape[1]))
     for i in range(0, len(W), n):
         rows = slice(i, i + n)
         yield x[:, rows], dy, W[rows], l2, dW[rows], db if i + n >= len(W) else db[:0]
 
 
-PIECE_BYTES = 8 * PIECE
-piece_on_stack = stack_array(PIECE_BYTES)
+piece_on_stack = stack_array(PIECE_BYTES[1])
 
 
 def _update_rows(update):
-    def update_rows(x, dy, W, l2, soon, arguments):
+    def update_rows(x, dy, W, l2, soon, g, arguments):
         """The gradient of some rows of a layer's weights, and of its bias if it follows them in p, is used up at once."""
         p = arguments[0]
-        g = piece_on_stack(p)[: p.size] if p.nbytes <= PIECE_BYTES else np.empty_like(p)
+        if g.nbytes <= PIECE_BYTES[1]:
+            g = piece_on_stack(g)[: g.size]
         gradients_of_layer(x, dy, W, l2, g[: W.size].reshape(W.shape), g[W.size :], soon)
         update(p, g, *arguments[1:])
 
@@ -214,7 +216,7 @@ def give_way(typingctx):
 ARRIVED, PASSED, NEXT, OVER = 0, 16, (32, 48), 64
 
 
-@kernel
+@inline
 def wait_for_all(shared, n_threads):
     passed = look(shared, PASSED)
     if add(shared, ARRIVED, 1) == n_threads - 1:
@@ -230,7 +232,7 @@ def wait_for_all(shared, n_threads):
                 give_way()
 
 
-@kernel
+@inline
 def do_tasks(shared, following, starts, instructions):
     while True:
         task = add(shared, following, 1)

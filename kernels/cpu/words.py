@@ -9,7 +9,6 @@ import functools
 import hashlib
 import logging
 import threading
-import types as python_types
 
 import llvmlite.binding
 import numba
@@ -20,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype
 
-from kernels.cpu.jit import NO_WRAPPERS, SOURCES
+from kernels.cpu.jit import SOURCES
 
 
 def address_of(array):
@@ -46,22 +45,21 @@ def words_of(argument, kept):
     return [address_of(array), *array.shape, *array.strides]
 
 
-def entry(words):
-    operation(*arguments(words))  # noqa: F821  names that `compiled` gives it
-
-
 @functools.cache
 def compiled(operation, kinds):
     """The address of a compiled function that calls the operation, a dispatcher, with arguments of those types."""
-    options = {name: operation.targetoptions[name] for name in ("nogil", "error_model", "fastmath")}
-    inner = numba.njit(operation.py_func, **options, **NO_WRAPPERS)
-    names = {"operation": inner, "arguments": _reader(kinds), "__builtins__": {}}
-    function = python_types.FunctionType(entry.__code__, names, entry.__name__)
+    options = {name: operation.targetoptions[name] for name in ("error_model", "fastmath")}
+    # As text, because a call with *arguments cannot be inlined: the operation would be compiled twice.
+    names = ", ".join(f"argument_{i}" for i in range(len(kinds)))
+    text = f"def entry(words):\n    ({names},) = arguments(words)\n    operation({names})"
+    scope = {"operation": numba.njit(operation.py_func, inline="always"), "arguments": _reader(kinds)}
+    exec(compile(text, __file__, "exec"), scope)
+    function = scope["entry"]
     # The cache knows a function by its name alone.
     of_kinds = hashlib.sha256(str(kinds).encode()).hexdigest()[:12]
     function.__qualname__ = f"{operation.__qualname__}-{of_kinds}-{SOURCES}"
     function.__module__ = __name__
-    return numba.cfunc(types.void(types.intp), cache=True)(function).address
+    return numba.cfunc(types.void(types.intp), cache=True, **options)(function).address
 
 
 def _reader(kinds):
