@@ -3,6 +3,7 @@
 `reference` (NumPy) is the definition; `cpu` (Numba) repeats it in compiled loops. `load` chooses a set by name.
 """
 
+import functools
 import importlib
 import importlib.util
 import types
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 PROJECT = "vae_np"  # tells this package from others of its name
 
-MODULES = {"numpy": "kernels.reference", "numba": "kernels.cpu"}
+MODULES = {"numpy": "kernels.reference", "numba": "kernels.cpu", "cupy": "kernels.gpu"}
 
 
 class Status(NamedTuple):
@@ -26,7 +27,7 @@ def available():
     return {
         "numpy": Status(True),
         "numba": _numba(),
-        "cupy": Status(False, "it has no kernels in this version", "use numba"),
+        "cupy": _cupy(),
     }
 
 
@@ -35,6 +36,45 @@ def _numba():
         if importlib.util.find_spec(package) is None:
             return Status(False, f"{package} is not installed", f"pip install {package}")
     return Status(True)
+
+
+@functools.cache
+def _cupy():
+    if importlib.util.find_spec("cupy") is None:
+        return Status(False, "cupy is not installed", "pip install 'vae_np[cuda13]' (or cuda12), if there is an NVIDIA GPU")
+    try:
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        driver = runtime.driverGetVersion()
+    except Exception as error:  # a broken installation raises almost anything
+        return Status(False, f"cupy cannot be imported: {_line(error)}", "pip install --force-reinstall 'vae_np[cuda13]'")
+    if driver == 0:
+        return Status(False, "there is no NVIDIA driver", "install one, if there is an NVIDIA GPU; else use numba")
+    try:
+        n_devices, version = runtime.getDeviceCount(), runtime.runtimeGetVersion()
+    except Exception as error:
+        remedy = "update the driver, or pip install the cupy of its CUDA version: 'vae_np[cuda12]'"
+        return Status(False, f"the driver (CUDA {_version(driver)}) cannot be used: {_line(error)}", remedy)
+    if n_devices == 0:
+        return Status(False, "no GPU is visible", "look at CUDA_VISIBLE_DEVICES and nvidia-smi; else use numba")
+    if driver // 1000 < version // 1000:
+        reason = f"the driver knows CUDA {_version(driver)}, and this cupy is for {_version(version)}"
+        return Status(False, reason, f"update the driver, or pip install 'vae_np[cuda{driver // 1000}]'")
+    try:
+        cupy.RawModule(code='extern "C" __global__ void nothing() {}').get_function("nothing")
+    except Exception as error:
+        return Status(False, f"NVRTC cannot compile: {_line(error)}", "pip install 'cupy-cuda13x[ctk]', CUDA's own libraries")
+    return Status(True)
+
+
+def _line(error):
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _version(number):
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def load(name="auto"):

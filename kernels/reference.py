@@ -15,6 +15,24 @@ import numpy as np
 LOG_2PI = math.log(2 * math.pi)
 
 
+# ------------------------------------------------------------------------------------------- where the arrays live
+
+
+def zeros(shape, dtype):
+    """An array of zeros for the operations to fill"""
+    return np.zeros(shape, dtype)
+
+
+def put(array):
+    """A NumPy array as the operations take it; one that they already take as it is"""
+    return array
+
+
+def get(array):
+    """What `put` took: the values as a NumPy array"""
+    return array
+
+
 # ------------------------------------------------------------------------------------------------------------ layers
 
 

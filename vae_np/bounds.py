@@ -40,7 +40,7 @@ def log_likelihood(p, x, n_samples=5000, seed=0, binarize=False, backend="auto",
     x = p.architecture.check_inputs(x)
     n_samples, seed = check_count("n_samples", n_samples), noise.check_seed(seed)
     text = elbo.bind(p.architecture, "iwae", backend)
-    parts = []
+    p, parts = p.moved(text.put), []
     for start in range(0, len(x), 4 * CHUNK // BLOCK):
         rows = np.arange(start, min(start + 4 * CHUNK // BLOCK, len(x)))
         sums = _Sums(len(rows))
@@ -78,14 +78,15 @@ def join(parts):
 
 def _log_weights(p, text, x, rows, n_samples, seed, binarize):
     """Blocks of log w = log p(x|z) + log p(z) - log q(z|x): (up to BLOCK, B) each, n_samples in all."""
-    a = elbo.nodes(p.architecture, "iwae", BLOCK, len(rows), p.flat.dtype)
-    text.kernels.gather(x, rows, a.x)
+    a = elbo.nodes(p.architecture, "iwae", BLOCK, len(rows), p.flat.dtype, text.zeros)
+    counted = text.put(rows)
+    text.kernels.gather(text.put(x[rows]), text.put(np.arange(len(rows))), a.x)
     if binarize:
-        text.kernels.binarize(a.x, noise.key(seed, "binarize_validation"), 0, rows, a.x)
+        text.kernels.binarize(a.x, noise.key(seed, "binarize_validation"), 0, counted, a.x)
     for block in range(-(-n_samples // BLOCK)):
-        text.kernels.normals(noise.key(seed, "importance"), block, rows, a.eps)
+        text.kernels.normals(noise.key(seed, "importance"), block, counted, a.eps)
         text.forward(p.layers, a, p.flat.dtype.type(1))
-        yield -(a.nll.astype(np.float64) + a.kl)[: n_samples - block * BLOCK]
+        yield -(text.get(a.nll).astype(np.float64) + text.get(a.kl))[: n_samples - block * BLOCK]
 
 
 class _Sums:

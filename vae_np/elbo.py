@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 import kernels
+from kernels import reference
 from vae_np import blas
 from vae_np.architecture import check_choice, check_number
 from vae_np.parameters import Parameters
@@ -117,12 +118,12 @@ class Nodes(NamedTuple):
     loss: np.ndarray  #    (B,)
 
 
-def nodes(architecture, objective, n_samples, n_examples, dtype):
-    """Room for the values of a pass, or for their derivatives, in arrays of zeros."""
+def nodes(architecture, objective, n_samples, n_examples, dtype, zeros=np.zeros):
+    """Room for the values of a pass, or for their derivatives, in arrays that zeros(shape, dtype) makes."""
     arch, L, B = architecture, n_samples, n_examples
 
     def array(*shape):
-        return np.zeros(shape, dtype)
+        return zeros(shape, dtype)
 
     x, z = array(B, arch.n_inputs), array(L, B, arch.n_latent)
     return Nodes(
@@ -185,9 +186,15 @@ def bind(architecture, objective="elbo", backend="numpy"):
 
 
 class Bound(NamedTuple):
-    """The functions of the text, bound; `mean` makes the mean of p(x|z) of the decoder's output."""
+    """The functions of the text, bound; `mean` makes the mean of p(x|z) of the decoder's output.
+
+    zeros, put and get make the arrays of the kernel set, and NumPy's of them; those of the reference where a set has none.
+    """
 
     kernels: object
+    zeros: object
+    put: object
+    get: object
     encoder: object
     decoder: object
     forward: object
@@ -205,7 +212,8 @@ def _bind(kernel_set, choices, n_hidden):
                 names[name + ending] = getattr(kernel_set, operation + ending)
     for function in TEXT:
         names[function.__name__] = types.FunctionType(function.__code__, names)
-    return Bound(kernel_set, *(names[function.__name__] for function in TEXT), names["likelihood_mean"])
+    arrays = (getattr(kernel_set, name, getattr(reference, name)) for name in ("zeros", "put", "get"))
+    return Bound(kernel_set, *arrays, *(names[function.__name__] for function in TEXT), names["likelihood_mean"])
 
 
 # ----------------------------------------------------------------------------------------------- the public functions
@@ -224,12 +232,13 @@ class Value(NamedTuple):
     per_example: np.ndarray
 
 
-def value_of(p, a, l2):
+def value_of(text, p, a, l2):
     """The Value of a pass that `forward` has filled; means are taken in double precision."""
-    bound, reconstruction, kl = (float(array.mean(dtype=np.float64)) for array in (a.loss, a.nll, a.kl))
-    squares = sum(float(np.vdot(W, W)) for name, W in p.items() if name.endswith(".W")) if l2 else 0.0
-    penalty = float(l2) / 2 * squares
-    return Value(bound + penalty, reconstruction, kl, penalty, a.loss)
+    losses, *terms = map(text.get, (a.loss, a.nll, a.kl))
+    bound, reconstruction, kl = (float(array.mean(dtype=np.float64)) for array in (losses, *terms))
+    weights = [W for name, W in p.moved(text.get).items() if name.endswith(".W")] if l2 else []
+    penalty = float(l2) / 2 * sum(float(np.vdot(W, W)) for W in weights)
+    return Value(bound + penalty, reconstruction, kl, penalty, losses)
 
 
 @blas.limited()
@@ -244,21 +253,21 @@ def loss_and_gradients(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="n
 
     TypeError, ValueError: an argument of the wrong kind, shape or range. RuntimeError: the backend cannot run here.
     """
-    text, a, beta, l2 = _prepare(p, x, eps, beta, l2, objective, backend)
-    d = nodes(p.architecture, objective, *a.eps.shape[:2], p.flat.dtype)
-    g = Parameters.zeros(p.architecture, p.flat.dtype)
+    text, p, a, beta, l2 = _prepare(p, x, eps, beta, l2, objective, backend)
+    d = nodes(p.architecture, objective, *a.eps.shape[:2], p.flat.dtype, text.zeros)
+    g = Parameters(p.architecture, text.zeros(p.flat.shape, p.flat.dtype))
     text.forward(p.layers, a, beta)
     text.backward(p.layers, a, d, beta, len(a.x))
     text.weight_gradients(p.layers, a, d, g.layers, l2)
-    return value_of(p, a, l2), g
+    return value_of(text, p, a, l2), g.moved(text.get)
 
 
 @blas.limited()
 def loss(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="numpy"):
     """The Value of `loss_and_gradients` without the gradient; the same arguments."""
-    text, a, beta, l2 = _prepare(p, x, eps, beta, l2, objective, backend)
+    text, p, a, beta, l2 = _prepare(p, x, eps, beta, l2, objective, backend)
     text.forward(p.layers, a, beta)
-    return value_of(p, a, l2)
+    return value_of(text, p, a, l2)
 
 
 @blas.limited()
@@ -267,10 +276,10 @@ def encode(p, x, backend="numpy"):
     _check_parameters(p)
     text = bind(p.architecture, backend=backend)
     x = p.architecture.check_inputs(x)
-    a = nodes(p.architecture, "elbo", 0, len(x), p.flat.dtype)
-    text.kernels.gather(x, np.arange(len(x)), a.x)
-    text.encoder(p.layers, a)
-    return a.mu, a.logvar
+    a = nodes(p.architecture, "elbo", 0, len(x), p.flat.dtype, text.zeros)
+    text.kernels.gather(text.put(x), text.put(np.arange(len(x))), a.x)
+    text.encoder(p.moved(text.put).layers, a)
+    return text.get(a.mu), text.get(a.logvar)
 
 
 @blas.limited()
@@ -279,25 +288,24 @@ def decode(p, z, backend="numpy"):
     _check_parameters(p)
     text = bind(p.architecture, backend=backend)
     z = _finite("z", z, f"(B, {p.architecture.n_latent})", lambda shape: shape[1:] == (p.architecture.n_latent,))
-    a = nodes(p.architecture, "elbo", 1, len(z), p.flat.dtype)
-    a.z[0] = z
-    text.decoder(p.layers, a)
-    return text.mean(a.output, np.empty_like(a.output))[0]
+    a = nodes(p.architecture, "elbo", 1, len(z), p.flat.dtype, text.zeros)
+    a = a._replace(z=text.put(np.array(z[None], p.flat.dtype, order="C")))
+    text.decoder(p.moved(text.put).layers, a)
+    return text.get(text.mean(a.output, text.zeros(a.output.shape, a.output.dtype)))[0]
 
 
 def _prepare(p, x, eps, beta, l2, objective, backend):
-    """The checked arguments of a pass: the bound text, its nodes with x and eps in place, beta and l2 in p's dtype."""
+    """The checked arguments of a pass: the bound text, p and the nodes with x and eps where it reads them, beta and l2."""
     _check_parameters(p)
     arch, real = p.architecture, p.flat.dtype.type
     text = bind(arch, objective, backend)
     x = arch.check_inputs(x)
     B, Z = len(x), arch.n_latent
     eps = _finite("eps", eps, f"({B}, {Z}) or (L, {B}, {Z})", lambda shape: shape[-2:] == (B, Z) and len(shape) in (2, 3))
-    eps = eps.reshape(-1, B, Z)
-    a = nodes(arch, objective, len(eps), len(x), real)
-    text.kernels.gather(x, np.arange(len(x)), a.x)
-    a.eps[...] = eps
-    return text, a, real(check_number("beta", beta)), real(check_number("l2", l2))
+    eps = np.array(eps.reshape(-1, B, Z), real, order="C")
+    a = nodes(arch, objective, len(eps), len(x), real, text.zeros)._replace(eps=text.put(eps))
+    text.kernels.gather(text.put(x), text.put(np.arange(len(x))), a.x)
+    return text, p.moved(text.put), a, real(check_number("beta", beta)), real(check_number("l2", l2))
 
 
 def _check_parameters(p):

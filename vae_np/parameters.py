@@ -98,15 +98,20 @@ class Parameters(Mapping):
         def layer(name):
             return Layer(self[f"{name}.W"], self[f"{name}.b"])
 
-        nothing = np.zeros((0, 1), self.flat.dtype)
+        def constant(value):
+            b = self.flat[:1].copy()
+            b.fill(value)
+            return Layer(nothing, b)
+
+        nothing = self.flat[:0].reshape(0, 1)
         if arch.noise == "heteroscedastic":
             noise_layer = layer("output_logvar")
         elif arch.noise == "shared":
             noise_layer = Layer(nothing, self["noise.logvar"])
         else:
-            noise_layer = Layer(nothing, np.array([2 * math.log(arch.noise_std)], self.flat.dtype))
+            noise_layer = constant(2 * math.log(arch.noise_std))
         # The text's loops over no layers must still find a type to compile for: one that is never read.
-        unused = (Layer(nothing, np.zeros(1, self.flat.dtype)),)
+        unused = (constant(0),)
         return Weights(
             encoder=tuple(layer(f"encoder.{i}") for i in range(len(arch.hidden))) or unused,
             mu=layer("mu"),
@@ -148,6 +153,11 @@ class Parameters(Mapping):
         p = Parameters.zeros(self.architecture, dtype)
         p.flat[...] = self.flat
         return p
+
+    def moved(self, move):
+        """These values where move(flat) puts them: `put` and `get` of a kernel set."""
+        flat = move(self.flat)
+        return self if flat is self.flat else Parameters(self.architecture, flat)
 
     def save(self, path, **extra):
         """Write an .npz file: every parameter under its name, the architecture as JSON, and any extra arrays.

@@ -31,6 +31,11 @@ class State:
         """How many are done."""
         return len(self.history)
 
+    def moved(self, move):
+        """The same with all its arrays where move(array) puts them: `put` and `get` of a kernel set."""
+        arrays = {name: move(array) for name, array in self.optimizer.items()}
+        return State(self.p.moved(move), self.best.moved(move), arrays, self.history)
+
     @property
     def waited(self):
         """Epochs since the best; 0 where nothing is validated."""

@@ -35,13 +35,14 @@ def stepper(
 
     rows (n, batch_size): the numbers in data (N, D) of n batches. first: the number of the first step, counted from 1 over
     the whole training. beta, learning_rate: a number, or one for each step (n,). p and the optimizer's arrays in `state`
-    are changed in place. terms (n, 4): total, reconstruction, kl and l2 of each batch before its update, in nats. Where a
-    total is not finite, that step is the last. threads: as in `vae_np.train`.
+    are changed in place; they live where the backend's arrays do (`elbo.Bound.put`). terms (n, 4): total, reconstruction,
+    kl and l2 of each batch before its update, in nats. Where a total is not finite, that step is the last. threads: as in
+    `vae_np.train`.
     """
     arch, real = p.architecture, p.flat.dtype.type
     text = elbo.bind(arch, objective, backend)
-    a, d = (elbo.nodes(arch, objective, n_samples, batch_size, real) for _ in range(2))
-    g, l2 = Parameters.zeros(arch, real), real(l2)
+    a, d = (elbo.nodes(arch, objective, n_samples, batch_size, real, text.zeros) for _ in range(2))
+    g, l2, data = Parameters(arch, text.zeros(p.flat.shape, real)), real(l2), text.put(data)
     layers, g_layers = p.layers, g.layers
     of_training, of_pixels = noise.key(seed, "train"), noise.key(seed, "binarize")
 
@@ -60,8 +61,8 @@ def stepper(
     def line_by_line(rows, first, betas, rates):
         terms = np.empty((len(rows), len(TERMS)))
         for i in range(len(rows)):
-            by_example(text, a, d, rows[i], first + i, real(betas[i]))
-            value = elbo.value_of(p, a, l2)
+            by_example(text, a, d, text.put(rows[i]), first + i, real(betas[i]))
+            value = elbo.value_of(text, p, a, l2)
             terms[i] = [getattr(value, term) for term in TERMS]
             if not math.isfinite(value.total):
                 return terms[: i + 1]
@@ -69,10 +70,10 @@ def stepper(
         return terms
 
     def captured():
-        rows, beta, rate = np.zeros(batch_size, np.int64), np.zeros((), real), np.zeros(())
-        step_of_noise, step_of_update = np.zeros((), np.int64), np.ones((), np.int64)
+        rows, beta, rate = text.zeros(batch_size, np.int64), text.zeros((), real), text.zeros((), np.float64)
+        step_of_noise, step_of_update = text.zeros((), np.int64), text.zeros((), np.int64)
         n_threads = threads or _threads_for(p.flat.size * batch_size * n_samples)
-        edges = _edges(batch_size, n_samples, n_threads if text.kernels.ROWS_KEEP_THEIR_BITS else 1)
+        edges = text.kernels.edges(batch_size, n_samples, n_threads)
 
         def of_part(start, stop, kernels):
             text = elbo.bind(arch, objective, kernels)
@@ -113,17 +114,3 @@ def _threads_for(work):
     """All cores that this process may use, or one for a step of so few products that waiting for each other costs more."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return cores if work > ENOUGH_FOR_THREADS else 1
-
-
-def _edges(n_examples, n_samples, threads):
-    """Where the parts of a batch begin and end.
-
-    With one sample the order of the rows is the same whatever the parts, and so are the bits: there are as many for each thread.
-    With more it is not, and the parts depend on the batch alone.
-    """
-    if n_samples == 1:
-        n = min(n_examples, threads * -(-n_examples // (threads * 512)))
-    else:
-        rows = n_examples * n_samples
-        n = min(n_examples, max(2 if rows >= 64 else 1, 2 ** int(math.log2(max(1, rows / 200)))))
-    return [round(i * n_examples / n) for i in range(n + 1)]

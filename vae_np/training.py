@@ -122,17 +122,19 @@ def train(
         if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
             _say_grey_once()
         stack.enter_context(blas.limited(steps.blas_threads(text.kernels, threads)))
+        state, data, pace = state.moved(text.put), text.put(x_train), {"steps": 1}
 
         @functools.cache
         def make_stepper(size):
             of_noise = settings["l2"], settings["binarize"], settings["seed"]
             return steps.stepper(
-                state.p, state.optimizer, optimizer, x_train, size, objective, n_samples, *of_noise, backend, threads
+                state.p, state.optimizer, optimizer, data, size, objective, n_samples, *of_noise, backend, threads
             )
 
         while state.epoch < epochs and not (patience and state.waited >= patience):
             started = time.perf_counter()
-            row = _epoch(state, make_stepper, optimizer, settings, x_train, epochs, progress)
+            row = _epoch(state, make_stepper, pace, optimizer, settings, x_train, epochs, progress)
+            _check_arrays(state.moved(text.get), (state.epoch + 1) * _n_batches(x_train, batch_size))
             if x_valid is not None:
                 valid = evaluate(
                     state.p,
@@ -149,14 +151,14 @@ def train(
                 row |= {f"valid_{term}": getattr(valid, term) for term in TERMS}
             _note_epoch(state, row | {"seconds": time.perf_counter() - started})
             if out is not None:
-                runs.save(state, out, settings)
+                runs.save(state.moved(text.get), out, settings)
             if progress:
                 progress(
                     state.epoch * _n_batches(x_train, batch_size),
                     epochs * _n_batches(x_train, batch_size),
                     state.history[-1],
                 )
-    return Run(state.best if patience else state.p, state.history, out)
+    return Run((state.best if patience else state.p).moved(text.get), state.history, out)
 
 
 @blas.limited()
@@ -187,31 +189,34 @@ def evaluate(
     if examples.shape != (len(x),):
         raise ValueError(f"examples has shape {examples.shape}; wanted a number for each row, ({len(x)},)")
     size = max(1, min(len(x), CHUNK // check_count("n_samples", n_samples)))
-    nodes = functools.cache(lambda n: elbo.nodes(arch, objective, n_samples, n, p.flat.dtype))
-    parts, weights = [], []
+    nodes = functools.cache(lambda n: elbo.nodes(arch, objective, n_samples, n, p.flat.dtype, text.zeros))
+    p, parts, weights = p.moved(text.put), [], []
     for start in range(0, len(x), size):
-        rows = np.arange(start, min(start + size, len(x)))
-        a = nodes(len(rows))
-        text.kernels.gather(x, rows, a.x)
+        some, counted = x[start : start + size], text.put(examples[start : start + size])
+        a = nodes(len(some))
+        text.kernels.gather(text.put(some), text.put(np.arange(len(some))), a.x)
         if binarize:
-            text.kernels.binarize(a.x, noise.key(seed, "binarize_validation"), 0, examples[rows], a.x)
-        text.kernels.normals(noise.key(seed, use), step, examples[rows], a.eps)
+            text.kernels.binarize(a.x, noise.key(seed, "binarize_validation"), 0, counted, a.x)
+        text.kernels.normals(noise.key(seed, use), step, counted, a.eps)
         text.forward(p.layers, a, p.flat.dtype.type(beta))
-        parts.append(elbo.value_of(p, a, l2)._replace(per_example=a.loss.copy()))
-        weights.append(len(rows))
+        value = elbo.value_of(text, p, a, l2)
+        parts.append(value._replace(per_example=value.per_example.copy()))
+        weights.append(len(some))
     means = {term: float(np.average([getattr(part, term) for part in parts], weights=weights)) for term in TERMS}
     return elbo.Value(**means, per_example=np.concatenate([part.per_example for part in parts]))
 
 
-def _epoch(state, make_stepper, optimizer, settings, x_train, epochs, progress):
-    """One pass over the shuffled training set: updates state.p and state.optimizer; the means of its terms as a row."""
+def _epoch(state, make_stepper, pace, optimizer, settings, x_train, epochs, progress):
+    """One pass over the shuffled training set: updates state.p and state.optimizer; the means of its terms as a row.
+
+    pace["steps"]: so many in a call as take a tenth of a second; it is found on the way.
+    """
     order = noise.permutation(settings["seed"], "shuffle", state.epoch, len(x_train))
     size, n_batches = settings["batch_size"], _n_batches(x_train, settings["batch_size"])
     rate = optimizer.learning_rate * _factor(settings["schedule"], state.epoch)
-    sums, batch, together = np.zeros(len(TERMS)), 0, 1
+    sums, batch = np.zeros(len(TERMS)), 0
     while batch < n_batches:
-        # All batches but the last are of one size; of those, so many in a call as take a tenth of a second.
-        together = max(1, min(together, len(x_train) // size - batch))
+        together = max(1, min(pace["steps"], len(x_train) // size - batch))  # all batches but the last are of one size
         rows = order[batch * size : (batch + together) * size].reshape(together, -1)
         first, started = state.epoch * n_batches + batch + 1, time.perf_counter()
         beta = settings["beta"] * np.minimum(1.0, np.arange(first, first + together) / (settings["beta_warmup"] * n_batches or 1))
@@ -219,15 +224,19 @@ def _epoch(state, make_stepper, optimizer, settings, x_train, epochs, progress):
         _check_finite(terms, first)
         sums += terms.sum(axis=0) * rows.shape[1]
         batch += len(terms)
-        together = max(1, min(2 * together, int(0.1 * together / (time.perf_counter() - started))))
+        if together == pace["steps"]:
+            pace["steps"] = max(1, min(2 * together, int(0.1 * together / (time.perf_counter() - started))))
         row = {"epoch": state.epoch + 1, "beta": float(beta[-1]), "learning_rate": rate}
         row |= dict(zip((f"train_{term}" for term in TERMS), (sums / min(len(x_train), batch * size)).tolist()))
         if progress:
             progress(state.epoch * n_batches + batch, epochs * n_batches, row)
+    return row
+
+
+def _check_arrays(state, step):
     for what, arrays in {"parameters": [state.p.flat], "optimizer's arrays": state.optimizer.values()}.items():
         if not all(np.isfinite(array).all() for array in arrays):
-            raise FloatingPointError(f"the {what} are no longer finite after step {(state.epoch + 1) * n_batches}")
-    return row
+            raise FloatingPointError(f"the {what} are no longer finite after step {step}")
 
 
 def _check_finite(terms, first):

@@ -29,7 +29,7 @@ from kernels.cpu.emit import stack_array
 from kernels.cpu.jit import kernel
 from kernels.cpu.mathematics import inline
 from kernels.cpu.operations import gradients_of_layer
-from kernels.cpu.product import prepare
+from kernels.cpu.product import ROWS_KEEP_THEIR_BITS, prepare
 from kernels.cpu.words import address_of, compiled, kind_of, words_of
 
 UPDATES = ("sgd", "adagrad", "adam")
@@ -297,6 +297,21 @@ def squares_of(array, result):
 def copy(array, result):
     for i in range(array.shape[0]):
         result[i] = array[i]
+
+
+def edges(n_examples, n_samples, threads):
+    """Where the parts of a batch begin and end: so many that their rows, and no others', stay in a core's own cache.
+
+    With one sample the order of the rows is the same whatever the parts, and so are the bits: there are as many for each thread.
+    With more it is not, and the parts depend on the batch alone.
+    """
+    if n_samples == 1:
+        threads = threads if ROWS_KEEP_THEIR_BITS else 1
+        n = min(n_examples, threads * -(-n_examples // (threads * 512)))
+    else:
+        rows = n_examples * n_samples
+        n = min(n_examples, max(2 if rows >= 64 else 1, 2 ** int(math.log2(max(1, rows / 200)))))
+    return [round(i * n_examples / n) for i in range(n + 1)]
 
 
 def capture(examples, weights, means, squares, before_examples, before_weights):

@@ -1,0 +1,295 @@
+// The operations of kernels/reference.py, where the formulas stand. Numbers that change from step to step are read through a
+// pointer.
+
+// ------------------------------------------------------------------------------------------------------------- layers
+// cuBLAS makes x @ W, dy @ W.T and x.T @ dy.
+
+extern "C" __global__ void add_bias(const REAL *b, REAL *y, size n, size width) {
+    FOR_EACH(i, n) y[i] += b[i % width];
+}
+
+extern "C" __global__ void constant(const REAL *b, REAL *y, size n, size width) {
+    FOR_EACH(i, n) y[i] = b[i % width];
+}
+
+// db = sum of dy over the rows. A block, of whole warps, sums 32 columns: each warp every so manieth row of them.
+extern "C" __global__ void column_sums(const REAL *dy, REAL *db, size rows, size width) {
+    __shared__ REAL of_warp[32][33];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    for (size first = 32 * (size)blockIdx.x; first < width; first += 32 * (size)gridDim.x) {
+        size column = first + lane;
+        REAL total = 0;
+        if (column < width)
+            for (size r = warp; r < rows; r += warps) total += dy[r * width + column];
+        __syncthreads();
+        of_warp[warp][lane] = total;
+        __syncthreads();
+        if (warp == 0 && column < width) {
+            total = 0;
+            for (int w = 0; w < warps; w++) total += of_warp[w][lane];
+            db[column] = total;
+        }
+    }
+}
+
+extern "C" __global__ void scale(const REAL *W, REAL factor, REAL *dW, size n) {
+    FOR_EACH(i, n) dW[i] = factor * W[i];
+}
+
+// -------------------------------------------------------------------------------------- activations, in place of x @ W
+
+extern "C" __global__ void bias_relu(const REAL *b, REAL *h, size n, size width) {
+    FOR_EACH(i, n) {
+        REAL y = h[i] + b[i % width];
+        h[i] = y < 0 ? 0 : y;  // and a NaN stays one
+    }
+}
+
+extern "C" __global__ void relu_backward(REAL *dh, const REAL *h, size n) {
+    FOR_EACH(i, n) dh[i] = h[i] > 0 ? dh[i] : 0;
+}
+
+extern "C" __global__ void bias_tanh(const REAL *b, REAL *h, size n, size width) {
+    FOR_EACH(i, n) h[i] = tanh(h[i] + b[i % width]);
+}
+
+extern "C" __global__ void tanh_backward(REAL *dh, const REAL *h, size n) {
+    FOR_EACH(i, n) dh[i] *= (1 - h[i]) * (1 + h[i]);
+}
+
+extern "C" __global__ void bias_softplus(const REAL *b, REAL *h, size n, size width) {
+    FOR_EACH(i, n) {
+        REAL y = h[i] + b[i % width];
+        h[i] = (y < 0 ? 0 : y) + log1p(exp(-fabs(y)));
+    }
+}
+
+extern "C" __global__ void softplus_backward(REAL *dh, const REAL *h, size n) {
+    FOR_EACH(i, n) dh[i] *= -expm1(-h[i]);
+}
+
+// ------------------------------------------------------------------------------- the sample z and its gradient's path
+// A block of examples is (B, Z), BZ elements; samples are (L, B, Z).
+
+extern "C" __global__ void reparameterize(const REAL *mu, const REAL *logvar, const REAL *eps, REAL *z, size L, size BZ) {
+    FOR_EACH(i, L * BZ) z[i] = mu[i % BZ] + exp(logvar[i % BZ] / 2) * eps[i];
+}
+
+extern "C" __global__ void reparameterize_backward_add(const REAL *dz, const REAL *logvar, const REAL *eps, REAL *dmu,
+                                                       REAL *dlogvar, size L, size BZ) {
+    FOR_EACH(i, BZ) {
+        REAL of_mu = 0, of_std = 0;
+        for (size l = 0; l < L; l++) {
+            of_mu += dz[l * BZ + i];
+            of_std += dz[l * BZ + i] * eps[l * BZ + i];
+        }
+        dmu[i] += of_mu;
+        dlogvar[i] += of_std * exp(logvar[i] / 2) / 2;
+    }
+}
+
+// --------------------------------------------------------------------------------------------- KL(q(z|x) || p(z)), nats
+
+extern "C" __global__ void gaussian_kl(const REAL *mu, const REAL *logvar, REAL *kl, size B, size Z) {
+    FOR_EACH_ROW(b, B) {
+        REAL total = 0;
+        FOR_EACH_IN_ROW(j, Z) {
+            REAL m = mu[b * Z + j], s = logvar[b * Z + j];
+            total += m * m + (expm1(s) - s);
+        }
+        total = sum_of_block(total);
+        if (threadIdx.x == 0) kl[b] = total / 2;
+    }
+}
+
+extern "C" __global__ void gaussian_kl_backward(const REAL *dkl, const REAL *mu, const REAL *logvar, REAL *dmu, REAL *dlogvar,
+                                                size B, size Z) {
+    FOR_EACH(i, B * Z) {
+        dmu[i] = dkl[i / Z] * mu[i];
+        dlogvar[i] = dkl[i / Z] * expm1(logvar[i]) / 2;
+    }
+}
+
+extern "C" __global__ void sampled_kl(const REAL *logvar, const REAL *eps, const REAL *z, REAL *kl, size L, size B, size Z) {
+    FOR_EACH_ROW(r, L * B) {
+        REAL total = 0;
+        FOR_EACH_IN_ROW(j, Z) {
+            REAL e = eps[r * Z + j], s = z[r * Z + j];
+            total += (s - e) * (s + e) - logvar[r % B * Z + j];
+        }
+        total = sum_of_block(total);
+        if (threadIdx.x == 0) kl[r] = total / 2;
+    }
+}
+
+extern "C" __global__ void sampled_kl_backward(const REAL *dkl, const REAL *z, REAL *dz, REAL *dmu, REAL *dlogvar, size L,
+                                               size B, size Z) {
+    FOR_EACH(i, B * Z) {
+        REAL total = 0;
+        for (size l = 0; l < L; l++) {
+            REAL weight = dkl[l * B + i / Z];
+            dz[l * B * Z + i] += weight * z[l * B * Z + i];
+            total += weight;
+        }
+        dmu[i] = 0;
+        dlogvar[i] = -total / 2;
+    }
+}
+
+// ----------------------------------------------------------------------------------- nll = -log p(x|z) per sample, nats
+// A row is a sample of an example, of D inputs; x (B, D) is the same for all samples. per_row: how many log-variances.
+
+extern "C" __global__ void bernoulli_nll(const REAL *logits, const REAL *x, REAL *nll, size L, size B, size D) {
+    FOR_EACH_ROW(r, L * B) {
+        REAL total = 0;
+        FOR_EACH_IN_ROW(d, D) {
+            REAL l = logits[r * D + d], pixel = x[r % B * D + d];
+            total += (l > 0 ? (1 - pixel) * l : -pixel * l) + log1p(exp(-fabs(l)));
+        }
+        total = sum_of_block(total);
+        if (threadIdx.x == 0) nll[r] = total;
+    }
+}
+
+// sigmoid(l), and sigmoid(-l) in `other`: neither overflows
+__device__ REAL sigmoid(REAL l, REAL *other) {
+    REAL e = exp(-fabs(l)), larger = 1 / (1 + e), smaller = e / (1 + e);
+    *other = l >= 0 ? smaller : larger;
+    return l >= 0 ? larger : smaller;
+}
+
+extern "C" __global__ void bernoulli_nll_backward(const REAL *dnll, const REAL *logits, const REAL *x, REAL *dlogits, size L,
+                                                  size B, size D) {
+    FOR_EACH(i, L * B * D) {
+        REAL pixel = x[i % (B * D)], p_zero, p_one = sigmoid(logits[i], &p_zero);
+        dlogits[i] = dnll[i / D] * ((1 - pixel) * p_one - pixel * p_zero);
+    }
+}
+
+extern "C" __global__ void bernoulli_mean(const REAL *logits, REAL *mean, size n) {
+    FOR_EACH(i, n) {
+        REAL p_zero;
+        mean[i] = sigmoid(logits[i], &p_zero);
+    }
+}
+
+extern "C" __global__ void gaussian_nll(const REAL *mean, const REAL *noise, const REAL *x, REAL *nll, size L, size B, size D,
+                                        size per_row) {
+    const REAL log_2pi = (REAL)1.8378770664093454836;
+    FOR_EACH_ROW(r, L * B) {
+        REAL total = 0;
+        FOR_EACH_IN_ROW(d, D) {
+            REAL error = x[r % B * D + d] - mean[r * D + d], s = noise[r * per_row + (per_row > 1 ? d : 0)];
+            total += log_2pi + s + error * error * exp(-s);
+        }
+        total = sum_of_block(total);
+        if (threadIdx.x == 0) nll[r] = total / 2;
+    }
+}
+
+extern "C" __global__ void gaussian_nll_backward(const REAL *dnll, const REAL *mean, const REAL *noise, const REAL *x,
+                                                 REAL *dmean, REAL *dnoise, size L, size B, size D, size per_row) {
+    FOR_EACH_ROW(r, L * B) {
+        REAL total = 0;
+        FOR_EACH_IN_ROW(d, D) {
+            REAL error = mean[r * D + d] - x[r % B * D + d];
+            REAL precision = exp(-noise[r * per_row + (per_row > 1 ? d : 0)]);
+            REAL of_noise = dnll[r] / 2 * (1 - error * error * precision);
+            dmean[r * D + d] = dnll[r] * error * precision;
+            if (per_row > 1) dnoise[r * D + d] = of_noise;
+            total += of_noise;
+        }
+        total = sum_of_block(total);
+        if (threadIdx.x == 0 && per_row == 1) dnoise[r] = total;
+    }
+}
+
+// --------------------------------------------------------------- the bound: what each sample weighs in its example's loss
+
+extern "C" __global__ void elbo(const REAL *nll, const REAL *kl, const REAL *beta, REAL *loss, size L, size K, size B) {
+    FOR_EACH(b, B) {
+        REAL of_nll = 0, of_kl = 0;
+        for (size l = 0; l < L; l++) of_nll += nll[l * B + b];
+        for (size k = 0; k < K; k++) of_kl += kl[k * B + b];
+        loss[b] = of_nll / L + *beta * (of_kl / K);
+    }
+}
+
+extern "C" __global__ void elbo_backward(const REAL *beta, REAL *dnll, REAL *dkl, size L, size K, size B, size n_examples) {
+    FOR_EACH(i, L * B) dnll[i] = 1 / ((REAL)L * n_examples);
+    FOR_EACH(i, K * B) dkl[i] = *beta / ((REAL)K * n_examples);
+}
+
+// log w, in roundings of its own: it is made twice, and fused one time only its largest could differ from itself
+__device__ REAL log_weight(REAL nll, REAL kl, REAL beta) {
+    volatile REAL weighted = beta * kl;
+    return -(nll + weighted);
+}
+
+__device__ REAL largest(const REAL *nll, const REAL *kl, REAL beta, size L, size B) {
+    REAL top = log_weight(nll[0], kl[0], beta);
+    for (size l = 1; l < L; l++) {
+        REAL log_w = log_weight(nll[l * B], kl[l * B], beta);
+        top = top >= log_w ? top : log_w;  // a NaN comes through
+    }
+    return top;
+}
+
+extern "C" __global__ void iwae(const REAL *nll, const REAL *kl, const REAL *beta, REAL *loss, size L, size B) {
+    FOR_EACH(b, B) {
+        REAL top = largest(nll + b, kl + b, *beta, L, B), total = 0;
+        for (size l = 0; l < L; l++) total += exp(log_weight(nll[l * B + b], kl[l * B + b], *beta) - top);
+        loss[b] = -(top + log(total / L));
+    }
+}
+
+extern "C" __global__ void iwae_backward(const REAL *nll, const REAL *kl, const REAL *beta, REAL *dnll, REAL *dkl, size L,
+                                         size B, size n_examples) {
+    FOR_EACH(b, B) {
+        REAL top = largest(nll + b, kl + b, *beta, L, B), total = 0;
+        for (size l = 0; l < L; l++) {
+            REAL w = exp(log_weight(nll[l * B + b], kl[l * B + b], *beta) - top);
+            dnll[l * B + b] = w;
+            total += w;
+        }
+        for (size l = 0; l < L; l++) {
+            REAL share = dnll[l * B + b] / (total * n_examples);
+            dnll[l * B + b] = share;
+            dkl[l * B + b] = *beta * share;
+        }
+    }
+}
+
+// ------------------------------------------------------------------------ updates of the flat parameters p by the gradient g
+
+extern "C" __global__ void sgd(REAL *p, const REAL *g, REAL *velocity, const double *learning_rate, double momentum, size n) {
+    REAL rate = *learning_rate, keep = momentum;
+    FOR_EACH(i, n) {
+        velocity[i] = keep * velocity[i] + g[i];
+        p[i] -= rate * velocity[i];
+    }
+}
+
+extern "C" __global__ void adagrad(REAL *p, const REAL *g, REAL *squares, const double *learning_rate, double epsilon, size n) {
+    REAL rate = *learning_rate, small = epsilon;
+    FOR_EACH(i, n) {
+        squares[i] += g[i] * g[i];
+        p[i] -= rate * g[i] / (sqrt(squares[i]) + small);
+    }
+}
+
+extern "C" __global__ void adam(REAL *p, const REAL *g, REAL *m, REAL *v, const size *step, const double *learning_rate,
+                                double beta1, double beta2, double epsilon, size n) {
+    __shared__ REAL rate, per_std;  // of the corrections, which take a power each
+    if (threadIdx.x == 0) {
+        rate = *learning_rate / (1 - pow(beta1, (double)*step));
+        per_std = 1 / sqrt(1 - pow(beta2, (double)*step));
+    }
+    __syncthreads();
+    REAL b1 = beta1, b2 = beta2, c1 = 1 - beta1, c2 = 1 - beta2, small = epsilon;
+    FOR_EACH(i, n) {
+        m[i] = b1 * m[i] + c1 * g[i];
+        v[i] = b2 * v[i] + c2 * (g[i] * g[i]);
+        p[i] -= rate * m[i] / (sqrt(v[i]) * per_std + small);
+    }
+}
