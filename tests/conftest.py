@@ -2,11 +2,14 @@ import pytest
 from hypothesis import settings
 
 import kernels
+from tests.kernels.gpu import on_host
+from vae_np.testing.operations import on_numpy
 
 settings.register_profile("vae_np", deadline=None, print_blob=True)  # the first example of a kind waits for a compiler
 settings.load_profile("vae_np")
 
 RUNNABLE = [name for name, status in kernels.available().items() if status.ok]
+SETS = RUNNABLE + [on_host.NAME] * bool(on_host.KERNELS)
 
 
 @pytest.fixture(params=RUNNABLE, scope="session")
@@ -15,6 +18,7 @@ def backend(request):
     return request.param
 
 
-@pytest.fixture(scope="session")
-def kernel_set(backend):
-    return kernels.load(backend)
+@pytest.fixture(params=SETS, scope="session")
+def kernel_set(request):
+    """Each kernel set that runs on this machine, and the GPU's with the host in its place; all take NumPy's arrays."""
+    return on_numpy(on_host.KERNELS if request.param == on_host.NAME else kernels.load(request.param))

@@ -44,8 +44,11 @@ def source(name, real):
 
 @functools.cache
 def module(name, real):
+    """One of the sources, compiled, or read from CuPy's cache."""
     text, options = source(name, real)
-    return cupy.RawModule(code=text, options=options)
+    made = cupy.RawModule(code=text, options=options)
+    made.compile()
+    return made
 
 
 @functools.cache
@@ -53,10 +56,11 @@ def kernel(name, kernel_name, real):
     return module(name, real).get_function(kernel_name)
 
 
-def launch(name, kernel_name, real, n, *arguments, block=BLOCK, per_block=BLOCK):
+def launch(name, kernel_name, real, n, *arguments, block=None, per_block=None):
     """Run a kernel on n elements, so many of them to a block. Arrays go as pointers, int as long long, float as double."""
     if n:
-        blocks = min(-(-n // per_block), MOST_BLOCKS)
+        block = block or BLOCK
+        blocks = min(-(-n // (per_block or block)), MOST_BLOCKS)
         kernel(name, kernel_name, np.dtype(real).name)((blocks,), (block,), arguments)
 
 
@@ -79,12 +83,19 @@ def checked(status, what):
 
 
 @functools.cache
-def cublas():
-    """(library, handle, workspace); products are rounded to TF32 only where the environment sets VAE_NP_TF32=1."""
+def cublas(stream):
+    """(library, handle, workspace) for the stream of that address: two streams at work must not share a workspace.
+
+    Products are rounded to TF32 only where the environment sets VAE_NP_TF32=1.
+    """
     library, handle, workspace = load_cublas(), ctypes.c_void_p(), cupy.empty(WORKSPACE, np.uint8)
     checked(library.cublasCreate_v2(ctypes.byref(handle)), "cublasCreate")
     mode = TF32 if os.environ.get("VAE_NP_TF32") == "1" else PLAIN
     checked(library.cublasSetMathMode(handle, mode), "cublasSetMathMode")
+    checked(library.cublasSetStream_v2(handle, ctypes.c_void_p(stream)), "cublasSetStream")
+    # After the stream, which takes the workspace away.
+    space = ctypes.c_void_p(workspace.data.ptr), ctypes.c_size_t(workspace.nbytes)
+    checked(library.cublasSetWorkspace_v2(handle, *space), "cublasSetWorkspace")
     return library, handle, workspace
 
 
@@ -96,14 +107,9 @@ def product(a, b, c, a_as=KEEP, b_as=KEEP, add=False):
     (M, N), K = c.shape, a.shape[0] if a_as == TURN else a.shape[1]
     if not (M and N):
         return
-    library, handle, workspace = cublas()
+    library, handle, _ = cublas(cupy.cuda.get_current_stream().ptr)
     real = ctypes.c_float if c.dtype == np.float32 else ctypes.c_double
     function = library.cublasSgemm_v2 if c.dtype == np.float32 else library.cublasDgemm_v2
-    stream = ctypes.c_void_p(cupy.cuda.get_current_stream().ptr)
-    checked(library.cublasSetStream_v2(handle, stream), "cublasSetStream")
-    # Setting the stream takes the workspace away.
-    space = ctypes.c_void_p(workspace.data.ptr), ctypes.c_size_t(workspace.nbytes)
-    checked(library.cublasSetWorkspace_v2(handle, *space), "cublasSetWorkspace")
     one, beta = ctypes.byref(real(1)), ctypes.byref(real(1 if add else 0))
     A, B, C = (ctypes.c_void_p(array.data.ptr) for array in (a, b, c))
     sizes = b_as, a_as, N, M, K

@@ -5,14 +5,21 @@ Where no graph can be captured (an old driver) the same launches are made one by
 
 import functools
 import logging
-import sys
+import threading
 
 import cupy
 import numpy as np
 
-from kernels.gpu.device import cublas, launch
+from kernels.gpu import operations
+from kernels.gpu.device import SOURCES, cublas, launch, module
 
 TOGETHER = 1024  # steps whose numbers are on the device at a time
+_lock = threading.Lock()  # one graph at a time: their stream has one workspace
+
+
+@functools.cache
+def stream_of_graphs():
+    return cupy.cuda.Stream(non_blocking=True)
 
 
 def edges(n_examples, n_samples, threads):
@@ -26,7 +33,6 @@ def capture(examples, weights, means, squares, before_examples, before_weights):
     As `kernels.cpu.capture`, but that a step whose results are not finite does not end the steps: only what follows it
     in the results is left out. threads: of no meaning here.
     """
-    operations = sys.modules["kernels.gpu"]
     cells, real = [*before_examples, *before_weights], means[0].dtype
     room = [cupy.empty((TOGETHER, *cell.shape), cell.dtype) for cell in cells]
     arrays = [(array, 0) for array in means] + [(array, 1) for array in squares]
@@ -35,7 +41,7 @@ def capture(examples, weights, means, squares, before_examples, before_weights):
     feeds, sums = (cupy.asarray(np.array(table, np.int64)) for table in (feeds, sums))
     counters, kept = cupy.zeros(2, np.int64), cupy.empty((TOGETHER, len(arrays)), np.float64)
     must_be_finite = np.array([i == 0 or i >= len(means) for i in range(len(arrays))])
-    stream = cupy.cuda.Stream(non_blocking=True)
+    stream = stream_of_graphs()
 
     def step():
         launch("steps", "feed", real, len(feeds), feeds, len(feeds), counters, per_block=1)
@@ -46,7 +52,10 @@ def capture(examples, weights, means, squares, before_examples, before_weights):
 
     @functools.cache
     def replay():
-        """A function that makes a step on the current stream."""
+        """A function that makes a step on the stream."""
+        for name in SOURCES:  # before a capture, in which nothing can be made
+            module(name, real.name)
+        cublas(stream.ptr)
         try:
             stream.begin_capture()
             try:
@@ -60,8 +69,8 @@ def capture(examples, weights, means, squares, before_examples, before_weights):
 
     def run_steps(threads, values):
         results, outer = [], cupy.cuda.get_current_stream()
-        stream.wait_event(outer.record())
-        with stream:
+        with _lock, stream:
+            stream.wait_event(outer.record())
             for first in range(0, len(values[0]), TOGETHER):
                 some = [value[first : first + TOGETHER] for value in values]
                 for place, value, cell in zip(room, some, cells):
@@ -71,7 +80,7 @@ def capture(examples, weights, means, squares, before_examples, before_weights):
                 for _ in range(len(some[0])):
                     make_step()
                 results.append(kept[: len(some[0])].get())
-        outer.wait_event(stream.record())
+            outer.wait_event(stream.record())
         results = np.concatenate(results or [np.empty((0, len(arrays)))])
         stop = ~np.isfinite(results[:, must_be_finite]).all(axis=1)
         return results[: int(np.argmax(stop)) + 1] if stop.any() else results

@@ -5,6 +5,8 @@ import numpy as np
 
 from kernels.gpu.device import TURN, launch, product
 
+SUMMING = 1024  # threads that sum columns together, whole warps
+
 # ---------------------------------------------------------------------------------------------------------- arrays
 
 
@@ -68,7 +70,7 @@ def affine_gradients(x, dy, W, l2, dW, db):
 
 def _sum_rows(dy, db):
     sizes = _rows(dy).shape
-    launch("operations", "column_sums", db.dtype, db.size, dy, db, *sizes, block=1024, per_block=32)
+    launch("operations", "column_sums", db.dtype, db.size, dy, db, *sizes, block=SUMMING, per_block=32)
 
 
 def constant(x, W, b, y):

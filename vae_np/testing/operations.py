@@ -1,5 +1,6 @@
 """A kernel set against the definition, `kernels.reference`: each operation alone, then the whole model on it."""
 
+import functools
 import inspect
 import itertools
 import types
@@ -11,7 +12,8 @@ from vae_np.testing.comparison import assert_close, rounding
 from vae_np.testing.properties import check_elbo, said_of, with_backend
 
 REFERENCE = kernels.load("numpy")
-HELPERS = {"philox", "words", "polynomial", "log_uniform", "circle", "sigmoid", "capture"}  # what is no operation
+HELPERS = {"philox", "words", "polynomial", "log_uniform", "circle", "sigmoid"}  # what is no operation
+HELPERS |= {"zeros", "put", "get", "capture", "edges"}
 BITS = {"normals", "binarize", "gather"}  # every set gives the same bits
 
 
@@ -28,6 +30,28 @@ def operations(kernel_set):
 
 
 OPERATIONS = operations(REFERENCE)
+
+
+def on_numpy(kernel_set):
+    """A set whose operations take NumPy's arrays: itself, or its operations between its `put` and `get`."""
+    if getattr(kernel_set, "put", REFERENCE.put) is REFERENCE.put:
+        return kernel_set
+
+    def between(operation):
+        @functools.wraps(operation)
+        def on_numpy(*arguments):
+            arrays = {id(a): (a, kernel_set.put(a)) for a in arguments if isinstance(a, np.ndarray) and a.ndim}
+            result = operation(*(arrays.get(id(a), (a, a))[1] for a in arguments))
+            for array, put in arrays.values():
+                array[...] = kernel_set.get(put)
+            back = {id(put): array for array, put in arrays.values()}
+            return tuple(back[id(r)] for r in result) if isinstance(result, tuple) else back[id(result)]
+
+        return on_numpy
+
+    own = types.ModuleType(kernel_set.__name__)
+    vars(own).update({name: between(getattr(kernel_set, name)) for name in operations(kernel_set)})
+    return own
 
 
 def with_changes(**functions):
@@ -119,6 +143,7 @@ def check_kernels(kernel_set):
     """
     if not isinstance(kernel_set, types.ModuleType):
         raise TypeError(f"kernel_set is a {type(kernel_set).__name__}; it must be a module")
+    model, kernel_set = with_backend(kernel_set), on_numpy(kernel_set)
     off, tried = [], {}
     own = {
         name: list(inspect.signature(getattr(kernel_set, name)).parameters)
@@ -141,7 +166,7 @@ def check_kernels(kernel_set):
                 off.append(f"{case[0]}: {said_of(error)}")
                 break
     try:
-        tried |= check_elbo(with_backend(kernel_set))
+        tried |= check_elbo(model)
     except AssertionError as error:
         off += str(error).splitlines()[1:]
     if off:

@@ -161,7 +161,7 @@ def _memory(pointer, nbytes):
 
 
 def _refuse_in_capture(what):
-    if _captures:
+    if any(graph.thread == threading.get_ident() for graph in _captures):  # as CUDA does in all modes but the global one
         raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while a stream is capturing")
 
 
@@ -390,7 +390,7 @@ class Stream:
         graph, past = self._graph, self._past
         if graph is None or graph.streams[0] is not self:
             raise CUDARuntimeError("cudaErrorIllegalState: no capture began on this stream")
-        _captures.clear()
+        _captures.remove(graph)
         for stream in graph.streams:
             stream._graph, stream._past = None, set()
         graph.streams.clear()
@@ -404,7 +404,7 @@ class Stream:
 
 class Graph:
     def __init__(self, origin):
-        self.streams, self.operations = [origin], []
+        self.streams, self.operations, self.thread = [origin], [], threading.get_ident()
 
     def launch(self, stream=None):
         _refuse_in_capture("the launch of a graph")

@@ -1,0 +1,38 @@
+"""The GPU's kernel set with the host in the GPU's place: its lines of Python and its kernels, all run, but by no GPU."""
+
+import contextlib
+import importlib
+import sys
+
+from tests.kernels.gpu import host_cupy
+
+NAME = "cupy on the host"
+
+
+def _load():
+    ours = [name for name in sys.modules if name.startswith("kernels.gpu")]
+    real = {name: sys.modules.pop(name) for name in ours}
+    try:
+        with host_cupy.installed():
+            kernel_set = importlib.import_module("kernels.gpu")
+            device = importlib.import_module("kernels.gpu.device")
+    finally:
+        for name in [name for name in sys.modules if name.startswith("kernels.gpu")]:
+            del sys.modules[name]
+        sys.modules.update(real)
+    device.load_cublas = host_cupy.Cublas
+    return kernel_set, device
+
+
+KERNELS, DEVICE = _load() if host_cupy.COMPILER else (None, None)
+
+
+@contextlib.contextmanager
+def blocks(block, most=4096):
+    """Within it launches are of so many threads a block, and of at most so many blocks."""
+    before = DEVICE.BLOCK, DEVICE.MOST_BLOCKS
+    DEVICE.BLOCK, DEVICE.MOST_BLOCKS = block, most
+    try:
+        yield
+    finally:
+        DEVICE.BLOCK, DEVICE.MOST_BLOCKS = before
