@@ -22,15 +22,6 @@ class Status(NamedTuple):
     remedy: str = ""
 
 
-def available():
-    """{name: Status} of every set, the slowest first"""
-    return {
-        "numpy": Status(True),
-        "numba": _numba(),
-        "cupy": _cupy(),
-    }
-
-
 def _numba():
     for package in ("numba", "scipy"):  # Numba takes its matrix product from SciPy
         if importlib.util.find_spec(package) is None:
@@ -41,30 +32,30 @@ def _numba():
 @functools.cache
 def _cupy():
     if importlib.util.find_spec("cupy") is None:
-        return Status(False, "cupy is not installed", "pip install 'vae_np[cuda13]' (or cuda12), if there is an NVIDIA GPU")
+        return Status(False, "cupy is not installed", "pip install 'vae_np[cuda13]' (or cuda12) where there is an NVIDIA GPU")
     try:
         import cupy
 
-        runtime = cupy.cuda.runtime
-        driver = runtime.driverGetVersion()
+        driver, built_for = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
     except Exception as error:  # a broken installation raises almost anything
-        return Status(False, f"cupy cannot be imported: {_line(error)}", "pip install --force-reinstall 'vae_np[cuda13]'")
+        return Status(False, f"cupy cannot be used: {_line(error)}", "pip install --force-reinstall 'vae_np[cuda13]' (or cuda12)")
     if driver == 0:
-        return Status(False, "there is no NVIDIA driver", "install one, if there is an NVIDIA GPU; else use numba")
+        return Status(False, "there is no NVIDIA driver", "install one where there is an NVIDIA GPU; else use numba")
+    if driver // 1000 < min(12, built_for // 1000):
+        return Status(False, f"the driver (CUDA {_version(driver)}) cannot be used: it is too old", "update the driver")
+    if driver // 1000 < built_for // 1000:
+        reason = f"the driver knows CUDA {_version(driver)}, and this cupy is for {_version(built_for)}"
+        return Status(False, reason, f"update the driver, or pip install 'vae_np[cuda{driver // 1000}]' in its place")
     try:
-        n_devices, version = runtime.getDeviceCount(), runtime.runtimeGetVersion()
+        seen = "" if cupy.cuda.runtime.getDeviceCount() else "none"
     except Exception as error:
-        remedy = "update the driver, or pip install the cupy of its CUDA version: 'vae_np[cuda12]'"
-        return Status(False, f"the driver (CUDA {_version(driver)}) cannot be used: {_line(error)}", remedy)
-    if n_devices == 0:
-        return Status(False, "no GPU is visible", "look at CUDA_VISIBLE_DEVICES and nvidia-smi; else use numba")
-    if driver // 1000 < version // 1000:
-        reason = f"the driver knows CUDA {_version(driver)}, and this cupy is for {_version(version)}"
-        return Status(False, reason, f"update the driver, or pip install 'vae_np[cuda{driver // 1000}]'")
+        seen = _line(error)
+    if seen:
+        return Status(False, f"no GPU is visible: {seen}", "look at nvidia-smi and CUDA_VISIBLE_DEVICES; else use numba")
     try:
         cupy.RawModule(code='extern "C" __global__ void nothing() {}').get_function("nothing")
     except Exception as error:
-        return Status(False, f"NVRTC cannot compile: {_line(error)}", "pip install 'cupy-cuda13x[ctk]', CUDA's own libraries")
+        return Status(False, f"NVRTC cannot compile: {_line(error)}", "pip install 'cupy-cuda13x[ctk]' (or 12x): CUDA's libraries")
     return Status(True)
 
 
@@ -77,6 +68,14 @@ def _version(number):
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
+CHECKS = {"numpy": lambda: Status(True), "numba": _numba, "cupy": _cupy}  # the slowest first
+
+
+def available():
+    """{name: Status} of every set, the slowest first"""
+    return {name: check() for name, check in CHECKS.items()}
+
+
 def load(name="auto"):
     """The set of that name, a module; "auto" is the fastest that runs here. A module is a set of one's own, and taken as it is.
 
@@ -84,11 +83,11 @@ def load(name="auto"):
     """
     if isinstance(name, types.ModuleType):
         return name
-    status = available()
     if name == "auto":
-        name = [known for known, state in status.items() if state.ok][-1]
-    if name not in status:
-        raise ValueError(f"backend is {name!r}; known are {', '.join(map(repr, ['auto', *status]))}")
-    if not status[name].ok:
-        raise RuntimeError(f"backend {name!r} cannot run: {status[name].reason}; {status[name].remedy}")
+        name = next(known for known in reversed(CHECKS) if CHECKS[known]().ok)
+    if name not in CHECKS:
+        raise ValueError(f"backend is {name!r}; known are {', '.join(map(repr, ['auto', *CHECKS]))}")
+    status = CHECKS[name]()
+    if not status.ok:
+        raise RuntimeError(f"backend {name!r} cannot run: {status.reason}; {status.remedy}")
     return importlib.import_module(MODULES[name])

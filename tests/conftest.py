@@ -8,7 +8,11 @@ from vae_np.testing.operations import on_numpy
 settings.register_profile("vae_np", deadline=None, print_blob=True)  # the first example of a kind waits for a compiler
 settings.load_profile("vae_np")
 
-RUNNABLE = [name for name, status in kernels.available().items() if status.ok]
+RUNNABLE = [
+    pytest.param(name, marks=pytest.mark.gpu) if name == "cupy" else name
+    for name, status in kernels.available().items()
+    if status.ok
+]
 SETS = RUNNABLE + [on_host.NAME] * bool(on_host.KERNELS)
 
 

@@ -11,7 +11,7 @@ import cupy
 import numpy as np
 
 from kernels.gpu import operations
-from kernels.gpu.device import SOURCES, cublas, launch, module
+from kernels.gpu.device import launch
 
 TOGETHER = 1024  # steps whose numbers are on the device at a time
 _lock = threading.Lock()  # one graph at a time: their stream has one workspace
@@ -53,9 +53,6 @@ def capture(examples, weights, means, squares, before_examples, before_weights):
     @functools.cache
     def replay():
         """A function that makes a step on the stream."""
-        for name in SOURCES:  # before a capture, in which nothing can be made
-            module(name, real.name)
-        cublas(stream.ptr)
         try:
             stream.begin_capture()
             try:
@@ -63,23 +60,26 @@ def capture(examples, weights, means, squares, before_examples, before_weights):
             finally:
                 graph = stream.end_capture()
             return graph.launch
-        except cupy.cuda.runtime.CUDARuntimeError as error:
+        except RuntimeError as error:
             logging.getLogger("vae_np").warning("steps are launched one by one: no graph could be captured (%s)", error)
             return step
 
+    make_step = step  # the very first is not captured: with it kernels are compiled, and cuBLAS chooses and loads its own
+
     def run_steps(threads, values):
+        nonlocal make_step
         results, outer = [], cupy.cuda.get_current_stream()
         with _lock, stream:
             stream.wait_event(outer.record())
             for first in range(0, len(values[0]), TOGETHER):
                 some = [value[first : first + TOGETHER] for value in values]
                 for place, value, cell in zip(room, some, cells):
-                    place[: len(value)].set(np.ascontiguousarray(value, cell.dtype))
+                    place[: len(value)].set(np.ascontiguousarray(value, cell.dtype), stream)
                 counters.fill(0)
-                make_step = replay()
                 for _ in range(len(some[0])):
                     make_step()
-                results.append(kept[: len(some[0])].get())
+                    make_step = replay()
+                results.append(kept[: len(some[0])].get(stream))
             outer.wait_event(stream.record())
         results = np.concatenate(results or [np.empty((0, len(arrays)))])
         stop = ~np.isfinite(results[:, must_be_finite]).all(axis=1)

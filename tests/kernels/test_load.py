@@ -1,4 +1,6 @@
+import importlib.util
 import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -19,10 +21,68 @@ def test_an_unknown_backend_is_refused_with_the_known_ones():
 
 def test_a_backend_that_cannot_run_says_why_and_what_to_do(monkeypatch):
     status = kernels.Status(False, "no driver was found", "install one")
-    monkeypatch.setattr(kernels, "available", lambda: {"numpy": kernels.Status(True), "numba": status})
+    monkeypatch.setattr(kernels, "CHECKS", {"numpy": lambda: kernels.Status(True), "numba": lambda: status})
     with pytest.raises(RuntimeError, match="backend 'numba' cannot run: no driver was found; install one"):
         kernels.load("numba")
     assert kernels.load("auto").__name__ == "kernels.reference"
+
+
+def error(text):
+    def refuse(*_, **__):
+        raise RuntimeError(text)
+
+    return refuse
+
+
+def a_cupy(driver=13000, runtime=13000, devices=1, compile=lambda name: None):
+    """A module in CuPy's place, on a machine of that kind; a function stands for a call that fails."""
+    found = {"driverGetVersion": driver, "runtimeGetVersion": runtime, "getDeviceCount": devices}
+    calls = {name: value if callable(value) else lambda value=value: value for name, value in found.items()}
+    module = types.ModuleType("cupy")
+    module.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(**calls))
+    module.RawModule = lambda code: types.SimpleNamespace(get_function=compile)
+    return module
+
+
+@pytest.mark.parametrize(
+    "cupy, reason, remedy",
+    [
+        (a_cupy(driver=error("libcuda.so.1 is missing\nmore")), "cupy cannot be used: libcuda.so.1 is missing", "reinstall"),
+        (a_cupy(driver=0), "there is no NVIDIA driver", "use numba"),
+        (a_cupy(driver=11040), r"the driver \(CUDA 11.4\) cannot be used: it is too old", "update"),
+        (a_cupy(devices=error("cudaErrorNoDevice")), "no GPU is visible: cudaErrorNoDevice", "CUDA_VISIBLE_DEVICES"),
+        (a_cupy(devices=0), "no GPU is visible", "CUDA_VISIBLE_DEVICES"),
+        (a_cupy(driver=12080), "the driver knows CUDA 12.8, and this cupy is for 13.0", "cuda12"),
+        (a_cupy(compile=error("no libnvrtc.so")), "NVRTC cannot compile: no libnvrtc.so", "ctk"),
+    ],
+)
+def test_what_keeps_a_gpu_from_working_is_said(monkeypatch, cupy, reason, remedy):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    kernels._cupy.cache_clear()
+    status = kernels.available()["cupy"]
+    kernels._cupy.cache_clear()
+    assert not status.ok and re.match(reason, status.reason) and remedy in status.remedy
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "CHECKS", kernels.CHECKS | {"cupy": lambda: status})
+        assert kernels.load("auto") is not sys.modules.get("kernels.gpu")
+
+
+def test_a_gpu_that_works_is_taken_and_cupy_that_is_missing_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", a_cupy())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    kernels._cupy.cache_clear()
+    assert kernels.available()["cupy"] == kernels.Status(True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "cupy" else True)
+    kernels._cupy.cache_clear()
+    status = kernels.available()["cupy"]
+    assert status.reason == "cupy is not installed" and "pip install 'vae_np[cuda13]'" in status.remedy
+    kernels._cupy.cache_clear()
+
+
+def test_asking_for_one_set_does_not_import_what_others_need():
+    code = "import sys, kernels; kernels.load('numpy'); print([m for m in ('numba', 'cupy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_a_foreign_package_named_kernels_is_named_in_the_error(tmp_path):

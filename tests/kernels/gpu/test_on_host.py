@@ -1,0 +1,209 @@
+"""The GPU's kernel set with the host in its place: every kernel in any order of threads, whole trainings, planted errors."""
+
+import contextlib
+import functools
+import itertools
+
+import numpy as np
+import pytest
+
+from tests.kernels.gpu import host_cupy, on_host
+from tests.kernels.gpu.trainings import DATA, KINDS, stepped
+from vae_np import Architecture, Parameters, decode, elbo, encode, log_likelihood, steps, train
+from vae_np.optimizers import initial_state
+from vae_np.testing import TOLERANCES, check_elbo
+from vae_np.testing.operations import OPERATIONS, SIZES, check_operation, on_numpy
+from vae_np.testing.properties import with_backend
+
+if not on_host.KERNELS:
+    pytest.skip("g++ is not installed: kernels cannot be compiled for the host", allow_module_level=True)
+
+GPU, DEVICE = on_host.KERNELS, on_host.DEVICE
+BLOCKS = [1, 32, 33, 128, 256]
+ON_NUMPY = on_numpy(GPU)
+
+
+@contextlib.contextmanager
+def surroundings(order, block, edge="end", most=3):
+    """A launch as it may be: in any order, of any number of threads a block, with forbidden memory on either side."""
+    with host_cupy.order(order), host_cupy.placement(edge), on_host.blocks(block, most):
+        yield
+
+
+# ----------------------------------------------------------------------------------------------------- one kernel alone
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_in_any_order_and_any_block(name, block):
+    noises = (False, True) if "noise" in OPERATIONS[name] else (False,)
+    around = itertools.product(host_cupy.ORDERS, ("end", "start"), ("float32", "float64"), noises)
+    for order, edge, real, shared_noise in around:
+        with surroundings(order, block, edge):
+            check_operation(ON_NUMPY, name, real, SIZES[0], shared_noise)
+
+
+@pytest.mark.parametrize("block", [32, 64, 1024])
+@pytest.mark.parametrize("order", host_cupy.ORDERS)
+def test_columns_are_summed_by_any_number_of_warps(order, block, monkeypatch):
+    monkeypatch.setitem(GPU.affine_gradients.__globals__, "SUMMING", block)
+    with surroundings(order, 256):
+        for sizes in (SIZES[0], (70, 3, 100, 9, 1)):
+            for real in ("float32", "float64"):
+                check_operation(ON_NUMPY, "constant_gradients", real, sizes)
+
+
+@pytest.mark.parametrize("data", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_gather_takes_every_dtype_of_data(data, real):
+    values = (np.random.default_rng(0).uniform(size=(9, 7)) * (255 if data == np.uint8 else 1)).astype(data)
+    x = ON_NUMPY.gather(values, np.array([8, 0, 3]), np.full((3, 7), np.nan, real))
+    assert (x == values[[8, 0, 3]].astype(real) / real(255 if data == np.uint8 else 1)).all()
+
+
+# ---------------------------------------------------------------------------------------------------- errors, planted
+
+PLANTED = {
+    "a missing barrier in a sum": (
+        "if (lane == 0) of_warp[warp] = value;\n    __syncthreads();", "if (lane == 0) of_warp[warp] = value;", "gaussian_kl",
+    ),
+    "a missing barrier between two sums": ("    __syncthreads();  // what an earlier call left has been read\n", "", "bernoulli_nll"),
+    "a missing barrier before the columns' sums": (
+        "of_warp[warp][lane] = total;\n        __syncthreads();", "of_warp[warp][lane] = total;", "affine_gradients",
+    ),
+    "a missing barrier before Adam's rate is read": ("    }\n    __syncthreads();\n    REAL b1", "    }\n    REAL b1", "adam"),
+    "a wrong index": ("pixel = x[r % B * D + d]", "pixel = x[r * D + d]", "bernoulli_nll"),
+    "a wrong stride": ("noise[r * per_row + (per_row > 1 ? d : 0)];\n            total", "noise[r * per_row];\n            total", "gaussian_nll"),
+    "a wrong sign": ("(s - e) * (s + e) - logvar", "(s - e) * (s + e) + logvar", "sampled_kl"),
+    "a lost update": ("dmu[i] += of_mu;", "dmu[i] = of_mu;", "reparameterize_backward_add"),
+    "an update of too many": ("i < (n); i += gridDim", "i <= (n); i += gridDim", "affine_relu"),
+    "an update of too few": ("j < (n); j += blockDim", "j < (n) - 1; j += blockDim", "bernoulli_nll"),
+    "a lane too many": ("if (lane + apart < lanes) value += other;", "value += other;", "gaussian_kl"),
+    "a power forgotten": ("1 - pow(beta2, (double)*step)", "1 - beta2", "adam"),
+    "a round of noise forgotten": ("round < 10", "round < 9", "normals"),
+    "a column too many": ("k < 4 && 4 * block + k < Z", "k < 4", "normals"),
+    "a rounding that others do not have": ("(REAL)data[rows[i / D] * D + i % D] / divisor", "(REAL)data[rows[i / D] * D + i % D] * (1 / divisor)", "gather"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """A function that plants an error into the sources for the rest of the test."""
+    source = DEVICE.source
+
+    def plant(right, wrong):
+        assert sum(right in source(name, "float32")[0] for name in DEVICE.SOURCES) >= 1
+        text = lambda name, real: (source(name, real)[0].replace(right, wrong), source(name, real)[1])  # noqa: E731
+        monkeypatch.setattr(DEVICE, "source", text)
+        forget()
+
+    def forget():
+        DEVICE.module.cache_clear()
+        DEVICE.kernel.cache_clear()
+
+    yield plant
+    monkeypatch.undo()
+    forget()
+
+
+@pytest.mark.parametrize("error", PLANTED)
+def test_a_planted_error_is_seen(error, planted):
+    right, wrong, name = PLANTED[error]
+    planted(right, wrong)
+    noises = (False, True) if "noise" in OPERATIONS[name] else (False,)
+    with pytest.raises((AssertionError, host_cupy.KernelFault)):
+        for order, block, sizes, shared in itertools.product(host_cupy.ORDERS, (256, 33), SIZES[:1] + SIZES[3:], noises):
+            with surroundings(order, block):
+                check_operation(ON_NUMPY, name, "float32", sizes, shared)
+
+
+# ---------------------------------------------------------------------------------------------------- the whole model
+
+
+def test_every_property_of_the_elbo_holds():
+    check_elbo(with_backend(GPU))
+
+
+@pytest.mark.parametrize("real", ["float32", "float64"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
+def test_twenty_steps_are_the_references(kind, real):
+    (terms, p), (wanted, q) = (stepped(backend, kind, real) for backend in (GPU, "numpy"))
+    tolerance = 20 * TOLERANCES["model"][real]
+    np.testing.assert_allclose(terms, wanted, rtol=tolerance)
+    np.testing.assert_allclose(p, q, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
+def test_no_order_and_no_block_changes_a_bit_that_is_no_sum_of_blocks(kind):
+    first = stepped(GPU, kind, "float32", n=3)
+    for order in host_cupy.ORDERS:
+        with surroundings(order, 256, most=7):
+            assert all((a == b).all() for a, b in zip(stepped(GPU, kind, "float32", n=3), first))
+
+
+def test_without_a_graph_the_steps_are_the_same_to_the_bit(monkeypatch, caplog):
+    captured = stepped(GPU, KINDS[0], "float32")
+
+    def refuse(*_):
+        raise host_cupy.CUDARuntimeError("cudaErrorNotSupported")
+
+    monkeypatch.setattr(host_cupy.Stream, "begin_capture", refuse)
+    one_by_one = stepped(GPU, KINDS[0], "float32")
+    assert "steps are launched one by one" in caplog.text
+    assert all((a == b).all() for a, b in zip(captured, one_by_one))
+
+
+def test_the_host_waits_once_for_any_number_of_steps():
+    waited = []
+    for n in (1, 50):
+        kind = KINDS[0]
+        text, p = elbo.bind(kind[0], backend=GPU), Parameters.initialize(kind[0])
+        state, p = {name: text.put(array) for name, array in initial_state(kind[1], p.flat).items()}, p.moved(text.put)
+        run = steps.stepper(p, state, kind[1], DATA, 16, backend=GPU)
+        rows = np.zeros((n, 16), np.int64)
+        run(rows, 1, 1.0, 0.01)
+        before = host_cupy.synchronisations
+        run(rows, 1, 1.0, 0.01)
+        waited.append(host_cupy.synchronisations - before)
+    assert waited == [1, 1]
+
+
+@pytest.mark.parametrize("real", ["float32", "float64"])
+def test_a_training_and_what_is_done_with_its_model(real, tmp_path):
+    architecture, tolerance = Architecture(30, (20,), 4), 100 * TOLERANCES["model"][real]
+    runs = [
+        train(architecture, DATA, DATA[:20], epochs=2, batch_size=32, l2=0.1, binarize=True, patience=2, dtype=real,
+              backend=backend, out=tmp_path / str(i))
+        for i, backend in enumerate((GPU, "numpy"))
+    ]  # fmt: skip
+    p, q = (run.parameters for run in runs)
+    assert type(p.flat) is np.ndarray
+    np.testing.assert_allclose(p.flat, q.flat, rtol=tolerance, atol=tolerance)
+    for row, wanted in zip(*(run.history for run in runs)):
+        assert {name: value for name, value in row.items() if name != "seconds"} == pytest.approx(
+            {name: value for name, value in wanted.items() if name != "seconds"}, rel=tolerance
+        )
+    z = np.random.default_rng(2).normal(size=(6, 4))
+    close = functools.partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance)
+    close(encode(q, DATA[:9], GPU), encode(q, DATA[:9], "numpy"))
+    close(decode(q, z, GPU), decode(q, z, "numpy"))
+    close(log_likelihood(q, DATA[:5], 70, backend=GPU), log_likelihood(q, DATA[:5], 70, backend="numpy"))
+
+
+def test_a_run_goes_on_to_the_same_bits(tmp_path):
+    options = {"x_train": DATA, "batch_size": 32, "backend": GPU}
+    whole = train(KINDS[0][0], epochs=3, **options)
+    train(KINDS[0][0], epochs=1, out=tmp_path, **options)
+    resumed = train(KINDS[0][0], epochs=3, out=tmp_path, resume=True, **options)
+    assert (resumed.parameters.flat == whole.parameters.flat).all()
+
+
+@pytest.mark.parametrize("wanted, mode", [("0", 0), ("1", 3)])
+def test_products_are_rounded_to_tf32_only_where_asked_for(wanted, mode, monkeypatch):
+    modes, set_mode = [], host_cupy.Cublas._setmathmode
+    monkeypatch.setattr(host_cupy.Cublas, "_setmathmode", lambda self, handle, m: modes.append(m) or set_mode(self, handle, m))
+    monkeypatch.setenv("VAE_NP_TF32", wanted)
+    DEVICE.cublas.cache_clear()
+    stepped(GPU, KINDS[0], "float32", n=1)
+    DEVICE.cublas.cache_clear()
+    assert set(modes) == {mode}
