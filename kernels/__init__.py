@@ -6,6 +6,7 @@
 import functools
 import importlib
 import importlib.util
+import logging
 import types
 from typing import NamedTuple
 
@@ -85,6 +86,7 @@ def load(name="auto"):
         return name
     if name == "auto":
         name = next(known for known in reversed(CHECKS) if CHECKS[known]().ok)
+        logging.getLogger("vae_np").info("backend 'auto' is %r", name)
     if name not in CHECKS:
         raise ValueError(f"backend is {name!r}; known are {', '.join(map(repr, ['auto', *CHECKS]))}")
     status = CHECKS[name]()

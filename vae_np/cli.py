@@ -525,14 +525,15 @@ def burda(options):
 
 def backends(options):
     """Which kernel sets run on this machine, and what keeps the others."""
-    table = Table("backend", "runs here", "why not", "what to do")
-    for name, status in kernels.available().items():
+    table, found = Table("backend", "runs here", "why not", "what to do"), kernels.available()
+    for name, status in found.items():
         table.add_row(name, "yes" if status.ok else "no", Text(status.reason), Text(status.remedy))
     console = _console()
     console.print(table)
     console.print(f"auto is {_backend_name('auto')}")
-    if kernels.available()["numba"].ok:
-        console.print(f"numba: {kernels.load('numba').PRODUCTS}")
+    for name in ("numba", "cupy"):
+        if found[name].ok:
+            console.print(f"{name}: {kernels.load(name).about()}")
 
 
 # ------------------------------------------------------------------------------------------------------------- options

@@ -35,6 +35,6 @@ from kernels.cpu.operations import (
     softplus_backward,
     tanh_backward,
 )
-from kernels.cpu.product import PRODUCTS
+from kernels.cpu.product import about
 from kernels.cpu.program import capture, edges
 from kernels.reference import get, put, zeros

@@ -20,16 +20,18 @@ from kernels.cpu.jit import exact
 from kernels.cpu.mathematics import inline
 from kernels.cpu.words import late
 
-PRODUCTS = (
-    f"matrix products of its own, for vectors of {VECTOR} bytes"
-    if VECTOR
-    else "matrix products of the BLAS, slower: this processor's vectors are not known"
-)
 ROWS_KEEP_THEIR_BITS = VECTOR > 0  # whatever rows are multiplied with them; a BLAS promises no such thing
 MOST_TERMS = 1024  # of a sum at a time
 ROWS = 24  # of a product at a time; whole tiles
 PACKED = 2**19  # bytes of the other matrix, which stay in a core's own cache meanwhile
 packed_on_stack, rows_on_stack = stack_array(PACKED), stack_array(ROWS * (MOST_TERMS + 16) * 8)
+
+
+def about():
+    """How matrices are multiplied here."""
+    if VECTOR:
+        return f"matrix products of its own, for vectors of {VECTOR} bytes"
+    return "matrix products of the BLAS, slower: this processor's vectors are not known"
 
 
 @inline

@@ -1,5 +1,6 @@
 """The operations of `kernels.reference` for NVIDIA's GPUs: kernels of our own through CuPy, products by cuBLAS."""
 
+from kernels.gpu.device import about
 from kernels.gpu.graph import capture, edges
 from kernels.gpu.operations import (
     adagrad,

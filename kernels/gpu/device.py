@@ -70,6 +70,17 @@ KEEP, TURN = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
 PLAIN, TF32 = 0, 3  # CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
 
 
+def math_mode():
+    """Products are rounded to TF32 only where the environment sets VAE_NP_TF32=1."""
+    return TF32 if os.environ.get("VAE_NP_TF32") == "1" else PLAIN
+
+
+def about():
+    """The GPU, and how it multiplies matrices."""
+    name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
+    return f"matrix products of cuBLAS on {name}, {'rounded to TF32' if math_mode() == TF32 else 'in full precision'}"
+
+
 def load_cublas():
     """The cuBLAS that CuPy has loaded."""
     cupy.cuda.device.get_cublas_handle()
@@ -84,14 +95,10 @@ def checked(status, what):
 
 @functools.cache
 def cublas(stream):
-    """(library, handle, workspace) for the stream of that address: two streams at work must not share a workspace.
-
-    Products are rounded to TF32 only where the environment sets VAE_NP_TF32=1.
-    """
+    """(library, handle, workspace) for the stream of that address: two streams at work must not share a workspace."""
     library, handle, workspace = load_cublas(), ctypes.c_void_p(), cupy.empty(WORKSPACE, np.uint8)
     checked(library.cublasCreate_v2(ctypes.byref(handle)), "cublasCreate")
-    mode = TF32 if os.environ.get("VAE_NP_TF32") == "1" else PLAIN
-    checked(library.cublasSetMathMode(handle, mode), "cublasSetMathMode")
+    checked(library.cublasSetMathMode(handle, math_mode()), "cublasSetMathMode")
     checked(library.cublasSetStream_v2(handle, ctypes.c_void_p(stream)), "cublasSetStream")
     # After the stream, which takes the workspace away.
     space = ctypes.c_void_p(workspace.data.ptr), ctypes.c_size_t(workspace.nbytes)

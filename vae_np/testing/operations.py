@@ -13,7 +13,7 @@ from vae_np.testing.properties import check_elbo, said_of, with_backend
 
 REFERENCE = kernels.load("numpy")
 HELPERS = {"philox", "words", "polynomial", "log_uniform", "circle", "sigmoid"}  # what is no operation
-HELPERS |= {"zeros", "put", "get", "capture", "edges"}
+HELPERS |= {"zeros", "put", "get", "capture", "edges", "about"}
 BITS = {"normals", "binarize", "gather"}  # every set gives the same bits
 
 
