@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from hypothesis import settings
 
@@ -14,6 +16,16 @@ RUNNABLE = [
     if status.ok
 ]
 SETS = RUNNABLE + [on_host.NAME] * bool(on_host.KERNELS)
+
+
+def pytest_configure(config):
+    if os.environ.get("CI"):
+        try:
+            import cuda.core  # noqa: F401
+        except ImportError as error:
+            raise pytest.UsageError(f"in CI the tests of the GPU's kernels may not skip: {error}") from None
+        if not on_host.KERNELS:
+            raise pytest.UsageError("in CI the tests of the GPU's kernels may not skip: g++ is not installed")
 
 
 @pytest.fixture(params=RUNNABLE, scope="session")
