@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 import kernels
+from benchmarks import machine
 from benchmarks.workloads import ADAM
 from vae_np import blas, elbo, steps
 from vae_np.optimizers import initial_state
@@ -200,7 +201,7 @@ class Contestant(NamedTuple):
 REFERENCE = Contestant("reference", options=(("backend", "numpy"), ("dtype", "float64")))
 
 
-FLOORS = {"cpu": "floor", "gpu": "floor gpu"}  # of each device, who is compared with the others there
+FLOORS = {"cpu": "floor", "gpu": "floor gpu"}  # of each device, whose rows are compared among themselves
 
 
 def contestants():
@@ -212,19 +213,23 @@ def contestants():
         for name, state in status.items()
     ]
     missing = {name: "" if importlib.util.find_spec(name) else "not installed" for name in ("torch", "jax")}
-    torch, jax = (missing["torch"], "benchmarks.in_torch"), (missing["jax"], "benchmarks.in_jax")
-    cuda, on_gpu = ("device", "cuda"), (("device", "gpu"),)
     peers = [
-        Contestant("torch eager", *torch, "Torch"),
-        Contestant("torch compiled", *torch, "Torch", (("compiled", True),)),
-        Contestant("jax jit", *jax, "Jit"),
-        Contestant("jax scan", *jax, "Scan"),
+        Contestant("torch eager", missing["torch"], "benchmarks.in_torch", "Torch"),
+        Contestant("torch compiled", missing["torch"], "benchmarks.in_torch", "Torch", (("compiled", True),)),
+        Contestant("jax jit", missing["jax"], "benchmarks.in_jax", "Jit"),
+        Contestant("jax scan", missing["jax"], "benchmarks.in_jax", "Scan"),
     ]
+    if not missing["torch"] and str(machine.version("torch")).endswith("+cpu"):
+        missing["torch"] = "installed without CUDA"
+    if not missing["jax"] and not any(machine.version(f"jax-cuda{n}-plugin") for n in (12, 13)):
+        missing["jax"] = "installed without CUDA; pip install 'jax[cuda13]' (or cuda12)"
+    torch, jax = (missing["torch"], "benchmarks.in_torch"), (missing["jax"], "benchmarks.in_jax")
+    cuda, compiled = ("device", "cuda"), ("compiled", True)
     of_gpu = [
         Contestant("floor gpu", kind="FloorOfGPU", device="gpu"),
         Contestant("torch eager gpu", *torch, "Torch", (cuda,), "gpu"),
-        Contestant("torch compiled gpu", *torch, "Torch", (cuda, ("compiled", True)), "gpu"),
+        Contestant("torch compiled gpu", *torch, "Torch", (cuda, compiled), "gpu"),
         Contestant("torch graph gpu", *torch, "Graph", (cuda,), "gpu"),
-        Contestant("jax scan gpu", *jax, "Scan", on_gpu, "gpu"),
+        Contestant("jax scan gpu", *jax, "Scan", (("device", "gpu"),), "gpu"),
     ]
     return {c.name: c for c in (Contestant("floor", kind="Floor"), *backends, *peers, *(of_gpu if gpu else ()))}

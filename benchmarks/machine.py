@@ -39,7 +39,7 @@ def describe():
         "blas": pools,
         "gpu": gpu(),
         "python": platform.python_version(),
-        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "versions": {name: found for name in PACKAGES if (found := version(name))},
         "commit": commit(),
         "environment": settings(),
     }
@@ -116,7 +116,8 @@ def _owner(path):
     return folder.removesuffix(".libs") if folder.endswith(".libs") else "system"
 
 
-def _version(package):
+def version(package):
+    """Of an installed package; None where it is not."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

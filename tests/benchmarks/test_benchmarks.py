@@ -1,6 +1,7 @@
 """Who is wrong is called wrong; the floor holds what the text needs and no more; files hold what pages need."""
 
 import ctypes
+import importlib.util
 import json
 import math
 import sys
@@ -220,6 +221,15 @@ def test_who_is_on_the_gpu(gpu):
     on_gpu = [c.name for c in contestants().values() if c.device == "gpu"]
     others = ["floor gpu", "torch eager gpu", "torch compiled gpu", "torch graph gpu", "jax scan gpu"]
     assert on_gpu == ["cupy", *others]
+
+
+def test_peers_without_cuda_are_rows_with_their_reasons(gpu, monkeypatch):
+    monkeypatch.setattr(machine, "version", {"torch": "2.13.0+cpu", "jax": "0.10.2"}.get)
+    for name in ("torch graph gpu", "jax scan gpu"):
+        assert contestants()[name].reason
+    monkeypatch.setattr(machine, "version", {"torch": "2.13.0", "jax-cuda13-plugin": "0.10.2"}.get)
+    for name, module in (("torch graph gpu", "torch"), ("jax scan gpu", "jax")):
+        assert bool(contestants()[name].reason) == (importlib.util.find_spec(module) is None)
 
 
 def test_without_a_gpu_cupy_is_a_row_with_its_reason(monkeypatch):
