@@ -12,7 +12,7 @@ from rich.text import Text
 
 import kernels
 from benchmarks import machine, measure, operations, report, training, workloads
-from benchmarks.contestants import REFERENCE, contestants
+from benchmarks.contestants import FLOORS, REFERENCE, contestants
 from vae_np.architecture import check_choice, check_count, check_number
 from vae_np.plots import write
 
@@ -43,18 +43,20 @@ def _console(**which):
 
 
 def step(options):
-    """A whole training step: every backend, PyTorch, JAX, and the floor, its matrix products alone."""
-    chosen, threads, rounds = (
-        workloads.select(options.workload),
-        _threads(options),
-        check_count("rounds", options.rounds),
-    )
+    """A whole training step: every backend, PyTorch, JAX, and the floor, its matrix products alone; then on the GPU."""
+    threads, rounds = _threads(options), check_count("rounds", options.rounds)
     who = _contestants(options.contestant)
+    parts = []
+    for device, floor in FLOORS.items():
+        if own := [c for c in who if c.device == device]:
+            of_device = threads if device == "cpu" else [max(threads)]  # those that give the GPU its work
+            parts.append((workloads.select(options.workload, device), of_device, _with_floor(own, floor)))
 
     def results(say):
-        for workload in chosen:
-            for n in threads:
-                yield measure.compare(workload, who, REFERENCE, n, rounds, say)
+        for chosen, threads, own in parts:
+            for workload in chosen:
+                for n in threads:
+                    yield measure.compare(workload, own, REFERENCE, n, rounds, say)
 
     return _run("step", options, results)
 
@@ -76,7 +78,7 @@ def scaling(options):
     """The cost of a step against batch, width, latent size, samples and threads, the floor beside it."""
     rounds, threads = check_count("rounds", options.rounds), options.threads
     measure.choose_cores(threads)
-    who = _contestants(options.contestant)
+    who = _with_floor(_contestants(options.contestant))
 
     def results(say):
         for axis in options.axis:
@@ -97,7 +99,7 @@ def train(options):
     epochs, target = check_count("epochs", options.epochs), check_number("target", options.target)
     seeds, threads = check_count("seeds", options.seeds), options.threads
     measure.choose_cores(threads)
-    who = _contestants(options.contestant, floor=False)
+    who = [c for c in _contestants(options.contestant) if c.name not in FLOORS.values()]
 
     def results(say):
         for seed in range(seeds):
@@ -159,13 +161,15 @@ def _print(console, table):
 # ------------------------------------------------------------------------------------------------------------- options
 
 
-def _contestants(names, floor=True):
+def _contestants(names):
     known = contestants()
     for name in names:
         check_choice("contestant", name, known)
-    chosen = [c for c in known.values() if c.name in names or not names]
-    without = [c for c in chosen if c.name != "floor"]
-    return [known["floor"], *without] if floor else without
+    return [c for c in known.values() if c.name in names or not names]
+
+
+def _with_floor(chosen, floor="floor"):
+    return [contestants()[floor], *(c for c in chosen if c.name != floor)]
 
 
 def _threads(options):

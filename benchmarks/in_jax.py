@@ -2,6 +2,9 @@
 
 import functools
 import math
+import os
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory is for the other contestants too
 
 import jax
 import jax.numpy as jnp
@@ -59,9 +62,11 @@ class Jit:
 
     note = ""
 
-    def __init__(self, workload, threads):  # the number of threads is that of the process's cores
-        self.workload = workload
-        self.data = jnp.asarray(workload.dataset())
+    def __init__(self, workload, threads, device="cpu"):  # the number of threads is that of the process's cores
+        if device == "gpu":
+            jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
+        self.workload, self.device = workload, jax.devices(device)[0]
+        self.data = jax.device_put(workload.dataset(), self.device)
         self.initial = workload.parameters()
         self.step = jax.jit(step, static_argnums=(4, 5), donate_argnums=0)
         self.restart()
@@ -70,11 +75,12 @@ class Jit:
         p = {name: jnp.array(array) for name, array in self.initial.items()}
         m, v = (jax.tree.map(jnp.zeros_like, p) for _ in range(2))
         # XLA's own generator, which is cheaper on a CPU than JAX's default.
-        self.state = p, m, v, jnp.float32(0), jax.random.key(self.workload.seed, impl="rbg")
+        state = p, m, v, jnp.float32(0), jax.random.key(self.workload.seed, impl="rbg")
+        self.state = jax.device_put(state, self.device)
         jax.block_until_ready(self.state)
 
     def ready(self, rows):
-        self.rows = [jnp.asarray(r, jnp.int32) for r in rows]
+        self.rows = [jax.device_put(r.astype(np.int32), self.device) for r in rows]
         self.shape = self.workload.n_samples, rows.shape[1], self.workload.architecture.n_latent
 
     def go(self):
@@ -101,8 +107,8 @@ class Jit:
 class Scan(Jit):
     """One call for many steps: a loop that is compiled too."""
 
-    def __init__(self, workload, threads):
-        super().__init__(workload, threads)
+    def __init__(self, workload, threads, device="cpu"):
+        super().__init__(workload, threads, device)
 
         @functools.partial(jax.jit, static_argnums=4, donate_argnums=0)
         def many(state, data, rows, eps, shape):
@@ -115,7 +121,7 @@ class Scan(Jit):
 
     def ready(self, rows):
         super().ready(rows[:0])
-        self.rows = jnp.asarray(rows, jnp.int32)
+        self.rows = jax.block_until_ready(jax.device_put(rows.astype(np.int32), self.device))
 
     def go(self):
         self.state, _ = self.many(self.state, self.data, self.rows, None, self.shape)

@@ -34,7 +34,7 @@ class VAE(nn.Module):
             h = self.activation(layer(h))
         mu, logvar = self.mu(h), self.logvar(h)
         if eps is None:
-            eps = torch.randn(n_samples, *mu.shape)
+            eps = torch.randn(n_samples, *mu.shape, device=mu.device)
         z = h = mu + torch.exp(logvar / 2) * eps
         for layer in self.decoder:
             h = self.activation(layer(h))
@@ -49,15 +49,22 @@ class VAE(nn.Module):
 
 
 class Torch:
-    def __init__(self, workload, threads, compiled=False):
+    capturable = False
+
+    def __init__(self, workload, threads, compiled=False, device="cpu"):
         torch.set_num_threads(threads)
         torch.manual_seed(workload.seed)
-        self.workload = workload
-        self.data = torch.from_numpy(np.require(workload.dataset(), requirements="W"))
+        torch.set_float32_matmul_precision("highest")  # on a GPU: no TF32
+        self.workload, self.device, self.optimizer = workload, device, None
+        self.data = torch.from_numpy(np.require(workload.dataset(), requirements="W")).to(device)
         self.initial = workload.parameters()
-        self.model = VAE(workload.architecture)
-        self.loss = torch.compile(self.model) if compiled else self.model
+        self.model = self.loss = VAE(workload.architecture).to(device)
+        if compiled:
+            self.loss = torch.compile(self.model, mode="reduce-overhead" if device == "cuda" else None)
+        if compiled and device == "cuda":
+            torch._dynamo.mark_static_address(self.data)  # else each step begins with a copy of it to its CUDA graph
         kinds = {"fused": {"fused": True}, "foreach": {"foreach": True}, "single-tensor": {"foreach": False}}
+        kinds = {name: {**choice, "capturable": self.capturable} for name, choice in kinds.items()}
         seconds = {name: self.seconds_of_adam(choice) for name, choice in kinds.items()}
         best = min(seconds, key=seconds.get)
         self.note, self.adam = f"Adam {best}", kinds[best]
@@ -67,14 +74,25 @@ class Torch:
         with torch.no_grad():
             for array, parameter in self.pairs():
                 parameter.copy_(torch.from_numpy(array.T))
+        self.forget()
+
+    def forget(self):
+        """An optimizer that has seen nothing."""
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=ADAM.learning_rate, **self.adam)
 
     def ready(self, rows):
-        self.rows = torch.from_numpy(rows)
+        self.rows = torch.from_numpy(rows).to(self.device)
+        self.wait()
 
     def go(self):
         for rows in self.rows:
             self.step(rows)
+        self.wait()
+
+    def wait(self):
+        """Until a GPU has done what it was given."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
 
     def step(self, rows, eps=None):
         self.optimizer.zero_grad()
@@ -85,13 +103,14 @@ class Torch:
 
     def losses(self, rows):
         self.restart()
-        eps = torch.from_numpy(self.workload.eps(rows))
-        return [self.step(torch.from_numpy(r), e).item() for r, e in zip(rows, eps)]
+        self.ready(rows)
+        eps = torch.from_numpy(self.workload.eps(rows)).to(self.device)
+        return [self.step(r, e).item() for r, e in zip(self.rows, eps)]
 
     def parameters(self):
         p = self.initial.copy()
         for (name, _), (_, parameter) in zip(p.items(), self.pairs()):
-            p[name][...] = parameter.detach().numpy().T
+            p[name][...] = parameter.detach().cpu().numpy().T
         return p.flat
 
     def pairs(self):
@@ -108,7 +127,65 @@ class Torch:
             parameter.grad = torch.zeros_like(parameter)
         seconds = []
         for _ in range(10):
+            self.wait()
             started = time.perf_counter()
             optimizer.step()
+            self.wait()
             seconds.append(time.perf_counter() - started)
         return sorted(seconds)[3]
+
+
+class Graph(Torch):
+    """A whole step, its update included, captured once as a CUDA graph and replayed on the next batch."""
+
+    capturable = True
+
+    def __init__(self, workload, threads, device):
+        self.graphs = {}
+        super().__init__(workload, threads, device=device)
+
+    def forget(self):
+        if self.optimizer is None:
+            super().forget()
+        for tensors in self.optimizer.state.values():  # which stay where the graphs find them
+            for tensor in tensors.values():
+                tensor.zero_()
+
+    def ready(self, rows):
+        if rows.shape[1] not in self.graphs:
+            self.graphs[rows.shape[1]] = self.capture(torch.from_numpy(rows[0]).to(self.device))
+            self.restart()
+        self.graph, self.cell, _ = self.graphs[rows.shape[1]]
+        super().ready(rows)
+
+    def go(self):
+        for rows in self.rows:
+            self.cell.copy_(rows)
+            self.graph.replay()
+        self.wait()
+
+    def losses(self, rows):
+        rows, eps = (torch.from_numpy(array).to(self.device) for array in (rows, self.workload.eps(rows)))
+        noise = eps[0].clone()
+        graph, cell, loss = self.capture(rows[0], noise)
+        self.restart()
+        values = []
+        for r, e in zip(rows, eps):
+            cell.copy_(r)
+            noise.copy_(e)
+            graph.replay()
+            values.append(loss.item())
+        return values
+
+    def capture(self, rows, eps=None):
+        """(graph, rows, loss): a step on such rows, and where the graph reads them and leaves the loss."""
+        rows, stream = rows.clone(), torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):  # which make what must not be made in a capture, the optimizer's arrays above all
+                self.step(rows, eps)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            loss = self.step(rows, eps).detach()
+        return graph, rows, loss

@@ -1,5 +1,6 @@
 """The machine: what a figure depends on, and how fast its memory and its arithmetic are at best."""
 
+import ctypes
 import functools
 import importlib.metadata
 import os
@@ -11,8 +12,11 @@ import time
 
 import numpy as np
 
-PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "jaxlib", "cupy-cuda12x", "cupy-cuda13x")
-SETTINGS = re.compile(r"BLAS|^(OMP|GOMP|KMP|MKL|BLIS|XLA|NUMBA|TORCH|TORCHINDUCTOR|JAX)_")
+import kernels
+
+PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin")
+PACKAGES += ("cupy-cuda12x", "cupy-cuda13x", "nvidia-cublas-cu12", "nvidia-cublas")
+SETTINGS = re.compile(r"BLAS|TF32|^CUDA_LAUNCH_BLOCKING$|^(OMP|GOMP|KMP|MKL|BLIS|XLA|NUMBA|TORCH|TORCHINDUCTOR|JAX)_")
 
 
 def describe():
@@ -33,11 +37,47 @@ def describe():
         "cores_allowed": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "pinned": hasattr(os, "sched_setaffinity"),
         "blas": pools,
+        "gpu": gpu(),
         "python": platform.python_version(),
-        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "versions": {name: found for name in PACKAGES if (found := version(name))},
         "commit": commit(),
         "environment": settings(),
     }
+
+
+def gpu():
+    """The GPU and its software, a dict for JSON; None where none can be used."""
+    if not kernels.available()["cupy"].ok:
+        return None
+    device = kernels.load("cupy").device
+    runtime, library, number = device.cupy.cuda.runtime, device.load_cublas(), ctypes.c_int()
+    properties, cublas = runtime.getDeviceProperties(runtime.getDevice()), []
+    for part in range(3):  # major, minor, patch
+        device.checked(library.cublasGetProperty(part, ctypes.byref(number)), "cublasGetProperty")
+        cublas.append(number.value)
+    return {
+        "name": properties["name"].decode(),
+        "compute_capability": f"{properties['major']}.{properties['minor']}",
+        "multiprocessors": properties["multiProcessorCount"],
+        "driver": driver(),
+        "cuda_of_driver": _cuda(runtime.driverGetVersion()),
+        "cuda": _cuda(runtime.runtimeGetVersion()),
+        "cublas": ".".join(map(str, cublas)),
+        "cupy": device.cupy.__version__,
+    }
+
+
+def driver():
+    """The version of NVIDIA's driver; None where nvidia-smi does not tell."""
+    try:
+        words = "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return None
+
+
+def _cuda(number):
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def settings():
@@ -76,7 +116,8 @@ def _owner(path):
     return folder.removesuffix(".libs") if folder.endswith(".libs") else "system"
 
 
-def _version(package):
+def version(package):
+    """Of an installed package; None where it is not."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -286,6 +286,7 @@ def compare(workload, contestants, reference, threads, rounds, say=lambda words:
         "n_samples": workload.n_samples,
         "objective": workload.objective,
         "flops": workload.flops,
+        "device": contestants[0].device,
         "threads": threads,
         "cores": cores,
         "rounds": rounds,

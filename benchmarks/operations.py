@@ -143,13 +143,15 @@ def compare_operations(rounds, backends, say=lambda words: None, sizes=EXAMPLE, 
     cores, children, rows, missing = measure.choose_cores(1), {}, [], {}
     with contextlib.ExitStack() as stack:
         for backend in backends:
-            if not kernels.available()[backend].ok:
-                missing[backend] = kernels.available()[backend].reason
+            status = kernels.available()[backend]
+            if not status.ok or backend == "cupy":
+                missing[backend] = status.reason or "on a GPU only whole steps are timed, by `step`"
                 continue
             children[backend] = measure.Child(cores, OperationSession, backend, sizes)
             stack.callback(children[backend].close)
         if not children:
-            raise ValueError(f"none of the backends {', '.join(backends)} runs here")
+            reasons = "; ".join(f"{backend}: {reason}" for backend, reason in missing.items())
+            raise ValueError(f"no backend is left to be timed ({reasons})")
         judge = next(iter(children.values()))
         peaks = judge.ask("multiply_add_peak")
         how = max(peaks, key=peaks.get)

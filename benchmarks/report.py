@@ -8,6 +8,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from benchmarks.contestants import FLOORS
 from vae_np.parameters import reading, replacing
 from vae_np.plots import write
 
@@ -22,7 +23,11 @@ class Table(NamedTuple):
 
 
 KEYS = ("median", "p10", "minimum")
-PEERS = ("floor", "torch eager", "torch compiled", "jax jit", "jax scan")  # by whom the others' time is divided
+# By whom the others' time is divided.
+PEERS = (
+    "floor", "torch eager", "torch compiled", "jax jit", "jax scan",
+    "floor gpu", "torch eager gpu", "torch compiled gpu", "torch graph gpu", "jax scan gpu",
+)  # fmt: skip
 
 
 def tables(document):
@@ -44,6 +49,9 @@ def about(document):
         + ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
         f"commit {machine['commit'] or 'unknown'}, {document['date']}",
     ]
+    if gpu := machine.get("gpu"):
+        drivers = f"driver {gpu['driver'] or 'unknown'} (CUDA {gpu['cuda_of_driver']})"
+        lines.insert(1, f"GPU: {gpu['name']}, {drivers}, CUDA {gpu['cuda']}, cuBLAS {gpu['cublas']}, CuPy {gpu['cupy']}")
     if machine["environment"]:
         lines.append("environment: " + " ".join(f"{name}={value}" for name, value in machine["environment"].items()))
     return lines
@@ -62,11 +70,11 @@ def _step_table(result):
             f"{row['loss_error']:.0e}" if "loss_error" in row else "",
             f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "",
         ])  # fmt: skip
-    floor = timed.get("floor")
+    floor = timed.get(FLOORS[_device(result)])
     speed = f", {result['flops'] / floor['median'] / 1e9:.0f} GFLOP/s at the floor" if floor else ""
     return Table(
         f"{result['workload']}: {result['architecture']} {result['activation']}, batch {result['batch_size']}, "
-        f"L = {result['n_samples']}, {_threads(result['threads'])}; µs a step",
+        f"L = {result['n_samples']}, {_place(result)}; µs a step",
         ["contestant", "median", "p10", "min", *(f"÷ {peer}" for peer in peers), "loss off by", "peak MB"],
         rows,
         [
@@ -178,6 +186,15 @@ def _threads(n):
     return f"{n} thread{'s' if n > 1 else ''}"
 
 
+def _device(result):
+    return result.get("device", "cpu")  # files of before there was another have none
+
+
+def _place(result):
+    threads = _threads(result["threads"])
+    return threads if _device(result) == "cpu" else f"the GPU and {threads}"
+
+
 def _others(share):
     """A warning where processes that are not ours kept the cores busy."""
     if share is None or share < 0.03:
@@ -194,8 +211,12 @@ def _reasons(rows):
 
 COLOURS = {
     "floor": "#222222", "numpy": "#8a8a8a", "numba": "#1f6f8b", "cupy": "#3a9d5d", "torch eager": "#d1495b",
-    "torch compiled": "#e58a96", "jax jit": "#b8860b", "jax scan": "#e0b84c",
+    "torch compiled": "#e58a96", "torch graph": "#7b2d3b", "jax jit": "#b8860b", "jax scan": "#e0b84c",
 }  # fmt: skip
+
+
+def _colour(name):
+    return COLOURS.get(name.removesuffix(" gpu"))
 
 
 def plot(document):
@@ -206,29 +227,28 @@ def plot(document):
 
 def _step_plot(results):
     """Each contestant's time as a multiple of the floor's, a panel for each number of threads."""
-    threads = sorted({result["threads"] for result in results})
-    figure = Figure(figsize=(11, 3.4 * len(threads)), dpi=110, layout="constrained")
-    for axes, n in zip(figure.subplots(len(threads), 1, squeeze=False)[:, 0], threads):
-        own = [result for result in results if result["threads"] == n]
-        names = dict.fromkeys(
-            row["name"] for result in own for row in result["rows"] if "floor" in row.get("ratios", {})
-        )
-        names = [name for name in names if name != "floor"]
+    places = sorted({(_device(result), result["threads"]) for result in results})
+    figure = Figure(figsize=(11, 3.4 * len(places)), dpi=110, layout="constrained")
+    for axes, place in zip(figure.subplots(len(places), 1, squeeze=False)[:, 0], places):
+        own = [result for result in results if (_device(result), result["threads"]) == place]
+        floor = FLOORS[place[0]]
+        names = dict.fromkeys(row["name"] for result in own for row in result["rows"] if floor in row.get("ratios", {}))
+        names = [name for name in names if name != floor]
         for k, name in enumerate(names):
             bars = {
-                i: row["ratios"]["floor"]
+                i: row["ratios"][floor]
                 for i, result in enumerate(own)
                 for row in result["rows"]
-                if row["name"] == name and "floor" in row.get("ratios", {})
+                if row["name"] == name and floor in row.get("ratios", {})
             }
-            places = [i + (k - (len(names) - 1) / 2) * 0.8 / len(names) for i in bars]
+            middles = [i + (k - (len(names) - 1) / 2) * 0.8 / len(names) for i in bars]
             heights = [height - 1 for height in bars.values()]  # from the floor up, or down where it is passed
-            axes.bar(places, heights, 0.8 / len(names), bottom=1, label=name, color=COLOURS.get(name))
+            axes.bar(middles, heights, 0.8 / len(names), bottom=1, label=name, color=_colour(name))
         axes.axhline(1, color=COLOURS["floor"], lw=0.8)
         axes.set_xticks(range(len(own)), [result["workload"] for result in own])
         _logarithmic(axes, "y")
         axes.set_ylabel("time ÷ floor")
-        axes.set_title(f"a training step, {_threads(n)}")
+        axes.set_title(f"a training step, {_place(own[0])}")
         if names:
             axes.legend(fontsize=8, ncols=4)
     return figure
@@ -246,8 +266,8 @@ def _scaling_plot(results):
                 if row["name"] == name and "median" in row
             }
             if line:
-                style = "--" if name == "floor" else "-"
-                axes.plot(list(line), list(line.values()), style, marker="o", ms=3, label=name, color=COLOURS.get(name))
+                style = "--" if name in FLOORS.values() else "-"
+                axes.plot(list(line), list(line.values()), style, marker="o", ms=3, label=name, color=_colour(name))
         _logarithmic(axes, "x")
         _logarithmic(axes, "y")
         axes.set_xticks([point["value"] for point in result["points"]])
@@ -268,7 +288,7 @@ def _training_plot(results):
                 seconds, test = ([point[key] for point in row["history"]] for key in ("seconds", "test"))
                 label = None if row["name"] in named else row["name"]
                 named.add(row["name"])
-                axes.plot(seconds, test, marker="o", ms=3, label=label, color=COLOURS.get(row["name"]))
+                axes.plot(seconds, test, marker="o", ms=3, label=label, color=_colour(row["name"]))
     axes.axhline(results[0]["target"], color=COLOURS["floor"], lw=0.8, ls="--")
     _logarithmic(axes, "x")
     axes.set_xlabel("seconds of training")

@@ -117,9 +117,12 @@ WORKLOADS = {
         _workload("paper", "784-500-20", 100, "tanh"),  # Kingma & Welling 2014
         *(_workload(f"iwae-{L}", "784-200-200-50", 20, "tanh", L) for L in (1, 5, 50)),  # Burda et al. 2016
         _workload("wide", "3072-1024-1024-128", 512, "relu", n_rows=10_000),
+        _workload("wide-4096", "3072-1024-1024-128", 4096, "relu", n_rows=20_480),
     )
 }
 
+
+FOR_GPU = ("wide-4096",)  # so much for a CPU that it takes them only by name
 
 SCALES = {
     "batch": (16, 32, 64, 128, 256, 512, 1024),
@@ -141,9 +144,10 @@ def scaled(axis, value):
     return example._replace(name=name, architecture=arch, **changed)
 
 
-def select(names):
-    """The workloads of those names: "all" are all, "iwae" those whose names begin so. ValueError for an unknown one."""
-    groups = {"all": list(WORKLOADS), "iwae": [name for name in WORKLOADS if name.startswith("iwae")]}
+def select(names, device="cpu"):
+    """The workloads of those names: "all" are all for the device, "iwae" those whose names begin so. ValueError for others."""
+    every = [name for name in WORKLOADS if device == "gpu" or name not in FOR_GPU]
+    groups = {"all": every, "iwae": [name for name in WORKLOADS if name.startswith("iwae")]}
     chosen = {}
     for name in names:
         check_choice("workload", name, [*WORKLOADS, *groups])

@@ -1,21 +1,27 @@
 """Who is wrong is called wrong; the floor holds what the text needs and no more; files hold what pages need."""
 
+import ctypes
+import importlib.util
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 
+import kernels
 from benchmarks import machine, measure, operations, report, training
 from benchmarks.__main__ import main
 from benchmarks.contestants import REFERENCE, Contestant, Floor, Ours, contestants
 from benchmarks.workloads import WORKLOADS, scaled, select
+from tests.kernels.gpu import on_host
 from vae_np import data
 from vae_np.testing.operations import OPERATIONS, REFERENCE as REFERENCE_SET, SIZES, with_changes
 
 DIGITS = WORKLOADS["digits"]
 ROWS = DIGITS.batches(measure.CHECKED + 1)
-IN_PROCESS = [name for name, c in contestants().items() if not c.reason and name not in ("floor", "torch compiled")]
+APART = ("floor", "torch compiled", "floor gpu", "torch compiled gpu")
+IN_PROCESS = [name for name, c in contestants().items() if not c.reason and name not in APART]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +150,113 @@ def test_scaled():
 
 def test_select():
     assert [w.name for w in select(["iwae", "digits"])] == ["iwae-1", "iwae-5", "iwae-50", "digits"]
-    assert len(select(["all"])) == len(WORKLOADS)
+    assert {w.name for w in select(["all"])} == WORKLOADS.keys() - {"wide-4096"}
+    assert [w.name for w in select(["all"], "gpu")] == list(WORKLOADS)
+    assert [w.name for w in select(["wide-4096"])] == ["wide-4096"]
+
+
+# ------------------------------------------------------------------------------------------- a GPU, in whose place a host
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU can be used, as far as the benchmarks know; what runs on it is run by the host, and in this process."""
+    if not on_host.KERNELS:
+        pytest.skip("no g++")
+
+    class InProcess:
+        def __init__(self, cores, session, *arguments):
+            self.session = session(*arguments)
+
+        def ask(self, method, *given):
+            return getattr(self.session, method)(*given)
+
+        def close(self):
+            pass
+
+    class Cublas(on_host.DEVICE.load_cublas):
+        def cublasGetProperty(self, part, number):
+            ctypes.cast(number, ctypes.POINTER(ctypes.c_int))[0] = (13, 2, 1)[part]
+            return 0
+
+    status = kernels.available() | {"cupy": kernels.Status(True)}
+    monkeypatch.setattr(kernels, "available", lambda: status)
+    monkeypatch.setattr(measure, "Child", InProcess)
+    monkeypatch.setattr(measure, "BLOCK", 1e-6)
+    monkeypatch.setattr(on_host.DEVICE, "load_cublas", Cublas)
+    monkeypatch.setitem(sys.modules, "kernels.gpu", on_host.KERNELS)
+
+
+SMALL = DIGITS._replace(batch_size=20, n_rows=100)
+
+
+@pytest.mark.parametrize("n_samples", [1, 3])
+def test_our_steps_on_the_gpu_agree(gpu, n_samples):
+    workload = SMALL._replace(n_samples=n_samples)
+    rows = workload.batches(4)
+    wanted = REFERENCE.make(workload, 1).losses(rows)
+    contestant = contestants()["cupy"].make(workload, 1)
+    for _ in range(2):
+        assert measure.verdict(contestant.losses(rows), wanted).get("status") is None
+        assert not np.array_equal(contestant.parameters(), workload.parameters().flat)
+        contestant.restart()
+        assert np.array_equal(contestant.parameters(), workload.parameters().flat)
+
+
+@pytest.mark.parametrize("n_samples", [1, 3])
+def test_the_floor_of_the_gpu_makes_the_products(gpu, n_samples):
+    workload = SMALL._replace(n_samples=n_samples)
+    on_cpu, on_gpu = (contestants()[name].make(workload, 1) for name in ("floor", "floor gpu"))
+    for *_, out in on_gpu.operands:
+        out.fill(0)
+    for floor in (on_cpu, on_gpu):
+        floor.ready(workload.batches(1))
+        floor.go()
+    assert len(on_cpu.operands) == len(on_gpu.operands) == len(list(workload.products()))
+    for (*_, wanted), (*_, out) in zip(on_cpu.operands, on_gpu.operands):
+        np.testing.assert_allclose(out.get(), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_who_is_on_the_gpu(gpu):
+    on_gpu = [c.name for c in contestants().values() if c.device == "gpu"]
+    others = ["floor gpu", "torch eager gpu", "torch compiled gpu", "torch graph gpu", "jax scan gpu"]
+    assert on_gpu == ["cupy", *others]
+
+
+def test_peers_without_cuda_are_rows_with_their_reasons(gpu, monkeypatch):
+    monkeypatch.setattr(machine, "version", {"torch": "2.13.0+cpu", "jax": "0.10.2"}.get)
+    for name in ("torch graph gpu", "jax scan gpu"):
+        assert contestants()[name].reason
+    monkeypatch.setattr(machine, "version", {"torch": "2.13.0", "jax-cuda13-plugin": "0.10.2"}.get)
+    for name, module in (("torch graph gpu", "torch"), ("jax scan gpu", "jax")):
+        assert bool(contestants()[name].reason) == (importlib.util.find_spec(module) is None)
+
+
+def test_without_a_gpu_cupy_is_a_row_with_its_reason(monkeypatch):
+    status = kernels.available() | {"cupy": kernels.Status(False, "no GPU is visible")}
+    monkeypatch.setattr(kernels, "available", lambda: status)
+    assert contestants()["cupy"].reason == "no GPU is visible"
+    assert {c.device for c in contestants().values()} == {"cpu"}
+    assert machine.gpu() is None
+
+
+def test_step_on_the_gpu_has_its_own_table(gpu, monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(WORKLOADS, "digits", SMALL)
+    path = str(tmp_path / "step.json")
+    who = ["--contestant", "numpy", "cupy"]
+    with pytest.raises(SystemExit) as end:
+        main(["step", "--workload", "digits", "--threads", "1", "--rounds", "1", *who, "--json", path])
+    assert not end.value.code
+    assert "GPU: host" in capsys.readouterr().out
+    document = report.load(path)
+    assert document["machine"]["gpu"]["cublas"] == "13.2.1"
+    on_cpu, on_gpu = document["results"]
+    assert [row["name"] for row in on_cpu["rows"]] == ["floor", "numpy"]
+    assert [row["name"] for row in on_gpu["rows"]] == ["floor gpu", "cupy"]
+    assert on_gpu["rows"][1]["ratios"].keys() == {"floor gpu", "cupy"}
+    table = report.tables(document)[1]
+    assert "÷ floor gpu" in table.columns and "the GPU" in table.title and "at the floor" in table.notes[0]
+    assert len(report.plot(document).axes) == 2
 
 
 # -------------------------------------------------------------------------------------------------------- operations
