@@ -179,8 +179,7 @@ def gpu(monkeypatch):
             ctypes.cast(number, ctypes.POINTER(ctypes.c_int))[0] = (13, 2, 1)[part]
             return 0
 
-    status = kernels.available() | {"cupy": kernels.Status(True)}
-    monkeypatch.setattr(kernels, "available", lambda: status)
+    monkeypatch.setattr(kernels, "CHECKS", kernels.CHECKS | {"cupy": lambda: kernels.Status(True)})
     monkeypatch.setattr(measure, "Child", InProcess)
     monkeypatch.setattr(measure, "BLOCK", 1e-6)
     monkeypatch.setattr(on_host.DEVICE, "load_cublas", Cublas)
@@ -233,8 +232,7 @@ def test_peers_without_cuda_are_rows_with_their_reasons(gpu, monkeypatch):
 
 
 def test_without_a_gpu_cupy_is_a_row_with_its_reason(monkeypatch):
-    status = kernels.available() | {"cupy": kernels.Status(False, "no GPU is visible")}
-    monkeypatch.setattr(kernels, "available", lambda: status)
+    monkeypatch.setattr(kernels, "CHECKS", kernels.CHECKS | {"cupy": lambda: kernels.Status(False, "no GPU is visible")})
     assert contestants()["cupy"].reason == "no GPU is visible"
     assert {c.device for c in contestants().values()} == {"cpu"}
     assert machine.gpu() is None
