@@ -218,7 +218,7 @@ def parser():
 
     option = command("kernels", kernel_operations)
     runnable = [name for name, status in kernels.available().items() if status.ok]
-    option("--backend", nargs="+", choices=list(kernels.available()), default=runnable, help="which kernel sets")
+    option("--backend", nargs="+", choices=list(kernels.CHECKS), default=runnable, help="which kernel sets")
     option("--operation", nargs="+", metavar="NAME", help="else every one that moves anything")
     of_results(option, 10)
 

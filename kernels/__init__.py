@@ -53,10 +53,15 @@ def _cupy():
         seen = _line(error)
     if seen:
         return Status(False, f"no GPU is visible: {seen}", "look at nvidia-smi and CUDA_VISIBLE_DEVICES; else use numba")
-    try:
-        cupy.RawModule(code='extern "C" __global__ void nothing() {}').get_function("nothing")
-    except Exception as error:
-        return Status(False, f"NVRTC cannot compile: {_line(error)}", "pip install 'cupy-cuda13x[ctk]' (or 12x): CUDA's libraries")
+    parts = {
+        "NVRTC cannot compile": lambda: cupy.RawModule(code='extern "C" __global__ void f() {}').get_function("f"),
+        "cuBLAS cannot be loaded": cupy.cuda.device.get_cublas_handle,
+    }
+    for what, part in parts.items():
+        try:
+            part()
+        except Exception as error:
+            return Status(False, f"{what}: {_line(error)}", "pip install 'cupy-cuda13x[ctk]' (or 12x): CUDA's own libraries")
     return Status(True)
 
 

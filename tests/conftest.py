@@ -25,13 +25,19 @@ def pytest_configure(config):
         except ImportError as error:
             raise pytest.UsageError(f"in CI the tests of the GPU's kernels may not skip: {error}") from None
         if not on_host.KERNELS:
-            raise pytest.UsageError("in CI the tests of the GPU's kernels may not skip: g++ is not installed")
+            raise pytest.UsageError("in CI the tests of the GPU's kernels may not skip: they need Linux, g++ and nm")
 
 
 @pytest.fixture(params=RUNNABLE, scope="session")
 def backend(request):
     """The name of each backend that runs on this machine."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def its_kernels(backend):
+    """The kernel set of that backend; it takes NumPy's arrays."""
+    return on_numpy(kernels.load(backend))
 
 
 @pytest.fixture(params=SETS, scope="session")

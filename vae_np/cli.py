@@ -563,7 +563,7 @@ def parser():
         )
         option("--data-dir", help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download")
 
-    known = sorted(kernels.available())
+    known = sorted(kernels.CHECKS)
     option = command(train)
     of_data(option, "digits")
     option("--valid-fraction", type=float, default=0.2, help="rows held out to validate with; MNIST has its own")

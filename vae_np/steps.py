@@ -36,8 +36,8 @@ def stepper(
     rows (n, batch_size): the numbers in data (N, D) of n batches. first: the number of the first step, counted from 1 over
     the whole training. beta, learning_rate: a number, or one for each step (n,). p and the optimizer's arrays in `state`
     are changed in place; they live where the backend's arrays do (`elbo.Bound.put`). terms (n, 4): total, reconstruction,
-    kl and l2 of each batch before its update, in nats. Where a total is not finite, that step is the last. threads: as in
-    `vae_np.train`.
+    kl and l2 of each batch before its update, in nats. Where a total is not finite, that step is the last
+    of the terms, though a backend may have gone on. threads: as in `vae_np.train`.
     """
     arch, real = p.architecture, p.flat.dtype.type
     text = elbo.bind(arch, objective, backend)

@@ -185,7 +185,7 @@ def evaluate(
     x = arch.check_inputs(x)
     text = elbo.bind(arch, objective, backend)
     beta, l2, seed = check_number("beta", beta), check_number("l2", l2), noise.check_seed(seed)
-    examples = np.arange(len(x)) if examples is None else np.asarray(examples)
+    examples = np.arange(len(x)) if examples is None else np.asarray(examples).astype(np.int64)
     if examples.shape != (len(x),):
         raise ValueError(f"examples has shape {examples.shape}; wanted a number for each row, ({len(x)},)")
     size = max(1, min(len(x), CHUNK // check_count("n_samples", n_samples)))

@@ -22,7 +22,7 @@ from kernels.cpu.words import late
 
 ROWS_KEEP_THEIR_BITS = VECTOR > 0  # whatever rows are multiplied with them; a BLAS promises no such thing
 MOST_TERMS = 1024  # of a sum at a time
-ROWS = 24  # of a product at a time; whole tiles
+ROWS = 24  # of a product at a time, in whole tiles; more where sums are short
 PACKED = 2**19  # bytes of the other matrix, which stay in a core's own cache meanwhile
 packed_on_stack, rows_on_stack = stack_array(PACKED), stack_array(ROWS * (MOST_TERMS + 16) * 8)
 
@@ -37,6 +37,11 @@ def about():
 @inline
 def columns_together(n_terms, width):
     return max(1, PACKED // (2 * VECTOR * n_terms)) * width
+
+
+@inline
+def rows_together(n_terms):
+    return ROWS * max(1, (MOST_TERMS + 16) // (n_terms + 16))
 
 
 @inline
@@ -65,19 +70,19 @@ def _product(a, b, c, soon, soon2, soon3):
     for k in range(0, b.shape[0], MOST_TERMS):
         terms = b[k : k + MOST_TERMS]
         n = terms.shape[0]
-        together = columns_together(n, width)
+        together, height = columns_together(n, width), rows_together(n)
         for first in range(0, b.shape[1], together):
             columns = terms[:, first : first + together]
             if is_packed:
                 copy_in_panels(columns, packed)
-            for i in range(0, a.shape[0], ROWS):
-                some = uncrowded(a[i : i + ROWS, k : k + n], room)
+            for i in range(0, a.shape[0], height):
+                some = uncrowded(a[i : i + height, k : k + n], room)
                 for j in range(0, columns.shape[1], width):
-                    bring((soon[i : i + ROWS], soon2[i : i + ROWS], soon3[i : i + ROWS]), first + j, width)
+                    bring((soon[i : i + height], soon2[i : i + height], soon3[i : i + height]), first + j, width)
                     of_b = columns[:, j : j + width]
                     if is_packed:
                         of_b = packed[j * n : (j + width) * n].reshape((n, width))[:, : of_b.shape[1]]
-                    panel(some, of_b, c[i : i + ROWS, first + j : first + j + width], k > 0)
+                    panel(some, of_b, c[i : i + height, first + j : first + j + width], k > 0)
 
 
 @inline
@@ -111,15 +116,15 @@ def _product_transposed(a, b, c):
     packed, room = packed_on_stack(a), rows_on_stack(b)
     for k in range(0, a.shape[1], MOST_TERMS):
         n = min(MOST_TERMS, a.shape[1] - k)
-        together = columns_together(n, width)
+        together, height = columns_together(n, width), rows_together(n)
         for first in range(0, a.shape[0], together):
             rows = a[first : first + together, k : k + n]
             for j in range(0, rows.shape[0], width):
                 transpose(rows[j : j + width], packed[j * n : (j + width) * n].reshape((n, width)))
-            for i in range(0, b.shape[0], ROWS):
-                some = uncrowded(b[i : i + ROWS, k : k + n], room)
+            for i in range(0, b.shape[0], height):
+                some = uncrowded(b[i : i + height, k : k + n], room)
                 for j in range(0, rows.shape[0], width):
-                    of_c = c[first + j : min(first + j + width, a.shape[0]), i : i + ROWS]
+                    of_c = c[first + j : min(first + j + width, a.shape[0]), i : i + height]
                     of_a = packed[j * n : (j + width) * n].reshape((n, width))[:, : of_c.shape[0]]
                     panel_turned(some, of_a, of_c, k > 0)
 

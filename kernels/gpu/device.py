@@ -36,7 +36,7 @@ SOURCES = {"operations": (), "noise": ("--fmad=false",), "steps": ()}
 
 
 def source(name, real):
-    """(text, options) of one of the sources for a dtype's name, as NVRTC takes them."""
+    """(text, options) of one of the sources for a dtype's name, as NVRTC takes them; CuPy adds --ftz=true, which wins."""
     text = (FOLDER / "common.cuh").read_text() + (FOLDER / f"{name}.cu").read_text()
     macros = {"REAL": REALS[real], **(CONSTANTS if name == "noise" else {})}
     return text, ("--std=c++17", *SOURCES[name], *(f"-D{macro}={value}" for macro, value in macros.items()))
@@ -46,9 +46,7 @@ def source(name, real):
 def module(name, real):
     """One of the sources, compiled, or read from CuPy's cache."""
     text, options = source(name, real)
-    made = cupy.RawModule(code=text, options=options)
-    made.compile()
-    return made
+    return cupy.RawModule(code=text, options=options)
 
 
 @functools.cache
@@ -94,7 +92,7 @@ def checked(status, what):
 
 
 @functools.cache
-def cublas(stream):
+def cublas(device, stream):
     """(library, handle, workspace) for the stream of that address: two streams at work must not share a workspace."""
     library, handle, workspace = load_cublas(), ctypes.c_void_p(), cupy.empty(WORKSPACE, np.uint8)
     checked(library.cublasCreate_v2(ctypes.byref(handle)), "cublasCreate")
@@ -114,7 +112,7 @@ def product(a, b, c, a_as=KEEP, b_as=KEEP, add=False):
     (M, N), K = c.shape, a.shape[0] if a_as == TURN else a.shape[1]
     if not (M and N):
         return
-    library, handle, _ = cublas(cupy.cuda.get_current_stream().ptr)
+    library, handle, _ = cublas(cupy.cuda.Device().id, cupy.cuda.get_current_stream().ptr)
     real = ctypes.c_float if c.dtype == np.float32 else ctypes.c_double
     function = library.cublasSgemm_v2 if c.dtype == np.float32 else library.cublasDgemm_v2
     one, beta = ctypes.byref(real(1)), ctypes.byref(real(1 if add else 0))

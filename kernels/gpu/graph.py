@@ -17,8 +17,13 @@ TOGETHER = 1024  # steps whose numbers are on the device at a time
 _lock = threading.Lock()  # one graph at a time: their stream has one workspace
 
 
-@functools.cache
 def stream_of_graphs():
+    """The stream of this device on which all graphs run."""
+    return _stream_of(cupy.cuda.Device().id)
+
+
+@functools.cache
+def _stream_of(device):
     return cupy.cuda.Stream(non_blocking=True)
 
 
@@ -69,18 +74,21 @@ def capture(examples, weights, means, squares, before_examples, before_weights):
     def run_steps(threads, values):
         nonlocal make_step
         results, outer = [], cupy.cuda.get_current_stream()
+        values = [np.ascontiguousarray(value, cell.dtype) for value, cell in zip(values, cells)]  # kept while they are copied
         with _lock, stream:
             stream.wait_event(outer.record())
-            for first in range(0, len(values[0]), TOGETHER):
-                some = [value[first : first + TOGETHER] for value in values]
-                for place, value, cell in zip(room, some, cells):
-                    place[: len(value)].set(np.ascontiguousarray(value, cell.dtype), stream)
-                counters.fill(0)
-                for _ in range(len(some[0])):
-                    make_step()
-                    make_step = replay()
-                results.append(kept[: len(some[0])].get(stream))
-            outer.wait_event(stream.record())
+            try:
+                for first in range(0, len(values[0]), TOGETHER):
+                    n = min(TOGETHER, len(values[0]) - first)
+                    for place, value in zip(room, values):
+                        place[:n].set(value[first : first + n], stream)
+                    counters.fill(0)
+                    for _ in range(n):
+                        make_step()
+                        make_step = replay()
+                    results.append(kept[:n].get(stream))
+            finally:  # also where it was interrupted, with steps still to come: their arrays may not be given to others before
+                outer.wait_event(stream.record())
         results = np.concatenate(results or [np.empty((0, len(arrays)))])
         stop = ~np.isfinite(results[:, must_be_finite]).all(axis=1)
         return results[: int(np.argmax(stop)) + 1] if stop.any() else results

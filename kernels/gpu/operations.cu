@@ -230,7 +230,7 @@ __device__ REAL largest(const REAL *nll, const REAL *kl, REAL beta, size L, size
     REAL top = log_weight(nll[0], kl[0], beta);
     for (size l = 1; l < L; l++) {
         REAL log_w = log_weight(nll[l * B], kl[l * B], beta);
-        top = top >= log_w ? top : log_w;  // a NaN comes through
+        top = top >= log_w ? top : log_w;
     }
     return top;
 }

@@ -15,7 +15,7 @@ def zeros(shape, dtype):
 
 
 def put(array):
-    return array if isinstance(array, cupy.ndarray) else cupy.asarray(np.ascontiguousarray(array))
+    return array if isinstance(array, cupy.ndarray) else cupy.asarray(np.asarray(array, order="C"))
 
 
 def get(array):
@@ -239,20 +239,30 @@ def adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon):
 # ----------------------------------------------------------------------------------------------- batches and noise
 
 
+# A kernel takes its arrays for what it was compiled for, whatever they are.
+
+
+def _whole_numbers(array):
+    assert array.dtype == np.int64, f"the numbers of rows are {array.dtype}; they must be int64"
+    return array
+
+
 def gather(data, rows, x):
-    launch("noise", f"gather_{data.dtype.name}", x.dtype, x.size, data, rows, x, *x.shape)
+    launch("noise", f"gather_{data.dtype.name}", x.dtype, x.size, data, _whole_numbers(rows), x, *x.shape)
     return x
 
 
 def normals(key, step, examples, eps):
     L, B, Z = eps.shape
     counters = L * B * -(-Z // 4)
-    launch("noise", "normals", eps.dtype, counters, np.uint64(key), _number(step, np.int64), examples, eps, L, B, Z)
+    numbers = np.uint64(key), _number(step, np.int64), _whole_numbers(examples)
+    launch("noise", "normals", eps.dtype, counters, *numbers, eps, L, B, Z)
     return eps
 
 
 def binarize(pixels, key, step, examples, x):
     B, D = x.shape
     counters = B * -(-D // 4)
-    launch("noise", "binarize", x.dtype, counters, pixels, np.uint64(key), _number(step, np.int64), examples, x, B, D)
+    numbers = np.uint64(key), _number(step, np.int64), _whole_numbers(examples)
+    launch("noise", "binarize", x.dtype, counters, pixels, *numbers, x, B, D)
     return x

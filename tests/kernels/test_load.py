@@ -34,12 +34,14 @@ def error(text):
     return refuse
 
 
-def a_cupy(driver=13000, runtime=13000, devices=1, compile=lambda name: None):
+def a_cupy(driver=13000, runtime=13000, devices=1, compile=lambda name: None, cublas=lambda: 1):
     """A module in CuPy's place, on a machine of that kind; a function stands for a call that fails."""
     found = {"driverGetVersion": driver, "runtimeGetVersion": runtime, "getDeviceCount": devices}
     calls = {name: value if callable(value) else lambda value=value: value for name, value in found.items()}
     module = types.ModuleType("cupy")
-    module.cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(**calls))
+    module.cuda = types.SimpleNamespace(
+        runtime=types.SimpleNamespace(**calls), device=types.SimpleNamespace(get_cublas_handle=cublas)
+    )
     module.RawModule = lambda code: types.SimpleNamespace(get_function=compile)
     return module
 
@@ -54,6 +56,7 @@ def a_cupy(driver=13000, runtime=13000, devices=1, compile=lambda name: None):
         (a_cupy(devices=0), "no GPU is visible", "CUDA_VISIBLE_DEVICES"),
         (a_cupy(driver=12080), "the driver knows CUDA 12.8, and this cupy is for 13.0", "cuda12"),
         (a_cupy(compile=error("no libnvrtc.so")), "NVRTC cannot compile: no libnvrtc.so", "ctk"),
+        (a_cupy(cublas=error("no libcublas.so")), "cuBLAS cannot be loaded: no libcublas.so", "ctk"),
     ],
 )
 def test_what_keeps_a_gpu_from_working_is_said(monkeypatch, cupy, reason, remedy):

@@ -24,10 +24,10 @@ def log_weights(p, x, n_samples, kernel_set):
 
 
 @pytest.mark.parametrize("n_samples", [1, 3, 50, 60, 173])
-def test_estimate_error_and_bounds_are_those_of_the_weights(backend, kernel_set, n_samples):
+def test_estimate_error_and_bounds_are_those_of_the_weights(backend, its_kernels, n_samples):
     p = Parameters.initialize(ARCH, seed=2)
     p.flat += 0.5 * np.random.default_rng(2).normal(size=p.flat.shape)
-    ll, log_w = log_likelihood(p, X, n_samples, backend=backend), log_weights(p, X, n_samples, kernel_set)
+    ll, log_w = log_likelihood(p, X, n_samples, backend=backend), log_weights(p, X, n_samples, its_kernels)
     np.testing.assert_allclose(ll, special.logsumexp(log_w, axis=0) - np.log(n_samples), rtol=1e-10)
     share = special.softmax(log_w, axis=0)
     np.testing.assert_allclose(ll.effective_sample_size, 1 / (share**2).sum(axis=0), rtol=1e-8)
@@ -84,9 +84,9 @@ def test_the_gap_is_that_of_the_same_estimate():
     assert type(gap) is np.ndarray and (gap == np.asarray(ll) - ll.bounds[1]).all()
 
 
-def test_binarized_rows_are_those_of_validation(kernel_set, backend):
+def test_binarized_rows_are_those_of_validation(its_kernels, backend):
     p, drawn = Parameters.initialize(ARCH), np.empty_like(X)
-    kernel_set.binarize(X, key(3, "binarize_validation"), 0, np.arange(len(X)), drawn)
+    its_kernels.binarize(X, key(3, "binarize_validation"), 0, np.arange(len(X)), drawn)
     for function in (log_likelihood, elbo_gap):
         given = function(p, X, 60, seed=3, binarize=True, backend=backend)
         assert (given == function(p, drawn, 60, seed=3, backend=backend)).all()

@@ -22,13 +22,15 @@ def compiled(name, real, architecture):
     macros = [tuple(option[2:].split("=", 1)) for option in options if option.startswith("-D")]
     options, log = set(options), io.StringIO()
     program = cuda.Program(text, "c++", cuda.ProgramOptions(
-        std="c++17", arch=architecture, define_macro=macros, fma="--fmad=false" not in options, ptxas_options="-v"
+        std="c++17", arch=architecture, define_macro=macros, fma="--fmad=false" not in options, ftz=True, ptxas_options="-v"
     ))  # fmt: skip
     assert program.compile("cubin", logs=log).code
     used = {}
     for part in log.getvalue().split("Compiling entry function")[1:]:
         kernel = re.search("'(\\w+)'", part)[1]
-        stack, stores, loads = map(int, re.search(r"(\d+) bytes stack.* (\d+) bytes spill st.* (\d+) bytes spill l", part).groups())
+        stack, stores, loads = map(
+            int, re.search(r"(\d+) bytes stack.* (\d+) bytes spill st.* (\d+) bytes spill l", part).groups()
+        )
         used[kernel] = int(re.search(r"Used (\d+) registers", part)[1]), stack, stores + loads
     return used
 

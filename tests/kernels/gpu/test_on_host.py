@@ -14,6 +14,7 @@ from vae_np.optimizers import initial_state
 from vae_np.testing import TOLERANCES, check_elbo
 from vae_np.testing.operations import OPERATIONS, SIZES, check_operation, on_numpy
 from vae_np.testing.properties import with_backend
+from vae_np.training import evaluate
 
 if not on_host.KERNELS:
     pytest.skip("g++ is not installed: kernels cannot be compiled for the host", allow_module_level=True)
@@ -134,10 +135,10 @@ def test_twenty_steps_are_the_references(kind, real):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
-def test_no_order_and_no_block_changes_a_bit_that_is_no_sum_of_blocks(kind):
+def test_neither_the_order_nor_the_number_of_blocks_changes_a_bit(kind):
     first = stepped(GPU, kind, "float32", n=3)
-    for order in host_cupy.ORDERS:
-        with surroundings(order, 256, most=7):
+    for order, most in zip(host_cupy.ORDERS, (1, 7, 4096)):
+        with surroundings(order, 256, most=most):
             assert all((a == b).all() for a, b in zip(stepped(GPU, kind, "float32", n=3), first))
 
 
@@ -168,6 +169,24 @@ def test_the_host_waits_once_for_any_number_of_steps():
     assert waited == [1, 1]
 
 
+def test_an_interrupted_run_is_waited_for(monkeypatch):
+    """What is still to come writes into arrays that nobody else may be given before."""
+    waited, launches, launch = [], [], host_cupy.Graph.launch
+
+    def interrupted(graph, stream=None):
+        launches.append(graph)
+        if len(launches) == 5:
+            raise KeyboardInterrupt
+        launch(graph, stream)
+
+    wait = host_cupy.Stream.wait_event
+    monkeypatch.setattr(host_cupy.Graph, "launch", interrupted)
+    monkeypatch.setattr(host_cupy.Stream, "wait_event", lambda stream, event: waited.append(stream.ptr) or wait(stream, event))
+    with pytest.raises(KeyboardInterrupt):
+        stepped(GPU, KINDS[0], "float32")
+    assert len(waited) == 2 and waited[1] == host_cupy.get_current_stream().ptr
+
+
 @pytest.mark.parametrize("real", ["float32", "float64"])
 def test_a_training_and_what_is_done_with_its_model(real, tmp_path):
     architecture, tolerance = Architecture(30, (20,), 4), 100 * TOLERANCES["model"][real]
@@ -187,6 +206,8 @@ def test_a_training_and_what_is_done_with_its_model(real, tmp_path):
     close = functools.partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance)
     close(encode(q, DATA[:9], GPU), encode(q, DATA[:9], "numpy"))
     close(decode(q, z, GPU), decode(q, z, "numpy"))
+    by_number = np.array([7, 3, 200, 1, 0], np.uint8)  # the rows' numbers, of any integer dtype
+    close(*(evaluate(q, DATA[:5], examples=by_number, backend=backend).per_example for backend in (GPU, "numpy")))
     close(log_likelihood(q, DATA[:5], 70, backend=GPU), log_likelihood(q, DATA[:5], 70, backend="numpy"))
 
 
