@@ -465,8 +465,7 @@ def test_backends_lists_every_set_of_kernels_and_which_is_automatic():
 @pytest.fixture
 def no_gpu(monkeypatch):
     missing = kernels.Status(False, "there is no GPU", "pip install vae_np[cuda13]")
-    known = {"numpy": kernels.Status(True), "numba": kernels.Status(True), "cupy": missing}
-    monkeypatch.setattr(kernels, "available", lambda: known)
+    monkeypatch.setattr(kernels, "CHECKS", kernels.CHECKS | {"cupy": lambda: missing})
 
 
 def test_backends_says_why_one_cannot_run_and_what_to_do(no_gpu):
