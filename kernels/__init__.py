@@ -1,6 +1,7 @@
 """The operations of a VAE, once for each array library, under the same names.
 
-`reference` (NumPy) is the definition; `cpu` (Numba) repeats it in compiled loops. `load` chooses a set by name.
+`reference` (NumPy) is the definition; `cpu` (Numba) repeats it in compiled loops, `gpu` (CuPy) in CUDA kernels. `load`
+chooses a set by name.
 """
 
 import functools

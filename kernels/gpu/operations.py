@@ -44,10 +44,15 @@ def _by_row(array, kernel, *arguments):
 # ---------------------------------------------------------------------------------------------------------- layers
 
 
-def affine(x, W, b, y):
+def _layer(finish, x, W, b, y):
+    """A product, and a kernel that adds the bias to it and applies what comes then."""
     product(_rows(x), W, _rows(y))
-    _over(y, "add_bias", b, y, y.size, y.shape[-1])
+    _over(y, finish, b, y, y.size, y.shape[-1])
     return y
+
+
+def affine(x, W, b, y):
+    return _layer("add_bias", x, W, b, y)
 
 
 def affine_backward(dy, W, dx):
@@ -91,9 +96,7 @@ def constant_gradients(x, dy, W, l2, dW, db):
 
 
 def affine_relu(x, W, b, h):
-    product(_rows(x), W, _rows(h))
-    _over(h, "bias_relu", b, h, h.size, h.shape[-1])
-    return h
+    return _layer("bias_relu", x, W, b, h)
 
 
 def relu_backward(dh, h):
@@ -102,9 +105,7 @@ def relu_backward(dh, h):
 
 
 def affine_tanh(x, W, b, h):
-    product(_rows(x), W, _rows(h))
-    _over(h, "bias_tanh", b, h, h.size, h.shape[-1])
-    return h
+    return _layer("bias_tanh", x, W, b, h)
 
 
 def tanh_backward(dh, h):
@@ -113,9 +114,7 @@ def tanh_backward(dh, h):
 
 
 def affine_softplus(x, W, b, h):
-    product(_rows(x), W, _rows(h))
-    _over(h, "bias_softplus", b, h, h.size, h.shape[-1])
-    return h
+    return _layer("bias_softplus", x, W, b, h)
 
 
 def softplus_backward(dh, h):
@@ -239,10 +238,8 @@ def adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon):
 # ----------------------------------------------------------------------------------------------- batches and noise
 
 
-# A kernel takes its arrays for what it was compiled for, whatever they are.
-
-
 def _whole_numbers(array):
+    """The array, if it is what a kernel was compiled for: it would take any other for that all the same."""
     assert array.dtype == np.int64, f"the numbers of rows are {array.dtype}; they must be int64"
     return array
 
