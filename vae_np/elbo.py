@@ -48,7 +48,7 @@ def forward(p, a, beta):
     """x, eps -> the loss of each example in nats: at beta = 1 a bound on -log p(x)"""
     mu, logvar = encoder(p, a)                                                                    # (B, Z)
     z = reparameterize(mu, logvar, a.eps, a.z)                                                    # (L, B, Z)
-    output, noise = decoder(p, a)                                                                 # (L, B, D)
+    output, noise = decoder(p, a)                                                                 # (L, B, D), (L, B, D or 1)
     nll = likelihood_nll(output, noise, a.x, a.nll)                                               # (L, B)
     kl = divergence(mu, logvar, a.eps, z, a.kl)                                                   # (K, B)
     return bound(nll, kl, beta, a.loss)                                                           # (B,)
@@ -61,7 +61,7 @@ def backward(p, a, d, beta, n_examples):
     """
     # What each sample weighs in the loss: 1 / (L B) where the bound is a plain mean, its importance weight in "iwae".
     dnll, dkl = bound_backward(a.nll, a.kl, beta, n_examples, d.nll, d.kl)                        # (L, B), (K, B)
-    doutput, dnoise = likelihood_nll_backward(dnll, a.output, a.noise, a.x, d.output, d.noise)    # (L, B, D)
+    doutput, dnoise = likelihood_nll_backward(dnll, a.output, a.noise, a.x, d.output, d.noise)    # (L, B, D), (L, B, D or 1)
 
     # The decoder, from its two results down to z. h = f(y), y = h_below @ W + b; dy takes the place of dh.
     dh = affine_backward(doutput, p.output.W, d.decoder[n_hidden])                                # (L, B, H)
@@ -87,15 +87,15 @@ def weight_gradients(p, a, d, g, l2):
     """dW = h.T @ dy + l2 W and db = sum of dy, for every layer y = h @ W + b: nothing but stored values is needed."""
     h, top = a.encoder, a.encoder[n_hidden]
     for i in range(n_hidden):
-        affine_gradients(h[i], d.encoder[i + 1], p.encoder[i].W, l2, g.encoder[i].W, g.encoder[i].b)
-    affine_gradients(top, d.mu, p.mu.W, l2, g.mu.W, g.mu.b)
-    affine_gradients(top, d.logvar, p.logvar.W, l2, g.logvar.W, g.logvar.b)
+        affine_gradients(h[i], d.encoder[i + 1], p.encoder[i].W, l2, g.encoder[i].W, g.encoder[i].b)  # (D or H, H), (H,)
+    affine_gradients(top, d.mu, p.mu.W, l2, g.mu.W, g.mu.b)                                           # (H, Z), (Z,)
+    affine_gradients(top, d.logvar, p.logvar.W, l2, g.logvar.W, g.logvar.b)                           # (H, Z), (Z,)
 
     h, top = a.decoder, a.decoder[n_hidden]
     for i in range(n_hidden):
-        affine_gradients(h[i], d.decoder[i + 1], p.decoder[i].W, l2, g.decoder[i].W, g.decoder[i].b)
-    affine_gradients(top, d.output, p.output.W, l2, g.output.W, g.output.b)
-    noise_layer_gradients(top, d.noise, p.noise.W, l2, g.noise.W, g.noise.b)
+        affine_gradients(h[i], d.decoder[i + 1], p.decoder[i].W, l2, g.decoder[i].W, g.decoder[i].b)  # (Z or H, H), (H,)
+    affine_gradients(top, d.output, p.output.W, l2, g.output.W, g.output.b)                           # (H, D), (D,)
+    noise_layer_gradients(top, d.noise, p.noise.W, l2, g.noise.W, g.noise.b)                          # (H, D), (D or 1,)
 
 
 TEXT = (encoder, decoder, forward, backward, weight_gradients)
@@ -171,7 +171,7 @@ OBJECTIVES = {  # name: its KL, and how its samples are weighed
 }
 
 
-def bind(architecture, objective="elbo", backend="numpy"):
+def bind(architecture, objective="elbo", backend="numpy", text=TEXT):
     """The text with every name's meaning fixed: a Bound whose functions run on that backend."""
     check_choice("objective", objective, OBJECTIVES)
     choices = {
@@ -182,7 +182,7 @@ def bind(architecture, objective="elbo", backend="numpy"):
         "likelihood_mean": f"{architecture.likelihood}_mean",
         "noise_layer": "affine" if architecture.noise == "heteroscedastic" else "constant",
     }
-    return _bind(kernels.load(backend), tuple(choices.items()), len(architecture.hidden))
+    return _bind(kernels.load(backend), tuple(choices.items()), len(architecture.hidden), text)
 
 
 class Bound(NamedTuple):
@@ -204,16 +204,17 @@ class Bound(NamedTuple):
 
 
 @functools.cache
-def _bind(kernel_set, choices, n_hidden):
-    names = {**vars(kernel_set), "n_hidden": n_hidden}
+def _bind(kernel_set, choices, n_hidden, text):
+    others = [function.__globals__ for function in text if function not in TEXT]  # what a text of one's own calls besides
+    names = {name: value for scope in (*others, vars(kernel_set)) for name, value in scope.items()} | {"n_hidden": n_hidden}
     for name, operation in choices:
         for ending in ("", "_backward", "_backward_add", "_gradients"):
             if hasattr(kernel_set, operation + ending):
                 names[name + ending] = getattr(kernel_set, operation + ending)
-    for function in TEXT:
-        names[function.__name__] = types.FunctionType(function.__code__, names)
+    for function in text:
+        names[function.__name__] = types.FunctionType(function.__code__, names, closure=function.__closure__)
     arrays = (getattr(kernel_set, name, getattr(reference, name)) for name in ("zeros", "put", "get"))
-    return Bound(kernel_set, *arrays, *(names[function.__name__] for function in TEXT), names["likelihood_mean"])
+    return Bound(kernel_set, *arrays, *(names[function.__name__] for function in text), names["likelihood_mean"])
 
 
 # ----------------------------------------------------------------------------------------------- the public functions
@@ -294,11 +295,11 @@ def decode(p, z, backend="numpy"):
     return text.get(text.mean(a.output, text.zeros(a.output.shape, a.output.dtype)))[0]
 
 
-def _prepare(p, x, eps, beta, l2, objective, backend):
+def _prepare(p, x, eps, beta, l2, objective, backend, text=TEXT):
     """The checked arguments of a pass: the bound text, p and the nodes with x and eps where it reads them, beta and l2."""
     _check_parameters(p)
     arch, real = p.architecture, p.flat.dtype.type
-    text = bind(arch, objective, backend)
+    text = bind(arch, objective, backend, text)
     x = arch.check_inputs(x)
     B, Z = len(x), arch.n_latent
     eps = _finite("eps", eps, f"({B}, {Z}) or (L, {B}, {Z})", lambda shape: shape[-2:] == (B, Z) and len(shape) in (2, 3))

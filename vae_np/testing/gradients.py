@@ -155,9 +155,14 @@ def richardson_gradient(fn, params, name):
     """d fn(params) / d params[name] by `numerical_gradient`, and its resolution; ValueError where fn is not smooth."""
     numerical, doubt = numerical_gradient(lambda: _real_value(fn, params), _array64(params, name))
     resolution = 1e-11 * abs(_real_value(fn, params))
-    if doubt.max() > max(1e-5, 1e-5 * np.abs(numerical).max(), 5 * resolution):
+    if not is_smooth(numerical, doubt, resolution):
         raise ValueError(f"fn is not smooth near {name}: take another point, or method='complex'")
     return numerical, resolution
+
+
+def is_smooth(numerical, doubt, resolution):
+    """Whether no step of `numerical_gradient` crossed a kink."""
+    return not doubt.max() > max(1e-5, 1e-5 * np.abs(numerical).max(), 5 * resolution)
 
 
 def central_gradient(fn, params, name):

@@ -1,0 +1,236 @@
+"""The trace: every line of the text is on it and proven, and a planted fault is found at its line."""
+
+import inspect
+import itertools
+import linecache
+
+import numpy as np
+import pytest
+
+from kernels import reference
+from vae_np import Architecture, elbo, loss_and_gradients
+from vae_np.study import trace
+from vae_np.study.trace import TOLERANCE
+from vae_np.study.watch import statements_of
+from vae_np.testing import assert_close, random_problem
+from vae_np.testing.problems import every_kind
+
+ARCH = Architecture(6, (5, 4), 3, "tanh", "bernoulli")
+PROBLEM = random_problem(ARCH)
+PROBLEMS = list(every_kind())
+
+
+@pytest.mark.parametrize(
+    "problem",
+    PROBLEMS,
+    ids=[f"{q.p.architecture.likelihood}-{q.p.architecture.noise}-{q.p.architecture.activation}-{q.objective}" for q in PROBLEMS],
+)
+def test_every_line_is_covered_and_right(problem):
+    lines = trace(*problem, elements=None)
+    assert lines.worst < TOLERANCE and not lines.wrong
+    assert not [line for line in lines if line.misshapen]
+    ran = {(line.function, line.number) for line in lines}
+    for function in elbo.TEXT:
+        for statement in statements_of(function).values():
+            if statement.source.startswith('"""') or len(problem.p.architecture.hidden) < 2 and "[i" in statement.source:
+                continue  # the lines of a loop that runs once at the most do not all run
+            assert (function.__name__, statement.number) in ran, statement.source
+
+
+@pytest.mark.parametrize(
+    "problem",
+    PROBLEMS,
+    ids=[f"{q.p.architecture.likelihood}-{q.p.architecture.noise}-{q.p.architecture.activation}-{q.objective}" for q in PROBLEMS],
+)
+def test_every_derivative_is_proven_and_is_the_one_that_trains(problem):
+    lines = trace(*problem)
+    proven = {array.name: array for line in lines for array in line.writes if array.error is not None}
+    value, g = loss_and_gradients(*problem)
+    assert value.total == lines.value.total
+    names = {"noise.logvar": "dnoise.b", "output_logvar.W": "dnoise.W", "output_logvar.b": "dnoise.b"}
+    for name in g:
+        part, *i, letter = name.split(".")
+        traced = names.get(name, f"d{part}[{i[0]}].{letter}" if i else f"d{name}")
+        assert_close(proven[traced].value, g[name], name, rtol=0.0)
+    for node in ("mu", "logvar", "z", "output", "nll", "kl"):
+        assert f"d{node}" in proven
+
+
+def test_lines_say_what_they_read_write_and_undo():
+    lines = trace(*PROBLEM)
+    of = {line.source.split("#")[0].strip(): line for line in lines}
+    sample = of["z = reparameterize(mu, logvar, a.eps, a.z)"]
+    assert (sample.called, sample.operation, sample.reads) == ("reparameterize", "reparameterize", ("mu", "logvar", "eps"))
+    assert sample.definition == reference.reparameterize.__doc__ and sample.shapes == ("L, B, Z",)
+    assert [array.name for array in sample.writes] == ["z"]
+    assert sample.arguments == {"mu": "mu", "logvar": "logvar", "eps": "eps", "z": "z"}
+    assert [sample.source[start:end] for start, end, name in sample.symbols if name == "z"] == ["z", "a.z"]
+    back = of["dmu, dlogvar = reparameterize_backward_add(dz, a.mu, a.logvar, a.eps, dmu, dlogvar)"]
+    assert [lines[i] for i in back.undoes] == [sample]
+    through_kl = of["dz, dmu, dlogvar = divergence_backward(dkl, a.mu, a.logvar, a.eps, a.z, dh, d.mu, d.logvar)"]
+    kl, both = through_kl.writes[1], back.writes[0]
+    assert kl.name == both.name == "dmu" and set(kl.through) < set(both.through)
+    assert [lines[i].called for i in both.through] == ["reparameterize", "divergence"]
+    assert_close(kl.value, 0.7 / 3 * lines.a.mu, "dmu through the KL")
+
+
+def test_each_hidden_layers_activation_turns_dh_into_dy():
+    lines = trace(*PROBLEM)
+    turned = [array.name for line in lines if line.called == "activation_backward" for array in line.writes]
+    assert turned == ["ddecoder[2].y", "ddecoder[1].y", "dencoder[2].y", "dencoder[1].y"]
+    gradients = [line for line in lines if line.called == "affine_gradients" and line.arguments["W"] == "encoder[1].W"]
+    assert gradients[0].arguments["dy"] == "dencoder[2].y"
+
+
+@pytest.mark.parametrize("objective", elbo.OBJECTIVES)
+def test_terms_add_up_and_are_what_they_say(objective):
+    p, x, eps, beta, l2, _ = PROBLEM
+    lines = trace(p, x, eps, beta, l2, objective)
+    _, g = loss_and_gradients(p, x, eps, beta, l2, objective)
+    parts = lines.terms
+    assert_close(sum(part["dmu.W"] for part in parts.values()), g["mu.W"], "dmu.W")
+    assert_close(parts["l2"]["dmu.W"], l2 * p["mu.W"], "dmu.W", rtol=1e-10)
+    assert not parts["kl"]["doutput.W"].any()
+    if objective != "iwae":
+        _, alone = loss_and_gradients(p, x, eps, 0.0, 0.0, objective)
+        assert_close(parts["reconstruction"]["dmu.W"], alone["mu.W"], "dmu.W")
+
+
+# ------------------------------------------------------------------------------------------------------- planted faults
+
+
+def changed(function, was, now):
+    """The function with one piece of its source written otherwise, and the number of the first line that differs."""
+    before = inspect.getsource(function)
+    assert before.count(was) == 1, f"{before.count(was)} times {was!r}"
+    source = before.replace(was, now)
+    name = f"<{function.__name__}: {now}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    scope = dict(vars(reference))
+    exec(compile(source, name, "exec"), scope)
+    number = next(
+        i for i, lines in enumerate(itertools.zip_longest(before.split("\n"), source.split("\n")), 1) if len(set(lines)) > 1
+    )
+    return scope[function.__name__], number
+
+
+TEXT_FAULTS = {  # what is wrong: the function, what stands there, what is planted; it must be found on the line that it is on
+    "a weight of another layer": (elbo.backward, "affine_backward_add(dlogvar, p.logvar.W, dh)", "affine_backward_add(dlogvar, p.mu.W, dh)"),
+    "a derivative of another head": (elbo.backward, "affine_backward_add(dlogvar, p.logvar.W, dh)", "affine_backward_add(dmu, p.logvar.W, dh)"),
+    "overwritten instead of added": (elbo.backward, "affine_backward_add(dlogvar, p.logvar.W, dh)", "affine_backward(dlogvar, p.logvar.W, dh)"),
+    "another saved value: z for eps": (elbo.backward, "reparameterize_backward_add(dz, a.mu, a.logvar, a.eps,", "reparameterize_backward_add(dz, a.mu, a.logvar, a.z,"),
+    "another saved value: a lower layer": (elbo.backward, "activation_backward(dh, a.decoder[i + 1])", "activation_backward(dh, 0.5 * a.decoder[i + 1])"),
+    "another saved value: mu for logvar": (elbo.backward, "divergence_backward(dkl, a.mu, a.logvar,", "divergence_backward(dkl, a.mu, a.mu,"),
+    "the KL's path left out": (elbo.backward, "divergence_backward(dkl, a.mu,", "divergence_backward(0 * dkl, a.mu,"),
+    "a sign": (elbo.backward, "divergence_backward(dkl, a.mu,", "divergence_backward(-dkl, a.mu,"),
+    "a factor": (elbo.backward, "affine_backward(dmu, p.mu.W,", "affine_backward(2 * dmu, p.mu.W,"),
+    "the batch counted twice": (elbo.backward, "bound_backward(a.nll, a.kl, beta, n_examples,", "bound_backward(a.nll, a.kl, beta, 2 * n_examples,"),
+    "beta forgotten": (elbo.backward, "bound_backward(a.nll, a.kl, beta, n_examples,", "bound_backward(a.nll, a.kl, 1.0, n_examples,"),
+    "the input of another layer": (elbo.weight_gradients, "affine_gradients(top, d.mu,", "affine_gradients(d.encoder[n_hidden], d.mu,"),
+    "l2 forgotten": (elbo.weight_gradients, "d.logvar, p.logvar.W, l2,", "d.logvar, p.logvar.W, 0.0,"),
+    "l2 of another layer's weights": (elbo.weight_gradients, "d.logvar, p.logvar.W, l2,", "d.logvar, p.mu.W, l2,"),
+    "a NumPy line of one's own": (elbo.backward, "dy = activation_backward(dh, a.encoder[i + 1])", "dh *= 1 - a.encoder[i + 1]\n        dy = dh"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEXT_FAULTS)
+def test_a_fault_of_the_text_is_found_at_its_line(name):
+    function, was, now = TEXT_FAULTS[name]
+    planted, number = changed(function, was, now)
+    wrong = trace(*PROBLEM, **{function.__name__: planted}).wrong
+    assert {(line.function, line.number) for line in wrong} == {(function.__name__, number)}
+
+
+OPERATION_FAULTS = {  # what is wrong: the operation, what stands in it, what is planted, and the problem's choices
+    "sign": ("reparameterize_backward_add", "dlogvar += (dz", "dlogvar -= (dz", {}),
+    "factor": ("reparameterize_backward_add", "np.exp(logvar / 2) / 2", "np.exp(logvar / 2)", {}),
+    "variance for standard deviation": ("reparameterize_backward_add", "np.exp(logvar / 2) / 2", "np.exp(logvar) / 2", {}),
+    "one sample for the sum": ("reparameterize_backward_add", "dz.sum(axis=0)", "dz[0]", {}),
+    "a path lost": ("reparameterize_backward_add", "    dmu += dz.sum(axis=0)\n", "", {}),
+    "the KL's 1 forgotten": ("gaussian_kl_backward", "np.expm1(logvar)", "np.exp(logvar)", {}),
+    "transpose": ("affine_backward_add", "np.matmul(dy, W.T)", "np.matmul(dy, W[::-1].T)", {}),
+    "missing sum": ("affine_gradients", "np.sum(dy, axis=0, out=db)", "db[...] = dy[-1]", {}),
+    "sum for mean": ("elbo_backward", "1 / (len(nll) * n_examples)", "1 / n_examples", {}),
+    "sigmoid without x": ("bernoulli_nll_backward", " - x * sigmoid(-logits)", "", {}),
+    "tanh for its square": ("tanh_backward", "(1 - h) * (1 + h)", "1 - h", {}),
+    "relu's mask from dh": ("relu_backward", "np.where(h > 0", "np.where(dh > 0", {"activation": "relu"}),
+    "softplus' own value": ("softplus_backward", "-np.expm1(-h)", "1 / (1 + np.exp(-h))", {"activation": "softplus"}),
+    "precision forgotten": ("gaussian_nll_backward", "(mean - x) * precision", "mean - x", {"likelihood": "gaussian", "noise": "shared"}),
+    "not summed where shared": ("gaussian_nll_backward", "per_input.sum(axis=-1, keepdims=True)", "per_input[..., :1]", {"likelihood": "gaussian", "noise": "shared"}),
+    "unnormalised weights": ("iwae_backward", "w.sum(axis=0) * n_examples", "n_examples", {"objective": "iwae"}),
+    "the prior's path lost": ("sampled_kl_backward", "    dz += dkl[:, :, None] * z\n", "", {"objective": "elbo_mc"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPERATION_FAULTS)
+def test_a_fault_of_an_operation_is_found_where_it_is_called(name):
+    operation, was, now, choices = OPERATION_FAULTS[name]
+    choices = dict(choices)
+    objective = choices.pop("objective", "elbo")
+    arch = Architecture(6, (5, 4), 3, choices.pop("activation", "tanh"), **choices)
+    planted, _ = changed(getattr(reference, operation), was, now)
+    wrong = trace(*random_problem(arch, objective), **{operation: planted}).wrong
+    assert wrong and {line.operation for line in wrong} == {operation}
+
+
+def test_a_path_that_is_never_added_is_named():
+    planted, number = changed(
+        elbo.backward, "    dmu, dlogvar = reparameterize_backward_add(dz, a.mu, a.logvar, a.eps, dmu, dlogvar)", "    dmu = d.mu"
+    )
+    lines = trace(*PROBLEM, backward=planted)
+    (wrong,) = lines.wrong
+    assert wrong.called == "divergence_backward"
+    assert {lines[i].called for array in wrong.writes for i in array.lacks} == {"reparameterize"}
+
+
+def test_two_faults_are_both_found():
+    heads, _ = changed(elbo.weight_gradients, "d.output, p.output.W, l2,", "d.output, p.output.W, -l2,")
+    planted, _ = changed(reference.gaussian_kl_backward, "np.expm1(logvar) / 2", "np.expm1(logvar)")
+    wrong = trace(*PROBLEM, weight_gradients=heads, gaussian_kl_backward=planted).wrong
+    assert {line.called for line in wrong} == {"divergence_backward", "affine_gradients"}
+
+
+def test_a_text_of_ones_own_with_its_own_functions():
+    def halved(dmu):
+        return dmu / 2
+
+    source = inspect.getsource(elbo.backward).replace("affine_backward(dmu, p.mu.W,", "affine_backward(halved(dmu), p.mu.W,")
+    linecache.cache["<own>"] = (len(source), None, source.splitlines(keepends=True), "<own>")
+    scope = {"halved": halved}
+    exec(compile(source, "<own>", "exec"), scope)
+    (wrong,) = trace(*PROBLEM, backward=scope["backward"]).wrong
+    assert "halved(dmu)" in wrong.source
+
+
+def test_a_wrong_shape_in_a_comment_is_seen():
+    planted, number = changed(elbo.encoder, "# (B, D)", "# (B, H)")
+    (line,) = [line for line in trace(*PROBLEM, encoder=planted) if line.misshapen]
+    assert line.number == number and line.misshapen == "x has shape (3, 6), which is not (B, H)"
+
+
+def test_bad_arguments_are_one_sentence():
+    with pytest.raises(ValueError, match="there is no 'backwards' to change; known are encoder"):
+        trace(*PROBLEM, backwards=elbo.backward)
+    with pytest.raises(TypeError, match="backward is a int"):
+        trace(*PROBLEM, backward=3)
+    scope = {}
+    exec("def backward(p, a, d, beta, n_examples):\n    pass", scope)
+    with pytest.raises(ValueError, match="the source of backward cannot be read"):
+        trace(*PROBLEM, backward=scope["backward"])
+    planted, number = changed(elbo.encoder, "h = a.x ", "h = a.x; h = h #")
+    with pytest.raises(ValueError, match=f"line {number} of encoder holds two statements"):
+        trace(*PROBLEM, encoder=planted)
+    with pytest.raises(ValueError, match="x has shape"):
+        trace(PROBLEM.p, PROBLEM.x[:, :2], PROBLEM.eps)
+
+
+def test_a_trace_leaves_everything_as_it_was():
+    import sys
+
+    before = PROBLEM.p.flat.copy(), PROBLEM.x.copy(), PROBLEM.eps.copy(), sys.gettrace()
+    lines = trace(*PROBLEM)
+    assert all(np.array_equal(*pair) for pair in zip(before[:3], (PROBLEM.p.flat, PROBLEM.x, PROBLEM.eps)))
+    assert sys.gettrace() is before[3]
+    again = trace(*PROBLEM)
+    assert str(again) == str(lines)
+    assert_close(lines.a.nll, again.a.nll, "nll", rtol=0.0)

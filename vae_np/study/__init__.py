@@ -1,0 +1,5 @@
+"""The gradients line by line: each with its equation, its shapes, its numbers and its proof."""
+
+from vae_np.study.trace import Array, Line, Trace, trace
+
+__all__ = ["Array", "Line", "Trace", "trace"]
