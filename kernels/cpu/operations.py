@@ -21,6 +21,11 @@ def rows(x):
 
 
 @inline
+def flat(x):
+    return x.reshape((x.size,))
+
+
+@inline
 def only(y):
     """One array that a product brings near, and none else: the one that it fills."""
     return y, y[:0], y[:0]
@@ -117,12 +122,10 @@ def affine_relu(x, W, b, h):
 
 @kernel
 def relu_backward(dh, h):
-    zero = dh.dtype.type(0)
-    for i in range(rows(h).shape[0]):
-        dh_row, h_row = rows(dh)[i], rows(h)[i]
-        for o in range(dh_row.shape[0]):
-            unmasked = dh_row[o]  # read in either case, so that the loop has no branch
-            dh_row[o] = unmasked if h_row[o] > zero else zero
+    zero, dh_flat, h_flat = dh.dtype.type(0), flat(dh), flat(h)
+    for i in range(h_flat.shape[0]):
+        unmasked = dh_flat[i]  # read in either case, so that the loop has no branch
+        dh_flat[i] = unmasked if h_flat[i] > zero else zero
     return dh
 
 
@@ -138,11 +141,9 @@ def affine_tanh(x, W, b, h):
 
 @kernel
 def tanh_backward(dh, h):
-    one = dh.dtype.type(1)
-    for i in range(rows(h).shape[0]):
-        dh_row, h_row = rows(dh)[i], rows(h)[i]
-        for o in range(dh_row.shape[0]):
-            dh_row[o] *= (one - h_row[o]) * (one + h_row[o])
+    one, dh_flat, h_flat = dh.dtype.type(1), flat(dh), flat(h)
+    for i in range(h_flat.shape[0]):
+        dh_flat[i] *= (one - h_flat[i]) * (one + h_flat[i])
     return dh
 
 
@@ -158,10 +159,9 @@ def affine_softplus(x, W, b, h):
 
 @kernel
 def softplus_backward(dh, h):
-    for i in range(rows(h).shape[0]):
-        dh_row, h_row = rows(dh)[i], rows(h)[i]
-        for o in range(dh_row.shape[0]):
-            dh_row[o] *= -expm1(-h_row[o])
+    dh_flat, h_flat = flat(dh), flat(h)
+    for i in range(h_flat.shape[0]):
+        dh_flat[i] *= -expm1(-h_flat[i])
     return dh
 
 
