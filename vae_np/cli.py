@@ -1,4 +1,4 @@
-"""The command `vae-np`: train, evaluate, sample, check, backends."""
+"""The command `vae-np`: train, evaluate, sample, study, check, backends."""
 
 import argparse
 import contextlib
@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 
 import numpy as np
 from rich import box
@@ -523,6 +524,66 @@ def burda(options):
     )
 
 
+# --------------------------------------------------------------------------------------------------------------- study
+
+STUDIED = {"digits": ([64], 8)}  # hidden and latent where nothing is said; for others ([400], 20)
+STEPS, AT_ONCE = {"digits": 2000}, 128  # of training for a model to study, and examples of each; 300 for others
+
+
+def study(options):
+    """Study the gradients line by line: a page of equations, numbers and proofs, or (with --text or NAME) the same here."""
+    from vae_np.study import page, terminal, trace
+
+    console, started = _console(), time.perf_counter()
+    with options.status.status("a model, one pass of it, and the proof of every line"):
+        p, dataset, said, words = _to_study(options)
+        rows = [architecture.check_count("an example", row, 0) for row in options.examples]
+        if max(rows) >= len(dataset.valid):
+            raise ValueError(f"example {max(rows)} is beyond the {len(dataset.valid)} that are held out")
+        x, eps = dataset.valid[rows], np.empty((said.samples, len(rows), p.architecture.n_latent))
+        kernels.load("numpy").normals(noise.key(said.seed, "validate"), 0, np.array(rows), eps)
+        lines = trace(p, x, eps, said.beta, said.l2, said.objective)
+    if options.text or options.name:
+        terminal.walk(lines, console, terminal.find(lines, options.name) if options.name else None)
+    else:
+        from vae_np.study import dials
+
+        with options.status.status("the dials"):
+            turned = dials.dials(p, x, eps, said.beta, said.l2, said.objective)
+            estimators = dials.estimators(p, x)
+        n_bytes = page.write(options.out, lines, words, dataset.image_shape, turned, estimators)
+        took = time.perf_counter() - started
+        console.print(f"{options.out}: {len(lines)} lines, {n_bytes / 1e6:.2f} MB, {took:.1f} s; open it in a browser")
+    for line in lines.wrong:
+        console.print(f"{line.function}, line {line.number} is wrong: {line.source}")
+    return 1 if lines.wrong else 0
+
+
+def _to_study(options):
+    """A trained model, its data set, the options that it was trained with, and words for what is looked at."""
+    if options.run:
+        before = _started_with(options.run)
+        dataset = data.load(options.data or before.data, options.data_dir or before.data_dir, before.valid_fraction)
+        return _parameters(options.run), dataset, before, f"held-out rows of {options.data or before.data}, by the model in {options.run}"
+    name = options.data or "digits"
+    dataset = data.load(name, options.data_dir)
+    hidden, latent = STUDIED.get(name, ([400], 20))
+    arch = Architecture(
+        dataset.train.shape[1],
+        tuple(hidden if options.hidden is None else options.hidden),
+        latent if options.latent is None else options.latent,
+        options.activation,
+        options.likelihood,
+        options.noise,
+    )
+    steps = STEPS.get(name, 300)
+    x = dataset.train[: steps * AT_ONCE]
+    settings = {"objective": options.objective, "beta": options.beta, "l2": options.l2, "seed": options.seed}
+    epochs = max(1, steps * AT_ONCE // len(x))
+    run = training.train(arch, x, epochs=epochs, batch_size=AT_ONCE, backend="numpy", n_samples=options.samples, **settings)
+    return run.parameters, dataset, options, f"held-out rows of {name}, by a model trained for some {steps} steps"
+
+
 def backends(options):
     """Which kernel sets run on this machine, and what keeps the others."""
     table, found = Table("backend", "runs here", "why not", "what to do"), kernels.available()
@@ -624,6 +685,24 @@ def parser():
     option = command(check)
     option("--backend", choices=known, nargs="*", help="else every one that runs here")
     option("--seed", type=int, default=0, help="of the models and their data")
+
+    option = command(study)
+    option("name", nargs="?", help="walk through the lines here, from the first that makes or calls it: KL, dmu, backward, ...")
+    option("--text", action="store_true", help="walk through the lines here, a key for each, instead of writing a page")
+    option("--run", metavar="FOLDER", help="of a training, to study its model, else one that is trained for a moment")
+    of_data(option, None)
+    option("--examples", type=int, nargs="+", default=[0, 1, 2, 3], metavar="ROW", help="of the held-out rows")
+    option("--hidden", type=int, nargs="*", help="widths of the hidden layers; else 64 for digits and 400 for others")
+    option("--latent", type=int, help="latent dimensions; else 8 for digits and 20 for others")
+    option("--activation", choices=architecture.ACTIVATIONS, default="relu", help="of the hidden layers")
+    option("--likelihood", choices=architecture.LIKELIHOODS, default="bernoulli", help="p(x|z)")
+    option("--noise", choices=architecture.NOISES, default="fixed", help="of a Gaussian likelihood")
+    option("--objective", choices=elbo.OBJECTIVES, default="elbo", help="the KL in closed form, sampled, or importance weights")
+    option("--samples", type=int, default=2, help="of z for each example")
+    option("--beta", type=float, default=1.0, help="weight of the KL; 1 for the ELBO")
+    option("--l2", type=float, default=1e-3, help="weight of half the squared weights")
+    option("--seed", type=int, default=0, help="of the weights, the order and all noise")
+    option("--out", default="study.html", metavar="FILE", help="the page")
 
     command(mistakes)
 

@@ -1,0 +1,37 @@
+"""A page opened in headless Chromium: scripts run in it, and what they find."""
+
+import html
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
+
+CATCH = '<script>window.wrong = []; addEventListener("error", (e) => wrong.push(String(e.message || e.target.outerHTML)), true);</script>'
+REPORT = """
+<script>addEventListener("load", () => {
+  let found;
+  try { found = (() => { %s })(); } catch (error) { wrong.push(String(error)); }
+  const report = document.createElement("pre");
+  report.id = "report";
+  report.textContent = JSON.stringify({ found, wrong });
+  document.body.append(report);
+});</script>"""
+
+
+def run(page, script, width=1400, height=1000):
+    """What the script, a function's body, returns in the loaded page; AssertionError where anything on the page went wrong."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "page.html")
+        path.write_text(page.replace("<head>", "", 1).replace("<style>", CATCH + "<style>", 1).replace("</html>", REPORT % script + "</html>"))
+        options = [*QUIET, f"--user-data-dir={folder}/profile", f"--window-size={width},{height}", "--virtual-time-budget=3000"]
+        command = [CHROMIUM, "--headless", *options, "--dump-dom", path.as_uri()]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    (report,) = re.findall(r'<pre id="report">(.*?)</pre>', shown, re.DOTALL)
+    report = json.loads(html.unescape(report))
+    assert not report["wrong"], report["wrong"]
+    return report["found"]

@@ -1,0 +1,254 @@
+"""The page: whole, self-contained, right where it says numbers, and usable in a real browser."""
+
+import base64
+import html.parser
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kernels import reference
+from tests.vae_np.study import browser
+from tests.vae_np.study.test_trace import PROBLEM, PROBLEMS, changed
+from vae_np import Architecture, elbo
+from vae_np.study import dials, page, trace
+from vae_np.testing import random_problem
+
+in_chromium = pytest.mark.skipif(not browser.CHROMIUM, reason="there is no Chromium on this machine")
+
+
+class _Elements(html.parser.HTMLParser):
+    """(tag, attributes) of every element; AssertionError where they are not properly nested."""
+
+    VOID = {"meta", "img", "input", "br", "link"}
+    OPEN_AT_THE_END = {"html", "body"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.open = [], []
+        self.feed(text)
+        assert not set(self.open) - self.OPEN_AT_THE_END, self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}>"
+
+
+@pytest.fixture(scope="module")
+def of_images():
+    p, x, eps, beta, l2, objective = random_problem(Architecture(64, (6,), 2, "tanh"), n_examples=3)
+    made = trace(p, x, eps, beta, l2, objective)
+    return made, page.page(made, "noise", (8, 8), dials.dials(p, x, eps, beta, l2, objective), dials.estimators(p, x))
+
+
+def test_it_is_whole_and_needs_nothing_else(of_images):
+    elements = _Elements(of_images[1]).found
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in elements:
+        for name in ("src", "href", "data", "action"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/png;base64,")), attributes
+        if attributes.get("href", "").startswith("#"):
+            assert attributes["href"][1:] in ids, attributes
+        if tag == "img":
+            assert attributes["alt"]
+    assert "@import" not in of_images[1] and "url(" not in of_images[1]
+    assert not re.findall(r"\bnan\b|\binf\b|None", re.sub(r"<script.*?</script>|<pre>.*?</pre>", "", of_images[1], flags=re.DOTALL))
+
+
+def test_every_line_of_the_text_stands_on_it(of_images):
+    made, text = of_images
+    for function in elbo.TEXT:
+        assert f'aria-label="{function.__name__}"' in text
+    for i, line in enumerate(made):
+        assert f'id="l{i}"' in text
+        if line.called and not line.composite:
+            assert page.equations(line), f"{line.source} has no equation"
+            assert line.shapes, f"{line.source} has no shape"
+
+
+@pytest.mark.parametrize("problem", PROBLEMS[::5], ids=lambda p: f"{p.p.architecture.likelihood}-{p.objective}")
+def test_a_page_of_every_kind(problem):
+    made = trace(*problem)
+    _Elements(page.page(made, "noise"))
+    _Elements(page.fragment(made))
+    for line in made:
+        assert page.equations(line) or not line.called or line.composite, line.source
+
+
+def test_what_is_wrong_is_named_at_the_top_and_red_at_its_line():
+    planted, _ = changed(reference.gaussian_kl_backward, "np.expm1(logvar) / 2", "np.expm1(logvar)")
+    made = trace(*PROBLEM, gaussian_kl_backward=planted)
+    text = page.page(made, "noise")
+    i = made.index(made.wrong[0])
+    assert f'A derivative goes wrong at <a href="#l{i}">line {made.wrong[0].number}</a>' in text
+    assert re.search(rf'id="l{i}" class="card backward off"', text)
+
+
+def test_an_operation_of_ones_own_needs_no_docstring():
+    def tanh_backward(dh, h):
+        dh *= 1 - h * h
+        return dh
+
+    made = trace(*PROBLEM, tanh_backward=tanh_backward)
+    assert not made.wrong
+    _Elements(page.page(made, "noise"))
+
+
+def test_pictures_show_the_numbers():
+    values = np.array([[0.0, 0.5, 1.0], [-1.0, -0.5, 0.0]])
+    source = page._signed(values).split(",")[1]
+    shown = np.array(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGBA"))
+    assert shown.shape == (2, 3, 4)
+    assert shown[0, 0, 3] == shown[1, 2, 3] == 0 and shown[0, 2, 3] == shown[1, 0, 3] == 255
+    assert tuple(shown[0, 2, :3]) == page.RED and tuple(shown[1, 0, :3]) == page.BLUE
+    assert 0 < shown[0, 1, 3] < 255
+    grey = np.array(Image.open(io.BytesIO(base64.b64decode(page._grey(values).split(",")[1]))).convert("L"))
+    assert grey[0, 2] == 0 and grey[1, 0] == 255  # ink on paper
+
+
+def test_paths_into_mu_and_logvar_are_told_apart(of_images):
+    made, _ = of_images
+    forward = [i for i, line in enumerate(made) if line.function in ("encoder", "decoder", "forward") and line.called and not line.composite]
+    paths = page._paths(made, forward)
+    of = {made[i].called + made[i].function: paths[i] for i in range(len(made))}
+    assert "z" in of["reparameterizeforward"] and "divergence" not in of["reparameterizeforward"]
+    assert "divergence" in of["divergenceforward"] and "z" not in of["divergenceforward"]
+    assert {"z", "divergence"} <= of["boundforward"]
+    assert "divergence" in of["divergence_backwardbackward"] and "z" not in of["divergence_backwardbackward"]
+    assert "kl" not in of["likelihood_nll_backwardbackward"] and "reconstruction" in of["likelihood_nll_backwardbackward"]
+    assert "l2" in of["affine_gradientsweight_gradients"] and "l2" not in of["divergence_backwardbackward"]
+
+
+CONTRAST = """
+const luminance = (rgb) => rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const colour = (text) => {
+  const numbers = text.match(/[\\d.]+/g).map(Number);
+  return text.startsWith("color(") ? [...numbers.slice(0, 3).map((v) => v * 255), numbers[3] ?? 1] : [...numbers.slice(0, 3), numbers[3] ?? 1];
+};
+const behind = (at) => {
+  for (; at; at = at.parentElement) {
+    const paint = colour(getComputedStyle(at).backgroundColor);
+    if (paint[3] > 0.9) return paint;
+  }
+  return dark ? [0, 0, 0, 1] : [255, 255, 255, 1];
+};
+document.body.style.colorScheme = dark ? "dark" : "light";
+for (const details of document.querySelectorAll("details")) details.open = true;
+const weak = [];
+let seen = 0;
+for (const at of document.querySelectorAll("body *")) {
+  if (![...at.childNodes].some((node) => node.nodeType === 3 && node.data.trim()) || at.closest("script, style")) continue;
+  if (!at.getClientRects().length) continue;
+  const style = getComputedStyle(at), paint = at.closest("svg") && style.fill !== "none" ? style.fill : style.color;
+  const [a, b] = [luminance(colour(paint).slice(0, 3)), luminance(behind(at).slice(0, 3))].sort((x, y) => y - x);
+  seen += 1;
+  if ((a + 0.05) / (b + 0.05) < 4.5) weak.push(`${at.tagName}.${at.className.baseVal ?? at.className} ${paint}: ${at.textContent.slice(0, 40)}`);
+}
+return { seen, weak };
+"""
+
+
+@in_chromium
+@pytest.mark.parametrize("dark", (False, True), ids=("light", "dark"))
+def test_contrast_is_sufficient(of_images, dark):
+    found = browser.run(of_images[1], f"const dark = {str(dark).lower()};" + CONTRAST)
+    assert found["seen"] > 300 and found["weak"] == []
+
+
+LAYOUT = """
+for (const details of document.querySelectorAll("details")) details.open = true;
+const box = (at) => at.getBoundingClientRect();
+const flat = [...document.querySelectorAll("math")].filter((math) => box(math).width < 4 || box(math).height < 8);
+const lowered = [...document.querySelectorAll("msub")].every(({ children: [base, below] }) => box(below).bottom > box(base).bottom);
+const raised = [...document.querySelectorAll("msup")].every(({ children: [base, above] }) => box(above).top < box(base).top);
+const stacked = [...document.querySelectorAll("mfrac")].every(({ children: [over, under] }) => box(over).bottom <= box(under).top + 1);
+const unread = [...document.querySelectorAll("button, input, a, summary")]
+  .filter((at) => !(at.textContent.trim() || at.ariaLabel || at.labels?.length)).map((at) => at.outerHTML);
+const levels = [...document.querySelectorAll("h1, h2, h3")].map((at) => Number(at.tagName[1]));
+return {
+  maths: document.querySelectorAll("math").length, flat: flat.map((math) => math.outerHTML), lowered, raised, stacked, unread,
+  wide: document.documentElement.scrollWidth - innerWidth, ordered: levels.every((level, i) => level - (levels[i - 1] ?? 0) <= 1),
+};
+"""
+
+
+@in_chromium
+@pytest.mark.parametrize("width", (500, 1400))
+def test_mathematics_is_laid_out_and_nothing_overflows(of_images, width):
+    found = browser.run(of_images[1], LAYOUT, width)
+    assert found.pop("maths") > 60
+    assert found == {
+        "flat": [], "lowered": True, "raised": True, "stacked": True, "unread": [], "wide": found["wide"], "ordered": True
+    }  # fmt: skip
+    assert found["wide"] <= 0
+
+
+@in_chromium
+def test_a_name_shows_where_it_comes_from_and_where_it_goes(of_images):
+    made, text = of_images
+    found = browser.run(
+        text,
+        """
+        const click = (name) => document.querySelector(`code [data-name="${name}"]`).click();
+        const links = () => [...document.querySelectorAll("#inspector a")].map((a) => Number(a.hash.slice(2)));
+        const results = { before: document.getElementById("inspector").hidden };
+        click("mu"); results.mu = links(); results.lit = document.querySelectorAll(".lit").length;
+        document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
+        results.closed = document.getElementById("inspector").hidden;
+        document.querySelector('math [data-name="dz"]').dispatchEvent(new MouseEvent("click", { bubbles: true }));
+        results.dz = links();
+        click("x"); results.x = links();
+        return results;
+        """,
+    )
+    assert found["before"] and found["closed"] and found["lit"] > 4
+    for name, links in ((name, found[name]) for name in ("mu", "dz")):
+        value, derivative = name.removeprefix("d"), "d" + name.removeprefix("d")
+        wanted = {
+            i for i, line in enumerate(made)
+            if not line.composite and {value, derivative} & {*line.reads, *(array.name for array in line.writes)}
+        }  # fmt: skip
+        assert set(links) == wanted
+    assert {made[i].called for i in found["x"]} >= {"affine_activation", "likelihood_nll"}
+
+
+@in_chromium
+def test_paths_keys_and_dials_answer(of_images):
+    made, text = of_images
+    found = browser.run(
+        text,
+        """
+        const choose = (value) => document.querySelector(`input[value="${value}"]`).click();
+        const aside = () => [...document.querySelectorAll(".card.aside")].map((card) => Number(card.id.slice(1)));
+        const results = { all: aside() };
+        for (const path of ["reconstruction", "kl", "l2", "z", "divergence"]) { choose(path); results[path] = aside(); }
+        choose("all"); results.again = aside();
+        const press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+        press("j"); press("j"); press("j"); press("k");
+        results.at = document.querySelector(".card.here").id;
+        const dial = document.querySelector(".dial"), input = dial.querySelector("input"), number = dial.querySelector("[data-curve]");
+        const mark = dial.querySelector(".here"), before = [number.textContent, mark.getBoundingClientRect().x];
+        input.value = 0; input.dispatchEvent(new Event("input", { bubbles: true }));
+        results.dial = [before, [number.textContent, mark.getBoundingClientRect().x], dial.querySelector("output").textContent];
+        return results;
+        """,
+    )
+    assert found["all"] == found["again"] == []
+    called = {path: {made[i].called for i in found[path]} for path in ("reconstruction", "kl", "l2", "z", "divergence")}
+    assert "divergence" in called["reconstruction"] and "likelihood_nll" in called["kl"]
+    assert "reparameterize" in called["divergence"] and "divergence" in called["z"]
+    assert "affine_gradients" not in called["l2"] and "bound_backward" in called["l2"]
+    assert found["at"] == "l1"
+    (before, was), (after, is_now), value = *found["dial"][:2], found["dial"][2]
+    assert value == "0" and is_now < was and before != after

@@ -1,0 +1,131 @@
+"""The walk in a terminal, and the command."""
+
+import io
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+
+import pytest
+from rich.console import Console
+
+from kernels import reference
+from tests.vae_np.study.test_trace import PROBLEM, changed
+from vae_np import cli
+from vae_np.study import terminal, trace
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+def printed(thing):
+    console = Console(file=io.StringIO(), width=120)
+    console.print(thing)
+    return console.file.getvalue()
+
+
+def test_a_card_tells_equation_shape_numbers_and_proof():
+    lines = trace(*PROBLEM)
+    text = printed(terminal.card(lines, terminal.find(lines, "reparameterize_backward_add")))
+    assert "dμ += Σ_l dz" in text and "undoes line 50" in text
+    assert re.search(r"dlog σ²\s+3 × 3\s+\S+ … \S+\s+norm \S+\s+✓ off by \d+e-\d+, through line 50, 53", text)
+
+
+def test_what_is_wrong_is_told():
+    planted, _ = changed(reference.gaussian_kl_backward, "np.expm1(logvar) / 2", "np.expm1(logvar)")
+    lines = trace(*PROBLEM, gaussian_kl_backward=planted)
+    assert "✗ off by" in printed(terminal.card(lines, terminal.find(lines, "divergence_backward")))
+    assert "from what it reads" in printed(terminal.card(lines, terminal.find(lines, "reparameterize_backward_add")))
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    {"KL": "divergence", "dmu": "divergence_backward", "gaussian_kl": "divergence", "z": "reparameterize", "ELBO": "bound",
+     "backward": "bound_backward", "50": "reparameterize", "reparam": "reparameterize", "dmu.w": "affine_gradients"}.items(),
+)  # fmt: skip
+def test_a_name_is_found(name, called):
+    lines = trace(*PROBLEM)
+    assert lines[terminal.find(lines, name)].called == called
+
+
+def test_an_unknown_name_is_one_sentence(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["study", "nothing"])
+    assert end.value.code == 2
+    assert "no line makes or calls 'nothing'; known are" in capsys.readouterr().err
+
+
+def test_without_a_terminal_all_lines_are_printed(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["study", "--text", "--hidden", "5", "--latent", "2"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert out.count("backward, line") >= 11 and out.count("weight_gradients, line") >= 6 and "✗" not in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal is POSIX's")
+def test_a_key_for_each_line():
+    keyboard, screen = pty.openpty()
+    command = [sys.executable, "-m", "vae_np", "study", "KL", "--hidden", "5", "--latent", "2"]
+    walk = subprocess.Popen(command, stdin=screen, stdout=screen, stderr=subprocess.DEVNULL)
+    os.close(screen)
+    text = ""
+
+    def read_until(wanted):
+        nonlocal text
+        end = time.monotonic() + 60
+        while wanted not in ANSI.sub("", text) and time.monotonic() < end:
+            if select.select([keyboard], [], [], 1)[0]:
+                text += os.read(keyboard, 65536).decode(errors="replace")
+        assert wanted in ANSI.sub("", text)
+
+    try:
+        read_until("forward, line 53")
+        assert "line 54" not in ANSI.sub("", text)
+        os.write(keyboard, b" ")
+        read_until("forward, line 54")
+        os.write(keyboard, b"pu")
+        read_until("backward, line 74")
+        os.write(keyboard, b"q")
+        assert walk.wait(30) == 0
+    finally:
+        walk.kill()
+        os.close(keyboard)
+
+
+def test_a_page_is_written_and_told_of(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["study", "--hidden", "5", "--latent", "2", "--examples", "3", "1", "--out", str(tmp_path / "page.html")])
+    assert end.value.code == 0
+    assert "page.html: 35 lines" in capsys.readouterr().out
+    assert (tmp_path / "page.html").stat().st_size < 3e6
+
+
+def test_ones_own_run_and_examples(tmp_path, capsys):
+    run = str(tmp_path / "run")
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--epochs", "1", "--hidden", "5", "4", "--objective", "iwae", "--samples", "3", "--backend", "numpy", "--out", run])
+    with pytest.raises(SystemExit) as end:
+        cli.main(["study", "--run", run, "--examples", "7", "--out", str(tmp_path / "page.html")])
+    assert end.value.code == 0
+    text = (tmp_path / "page.html").read_text()
+    assert "64-5-4-2, relu, bernoulli" in text and "B = 1 examples" not in text and "B = 1 example," in text and "iwae" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    {
+        "--examples 5000": "example 5000 is beyond the 359 that are held out",
+        "--run nowhere": "nowhere is no run folder",
+        "--samples 0": "n_samples is 0",
+        "--out /nowhere/page.html": "/nowhere/page.html",
+    }.items(),
+)
+def test_bad_words_are_one_sentence(words, told, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["study", "--hidden", "2", *words.split()])
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert told in err and "Traceback" not in err

@@ -1,0 +1,105 @@
+"use strict";
+{
+  const { names, lines } = JSON.parse(document.getElementById("trace").textContent);
+  const inspector = document.getElementById("inspector"), panel = inspector.querySelector("div");
+  const cards = [...document.querySelectorAll(".card")];
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // A name: where it comes from and where it goes, and the same of its derivative.
+
+  const element = (tag, content, properties = {}) => {
+    const made = Object.assign(document.createElement(tag), properties);
+    made.append(...[content].flat());
+    return made;
+  };
+  const place = (i) => {
+    const [where, number, source] = lines[i];
+    return element("li", [element("a", `${where}, line ${number}`, { href: `#l${i}` }), " ", element("code", source)]);
+  };
+  const part = (title, indices) =>
+    indices.length ? [element("h3", title), element("ul", indices.map(place))] : [];
+  const base = (name) => name.replace(/\.y$/, "");
+  const family = (name) => {
+    const value = names["d" + name] || names["d" + base(name)] ? name : name.replace(/^d/, "");
+    return [base(value), base(value) + ".y", "d" + base(value), "d" + base(value) + ".y"];
+  };
+
+  function show(name) {
+    const related = family(name).filter((other) => other in names);
+    all(".lit").forEach((lit) => lit.classList.remove("lit"));
+    all("[data-name]").filter((at) => at.dataset.name === name).forEach((at) => at.classList.add("lit"));
+    panel.replaceChildren();
+    for (const other of [name, ...related.filter((one) => one !== name)]) {
+      if (!(other in names)) continue;
+      const heading = element("h3", "");
+      heading.innerHTML = names[other].math;
+      panel.append(heading, ...part("comes from", names[other].made), ...part("goes to", names[other].read));
+    }
+    if (!panel.children.length) panel.append(element("p", `${name} is given, and stays what it is.`));
+    inspector.hidden = false;
+  }
+  function close() {
+    inspector.hidden = true;
+    all(".lit").forEach((lit) => lit.classList.remove("lit"));
+  }
+  document.addEventListener("click", (event) => {
+    const named = event.target.closest("[data-name]");
+    if (named) show(named.dataset.name);
+  });
+  inspector.querySelector(".close").addEventListener("click", close);
+
+  // Paths: what does not lie on the chosen one steps back.
+
+  for (const radio of all('input[name="path"]')) {
+    radio.addEventListener("change", () => {
+      for (const card of cards) card.classList.toggle("aside", !card.dataset.paths.split(" ").includes(radio.value));
+    });
+  }
+
+  // Keys: j and k go from line to line in the order in which they ran.
+
+  const order = cards.map((card) => Number(card.id.slice(1))).sort((a, b) => a - b);
+  let at = -1;
+  function go(step) {
+    at = Math.min(Math.max(at + step, 0), order.length - 1);
+    all(".here").forEach((card) => card.classList.remove("here"));
+    const card = document.getElementById(`l${order[at]}`);
+    card.classList.add("here");
+    card.scrollIntoView({ block: "center" });
+    card.focus({ preventScroll: true });
+  }
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
+    if (event.key === "Escape") close();
+    if (event.key === "j") go(1);
+    if (event.key === "k") go(-1);
+  });
+  addEventListener("hashchange", () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    if (target.matches("details")) target.open = true;
+    const found = order.indexOf(Number(target.id.slice(1)));
+    if (target.matches(".card") && found >= 0) at = found;
+  });
+
+  // Dials.
+
+  for (const dial of all(".dial[data-dial]")) {
+    const { values, curves } = JSON.parse(dial.dataset.dial);
+    const input = dial.querySelector("input"), mark = dial.querySelector(".here"), output = dial.querySelector("output");
+    const from = Number(input.value);
+    input.addEventListener("input", () => {
+      const i = Number(input.value);
+      output.textContent = values[i].toPrecision(3).replace(/\.?0+$/, "");
+      for (const number of all("[data-curve]", dial)) {
+        number.textContent = curves[number.dataset.curve][i].toPrecision(4);
+      }
+      if (mark) mark.setAttribute("transform", `translate(${chartPlace(mark, values, i) - chartPlace(mark, values, from)} 0)`);
+    });
+  }
+  function chartPlace(mark, values, i) {
+    return Number(mark.dataset.x0) + (Number(mark.dataset.x1) - Number(mark.dataset.x0)) * ((values[i] - values[0]) / (values.at(-1) - values[0]));
+  }
+
+  addEventListener("beforeprint", () => all("details").forEach((details) => (details.open = true)));
+}
