@@ -18,6 +18,7 @@ USES = (
     "sample",
     "score",
     "importance",
+    "study",
 )
 
 

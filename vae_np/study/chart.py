@@ -1,0 +1,102 @@
+"""A line chart as a small SVG that stands in a page's text and takes the page's colour, in light and in dark."""
+
+import html
+import math
+
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 360, 48, 350, 32, 182  # of the whole, and the edges of the plot
+COLOURS = "#3b82c4", "#d0573f", "#94801c", "#8f62c9", "#2f8f5b", "#b5588f"  # seen on white and on black
+DASHES = "none", "8 3", "2 2", "9 3 2 3", "15 4", "5 5"
+N_TICKS = 5
+
+
+def lines(title, axis, values, curves, here=None, log=""):
+    """The SVG of curves {label: numbers} over ascending values; a vertical mark stands at `here`.
+
+    log: the logarithmic axes, of "x" and "y"; a curve has a gap where it cannot be drawn. CSS may set --line-1 to --line-6.
+    The mark is a path of class "here" that a translation has put in its place; its data-at holds the places of all values, for
+    a script to move it.
+    """
+    ticks_x, x = _scale(values, LEFT, RIGHT, "x" in log, tight=True)
+    ticks_y, y = _scale([number for numbers in curves.values() for number in numbers], BOTTOM, TOP, "y" in log)
+    parts = [_text(0, 14, title, "start", ' font-weight="600"'), _text((LEFT + RIGHT) / 2, BOTTOM + 34, axis)]
+    for tick in ticks_y:
+        parts.append(f'<path class="grid" d="M{LEFT} {y(tick)}H{RIGHT}" stroke="currentColor" stroke-opacity=".18"/>')
+        parts.append(_text(LEFT - 6, y(tick) + 4, _number(tick), "end"))
+    for tick in ticks_x:
+        parts.append(f'<path class="tick" d="M{x(tick)} {BOTTOM}v4" stroke="currentColor"/>')
+        parts.append(_text(x(tick), BOTTOM + 17, _number(tick)))
+    if here is not None:
+        at = " ".join(str(x(value)) for value in values)
+        mark = f'd="M0 {BOTTOM}V{TOP}l-4 -7h8l-4 7" transform="translate({x(here)} 0)" data-at="{at}"'
+        parts.append(f'<path class="here" {mark} stroke="currentColor" fill="currentColor"/>')
+    for i, (label, numbers) in enumerate(curves.items()):
+        k, legend = i % len(DASHES), BOTTOM + 56 + 17 * i
+        line = f'class="line" stroke="var(--line-{k + 1}, {COLOURS[k]})" stroke-dasharray="{DASHES[k]}" stroke-width="2"'
+        points = [(x(value), y(number)) if _drawn(number, "y" in log) else None for value, number in zip(values, numbers)]
+        parts.append(f'<path {line} d="{_path(points)}"/><path {line} d="M{LEFT} {legend}h30"/>')
+        parts.append(_text(LEFT + 38, legend + 4, label, "start"))
+    return (
+        f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {BOTTOM + 50 + 17 * len(curves)}" role="img" '
+        f'overflow="visible" fill="none" font-family="system-ui, sans-serif" font-size="12"><title>{html.escape(title)}</title>'
+        f"<desc>{html.escape(_described(axis, values, curves, here))}</desc>{''.join(parts)}</svg>"
+    )
+
+
+def _scale(numbers, start, end, log, tight=False):
+    """Some round ticks, and the function from a number to its place between start and end; tight: no further than the numbers."""
+    shown = [number for number in numbers if _drawn(number, log)] or [1]
+    low, high = min(shown), max(shown)
+    if math.isclose(low, high, rel_tol=1e-4):  # the ticks have six digits
+        low, high = (low / 2, high * 2) if log else (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
+    elif not tight and not log and 0 < low < high / 2:
+        low = 0
+    ticks = _decades(low, high) if log else _steps(low, high)
+    if tight:
+        ticks = [tick for tick in ticks if low <= tick <= high]
+    else:
+        low, high = ticks[0], ticks[-1]
+    along = math.log10 if log else float
+    return ticks, lambda number: round(start + (end - start) * (along(number) - along(low)) / (along(high) - along(low)), 1)
+
+
+def _steps(low, high):
+    """Multiples of 1, 2 or 5 times a power of ten, from low or below it to high or above it"""
+    power = 10.0 ** math.floor(math.log10((high - low) / N_TICKS))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * N_TICKS >= high - low)
+    return [step * i for i in range(math.floor(low / step), math.ceil(high / step) + 1)]
+
+
+def _decades(low, high):
+    """1, 2 and 5 times powers of ten, or where they are many only powers, from low or below it to high or above it"""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    ticks = [factor * 10.0**power for power in range(first - 1, last + 2) for factor in (1, 2, 5)]
+    below, above = max(tick for tick in ticks if tick <= low), min(tick for tick in ticks if tick >= high)
+    ticks = [tick for tick in ticks if below <= tick <= above]
+    every = math.ceil((last - first) / N_TICKS)
+    return ticks if len(ticks) <= N_TICKS + 2 else [10.0**power for power in range(first, last + every, every)]
+
+
+def _drawn(number, log):
+    return math.isfinite(number) and (number > 0 or not log)
+
+
+def _path(points):
+    """The d of a line through the points; None is a gap."""
+    return "".join(f"{'ML'[i > 0 and points[i - 1] is not None]}{p[0]} {p[1]}" for i, p in enumerate(points) if p)
+
+
+def _text(x, y, words, anchor="middle", more=""):
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}" fill="currentColor"{more}>{html.escape(words)}</text>'
+
+
+def _number(number):
+    return f"{number:g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _described(axis, values, curves, here):
+    """What the drawing shows, in words for those who do not see it."""
+    words = [f"Over {axis}, from {_number(values[0])} to {_number(values[-1])}:"]
+    for label, numbers in curves.items():
+        at_here = "" if here is None else f", {numbers[values.index(here)]:.3g} at {_number(here)}"
+        words.append(f"{label} goes from {numbers[0]:.3g} to {numbers[-1]:.3g}{at_here}.")
+    return " ".join(words)
