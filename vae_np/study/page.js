@@ -62,7 +62,7 @@
   let at = -1;
   function go(step) {
     at = Math.min(Math.max(at + step, 0), order.length - 1);
-    all(".here").forEach((card) => card.classList.remove("here"));
+    all(".card.here").forEach((card) => card.classList.remove("here"));
     const card = document.getElementById(`l${order[at]}`);
     card.classList.add("here");
     card.scrollIntoView({ block: "center" });
@@ -82,23 +82,19 @@
     if (target.matches(".card") && found >= 0) at = found;
   });
 
-  // Dials.
+  // Dials: the marks of the drawings, and the numbers below them.
 
   for (const dial of all(".dial[data-dial]")) {
     const { values, curves } = JSON.parse(dial.dataset.dial);
-    const input = dial.querySelector("input"), mark = dial.querySelector(".here"), output = dial.querySelector("output");
-    const from = Number(input.value);
+    const input = dial.querySelector("input"), output = dial.querySelector("output"), numbers = all("dd", dial);
     input.addEventListener("input", () => {
       const i = Number(input.value);
-      output.textContent = values[i].toPrecision(3).replace(/\.?0+$/, "");
-      for (const number of all("[data-curve]", dial)) {
-        number.textContent = curves[number.dataset.curve][i].toPrecision(4);
+      output.textContent = values[i];
+      numbers.forEach((number, k) => (number.textContent = curves[k][i]));
+      for (const mark of all("path.here", dial)) {
+        mark.setAttribute("transform", `translate(${mark.dataset.at.split(" ")[i]} 0)`);
       }
-      if (mark) mark.setAttribute("transform", `translate(${chartPlace(mark, values, i) - chartPlace(mark, values, from)} 0)`);
     });
-  }
-  function chartPlace(mark, values, i) {
-    return Number(mark.dataset.x0) + (Number(mark.dataset.x1) - Number(mark.dataset.x0)) * ((values[i] - values[0]) / (values.at(-1) - values[0]));
   }
 
   addEventListener("beforeprint", () => all("details").forEach((details) => (details.open = true)));

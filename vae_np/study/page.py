@@ -200,15 +200,19 @@ def _lines(trace, image_shape):
             continue
         partners = [j for j, line in enumerate(trace) if i in line.undoes and j not in shown]
         shown.update(partners)
-        cards = "".join(_card(trace, j, paths, image_shape) for j in partners)
-        rows.append(f'<div class="pair">{_card(trace, i, paths, image_shape)}<div class="undo">{cards}</div></div>')
+        cards = [_card(trace, j, paths, image_shape) for j in partners]
+        back = "".join(card for j, card in zip(partners, cards) if trace[j].function != "weight_gradients")
+        gradients = "".join(card for j, card in zip(partners, cards) if trace[j].function == "weight_gradients")
+        rows.append(f'<div class="pair">{_card(trace, i, paths, image_shape)}<div class="undo">{back}</div>{gradients}</div>')
     rest = [i for i, line in enumerate(trace) if i not in shown and i not in forward]
     if rest:
         rows.append("".join(f'<div class="pair thin">{_card(trace, i, paths, image_shape)}</div>' for i in rest))
     return (
-        "<p>On the left the lines of the forward pass, from the top down. On the right, beside each, the lines that undo it: they run from "
-        "the bottom up, and then come the weight gradients. Keys: <kbd>j</kbd> and <kbd>k</kbd> go along in the order in which they ran.</p>"
-        '<div class="heads" aria-hidden="true"><span>forward ↓</span><span>backward ↑ and weight gradients</span></div>' + "".join(rows)
+        "<p>On the left the lines of the forward pass, from the top down. On the right, beside each, the lines of the backward pass that undo "
+        "it: they run from the bottom up. Below the two stand the gradients of a layer's weights, which are taken last. "
+        "Keys: <kbd>j</kbd> and <kbd>k</kbd> go along in the order in which the lines ran.</p>"
+        '<div class="heads" aria-hidden="true"><span>forward ↓</span><span>backward ↑</span></div>'
+        + "".join(rows)
     )
 
 
@@ -254,7 +258,7 @@ def _card(trace, i, paths, image_shape):
     return (
         f'<article id="l{i}" class="card {kind}{state}" data-paths="{" ".join(sorted(paths[i]))}" tabindex="-1">'
         f'<p class="where"><a href="#l{i}">{line.function}, line {line.number}</a>{_undone(trace, i)}</p>'
-        f'<pre><code>{_code(line.source, line.symbols)}</code></pre>{maths}{misshapen}{arrays}{_operation(line)}</article>'
+        f'<pre><code>{_code(line.source, line.symbols)}</code></pre>{maths}{misshapen}<div class="arrays">{arrays}</div>{_operation(line)}</article>'
     )
 
 
@@ -335,7 +339,7 @@ RED, BLUE = (190, 54, 74), (31, 111, 139)
 
 def _picture(array, trace, image_shape):
     value = array.value
-    if value.size < 2:
+    if value.size < 2 or not value.any():
         return ""
     name = array.name.removeprefix("d")
     if image_shape and name in ("x", "output") and value.shape[-1] == math.prod(image_shape):
@@ -416,21 +420,43 @@ def _ending(function):
 
 
 def _dials(dials, estimators):
-    parts = ["<p>Computed ahead, on the same examples. Move a dial: the mark on the drawing and the numbers below it follow.</p>"]
+    parts = ["<p>Computed ahead, on the same examples. Move a dial: the marks in its drawings and the numbers below follow.</p>"]
     for dial in dials:
         here = dial.values.index(dial.here)
+        drawings = "".join(chart.lines(c.title, dial.axis, dial.values, c.curves, dial.here, c.log) for c in dial.charts)
         numbers = "".join(
-            f'<div><dt>{html.escape(label)}</dt><dd data-curve="{i}">{curve[here]:.4g}</dd></div>'
-            for i, (label, curve) in enumerate(dial.curves.items())
+            f"<div><dt>{html.escape(label)}</dt><dd>{curve[here]:.4g}</dd></div>" for label, curve in dial.curves.items()
         )
-        data = html.escape(json.dumps({"values": dial.values, "curves": [[float(f"{v:.5g}") for v in curve] for curve in dial.curves.values()]}))
+        curves = [[f"{number:.4g}" for number in curve] for curve in dial.curves.values()]
+        data = html.escape(json.dumps({"values": [f"{value:g}" for value in dial.values], "curves": curves}))
         parts.append(
-            f'<figure class="dial" data-dial="{data}"><h3>{html.escape(dial.title)}</h3><p>{html.escape(dial.words)}</p>'
-            f"{chart.lines(dial.title, dial.axis, dial.values, dial.curves, dial.here)}"
+            f'<div class="dial" data-dial="{data}"><h3>{html.escape(dial.title)}</h3><p>{html.escape(dial.words)}</p>'
             f'<label>{html.escape(dial.axis)} <input type="range" min="0" max="{len(dial.values) - 1}" value="{here}">'
-            f"<output>{dial.here:g}</output></label><dl>{numbers}</dl></figure>"
+            f'<output>{dial.here:g}</output></label><div class="charts">{drawings}</div><dl>{numbers}</dl></div>'
         )
     return "".join(parts) + (_estimators(estimators) if estimators else "")
+
+
+def _estimators(estimators):
+    """The variance of the reparameterised gradient beside that of the score function's."""
+    rows = ""
+    for name, of in {"dmu": estimators.dmu, "dlogvar": estimators.dlogvar}.items():
+        for kind, estimate in of.items():
+            error = np.linalg.norm(estimate.mean - of["reparameterised"].mean) / np.linalg.norm(estimate.standard_error)
+            deviation = "" if kind == "reparameterised" else f"{error:.1f}"
+            rows += (
+                f'<tr><th scope="row">{_math(name)}, {kind}</th><td>{np.linalg.norm(estimate.mean):.3g}</td><td>{deviation}</td>'
+                f"<td>{estimate.variance.sum():.3g}</td><td>{estimate.ratio:,.3g}</td></tr>"
+            )
+    return f"""<div class="dial" id="estimators"><h3>Why the trick matters: the same gradient, estimated in two ways</h3>
+<p>The gradient of the expected reconstruction, E[nll] over q(z|x), estimated from one sample, {estimators.n_draws} times over. The
+reparameterised gradient follows z back to mu and logvar and asks nll for its slope. The score function, nll times the derivative of
+log q(z|x), asks only for nll itself: right on average, but with so much more noise, even if a baseline (the mean nll of the
+other draws) is taken off.</p>
+<div class="scroll"><table><thead><tr><th scope="col">estimator</th><th scope="col">norm of its mean</th>
+<th scope="col">off the first, in standard errors</th><th scope="col">variance of one draw</th><th scope="col">times the first's</th></tr></thead>
+<tbody>{rows}</tbody></table></div>
+<p class="source">Williams 1992; Kingma &amp; Welling 2014, section 2.2; Mohamed et al. 2020 (arXiv 1906.10652).</p></div>"""
 
 
 def _inspector(trace):

@@ -237,8 +237,8 @@ def test_paths_keys_and_dials_answer(of_images):
         const press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
         press("j"); press("j"); press("j"); press("k");
         results.at = document.querySelector(".card.here").id;
-        const dial = document.querySelector(".dial"), input = dial.querySelector("input"), number = dial.querySelector("[data-curve]");
-        const mark = dial.querySelector(".here"), before = [number.textContent, mark.getBoundingClientRect().x];
+        const dial = document.querySelector(".dial"), input = dial.querySelector("input"), number = dial.querySelector("dd");
+        const mark = dial.querySelector("path.here"), before = [number.textContent, mark.getBoundingClientRect().x];
         input.value = 0; input.dispatchEvent(new Event("input", { bubbles: true }));
         results.dial = [before, [number.textContent, mark.getBoundingClientRect().x], dial.querySelector("output").textContent];
         return results;
