@@ -43,7 +43,7 @@
     all(".lit").forEach((lit) => lit.classList.remove("lit"));
   }
   document.addEventListener("click", (event) => {
-    const named = event.target.closest("[data-name]");
+    const named = event.target.closest?.("[data-name]");
     if (named) show(named.dataset.name);
   });
   inspector.querySelector(".close").addEventListener("click", close);
@@ -69,7 +69,7 @@
     card.focus({ preventScroll: true });
   }
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input")) return;
     if (event.key === "Escape") close();
     if (event.key === "j") go(1);
     if (event.key === "k") go(-1);
