@@ -14,8 +14,7 @@ from kernels import reference
 from vae_np import elbo
 from vae_np.study import chart, formulas
 from vae_np.study.derivations import DERIVATIONS
-from vae_np.study.trace import TOLERANCE
-from vae_np.testing.comparison import FLOOR
+from vae_np.study.proof import TOLERANCE
 
 FILES = pathlib.Path(__file__).parent
 TERMS = {"reconstruction": "reconstruction", "kl": "KL", "l2": "L2"}
@@ -174,7 +173,9 @@ def _listing(trace):
             errors = [trace[i].error for i in ran if trace[i].error is not None]
             mark = _mark(max(errors), any(trace[i].wrong for i in ran)) if errors else ""
             number = f'<a href="#l{ran[0]}" aria-label="line {number}">{number}</a>' if ran else number
-            rows.append(f'<div class="row"><span class="number">{number}</span><code>{code}</code><span class="mark">{mark}</span></div>')
+            rows.append(
+                f'<div class="row"><span class="number">{number}</span><code>{code}</code><span class="mark">{mark}</span></div>'
+            )
         blocks.append(f'<div class="listing" role="group" aria-label="{function}">{"".join(rows)}</div>')
     words = "This is the program itself. Click a name to see where it comes from and where it goes, a line's number to study the line."
     return f"<p>{words}</p>{''.join(blocks)}"
@@ -211,8 +212,7 @@ def _lines(trace, image_shape):
         "<p>On the left the lines of the forward pass, from the top down. On the right, beside each, the lines of the backward pass that undo "
         "it: they run from the bottom up. Below the two stand the gradients of a layer's weights, which are taken last. "
         "Keys: <kbd>j</kbd> and <kbd>k</kbd> go along in the order in which the lines ran.</p>"
-        '<div class="heads" aria-hidden="true"><span>forward ↓</span><span>backward ↑</span></div>'
-        + "".join(rows)
+        '<div class="heads" aria-hidden="true"><span>forward ↓</span><span>backward ↑</span></div>' + "".join(rows)
     )
 
 
@@ -264,7 +264,9 @@ def _card(trace, i, paths, image_shape):
     maths = "".join(f'<div class="equation">{formulas.mathml(tree)}</div>' for tree in trees)
     state = " off" if line.wrong else ""
     misshapen = f'<p class="wrong">{html.escape(line.misshapen)}</p>' if line.misshapen else ""
-    arrays = "".join(_array(trace, line, array, image_shape) for array in line.writes) if line.called and not line.composite else ""
+    arrays = (
+        "".join(_array(trace, line, array, image_shape) for array in line.writes) if line.called and not line.composite else ""
+    )
     return (
         f'<article id="l{i}" class="card {kind}{state}" data-paths="{" ".join(sorted(paths[i]))}" tabindex="-1">'
         f'<p class="where"><a href="#l{i}">{line.function}, line {line.number}</a>{_undone(trace, i)}</p>'
@@ -409,10 +411,12 @@ def _derivations(trace):
     parts = []
     for stem in order:
         title, steps, source = DERIVATIONS[stem]
-        items = "".join(
-            f"<li>{html.escape(step.words)}{_equation(step.formula)}</li>" for step in steps
+        items = "".join(f"<li>{html.escape(step.words)}{_equation(step.formula)}</li>" for step in steps)
+        ends = "".join(
+            _ending(function)
+            for name, function in vars(reference).items()
+            if inspect.isfunction(function) and stem_of(name) == stem
         )
-        ends = "".join(_ending(function) for name, function in vars(reference).items() if inspect.isfunction(function) and stem_of(name) == stem)
         parts.append(
             f'<details class="why" id="why-{stem}"{" open" * (stem in used)}><summary>{html.escape(title)}</summary>'
             f'<ol>{items}</ol>{ends}<p class="source">{html.escape(source)}</p></details>'

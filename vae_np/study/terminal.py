@@ -12,7 +12,7 @@ from rich.text import Text
 
 from vae_np.study import formulas
 from vae_np.study.page import equations, symbol
-from vae_np.study.trace import TOLERANCE
+from vae_np.study.proof import TOLERANCE
 
 KEYS = "space, n: next   p: previous   u: the line that this one undoes, or that undoes it   q: end"
 

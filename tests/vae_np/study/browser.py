@@ -9,7 +9,9 @@ import subprocess
 import tempfile
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
+QUIET = (
+    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
+)
 
 CATCH = '<script>window.wrong = []; addEventListener("error", (e) => wrong.push(String(e.message || e.target.outerHTML)), true);</script>'
 REPORT = """
@@ -27,7 +29,9 @@ def run(page, script, width=1400, height=1000):
     """What the script, a function's body, returns in the loaded page; AssertionError where anything on the page went wrong."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "page.html")
-        path.write_text(page.replace("<head>", "", 1).replace("<style>", CATCH + "<style>", 1).replace("</html>", REPORT % script + "</html>"))
+        path.write_text(
+            page.replace("<head>", "", 1).replace("<style>", CATCH + "<style>", 1).replace("</html>", REPORT % script + "</html>")
+        )
         options = [*QUIET, f"--user-data-dir={folder}/profile", f"--window-size={width},{height}", "--virtual-time-budget=3000"]
         command = [CHROMIUM, "--headless", *options, "--dump-dom", path.as_uri()]
         shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout

@@ -62,7 +62,9 @@ def test_it_is_whole_and_needs_nothing_else(of_images):
         if tag == "img":
             assert attributes["alt"]
     assert "@import" not in of_images[1] and "url(" not in of_images[1]
-    assert not re.findall(r"\bnan\b|\binf\b|None", re.sub(r"<script.*?</script>|<pre>.*?</pre>", "", of_images[1], flags=re.DOTALL))
+    assert not re.findall(
+        r"\bnan\b|\binf\b|None", re.sub(r"<script.*?</script>|<pre>.*?</pre>", "", of_images[1], flags=re.DOTALL)
+    )
 
 
 def test_every_line_of_the_text_stands_on_it(of_images):
@@ -118,7 +120,11 @@ def test_pictures_show_the_numbers():
 
 def test_paths_into_mu_and_logvar_are_told_apart(of_images):
     made, _ = of_images
-    forward = [i for i, line in enumerate(made) if line.function in ("encoder", "decoder", "forward") and line.called and not line.composite]
+    forward = [
+        i
+        for i, line in enumerate(made)
+        if line.function in ("encoder", "decoder", "forward") and line.called and not line.composite
+    ]
     paths = page._paths(made, forward)
     of = {made[i].called + made[i].function: paths[i] for i in range(len(made))}
     assert "z" in of["reparameterizeforward"] and "divergence" not in of["reparameterizeforward"]

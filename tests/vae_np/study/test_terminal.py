@@ -106,7 +106,24 @@ def test_a_page_is_written_and_told_of(tmp_path, capsys):
 def test_ones_own_run_and_examples(tmp_path, capsys):
     run = str(tmp_path / "run")
     with pytest.raises(SystemExit):
-        cli.main(["train", "--epochs", "1", "--hidden", "5", "4", "--objective", "iwae", "--samples", "3", "--backend", "numpy", "--out", run])
+        cli.main(
+            [
+                "train",
+                "--epochs",
+                "1",
+                "--hidden",
+                "5",
+                "4",
+                "--objective",
+                "iwae",
+                "--samples",
+                "3",
+                "--backend",
+                "numpy",
+                "--out",
+                run,
+            ]
+        )
     with pytest.raises(SystemExit) as end:
         cli.main(["study", "--run", run, "--examples", "7", "--out", str(tmp_path / "page.html")])
     assert end.value.code == 0

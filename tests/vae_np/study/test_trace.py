@@ -10,7 +10,7 @@ import pytest
 from kernels import reference
 from vae_np import Architecture, elbo, loss_and_gradients
 from vae_np.study import trace
-from vae_np.study.trace import TOLERANCE
+from vae_np.study.proof import TOLERANCE
 from vae_np.study.watch import statements_of
 from vae_np.testing import assert_close, random_problem
 from vae_np.testing.problems import every_kind
