@@ -55,7 +55,7 @@ def affine_backward_add(dy, W, dx):
 
 
 def affine_gradients(x, dy, W, l2, dW, db):
-    """dW = x.T @ dy + l2 W;  db = sum of dy over the rows          every sample of every example is a row
+    """dW = x.T @ dy + l2 W;  db = sum_rows dy          every sample of every example is a row
 
     The loss holds (l2 / 2) times the sum of the squared weights; its derivative joins here. Biases are not decayed.
     """
@@ -78,7 +78,7 @@ def constant_backward_add(dy, W, dx):
 
 
 def constant_gradients(x, dy, W, l2, dW, db):
-    """db = sum of dy over the rows          there is no W"""
+    """db = sum_rows dy          there is no W"""
     np.sum(dy.reshape(-1, dy.shape[-1]), axis=0, out=db)
     return dW, db
 
@@ -185,7 +185,7 @@ def sampled_kl_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
 
 
 def bernoulli_nll(logits, noise, x, nll):
-    """nll = sum_d -x log sigmoid(l) - (1 - x) log sigmoid(-l)          x (B, D) in [0, 1]; nll (L, B); noise is not read
+    """nll = sum_d (-x log sigmoid(l) - (1 - x) log sigmoid(-l))          x (B, D) in [0, 1]; nll (L, B); noise is not read
 
     -log sigmoid(l) = max(-l, 0) + log(1 + exp(-|l|)): no probability is formed and nothing subtracted, for any logit.
     """
@@ -213,7 +213,7 @@ def gaussian_nll(mean, noise, x, nll):
 
 
 def gaussian_nll_backward(dnll, mean, noise, x, dmean, dnoise):
-    """dmean = dnll (mean - x) exp(-noise);  dnoise = dnll/2 (1 - (x - mean)^2 exp(-noise)), summed over d if shared"""
+    """dmean = dnll (mean - x) exp(-noise);  dnoise = dnll/2 (1 - (x - mean)^2 exp(-noise))          summed over d if shared"""
     precision = np.exp(-noise)
     np.multiply(dnll[:, :, None], (mean - x) * precision, out=dmean)
     per_input = dnll[:, :, None] / 2 * (1 - (x - mean) ** 2 * precision)
@@ -222,7 +222,7 @@ def gaussian_nll_backward(dnll, mean, noise, x, dmean, dnoise):
 
 
 def bernoulli_mean(logits, mean):
-    """mean = sigmoid(logits), the probability of a 1"""
+    """mean = sigmoid(logits)          the probability of a 1"""
     mean[...] = sigmoid(logits)
     return mean
 

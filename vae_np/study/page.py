@@ -202,7 +202,8 @@ def _lines(trace, image_shape):
         partners = [j for j, line in enumerate(trace) if i in line.undoes and j not in shown]
         shown.update(partners)
         cards = [_card(trace, j, paths, image_shape) for j in partners]
-        back = "".join(card for j, card in zip(partners, cards) if trace[j].function != "weight_gradients")
+        # The backward pass is read from the bottom up, and so are two lines of it that undo one.
+        back = "".join(card for j, card in zip(partners[::-1], cards[::-1]) if trace[j].function != "weight_gradients")
         gradients = "".join(card for j, card in zip(partners, cards) if trace[j].function == "weight_gradients")
         rows.append(f'<div class="pair">{_card(trace, i, paths, image_shape)}<div class="undo">{back}</div>{gradients}</div>')
     rest = [i for i, line in enumerate(trace) if i not in shown and i not in forward]
@@ -292,11 +293,9 @@ def _operation(line):
 
 
 def stem_of(operation):
-    """The derivation that an operation belongs to."""
-    for stem in sorted(DERIVATIONS, key=len, reverse=True):
-        if operation.removeprefix("affine_").startswith(stem) or operation.startswith(stem):
-            return stem
-    return operation
+    """The derivation that an operation belongs to, or its own name where there is none."""
+    found = (stem for name in (operation.removeprefix("affine_"), operation) for stem in DERIVATIONS if name.startswith(stem))
+    return next(found, operation)
 
 
 def _array(trace, line, array, image_shape):
