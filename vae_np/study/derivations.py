@@ -62,10 +62,12 @@ DERIVATIONS = {  # what the name of an operation begins with: its derivation. Th
         "A layer: y = x W + b",
         (
             Step("Element by element, for one row:", "y_o = sum_i x_i W_io + b_o"),
-            Step("An input x_i reaches the loss through every output, through y_o with the slope W_io. These paths add: the rows of W have "
-                 "become columns, which is the transpose.", "dx_i = sum_o dy_o W_io"),
-            Step("A weight is used once in every row r, with the slope x_ri. The rows' parts add, which is a product with the "
-                 "transpose of x.", "dW_io = sum_r x_ri dy_ro"),
+            Step("An input reaches the loss through every output, with the weight between them as its slope. These paths add: the rows "
+                "of W have become columns, which is the transpose.",
+                "dx_i = sum_o dy_o W_io"),
+            Step("A weight is used once in every row r, with the row's input as its slope. The rows' parts add, which is a product with "
+                "the transpose of x.",
+                "dW_io = sum_r x_ri dy_ro"),
             Step("A bias is used once in every row, with the slope 1.", "db_o = sum_r dy_ro"),
             Step("The loss also holds half the squared weights times l2; its slope joins that of the layer.", "diff_W (l2 W^2 / 2) = l2 W"),
         ),

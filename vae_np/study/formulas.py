@@ -232,7 +232,7 @@ def _bare(tree):
 
 def mathml(tree):
     """The formula as MathML; a name of the text's is an element whose data-name says it."""
-    return f'<math aria-label="{html.escape(plain(tree))}">{_marked(tree)}</math>'
+    return f'<math displaystyle="true" aria-label="{html.escape(plain(tree))}">{_marked(tree)}</math>'
 
 
 def _marked(tree):
@@ -251,7 +251,12 @@ def _marked(tree):
         case "layer", letter, number, part:
             return f"<msubsup>{_marked(letter)}<mn>{number}</mn><mtext>{part}</mtext></msubsup>"
         case "index", base, index:  # what it is an element of, or belongs to, is not meant
-            return re.sub(' data-name="[^"]*"', "", f"<msub>{_marked(base)}{_marked(('name', index))}</msub>")
+            below = (
+                "".join(f"<mi>{letter}</mi>" for letter in index)
+                if len(index) == 2 and index != "mu"
+                else _marked(("name", index))
+            )
+            return re.sub(' data-name="[^"]*"', "", f"<msub>{_marked(base)}<mrow>{below}</mrow></msub>")
         case "relation", first, *rest:
             return _marked(first) + "".join(
                 f"<mo>{html.escape(RELATED.get(sign, sign))}</mo>{_marked(side)}" for sign, side in zip(rest[::2], rest[1::2])
@@ -281,7 +286,7 @@ def _marked(tree):
             return f"<mo>∫</mo>{_marked(body)}<mspace width='0.17em'/><mi>d</mi>{_marked(('name', index))}"
         case "over", operator, index, body:
             sign = "<mo>∑</mo>" if operator == "sum" else f"<mi>{operator}</mi>"
-            return f"<munder>{sign}<mi>{index}</mi></munder><mspace width='0.17em'/>{_marked(body)}"
+            return f"<msub>{sign}<mi>{index}</mi></msub><mspace width='0.17em'/>{_marked(body)}"
         case "call", name, *rest:
             inner = "".join(
                 _marked(part) if isinstance(part, tuple) else f"<mo>{BETWEEN.get(part, part).strip()}</mo>" for part in rest[1:-1]

@@ -405,8 +405,8 @@ def _png(levels, colours, opacity=None):
 
 def _derivations(trace):
     """All derivations; those of operations that ran here first."""
-    used = {stem_of(line.operation) for line in trace if line.called}
-    order = sorted(DERIVATIONS, key=lambda stem: stem not in used | {"bound", "adjoint"})
+    used = {"bound", "adjoint", *(stem_of(line.operation) for line in trace if line.called)}
+    order = sorted(DERIVATIONS, key=lambda stem: stem not in used)
     parts = []
     for stem in order:
         title, steps, source = DERIVATIONS[stem]
