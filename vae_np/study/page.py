@@ -103,7 +103,7 @@ def _verdict(trace):
     if not trace.wrong:
         words = f"{len(proven)} derivatives agree with differences of the loss; the worst is off by {trace.worst:.0e} of itself"
         return f'<p class="verdict right">✓ {words} (limit {TOLERANCE:.0e}).</p>'
-    places = ", ".join(_link(trace, trace.index(line)) for line in trace.wrong)
+    places = ", ".join(_link(trace, i) for i, line in enumerate(trace) if line.wrong)
     return f'<p class="verdict wrong">✗ A derivative goes wrong at {places}.</p>'
 
 
