@@ -527,7 +527,7 @@ def burda(options):
 # --------------------------------------------------------------------------------------------------------------- study
 
 STUDIED = {"digits": ([64], 8)}  # hidden and latent where nothing is said; for others ([400], 20)
-STEPS, AT_ONCE = {"digits": 2000}, 128  # of training for a model to study, and examples of each; 300 for others
+STEPS, AT_ONCE = {"digits": 2000}, 128  # of training for a model to study, and examples of each; 200 for others
 
 
 def study(options):
@@ -576,7 +576,7 @@ def _to_study(options):
         options.likelihood,
         options.noise,
     )
-    steps = STEPS.get(name, 300)
+    steps = STEPS.get(name, 200)
     x = dataset.train[: steps * AT_ONCE]
     settings = {"objective": options.objective, "beta": options.beta, "l2": options.l2, "seed": options.seed}
     epochs = max(1, steps * AT_ONCE // len(x))
