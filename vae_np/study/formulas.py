@@ -141,6 +141,21 @@ def substitute(tree, names):
     return tuple(substitute(part, names) for part in tree)
 
 
+def equations(line):
+    """The equations of a line as trees: those of its operation's docstring, in the names that stand on the line."""
+    if not line.definition or line.composite:
+        return ()
+    names = dict(line.arguments)
+    if "logits" in names:
+        names["l"] = names["logits"]
+    if line.writes and line.writes[0].name.endswith(".y"):
+        names["dy"] = line.writes[0].name
+    try:
+        return tuple(substitute(tree, names) for tree in of(line.definition).equations)
+    except ValueError:  # the docstring of an operation of one's own
+        return ()
+
+
 def evaluate(tree, values):
     """The value of a tree; of a relation, those of its sides.
 

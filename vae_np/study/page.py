@@ -131,33 +131,13 @@ def _code(source, symbols):
     return "".join(parts) + (f' <span class="comment"># {html.escape(comment)}</span>' if sign else "")
 
 
-def symbol(name):
-    """The tree of a single name."""
-    return formulas.substitute(formulas.parse("v"), {"v": name})
-
-
 def _math(name):
-    return formulas.mathml(symbol(name))
+    return formulas.mathml(("name", name))
 
 
 def _link(trace, i):
     line = trace[i]
     return f'<a href="#l{i}">line {line.number}</a>'
-
-
-def equations(line):
-    """The equations of a line as trees: those of its operation's docstring, in the names that stand on the line."""
-    if not line.definition or line.composite:
-        return ()
-    names = dict(line.arguments)
-    if "logits" in names:
-        names["l"] = names["logits"]
-    if line.writes and line.writes[0].name.endswith(".y"):
-        names["dy"] = line.writes[0].name
-    try:
-        return tuple(formulas.substitute(tree, names) for tree in formulas.of(line.definition).equations)
-    except ValueError:  # the docstring of an operation of one's own
-        return ()
 
 
 def _listing(trace):
@@ -261,7 +241,7 @@ def _paths(trace, forward):
 def _card(trace, i, paths, image_shape):
     line = trace[i]
     kind = {"backward": "backward", "weight_gradients": "gradients"}.get(line.function, "forward")
-    trees = equations(line)
+    trees = formulas.equations(line)
     maths = "".join(f'<div class="equation">{formulas.mathml(tree)}</div>' for tree in trees)
     state = " off" if line.wrong else ""
     misshapen = f'<p class="wrong">{html.escape(line.misshapen)}</p>' if line.misshapen else ""

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from vae_np.study import formulas
-from vae_np.study.page import equations, symbol
 from vae_np.study.proof import TOLERANCE
 
 KEYS = "space, n: next   p: previous   u: the line that this one undoes, or that undoes it   q: end"
@@ -68,9 +67,9 @@ def card(trace, i):
     line = trace[i]
     parts = [Text(f"\n{line.function}, line {line.number}", "dim")]
     parts.append(Syntax(line.source, "python", background_color="default", word_wrap=True))
-    parts += [Text(f"    {formulas.plain(tree)}", "bold") for tree in equations(line)]
+    parts += [Text(f"    {formulas.plain(tree)}", "bold") for tree in formulas.equations(line)]
     for j in line.undoes:
-        undone = "; ".join(formulas.plain(tree) for tree in equations(trace[j]))
+        undone = "; ".join(formulas.plain(tree) for tree in formulas.equations(trace[j]))
         parts.append(Text(f"    undoes line {trace[j].number}:  {undone}", "dim"))
     if line.misshapen:
         parts.append(Text(f"    {line.misshapen}", "red"))
@@ -78,7 +77,7 @@ def card(trace, i):
     for array in line.writes if line.called else ():
         value = array.value
         numbers = f"{value.min():.3g} … {value.max():.3g}", f"norm {np.linalg.norm(value):.3g}"
-        table.add_row(formulas.plain(symbol(array.name)), " × ".join(map(str, value.shape)), *numbers, _proof(trace, line, array))
+        table.add_row(formulas.plain(("name", array.name)), " × ".join(map(str, value.shape)), *numbers, _proof(trace, line, array))
     return Group(*parts, Padding(table, (0, 0, 0, 4)))
 
 

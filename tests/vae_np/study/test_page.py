@@ -13,7 +13,7 @@ from kernels import reference
 from tests.vae_np.study import browser
 from tests.vae_np.study.test_trace import PROBLEM, PROBLEMS, changed
 from vae_np import Architecture, elbo
-from vae_np.study import dials, page, trace
+from vae_np.study import dials, formulas, page, trace
 from vae_np.testing import random_problem
 
 in_chromium = pytest.mark.skipif(not browser.CHROMIUM, reason="there is no Chromium on this machine")
@@ -74,7 +74,7 @@ def test_every_line_of_the_text_stands_on_it(of_images):
     for i, line in enumerate(made):
         assert f'id="l{i}"' in text
         if line.called and not line.composite:
-            assert page.equations(line), f"{line.source} has no equation"
+            assert formulas.equations(line), f"{line.source} has no equation"
             assert line.shapes, f"{line.source} has no shape"
 
 
@@ -84,7 +84,7 @@ def test_a_page_of_every_kind(problem):
     _Elements(page.page(made, "noise"))
     _Elements(page.fragment(made))
     for line in made:
-        assert page.equations(line) or not line.called or line.composite, line.source
+        assert formulas.equations(line) or not line.called or line.composite, line.source
 
 
 def test_what_is_wrong_is_named_at_the_top_and_red_at_its_line():
