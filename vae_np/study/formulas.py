@@ -1,4 +1,4 @@
-"""Formulas as docstrings write them, read once: typeset for a browser or a terminal, or evaluated.
+"""Formulas as docstrings write them, read, and typeset for a browser or a terminal.
 
 Names side by side are a product, which binds as `/` and `@` do, from left to right. `sum_l`, `mean_l`, `int_z` (the
 integral over z) and `diff_y` (the derivative by y) reach to the end of their term. `log` without brackets takes the factors
@@ -10,25 +10,13 @@ A tree is nested tuples of a kind and its parts: mu + 1 is ("+", ("name", "mu"),
 import html
 import inspect
 import re
-from types import SimpleNamespace
-from typing import NamedTuple
-
-import numpy as np
 
 # ----------------------------------------------------------------------------------------------------------- reading
 
 TOKEN = re.compile(r"\d+|[A-Za-z]\w*(?:\[\d+\])?(?:\.[Wby]\b)?~?|\.T\b|\|\||[-+<>]=|[-+/@^=<>|,;()[\]]")
 RELATIONS = "=", "+=", "-=", "<=", ">=", "<", ">"
 OVER = re.compile(r"(sum|mean|int|diff|softmax|max|E)_(\w+)")
-FUNCTIONS = {
-    "exp": np.exp,
-    "log": np.log,
-    "max": np.maximum,
-    "sigmoid": lambda y: 1 / (1 + np.exp(-y)),
-    "sqrt": np.sqrt,
-    "tanh": np.tanh,
-    **dict.fromkeys(("f", "g", "p", "q", "N", "KL")),  # what these are, `evaluate` must be told
-}
+FUNCTIONS = "exp", "log", "max", "sigmoid", "sqrt", "tanh", "f", "g", "p", "q", "N", "KL"
 
 
 def parse(text):
@@ -117,19 +105,10 @@ def indexed(name):
     return ("index", ("name", base), index) if base and len(index) <= 2 else ("name", name)
 
 
-class Definition(NamedTuple):
-    """What the docstring of an operation says: its equations, what stands beside them, and the paragraphs below."""
-
-    equations: tuple
-    shapes: str
-    note: str
-
-
 def of(docstring):
-    """The Definition that a docstring of `kernels.reference` gives; ValueError where its formula cannot be read."""
-    first, _, note = inspect.cleandoc(docstring).partition("\n\n")
-    formulas, _, shapes = first.partition("   ")
-    return Definition(tuple(map(parse, re.split("[;,]  ", formulas))), shapes.strip(), note)
+    """The equations that a docstring of `kernels.reference` begins with, as trees; ValueError where they cannot be read."""
+    formulas = inspect.cleandoc(docstring).split("\n")[0].partition("   ")[0]  # then come shapes and remarks
+    return tuple(map(parse, re.split("[;,]  ", formulas)))
 
 
 def substitute(tree, names):
@@ -151,59 +130,10 @@ def equations(line):
     if line.writes and line.writes[0].name.endswith(".y"):
         names["dy"] = line.writes[0].name
     try:
-        return tuple(substitute(tree, names) for tree in of(line.definition).equations)
+        return tuple(substitute(tree, names) for tree in of(line.definition))
     except ValueError:  # the docstring of an operation of one's own
         return ()
 
-
-def evaluate(tree, values):
-    """The value of a tree; of a relation, those of its sides.
-
-    values: {name: value}, where an element w_l may have a value of its own, else it is that of w; and what else has a
-    meaning here alone: functions, of all calls ("f") or of one as `plain` writes it ("p(x|z)"), and {"sum_l": function}, called with the body as a
-    function of the names that it binds (`int_z` binds z, sum_l none).
-    """
-
-    def value(tree):
-        match tree:
-            case "number", digits:
-                return int(digits)
-            case "name", "pi":
-                return np.pi
-            case "name", name:
-                return values[name]
-            case "index", (_, base), index:
-                return values.get(f"{base}_{index}", values.get(base))
-            case "over", operator, index, body:
-                return values[f"{operator}_{index}"](lambda **bound: evaluate(body, {**values, **bound}))
-            case "call", name, _, *arguments:
-                function = values.get(plain(tree), values.get(plain(name), FUNCTIONS.get(plain(name))))
-                return function(*map(value, arguments[::2]))
-            case "relation", *sides:
-                return [value(side) for side in sides[::2]]
-            case "where", yes, (_, left, sign, right), no:
-                left, right = (value(left), value(right)) if sign == ">" else (value(right), value(left))
-                return np.where(np.real(left) > np.real(right), value(yes), value(no))
-        kind, *parts = tree
-        return ARITHMETIC[kind](*(value(part) for part in parts if isinstance(part, tuple)))
-
-    return value(tree)
-
-
-ARITHMETIC = {
-    "(": lambda a: a,
-    "[": lambda a: a,
-    "|": lambda a: np.where(np.real(a) < 0, -a, a),
-    "negative": lambda a: -a,
-    "log": np.log,
-    "T": np.transpose,
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "product": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
-    "@": lambda a, b: a @ b,
-    "^": lambda a, b: a**b,
-}
 
 # ------------------------------------------------------------------------------------------------------- typesetting
 

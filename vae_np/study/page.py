@@ -408,7 +408,7 @@ def _equation(formula):
 
 
 def _ending(function):
-    maths = "".join(f'<div class="equation">{formulas.mathml(tree)}</div>' for tree in formulas.of(function.__doc__).equations)
+    maths = "".join(f'<div class="equation">{formulas.mathml(tree)}</div>' for tree in formulas.of(function.__doc__))
     return f'<div class="ending">{maths}<pre><code>{html.escape(inspect.getsource(function))}</code></pre></div>'
 
 

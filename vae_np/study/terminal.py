@@ -77,7 +77,9 @@ def card(trace, i):
     for array in line.writes if line.called else ():
         value = array.value
         numbers = f"{value.min():.3g} … {value.max():.3g}", f"norm {np.linalg.norm(value):.3g}"
-        table.add_row(formulas.plain(("name", array.name)), " × ".join(map(str, value.shape)), *numbers, _proof(trace, line, array))
+        table.add_row(
+            formulas.plain(("name", array.name)), " × ".join(map(str, value.shape)), *numbers, _proof(trace, line, array)
+        )
     return Group(*parts, Padding(table, (0, 0, 0, 4)))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kernels import reference
+from tests.vae_np.study.evaluate import evaluate
 from vae_np.study import formulas
 from vae_np.study.derivations import DERIVATIONS
 from vae_np.study.page import stem_of
@@ -142,7 +143,7 @@ STEPS = [(stem, i) for stem, derivation in DERIVATIONS.items() for i, step in en
 def test_a_formula_holds(stem, i):
     formula = DERIVATIONS[stem].steps[i].formula
     tree = formulas.parse(formula)
-    sides = formulas.evaluate(tree, values_of(stem, formula))
+    sides = evaluate(tree, values_of(stem, formula))
     assert len(sides) == 2
     left, right = (np.broadcast_to(side, np.broadcast(*sides).shape) for side in sides)
     if tree[2] == ">=":
@@ -170,7 +171,7 @@ def test_a_damaged_formula_does_not(stem, i, was, now):
     assert was in formula
     damaged = formula[::-1].replace(was[::-1], now[::-1], 1)[::-1]
     with pytest.raises((AssertionError, ValueError)):
-        left, right = formulas.evaluate(formulas.parse(damaged), values_of(stem, damaged))
+        left, right = evaluate(formulas.parse(damaged), values_of(stem, damaged))
         np.testing.assert_allclose(left, right, rtol=1e-7)
 
 
