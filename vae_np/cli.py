@@ -564,7 +564,8 @@ def _to_study(options):
     if options.run:
         before = _started_with(options.run)
         dataset = data.load(options.data or before.data, options.data_dir or before.data_dir, before.valid_fraction)
-        return _parameters(options.run), dataset, before, f"held-out rows of {options.data or before.data}, by the model in {options.run}"
+        words = f"held-out rows of {options.data or before.data}, by the model in {options.run}"
+        return _parameters(options.run), dataset, before, words
     name = options.data or "digits"
     dataset = data.load(name, options.data_dir)
     hidden, latent = STUDIED.get(name, ([400], 20))

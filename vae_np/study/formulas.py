@@ -226,7 +226,8 @@ def _marked(tree):
         case "log", inner:
             return f"<mi>log</mi><mspace width='0.17em'/>{_marked(inner)}"
         case "over", "diff", index, body:
-            return f"<mfrac><mi>∂</mi><mrow><mi>∂</mi>{_marked(('name', index))}</mrow></mfrac><mspace width='0.17em'/>{_marked(body)}"
+            by = f"<mfrac><mi>∂</mi><mrow><mi>∂</mi>{_marked(('name', index))}</mrow></mfrac>"
+            return f"{by}<mspace width='0.17em'/>{_marked(body)}"
         case "over", "int", index, body:
             return f"<mo>∫</mo>{_marked(body)}<mspace width='0.17em'/><mi>d</mi>{_marked(('name', index))}"
         case "over", operator, index, body:

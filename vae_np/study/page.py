@@ -190,8 +190,8 @@ def _lines(trace, image_shape):
     if rest:
         rows.append("".join(f'<div class="pair thin">{_card(trace, i, paths, image_shape)}</div>' for i in rest))
     return (
-        "<p>On the left the lines of the forward pass, from the top down. On the right, beside each, the lines of the backward pass that undo "
-        "it: they run from the bottom up. Below the two stand the gradients of a layer's weights, which are taken last. "
+        "<p>On the left the lines of the forward pass, from the top down. On the right, beside each, the lines of the backward "
+        "pass that undo it: they run from the bottom up. Below the two stand the gradients of a layer's weights, which are taken last. "
         "Keys: <kbd>j</kbd> and <kbd>k</kbd> go along in the order in which the lines ran.</p>"
         '<div class="heads" aria-hidden="true"><span>forward ↓</span><span>backward ↑</span></div>' + "".join(rows)
     )
@@ -251,7 +251,8 @@ def _card(trace, i, paths, image_shape):
     return (
         f'<article id="l{i}" class="card {kind}{state}" data-paths="{" ".join(sorted(paths[i]))}" tabindex="-1">'
         f'<p class="where"><a href="#l{i}">{line.function}, line {line.number}</a>{_undone(trace, i)}</p>'
-        f'<pre><code>{_code(line.source, line.symbols)}</code></pre>{maths}{misshapen}<div class="arrays">{arrays}</div>{_operation(line)}</article>'
+        f"<pre><code>{_code(line.source, line.symbols)}</code></pre>{maths}{misshapen}"
+        f'<div class="arrays">{arrays}</div>{_operation(line)}</article>'
     )
 
 
@@ -291,7 +292,8 @@ def _array(trace, line, array, image_shape):
         proof += f' <span class="wrong">lacks the path through {lacks}</span>' if lacks else ""
     picture = _picture(array, trace, image_shape)
     return (
-        f'<div class="array"><div class="name">{_math(array.name)} <span class="shape">({html.escape(letters)}) = {shape}</span></div>'
+        f'<div class="array"><div class="name">{_math(array.name)} '
+        f'<span class="shape">({html.escape(letters)}) = {shape}</span></div>'
         f'<div class="numbers">{least:.3g} … {most:.3g}, norm {norm:.3g}</div>{picture}'
         f'<div class="proof">{proof}</div>{_shares(trace, array)}</div>'
     )
@@ -312,7 +314,8 @@ def _shares(trace, array):
         return ""
     largest = max(parts.values())
     bars = "".join(
-        f'<div class="share {term}"><span>{TERMS[term]}</span><i style="width:{100 * norm / largest:.1f}%"></i><b>{norm:.3g}</b></div>'
+        f'<div class="share {term}"><span>{TERMS[term]}</span>'
+        f'<i style="width:{100 * norm / largest:.1f}%"></i><b>{norm:.3g}</b></div>'
         for term, norm in parts.items()
     )
     return f'<div class="shares" role="group" aria-label="norm of the part that each term of the loss gives">{bars}</div>'
@@ -442,12 +445,13 @@ def _estimators(estimators):
                 f"<td>{estimate.variance.sum():.3g}</td><td>{estimate.ratio:,.3g}</td></tr>"
             )
     return f"""<div class="dial" id="estimators"><h3>Why the trick matters: the same gradient, estimated in two ways</h3>
-<p>The gradient of the expected reconstruction, E[nll] over q(z|x), estimated from one sample, {estimators.n_draws} times over. The
-reparameterised gradient follows z back to mu and logvar and asks nll for its slope. The score function, nll times the derivative of
-log q(z|x), asks only for nll itself: right on average, but with so much more noise, even if a baseline (the mean nll of the
+<p>The gradient of the expected reconstruction, E[nll] over q(z|x), estimated from one sample, {estimators.n_draws} times over.
+The reparameterised gradient follows z back to mu and logvar and asks nll for its slope. The score function, nll times the
+derivative of log q(z|x), asks only for nll itself: right on average, but with so much more noise, even if a baseline (the mean nll of the
 other draws) is taken off.</p>
 <div class="scroll"><table><thead><tr><th scope="col">estimator</th><th scope="col">norm of its mean</th>
-<th scope="col">off the first, in standard errors</th><th scope="col">variance of one draw</th><th scope="col">times the first's</th></tr></thead>
+<th scope="col">off the first, in standard errors</th><th scope="col">variance of one draw</th>
+<th scope="col">times the first's</th></tr></thead>
 <tbody>{rows}</tbody></table></div>
 <p class="source">Williams 1992; Kingma &amp; Welling 2014, section 2.2; Mohamed et al. 2020 (arXiv 1906.10652).</p></div>"""
 
@@ -467,6 +471,7 @@ def _inspector(trace):
     lines = [[line.function, line.number, " ".join(line.source.split("  # ")[0].split())] for line in trace]
     data = json.dumps({"names": places, "lines": lines}).replace("</", "<\\/")
     return (
-        '<aside id="inspector" aria-live="polite" hidden><button type="button" class="close" aria-label="close">×</button><div></div></aside>'
+        '<aside id="inspector" aria-live="polite" hidden>'
+        '<button type="button" class="close" aria-label="close">×</button><div></div></aside>'
         f'<script type="application/json" id="trace">{data}</script>'
     )

@@ -136,7 +136,8 @@ def prove(seen, n_forward, loss, total, values, weights, derivatives, layers, el
 def _follow(written, namesakes, paths, own, whole, error_of):
     """A Proof of each state that a derivative takes: which paths it holds, the one before's and some more, and how exactly.
 
-    If it is to be whole, it must hold all in the end. A path that is lacking should have come with the line named after it, or with the last.
+    If it is to be whole, it must hold all in the end. A path that is lacking should have come with the line that is named
+    after it, or with the last.
     """
     zero = np.zeros_like(written[0])
 
