@@ -144,10 +144,14 @@ def _listing(trace):
     """The functions as they stand in their file, every line with its proof and a link to what is said of it below."""
     blocks = []
     for function, (first, lines) in trace.sources.items():
-        rows = []
+        rows, inside = [], 0  # inside: how many lines a statement still goes on for
         for number, source in enumerate(lines, first):
+            inside = max(inside - 1, 0)
+            if inside:
+                continue
             ran = [i for i, line in enumerate(trace) if (line.function, line.number) == (function, number)]
             line = trace[ran[0]] if ran else None
+            inside = line.source.count("\n") + 1 if line else 0
             indent = len(source) - len(source.lstrip())
             code = " " * indent + _code(line.source, line.symbols) if line else f'<span class="still">{_code(source, ())}</span>'
             errors = [trace[i].error for i in ran if trace[i].error is not None]
