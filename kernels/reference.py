@@ -185,16 +185,17 @@ def sampled_kl_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
 
 
 def bernoulli_nll(logits, noise, x, nll):
-    """nll = sum_d (-x log sigmoid(l) - (1 - x) log sigmoid(-l))          x (B, D) in [0, 1]; nll (L, B); noise is not read
+    """nll = -sum_d (x log sigmoid(logits) + (1 - x) log sigmoid(-logits))          x (B, D) in [0, 1]; nll (L, B)
 
     -log sigmoid(l) = max(-l, 0) + log(1 + exp(-|l|)): no probability is formed and nothing subtracted, for any logit.
+    noise is not read.
     """
     large = (1 - x) * np.maximum(logits, 0) + x * np.maximum(-logits, 0)
     return np.sum(large + np.log1p(np.exp(-np.abs(logits))), axis=-1, out=nll)
 
 
 def bernoulli_nll_backward(dnll, logits, noise, x, dlogits, dnoise):
-    """dlogits = dnll (sigmoid(l) - x)
+    """dlogits = dnll (sigmoid(logits) - x)
 
     Written as (1 - x) sigmoid(l) - x sigmoid(-l), which loses no digit where sigmoid(l) rounds to 1.
     """
@@ -213,7 +214,7 @@ def gaussian_nll(mean, noise, x, nll):
 
 
 def gaussian_nll_backward(dnll, mean, noise, x, dmean, dnoise):
-    """dmean = dnll (mean - x) exp(-noise);  dnoise = dnll/2 (1 - (x - mean)^2 exp(-noise))          summed over d if shared"""
+    """dmean = dnll (mean - x) exp(-noise);  dnoise = dnll/2 (1 - (x - mean)^2 exp(-noise))     summed over d if shared"""
     precision = np.exp(-noise)
     np.multiply(dnll[:, :, None], (mean - x) * precision, out=dmean)
     per_input = dnll[:, :, None] / 2 * (1 - (x - mean) ** 2 * precision)

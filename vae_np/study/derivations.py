@@ -1,280 +1,386 @@
-"""How the line of each operation follows from its definition, in steps that the tests hold to numbers.
+"""From its definition to its line: a short derivation for each operation, in the language of `formulas`.
 
-Formulas are written as `vae_np.study.formulas` reads them. The last of each derivation is not here: it is that of the
-operation's own docstring, to which the steps lead up.
+The last step leads up to the operation's own formula and code, which stand in `kernels.reference` and not here again. The
+tests evaluate both sides of every formula.
 """
 
+import re
 from typing import NamedTuple
 
 
 class Step(NamedTuple):
-    """A sentence or two, and what they say as a formula."""
+    """What is done, and what it gives. In a formula d name is the derivative of the loss, and diff_name any derivative."""
 
-    words: str
-    formula: str = ""
+    sentence: str
+    formula: str | None = None
 
 
 class Derivation(NamedTuple):
-    """Of one operation, forward and backward."""
+    """The steps from a definition to a line, and where they are published."""
 
     title: str
     steps: tuple
     source: str
 
 
-ADJOINT = "Griewank & Walther, Evaluating Derivatives, 2008, chapter 3"
-KINGMA = "Kingma & Welling 2014 (arXiv 1312.6114)"
+def stem(operation):
+    """The key in DERIVATIONS of an operation, by its name: a forward and its derivative have one."""
+    name = re.sub("_(backward|backward_add|gradients)$", "", operation).replace("_mean", "_nll")
+    return name.removeprefix("affine_")
 
-DERIVATIONS = {  # what the name of an operation begins with: its derivation. The first two stand before all
+
+VAE = "Kingma & Welling 2014 (arXiv 1312.6114)"
+DERIVATIONS = {
     "bound": Derivation(
-        "Why the loss bounds −log p(x)",
+        "Why the loss bounds -log p(x)",
         (
             Step(
-                "The model draws z from p(z), and x from p(x|z). x is as probable as all z together make it.",
+                "The model draws z from p(z) and then x from p(x|z). Only x is seen, so its probability is an integral over "
+                "every z that may have made it.",
                 "p(x) = int_z p(x|z) p(z)",
             ),
             Step(
-                "Most z say nothing of this x. Let q(z|x) propose some that do; what it proposes too often counts for less.",
-                "p(x) = E_q[p(x|z) p(z) / q(z|x)]",
+                "Most z explain this x badly. Any density q(z|x) that looks where the good ones are may be multiplied and "
+                "divided by: the integral becomes a mean over z drawn from q.",
+                "p(x) = int_z q(z|x) p(x|z) p(z) / q(z|x) = E_q[p(x|z) p(z) / q(z|x)]",
             ),
             Step(
-                "The logarithm bends downwards, so that its mean lies below the logarithm of the mean (Jensen's inequality).",
-                "log p(x) >= E_q[log p(x|z) + log p(z) - log q(z|x)]",
+                "The logarithm is concave, so that the log of a mean is at least the mean of the logs (Jensen's inequality); "
+                "with the minus sign, at most.",
+                "-log p(x) <= E_q[-log(p(x|z) p(z) / q(z|x))]",
             ),
             Step(
-                "The last two terms are a distance from the prior, the KL. Their mean is taken off.",
-                "KL(q || p) = E_q[log q(z|x) - log p(z)]",
+                "The log of the fraction falls into two: what x costs once z is known, and how far q is from the prior. "
+                "Per sample the first is nll, the second kl.",
+                "E_q[-log(p(x|z) p(z) / q(z|x))] = E_q[-log p(x|z)] + KL(q(z|x) || p(z))",
             ),
             Step(
-                "What the bound is too low by is again a KL, from q to the true posterior: a better q closes the gap. "
-                "The bound with its sign turned, nll + KL, is the loss.",
-                "log p(x) - (E_q[log p(x|z)] - KL(q || p)) = KL(q || p(z|x))",
+                "What the bound gives away is the KL from q to the true posterior: the better the encoder, the tighter.",
+                "E_q[-log p(x|z)] + KL(q(z|x) || p(z)) = -log p(x) + KL(q(z|x) || p(z|x))",
             ),
+            Step("So lowering the loss raises log p(x), draws q towards p(z|x), or does both."),
         ),
-        f"{KINGMA}, equations 1 to 3",
+        f"{VAE}, eq. 1 to 3",
     ),
     "adjoint": Derivation(
         "What dname is, and why it flows backwards",
         (
             Step(
-                "dv is the derivative of the loss by v: an array of v's shape, and in each element how much the loss "
-                "rises for a small rise of that element of v.",
+                "At some line the model computes y = g(x); all that comes after, taken together, makes the loss of it.",
+                "loss = f(g(x))",
             ),
             Step(
-                "Let a line compute y = f(v), and let the rest of the forward pass make the loss of y. The chain rule "
-                "gives dv when dy is known, and so the lines are undone in the order opposite to that in which they "
-                "ran.",
-                "dv = dy diff_v f(v)",
+                "Write dy for the derivative of the loss by y: how much the loss changes for each unit that y does. "
+                "It has y's shape, an element for each of y's.",
+                "dy = diff_y f(y)",
             ),
             Step(
-                "Where two lines read v, it reaches the loss along two paths, and their effects add. So a line that "
-                "comes second adds to dv what its own path brings.",
-                "diff_v (f(v) + g(v)) = diff_v f(v) + diff_v g(v)",
+                "By the chain rule, of all that comes after, dx needs to know only dy. The line's own derivative does the rest.",
+                "dx = diff_x f(g(x)) = dy diff_x g(x)",
             ),
             Step(
-                "A line's own slope, diff f, is all that its derivative need know. What the slope needs, the forward "
-                "pass has saved.",
+                "dy must be there before dx can be. So the lines are read upwards, from the loss, whose derivative by itself "
+                "is 1; each line is differentiated alone."
+            ),
+            Step(
+                "Where two lines read x, a change of x reaches the loss on two paths, and to first order their effects add. "
+                "This is what += and the operations named _add are for.",
+                "diff_x f(g_1(x), g_2(x)) = dy_1 diff_x g_1(x) + dy_2 diff_x g_2(x)",
+            ),
+            Step(
+                "The elements of an array are paths too: x_i has as many as there are y_o that depend on it, and the sum over o "
+                "is the product with the transposed matrix of slopes.",
             ),
         ),
-        ADJOINT,
+        "Rumelhart, Hinton & Williams 1986 (Nature 323, 533-536)",
     ),
     "affine": Derivation(
-        "A layer: y = x W + b",
+        "A layer's product and its three derivatives",
         (
-            Step("Element by element, for one row:", "y_o = sum_i x_i W_io + b_o"),
+            Step("Each output is a weighted sum of all inputs, and a bias.", "y_o = sum_i x_i W_io + b_o"),
             Step(
-                "An input reaches the loss through every output, with the weight between them as its slope. These "
-                "paths add: the rows of W have become columns, which is the transpose.",
+                "x_i reaches the loss through every y_o, with slope W_io: the paths add. As a product of matrices this is "
+                "dy @ W.T, where the transpose puts the sum on o.",
                 "dx_i = sum_o dy_o W_io",
             ),
             Step(
-                "A weight is used once in every row r, with the row's input as its slope. The rows' parts add, which "
-                "is a product with the transpose of x.",
-                "dW_io = sum_r x_ri dy_ro",
+                "W_io reaches it through y_o alone, with slope x_i, but does so in every row n that the layer is used for: "
+                "each sample of each example. The sum over rows is x.T @ dy.",
+                "dW_io = sum_n x_ni dy_no",
             ),
-            Step("A bias is used once in every row, with the slope 1.", "db_o = sum_r dy_ro"),
+            Step("b_o also acts in every row, with slope 1.", "db_o = sum_n dy_no"),
             Step(
-                "The loss also holds half the squared weights times l2; its slope joins that of the layer.",
-                "diff_W (l2 W^2 / 2) = l2 W",
+                "The penalty on large weights is a second path from W to the loss, and its derivative adds.",
+                "diff_W (l2 / 2 W^2) = l2 W",
             ),
+            Step("With all elements together, these are the lines:"),
         ),
-        ADJOINT,
+        "Rumelhart, Hinton & Williams 1986 (Nature 323, 533-536), for one row",
     ),
     "constant": Derivation(
-        "A layer that does not look: y = b",
+        "A layer that does not look at its input",
         (
-            Step("x is not in y, so nothing of dy comes back to it."),
-            Step("The bias stands in every row, with the slope 1; the rows' parts add.", "db_o = sum_r dy_ro"),
+            Step(
+                "A log-variance that all z share is a layer without weights: whatever x is, its output is b.",
+                "y_o = b_o",
+            ),
+            Step("A change of x changes nothing, so that nothing flows back to it: zero is added to dx.", "diff_x b = 0"),
+            Step("b acts in every row with slope 1, as any bias does.", "diff_b b = 1"),
+            Step("The sum over the rows is the line:"),
         ),
-        ADJOINT,
+        "the chain rule",
     ),
     "relu": Derivation(
-        "The activation max(0, y)",
+        "The rectifier",
         (
+            Step("y passes where it is positive, and else nothing does.", "h = y where y > 0, else 0"),
+            Step("So the slope is 1 or 0.", "diff_y max(0, y) = 1 where y > 0, else 0"),
             Step(
-                "It is y above 0 and flat below; at 0 itself the slope is taken as 0.",
-                "diff_y max(0, y) = 1 where y > 0, else 0",
+                "h is positive just where y is. So h tells the slope, and y need not be kept.",
+                "diff_y max(0, y) = 1 where h > 0, else 0",
             ),
-            Step("h is above 0 where y is, so that h, which is kept, tells as much as y."),
+            Step(
+                "At y = 0 there is no derivative, and any slope from 0 to 1 is as good; 0 is taken. dh times the slope is the "
+                "line:"
+            ),
         ),
-        "Glorot, Bordes & Bengio 2011",
+        "Glorot, Bordes & Bengio 2011, Deep sparse rectifier neural networks",
     ),
     "tanh": Derivation(
-        "The activation tanh",
+        "The hyperbolic tangent",
         (
-            Step("By its definition,", "tanh(y) = (exp(y) - exp(-y)) / (exp(y) + exp(-y))"),
-            Step("The quotient rule gives", "diff_y tanh(y) = 1 - tanh(y)^2"),
+            Step("By definition:", "tanh(y) = (exp(y) - exp(-y)) / (exp(y) + exp(-y))"),
             Step(
-                "That is 1 - h^2, so that h is all that need be kept. Written as a product it loses no digit near h = 1.",
+                "The derivative of the numerator is the denominator, and the other way round: by the quotient rule",
+                "diff_y tanh(y) = 1 - (exp(y) - exp(-y))^2 / (exp(y) + exp(-y))^2",
+            ),
+            Step("where h itself stands again, so that y need not be kept.", "diff_y tanh(y) = 1 - h^2"),
+            Step(
+                "The code has the product, which loses no digit where h is close to 1 or -1.",
                 "1 - h^2 = (1 - h) (1 + h)",
             ),
+            Step("dh times the slope is the line:"),
         ),
-        ADJOINT,
+        "calculus",
     ),
     "softplus": Derivation(
-        "The activation log(1 + exp(y))",
+        "The soft rectifier",
         (
-            Step("A smooth max(0, y); its slope is the sigmoid.", "diff_y log(1 + exp(y)) = sigmoid(y)"),
-            Step("With h = log(1 + exp(y)) kept, the slope is found again:", "sigmoid(y) = 1 - exp(-log(1 + exp(y)))"),
+            Step(
+                "It is a smooth max(0, y). The code has the second form: its exp is never above 1, so it cannot overflow.",
+                "log(1 + exp(y)) = max(y, 0) + log(1 + exp(-|y|))",
+            ),
+            Step("By the chain rule its slope is the sigmoid.", "diff_y log(1 + exp(y)) = exp(y) / (1 + exp(y)) = sigmoid(y)"),
+            Step(
+                "With exp(h) = 1 + exp(y), the slope follows from h itself, and y need not be kept. The code has expm1, which "
+                "keeps every digit where h is small.",
+                "sigmoid(y) = 1 - 1 / (1 + exp(y)) = 1 - 1 / exp(h)",
+            ),
+            Step("dh times the slope is the line:"),
         ),
-        "Dugas et al. 2001",
+        "Dugas, Bengio, Belisle, Nadeau & Garcia 2001",
     ),
     "reparameterize": Derivation(
-        "The sample, and why its randomness does not block the gradient",
+        "How a gradient passes through a random sample",
         (
             Step(
-                "What the loss needs is the slope of a mean over q(z|x), and q itself moves with mu: the slope of f "
-                "alone is not it.",
-                "diff_mu E_q[f(z)] = int_z f(z) diff_mu q(z; mu)",
+                "The loss holds a mean over z drawn from q, and mu and logvar are the parameters of q. Here f stands for all "
+                "that the loss makes of z.",
+                "E_q[f(z)] = int_z N(z; mu, exp(logvar)) f(z)",
             ),
             Step(
-                "But a draw from N(mu, exp(logvar)) is a draw eps from N(0, 1), stretched by the standard deviation "
-                "and moved by the mean. eps depends on no parameter, so the slope may be taken inside of the mean.",
-                "diff_mu E_q[f(z)] = E_eps[diff_mu f(mu + exp(logvar / 2) eps)]",
+                "Once drawn, a z is just a number, and says nothing of how another mu would have moved it. One may differentiate "
+                "the density instead: this score-function estimator is right on average, but very noisy.",
+                "diff_mu E_q[f(z)] = E_q[f(z) (z - mu) / exp(logvar)]",
             ),
             Step(
-                "For a given eps, z is a plain function of mu and logvar: nothing random stands between z and them. "
-                "Its slopes are",
-                "diff_mu (mu + exp(logvar / 2) eps) = 1",
+                "Better: draw eps from N(0, 1), then shift and stretch it. A Gaussian stays one, and its mean is now mu, its "
+                "standard deviation exp(logvar / 2): z has the same density as before.",
+                "E_q[f(z)] = E_eps[f(mu + exp(logvar / 2) eps)]",
             ),
-            Step("and", "diff_logvar (mu + exp(logvar / 2) eps) = eps exp(logvar / 2) / 2"),
             Step(
-                "The L samples of an example share its mu and logvar: what comes through each of them adds. It adds, "
-                "too, to what came through the KL.",
+                "Now no parameter stands in the density that is drawn from, so that the derivative passes into the mean: to "
+                "differentiate, an eps that was drawn is held fixed like any input. The randomness blocks nothing.",
+                "diff_mu E_eps[f(mu + exp(logvar / 2) eps)] = E_eps[diff_mu f(mu + exp(logvar / 2) eps)]",
+            ),
+            Step("What remains is the slope of z by mu", "diff_mu (mu + exp(logvar / 2) eps) = 1"),
+            Step("and by logvar.", "diff_logvar (mu + exp(logvar / 2) eps) = eps exp(logvar / 2) / 2"),
+            Step(
+                "All L samples of an example share its mu and logvar, so that their paths add; and they join the path "
+                "through the KL, which is there already. These are the lines:"
             ),
         ),
-        f"{KINGMA}, section 2.4; Rezende, Mohamed & Wierstra 2014",
+        f"{VAE}, sections 2.3 and 2.4",
     ),
     "gaussian_kl": Derivation(
         "The KL of two Gaussians, from the integral",
         (
             Step(
-                "The latents are independent under both, so the KL is a sum over them. For one,",
-                "KL(q || p) = int_z q(z|x) (log q(z|x) - log p(z))",
+                "The KL is the mean under q of log q - log p. Both are products over the latents, so take one latent: "
+                "q = N(mu, exp(logvar)), p = N(0, 1).",
+                "KL(q(z|x) || p(z)) = int_z q(z|x) (log q(z|x) - log p(z))",
             ),
-            Step("q is N(mu, exp(logvar)), and", "log q(z|x) = -1/2 (log 2 pi + logvar + (z - mu)^2 exp(-logvar))"),
-            Step("the prior is N(0, 1),", "log p(z) = -1/2 (log 2 pi + z^2)"),
             Step(
-                "Of the squares only the means under q are needed. That of (z - mu)^2 is the variance, so the one term leaves 1,",
-                "E_q[(z - mu)^2 exp(-logvar)] = 1",
+                "In the difference of the logs the constants log 2 pi cancel, and polynomials in z remain.",
+                "log q(z|x) - log p(z) = 1/2 (z^2 - (z - mu)^2 / exp(logvar) - logvar)",
             ),
-            Step("and the other the variance and the squared mean.", "E_q[z^2] = mu^2 + exp(logvar)"),
+            Step("So two means are all that is needed. One is the variance", "E_q[(z - mu)^2] = exp(logvar)"),
             Step(
-                "Half of what is left, mu^2 + exp(logvar) - 1 - logvar, is the KL. Its slopes are",
-                "diff_mu ((mu^2 + exp(logvar) - 1 - logvar) / 2) = mu",
+                "and the other is the variance and the square of the mean. Put in, and summed over the latents, they give the "
+                "line of the forward pass.",
+                "E_q[z^2] = mu^2 + exp(logvar)",
             ),
-            Step("and", "diff_logvar ((mu^2 + exp(logvar) - 1 - logvar) / 2) = (exp(logvar) - 1) / 2"),
+            Step("Its slope by mu pulls mu to 0", "diff_mu (mu^2 / 2) = mu"),
+            Step(
+                "and its slope by logvar pulls the variance to 1.",
+                "diff_logvar (1/2 (exp(logvar) - 1 - logvar)) = (exp(logvar) - 1) / 2",
+            ),
+            Step("z is integrated out, so that its derivative takes nothing. dkl times the slopes are the lines:"),
         ),
-        f"{KINGMA}, appendix B",
+        f"{VAE}, appendix B",
     ),
     "sampled_kl": Derivation(
-        "The KL from the samples themselves",
+        "The KL from the samples",
         (
             Step(
-                "Its mean over q is the KL. With z = mu + exp(logvar / 2) eps, the square in log q(z|x) is that of eps,",
-                "(z - mu)^2 exp(-logvar) = eps^2",
+                "The KL is a mean over z drawn from q, so that what is averaged can be computed at the samples themselves. "
+                "This serves where no integral is known, and the importance weights need it.",
+                "KL(q(z|x) || p(z)) = E_q[log q(z|x) - log p(z)]",
             ),
-            Step("so the two logarithms differ by", "log q(z|x) - log p(z) = (z^2 - eps^2 - logvar) / 2"),
             Step(
-                "A difference of squares, as a product, keeps its digits where z is near eps.",
-                "z^2 - eps^2 = (z - eps) (z + eps)",
+                "The encoder's Gaussian, for one latent, is",
+                "log q(z|x) = -1/2 (log 2 pi + logvar + (z - mu)^2 / exp(logvar))",
             ),
-            Step("mu is in it only through z. There its slope is", "diff_z ((z^2 - eps^2 - logvar) / 2) = z"),
-            Step("logvar is in it directly, too, once for each sample.", "diff_logvar ((z^2 - eps^2 - logvar) / 2) = -1/2"),
+            Step("where the square is known from the draw: z - mu is exp(logvar / 2) eps.", "(z - mu)^2 / exp(logvar) = eps^2"),
+            Step(
+                "The prior has mean 0 and variance 1. The difference, summed over the latents, is the line of the forward pass.",
+                "log p(z) = -1/2 (log 2 pi + z^2)",
+            ),
+            Step(
+                "eps is fixed, so that mu acts through z alone: here dmu is 0, and the slope by z, times dkl, goes the way of "
+                "the sample",
+                "diff_z (1/2 (z^2 - eps^2 - logvar)) = z",
+            ),
+            Step(
+                "while logvar also acts directly, in every one of the samples.",
+                "diff_logvar (1/2 (z^2 - eps^2 - logvar)) = -1/2",
+            ),
+            Step("dkl times the slopes, summed where samples share what they act on, are the lines:"),
         ),
-        f"{KINGMA}, equation 6",
+        f"{VAE}, eq. 6",
     ),
     "bernoulli_nll": Derivation(
-        "Black or white pixels, from their logits",
+        "Pixels that are 0 or 1, from logits",
         (
-            Step("A pixel is 1 with probability s, and 0 else.", "log p(x|z) = x log s + (1 - x) log(1 - s)"),
-            Step("The decoder gives a logit l, any number, and s = sigmoid(l). Then", "1 - sigmoid(l) = sigmoid(-l)"),
-            Step("No probability need be formed, which could round to 0 or 1:", "-log sigmoid(l) = log(1 + exp(-l))"),
-            Step("and taken like this nothing overflows:", "log(1 + exp(-l)) = max(-l, 0) + log(1 + exp(-|l|))"),
             Step(
-                "The slopes of the two terms join to a plain difference: how much brighter the pixel was thought than it is.",
-                "diff_l (-x log sigmoid(l) - (1 - x) log sigmoid(-l)) = sigmoid(l) - x",
+                "A pixel is 1 with a probability, here called mean, and else 0. One formula for both:",
+                "-log p(x|z) = -x log mean - (1 - x) log(1 - mean)",
             ),
+            Step(
+                "A layer's output may be any number and a probability may not. So the output is taken for the log of the odds, "
+                "the logit",
+                "logits = log(mean / (1 - mean))",
+            ),
+            Step("which solved for the mean gives the sigmoid, and by symmetry", "mean = sigmoid(logits) = 1 - sigmoid(-logits)"),
+            Step(
+                "Put in, and summed over the pixels, this is the line of the forward pass. The code computes either log "
+                "so: no probability is formed that could round to 0.",
+                "-log sigmoid(logits) = max(-logits, 0) + log(1 + exp(-|logits|))",
+            ),
+            Step("The slopes of the two logs are simple,", "diff_logits (-log sigmoid(logits)) = -sigmoid(-logits)"),
+            Step("each the probability of the other outcome,", "diff_logits (-log sigmoid(-logits)) = sigmoid(logits)"),
+            Step(
+                "and weighed by x and 1 - x they add up to what is predicted less what is seen.",
+                "(1 - x) sigmoid(logits) - x sigmoid(-logits) = sigmoid(logits) - x",
+            ),
+            Step("dnll times the slope is the line:"),
         ),
-        f"{KINGMA}, appendix C.1",
+        f"{VAE}, appendix C.1",
     ),
     "gaussian_nll": Derivation(
-        "The Gaussian likelihood, and why it is the squared error",
+        "Why the Gaussian likelihood is the squared error",
         (
             Step(
-                "x is N(m, exp(n)): m is the decoder's mean, n the log-variance, the noise.",
-                "p(x|z) = exp(-(x - m)^2 exp(-n) / 2) / sqrt(2 pi exp(n))",
-            ),
-            Step("Its logarithm, with the sign turned:", "-log p(x|z) = 1/2 (log 2 pi + n + (x - m)^2 exp(-n))"),
-            Step(
-                "With the variance 1, n = 0, that is half the squared error, and a constant which no gradient sees: "
-                "who minimises squared error says that x has Gaussian noise of variance 1.",
-                "1/2 (log 2 pi + 0 + (x - m)^2 exp(0)) = (x - m)^2 / 2 + log 2 pi / 2",
+                "The decoder gives the mean of each input, and noise, the log of its variance. The density is",
+                "N(x; mean, exp(noise)) = exp(-(x - mean)^2 / (2 exp(noise))) / sqrt(2 pi exp(noise))",
             ),
             Step(
-                "The slope by the mean is the error, the less the noisier x is thought,",
-                "diff_m (1/2 (log 2 pi + n + (x - m)^2 exp(-n))) = (m - x) exp(-n)",
+                "Minus its log undoes the exp: a square is left, and the constants that make it a density. Summed over the "
+                "inputs, this is the line of the forward pass.",
+                "-log N(x; mean, exp(noise)) = (x - mean)^2 exp(-noise) / 2 + noise / 2 + log(2 pi) / 2",
             ),
             Step(
-                "and that by the noise is 0 where the squared error is what the noise says.",
-                "diff_n (1/2 (log 2 pi + n + (x - m)^2 exp(-n))) = 1/2 (1 - (x - m)^2 exp(-n))",
+                "With noise = 0 for all it is half the squared error and a number that nothing changes: to maximise this "
+                "likelihood is least squares.",
+                "-log N(x; mean, 1) = (x - mean)^2 / 2 + log(2 pi) / 2",
             ),
+            Step(
+                "The slope by the mean is the error, counted the more the less noise there is.",
+                "diff_mean ((x - mean)^2 exp(-noise) / 2) = (mean - x) exp(-noise)",
+            ),
+            Step(
+                "The slope by noise is 0 where the variance equals the squared error: noise learns how large "
+                "errors are. A noise that all inputs share has a path through each, and they add.",
+                "diff_noise (noise / 2 + (x - mean)^2 exp(-noise) / 2) = 1/2 (1 - (x - mean)^2 exp(-noise))",
+            ),
+            Step("dnll times the slopes are the lines:"),
         ),
-        f"{KINGMA}, appendix C.2",
+        f"{VAE}, appendix C.2",
     ),
     "elbo": Derivation(
-        "The mean over samples",
+        "The bound from L samples",
         (
-            Step("The mean over q is estimated by that of L draws; on average it is right.", "E_q[mean_l f(z)] = E_q[f(z)]"),
             Step(
-                "Each of L samples of each of B examples has the same share of the loss, 1 / (L B), and each KL its "
-                "own, times beta.",
+                "The bound is a mean over q. The mean of L samples estimates it, without bias for any L, and one sample will do.",
+                "E_q[mean_l nll_l] = E_q[nll]",
+            ),
+            Step(
+                "At beta = 1 it is the bound on -log p(x). Another beta weighs the KL differently: below 1 towards a plain "
+                "autoencoder, above 1 towards the prior."
+            ),
+            Step("So every sample weighs the same in its example's loss", "diff_nll_1 mean_l nll_l = 1 / L"),
+            Step(
+                "and so does every kl, of which there is one, or one for each sample.",
+                "diff_kl_1 (beta mean_k kl_k) = beta / K",
+            ),
+            Step(
+                "The loss is the mean over the examples, which divides by n_examples, here and nowhere else. These are the lines:"
             ),
         ),
-        f"{KINGMA}, equation 7; Higgins et al. 2017 for beta",
+        f"{VAE}, eq. 6 and 10; beta: Higgins et al. 2017",
     ),
     "iwae": Derivation(
-        "Importance weights: a tighter bound, by log-sum-exp",
+        "The importance-weighted bound, by log-sum-exp",
         (
-            Step("The mean of the weights w = p(x|z) p(z) / q(z|x) is p(x) itself.", "E_q[p(x|z) p(z) / q(z|x)] = p(x)"),
             Step(
-                "So the logarithm of the mean of L of them is, on average, below log p(x), the less the larger L is: "
-                "their mean varies less. In nll and kl = log q(z|x) - log p(z), a weight is",
-                "p(x|z) p(z) / q(z|x) = exp(-(nll + kl))",
+                "For a z drawn from q, call w its weight. On average it is the probability of x.",
+                "E_q[w] = E_q[p(x|z) p(z) / q(z|x)] = p(x)",
+            ),
+            Step("Its log is known already: at beta = 1", "log w = log p(x|z) - (log q(z|x) - log p(z)) = -(nll + kl)"),
+            Step(
+                "The average of L weights has the same mean and varies less, so that Jensen's inequality gives less away: the "
+                "bound is at least as tight as the ELBO.",
+                "-log p(x) <= E_q[-log mean_l w_l] <= E_q[-mean_l log w_l]",
             ),
             Step(
-                "Weights may be as small as exp(-1000). Any t can be taken out; with the largest log w for t, no exp is above 1.",
-                "log mean_l w_l = t + log mean_l exp(log w_l - t)",
+                "log w may be -1000, of which exp rounds to 0. So the largest of them, top, is taken out first: then the "
+                "largest exp is 1.",
+                "log mean_l w_l = top + log mean_l exp(log w_l - top)",
             ),
             Step(
-                "The slope of the logarithm of a sum, by one log w, is that one's share of the sum,",
-                "diff_u log(exp(u) + exp(v)) = exp(u) / (exp(u) + exp(v))",
+                "The log's derivative divides by the sum: each sample counts by its share of all the weight, where the ELBO "
+                "gave each 1 / L.",
+                "diff_nll_1 (-log mean_l exp(-(nll_l + beta kl_l))) = w_1 / sum_l w_l",
             ),
             Step(
-                "so in place of 1 / L each sample has its own weight, w~, in the gradient: those that explain x "
-                "better count for more.",
+                "The kl stands beside the nll with the factor beta, and so its derivative has that factor too.",
+                "diff_kl_1 (-log mean_l exp(-(nll_l + beta kl_l))) = beta w_1 / sum_l w_l",
+            ),
+            Step(
+                "The share is a softmax of the log weights, and the mean over the examples divides by n_examples. These are "
+                "the lines:"
             ),
         ),
-        "Burda, Grosse & Salakhutdinov 2016 (arXiv 1509.00519), equations 8 and 14",
+        "Burda, Grosse & Salakhutdinov 2016 (arXiv 1509.00519), eq. 8 and 14",
     ),
 }

@@ -1,4 +1,4 @@
-"""Formulas as docstrings write them, read, and typeset for a browser or a terminal.
+"""Formulas as docstrings write them, read once: typeset for a browser or a terminal, or evaluated.
 
 Names side by side are a product, which binds as `/` and `@` do, from left to right. `sum_l`, `mean_l`, `int_z` (the
 integral over z) and `diff_y` (the derivative by y) reach to the end of their term. `log` without brackets takes the factors
@@ -11,12 +11,23 @@ import html
 import inspect
 import re
 
+import numpy as np
+
 # ----------------------------------------------------------------------------------------------------------- reading
 
-TOKEN = re.compile(r"\d+|[A-Za-z]\w*(?:\[\d+\])?(?:\.[Wby]\b)?~?|\.T\b|\|\||[-+<>]=|[-+/@^=<>|,;()[\]]")
+TOKEN = re.compile(r"\d+|[A-Za-z]\w*(?:\[\d+\])?(?:\.[Wb]\b)?~?|\.T\b|\|\||[-+<>]=|[-+/@^=<>|,;()[\]]")
 RELATIONS = "=", "+=", "-=", "<=", ">=", "<", ">"
+REACHING = "sum", "mean", "int", "diff"  # to the end of their term
 OVER = re.compile(r"(sum|mean|int|diff|softmax|max|E)_(\w+)")
-FUNCTIONS = "exp", "log", "max", "sigmoid", "sqrt", "tanh", "f", "g", "p", "q", "N", "KL"
+FUNCTIONS = {
+    "exp": np.exp,
+    "log": np.log,
+    "max": np.maximum,
+    "sigmoid": lambda y: 1 / (1 + np.exp(-y)),
+    "sqrt": np.sqrt,
+    "tanh": np.tanh,
+    **dict.fromkeys(("f", "g", "p", "q", "N", "KL")),  # these mean what the values of `evaluate` say
+}
 
 
 def parse(text):
@@ -28,7 +39,8 @@ def parse(text):
 
     def take(*wanted):
         if wanted and tokens[0] not in wanted:
-            raise ValueError(f"{text!r} is no formula: {' or '.join(wanted)} is wanted before {' '.join(tokens)!r}")
+            place = " ".join(tokens).strip() or "its end"
+            raise ValueError(f"{text!r} is no formula: it wants {' or '.join(wanted) or 'to end'} at {place}")
         return tokens.pop(0)
 
     def relation():
@@ -41,7 +53,7 @@ def parse(text):
         tree = terms()
         if tokens[0] != "where":
             return tree
-        condition = take("where") and ("relation", terms(), take("<", ">"), terms())
+        condition = take() and ("relation", terms(), take("<", ">"), terms())
         return "where", tree, condition, take(",") and take("else") and terms()
 
     def terms():
@@ -53,13 +65,12 @@ def parse(text):
     def term():
         if tokens[0] == "-":
             return take() and ("negative", term())
-        tree = product()
+        tree = product(factor())
         while tokens[0] in ("/", "@"):
             tree = product((take(), tree, factor()))
         return tree
 
-    def product(tree=None):
-        tree = tree or factor()
+    def product(tree):
         while tokens[0] == "(" or tokens[0][:1].isalnum() and tokens[0] not in ("where", "else"):
             tree = "product", tree, factor()
         return tree
@@ -71,28 +82,31 @@ def parse(text):
         return tree
 
     def primary():
-        token = take()
-        if token.isdigit():
-            return "number", token
+        token = tokens[0]
         if token in ("(", "|"):
-            return token, terms(), take({"(": ")", "|": "|"}[token])
+            return enclosed(token, ")" if token == "(" else "|")
+        if token in ("where", "else") or not token[:1].isalnum():
+            take("a factor")
+        if take().isdigit():
+            return "number", token
         if token == "log" and tokens[0] != "(":
-            return "log", product()
+            return "log", product(factor())
         if over := OVER.fullmatch(token):
             operator, index = over.groups()
-            if operator in ("sum", "mean", "int", "diff"):
+            if operator in REACHING:
                 return "over", operator, index, term()
-            opening, closing = "[]" if operator == "E" else "()"
-            return "over", operator, index, (take(opening), terms(), take(closing))
-        if not token[:1].isalpha() or token in ("where", "else"):
-            raise ValueError(f"{text!r} is no formula: a factor is wanted before {' '.join([token, *tokens])!r}")
-        name = indexed(token)
-        if tokens[0] != "(" or token.partition("_")[0] not in FUNCTIONS:
+            return "over", operator, index, enclosed(*("[]" if operator == "E" else "()"))
+        base, index = indexed(token)
+        name = ("index", ("name", base), index) if index else ("name", base)
+        if tokens[0] != "(" or base not in FUNCTIONS:
             return name
-        parts = [take("("), terms()]
+        parts = [take(), terms()]
         while tokens[0] in (",", ";", "|", "||"):
             parts += take(), terms()
         return "call", name, *parts, take(")")
+
+    def enclosed(opening, closing):
+        return take(opening), terms(), take(closing)
 
     tree = relation()
     take("")
@@ -100,9 +114,9 @@ def parse(text):
 
 
 def indexed(name):
-    """The tree of a name, whose index is one or two letters: W_io is an element of W, n_examples a name."""
+    """A name and its index of one or two letters: W_io is an element of W, and n_examples just a name."""
     base, _, index = name.rpartition("_")
-    return ("index", ("name", base), index) if base and len(index) <= 2 else ("name", name)
+    return (base, index) if base and len(index) <= 2 else (name, "")
 
 
 def of(docstring):
@@ -112,8 +126,8 @@ def of(docstring):
 
 
 def substitute(tree, names):
-    """The tree with other names: {name: the one in its place}"""
-    if not isinstance(tree, tuple):
+    """The tree with other names: {name: what it becomes}"""
+    if isinstance(tree, str):
         return tree
     if tree[0] == "name":
         return "name", names.get(tree[1], tree[1])
@@ -121,13 +135,11 @@ def substitute(tree, names):
 
 
 def equations(line):
-    """The equations of a line as trees: those of its operation's docstring, in the names that stand on the line."""
+    """The equations of a `vae_np.study.Line`: those of its operation's docstring, in the names that stand on the line."""
     if not line.definition or line.composite:
         return ()
     names = dict(line.arguments)
-    if "logits" in names:
-        names["l"] = names["logits"]
-    if line.writes and line.writes[0].name.endswith(".y"):
+    if line.writes and line.writes[0].name.endswith(".y"):  # an activation's derivative turns dh into dy where it stands
         names["dy"] = line.writes[0].name
     try:
         return tuple(substitute(tree, names) for tree in of(line.definition))
@@ -135,153 +147,164 @@ def equations(line):
         return ()
 
 
+# -------------------------------------------------------------------------------------------------------- evaluating
+
+NUMPY = {"+": "add", "-": "subtract", "product": "multiply", "/": "divide", "@": "matmul", "^": "power", "T": "transpose"}
+
+
+def evaluate(tree, values):
+    """The value of a tree, or of a relation those of its sides.
+
+    values: {name: value}. Also of an element, "w_1", which else has the value of w; of a function, "p", or of one that is
+    written so, "p(x|z)"; and of "sum_l" or "int_z", a function of the body, itself one of the names that are bound in it,
+    and of the values.
+    """
+
+    def value(tree):
+        match tree:
+            case "number", digits:
+                return int(digits)
+            case "name", name:
+                return np.pi if name == "pi" else values[name]
+            case "index", (_, base), index:
+                return values.get(f"{base}_{index}", values.get(base))
+            case "(" | "[", inner, _:
+                return value(inner)
+            case "|", inner, _:
+                return np.where(np.real(value(inner)) < 0, -value(inner), value(inner))
+            case "over", operator, index, body:
+                return values[f"{operator}_{index}"](lambda **bound: evaluate(body, {**values, **bound}), values)
+            case "call", name, _, *arguments:
+                function = values.get(plain(tree)) or values.get(plain(name)) or FUNCTIONS[plain(name)]
+                return function(*map(value, arguments[::2]))
+            case "relation", *sides:
+                return [value(side) for side in sides[::2]]
+            case "where", yes, ("relation", left, sign, right), no:
+                smaller, larger = map(value, (left, right) if sign == "<" else (right, left))
+                return np.where(np.real(smaller) < np.real(larger), value(yes), value(no))
+            case kind, *parts:
+                return getattr(np, NUMPY.get(kind, kind))(*map(value, parts))
+
+    return value(tree)
+
+
 # ------------------------------------------------------------------------------------------------------- typesetting
 
 LAYER = r"(?:en|de)coder\[\d+\]|mu|logvar|output|noise"
-VALUES = r"x|eps|z|nll|kl|loss|beta|l2|n_examples"
-CODE = re.compile(rf"d?(?:(?:{LAYER})(?:\.[Wby])?|{VALUES})")  # the names that the text of the model gives
+CODE = re.compile(rf"d?(?:(?:{LAYER})(?:\.[Wby])?|x|eps|z|nll|kl|loss|beta|l2|n_examples)")  # names in the text of the model
 LETTERS = {"mu": "μ", "eps": "ε", "beta": "β", "pi": "π", "output": "o"}
-SYMBOLS = {
-    "logvar": ("log", ("^", ("name", "σ"), ("number", "2"))),
-    "l2": ("index", ("name", "ℓ"), "2"),
-    "n_examples": ("index", ("name", "n"), "examples"),
-}
+SYMBOLS = {**LETTERS, "logvar": ("log", ("^", "σ", "2")), "l2": ("index", "ℓ", "2"), "n_examples": ("index", "n", "examples")}
+SIGNS = {"-": "−", "<=": "≤", ">=": "≥", "||": "∥"}
+TIMES, APPLY = ("mo rspace='0.17em'", "\N{INVISIBLE TIMES}"), ("mo rspace='0.17em'", "\N{FUNCTION APPLICATION}")
+D, E, T = (("mi mathvariant='normal'", letter) for letter in "dET")
+IN_TEXT = {TIMES[1]: " ", APPLY[1]: " ", "∑": "Σ", "∫": "∫ ", ",": ", ", ";": "; ", **{sign: sign for sign in "()[]|"}}
+LOW, HIGH = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"), str.maketrans("0123456789Tencd", "⁰¹²³⁴⁵⁶⁷⁸⁹ᵀᵉⁿᶜᵈ")
 
 
 def symbol(name):
-    """What a name is typeset as: a letter or a word, or the tree of a few."""
+    """What a name is typeset as: a letter, a word, or a tree of those."""
     if re.match(r"d(?!ecoder)\w", name):
-        return "d", ("name", name[1:])
-    if layer := re.fullmatch(r"(enc|dec)oder\[(\d+)\](?:\.(.))?", name):
+        return "d", symbol(name[1:])
+    if layer := re.fullmatch(r"(enc|dec)oder\[(\d+)\]\.?(.?)", name):
         part, i, parameter = layer.groups()
-        return "layer", ("name", parameter or "h"), str(int(i) + (parameter in ("W", "b"))), part
+        above = parameter in ("W", "b")  # encoder[0].W makes the first hidden layer
+        return "layer", parameter or "h", str(int(i) + above), part
     if name[-2:] in (".W", ".b"):
-        return "index", ("name", name[-1]), name[:-2]
-    return SYMBOLS.get(name, LETTERS.get(name, name))
-
-
-SPACE = "\N{NO-BREAK SPACE}"
-RELATED = {"-=": "−=", "<=": "≤", ">=": "≥"}
-BETWEEN = {",": ", ", ";": "; ", "||": " ‖ "}
-BELOW, RAISED, ABOVE = (
-    str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"),
-    str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"),
-    {"enc": "ᵉ", "dec": "ᵈ"},
-)
-
-
-def _bare(tree):
-    """What stands above or below a line needs no brackets."""
-    return tree[1] if tree[0] == "(" else tree
+        return "index", name[-1], name[:-2]
+    base, index = indexed(name)
+    return ("index", symbol(base), index) if index else SYMBOLS.get(name, name)
 
 
 def mathml(tree):
-    """The formula as MathML; a name of the text's is an element whose data-name says it."""
-    return f'<math displaystyle="true" aria-label="{html.escape(plain(tree))}">{_marked(tree)}</math>'
+    """The tree as MathML Core. data-name stands on all that has a name in the text of the model."""
 
+    def written(element):
+        tag, *parts = element
+        if tag == "mfrac":  # the line between them does what brackets do
+            parts = [part[2] if part[1] == ("mo", "(") else part for part in parts]
+        inside = "".join(html.escape(part) if isinstance(part, str) else written(part) for part in parts)
+        return inside if tag == "mrow" and len(parts) == 1 else f"<{tag}>{inside}</{tag.split()[0]}>"
 
-def _marked(tree):
-    match tree:
-        case "number", digits:
-            return f"<mn>{digits}</mn>"
-        case "name", name:
-            inner = symbol(name)
-            mark = f' data-name="{name}"' if CODE.fullmatch(name) else ""
-            if isinstance(inner, str):
-                return f"<mi{mark}>{html.escape(inner)}</mi>"
-            return f"<mrow{mark}>{_marked(inner)}</mrow>"
-        case "d", inner:
-            apart = "<mspace width='0.12em'/>" if inner[1] == "logvar" else ""
-            return f'<mi mathvariant="normal">d</mi>{apart}{_marked(inner)}'
-        case "layer", letter, number, part:
-            return f"<msubsup>{_marked(letter)}<mn>{number}</mn><mtext>{part}</mtext></msubsup>"
-        case "index", base, index:  # what it is an element of, or belongs to, is not meant
-            below = (
-                "".join(f"<mi>{letter}</mi>" for letter in index)
-                if len(index) == 2 and index != "mu"
-                else _marked(("name", index))
-            )
-            return re.sub(' data-name="[^"]*"', "", f"<msub>{_marked(base)}<mrow>{below}</mrow></msub>")
-        case "relation", first, *rest:
-            return _marked(first) + "".join(
-                f"<mo>{html.escape(RELATED.get(sign, sign))}</mo>{_marked(side)}" for sign, side in zip(rest[::2], rest[1::2])
-            )
-        case "where", yes, condition, no:
-            rows = f"<mtext>{SPACE}where{SPACE}</mtext>{_marked(condition)}<mtext>, else{SPACE}</mtext>"
-            return _marked(yes) + rows + _marked(no)
-        case ("+" | "-") as sign, left, right:
-            return f"{_marked(left)}<mo>{'−' if sign == '-' else sign}</mo>{_marked(right)}"
-        case "negative", inner:
-            return f'<mo form="prefix">−</mo>{_marked(inner)}'
-        case (("product" | "@"), left, right):
-            return f"{_marked(left)}<mspace width='0.17em'/>{_marked(right)}"
-        case "/", above, below:
-            return f"<mfrac><mrow>{_marked(_bare(above))}</mrow><mrow>{_marked(_bare(below))}</mrow></mfrac>"
-        case "^", base, exponent:
-            return f"<msup><mrow>{_marked(base)}</mrow><mrow>{_marked(exponent)}</mrow></msup>"
-        case "T", base:
-            return f"<msup><mrow>{_marked(base)}</mrow><mo>⊤</mo></msup>"
-        case ("(" | "[" | "|") as opening, inner, closing:
-            return f'<mrow><mo form="prefix">{opening}</mo>{_marked(inner)}<mo form="postfix">{closing}</mo></mrow>'
-        case "log", inner:
-            return f"<mi>log</mi><mspace width='0.17em'/>{_marked(inner)}"
-        case "over", "diff", index, body:
-            by = f"<mfrac><mi>∂</mi><mrow><mi>∂</mi>{_marked(('name', index))}</mrow></mfrac>"
-            return f"{by}<mspace width='0.17em'/>{_marked(body)}"
-        case "over", "int", index, body:
-            return f"<mo>∫</mo>{_marked(body)}<mspace width='0.17em'/><mi>d</mi>{_marked(('name', index))}"
-        case "over", operator, index, body:
-            sign = "<mo>∑</mo>" if operator == "sum" else f"<mi>{operator}</mi>"
-            return f"<msub>{sign}<mi>{index}</mi></msub><mspace width='0.17em'/>{_marked(body)}"
-        case "call", name, *rest:
-            inner = "".join(
-                _marked(part) if isinstance(part, tuple) else f"<mo>{BETWEEN.get(part, part).strip()}</mo>" for part in rest[1:-1]
-            )
-            return f'{_marked(name)}<mrow><mo form="prefix">(</mo>{inner}<mo form="postfix">)</mo></mrow>'
-    raise ValueError(f"{tree!r} is no tree of a formula")
+    return f'<math displaystyle="true" alttext="{html.escape(plain(tree))}">{written(elements(tree))}</math>'
 
 
 def plain(tree):
-    """The formula in one line of text."""
+    """The tree as a line of Unicode."""
+
+    def written(element):
+        tag, first, *more = (part if isinstance(part, str) else written(part) for part in element)
+        match tag.split()[0], *more:
+            case "mfrac", under:  # half of log w, and not the log of a half
+                return f"({first})/{under}" if re.search(r"log [^()]*$", first) else f"{first}/{under}"
+            case "msub", index:
+                return first + (index.translate(LOW) if index.isdigit() else "_" + index.replace(" ", ""))
+            case "msup", power:
+                return first + (power.translate(HIGH) if power.isdigit() or power == "T" else "^" + power)
+            case "msubsup", index, part:
+                return first + index.translate(LOW) + part.translate(HIGH)
+            case "mover", _:
+                return first + "\N{COMBINING TILDE}"
+            case ("mtext",):
+                return first.replace("\xa0", " ")
+            case ("mo",):
+                return first if "prefix" in tag else IN_TEXT.get(first, f" {first} ")
+        return "".join([first, *more])
+
+    return written(elements(tree))
+
+
+def elements(tree):
+    """The tree in the elements of MathML, each a tuple of its tag and what it holds: elements, or a text."""
+
+    def below(index):
+        letters = [index] if index in LETTERS or len(index) > 2 else index
+        return "mrow", *(elements(symbol(letter)) for letter in letters)
+
     match tree:
-        case "number", digits:
-            return digits
+        case str(word) if word.endswith("~"):
+            return "mover accent='true'", elements(word[:-1]), ("mo", "~")
+        case str(word) | ("number", word):
+            return "mn" if word.isdigit() else "mi", word
         case "name", name:
-            inner = symbol(name)
-            return inner if isinstance(inner, str) else plain(inner)
-        case "d", inner:
-            return f"d{plain(inner)}"
-        case "layer", letter, number, part:
-            return f"{plain(letter)}{number.translate(BELOW)}{ABOVE[part]}"
-        case "index", base, index:
-            return f"{plain(base)}_{plain(('name', index))}".replace(" ", "")
-        case "relation", first, *rest:
-            return plain(first) + "".join(
-                f" {RELATED.get(sign, sign)} {plain(side)}" for sign, side in zip(rest[::2], rest[1::2])
-            )
+            return f"mrow data-name='{name}'" if CODE.fullmatch(name) else "mrow", elements(symbol(name))
+        case "d", name:
+            return "mrow", D, elements(name)
+        case "index", name, index:
+            return "msub", elements(name), below(index)
+        case "layer", letter, i, part:
+            return "msubsup", elements(letter), elements(i), ("mtext", part)
+        case (("^" | "T"), ("name", name), *power) if symbol(name)[0] == "layer":  # has something above already
+            return elements((tree[0], ("(", ("name", name), ")"), *power))
+        case "^", base, power:
+            return "msup", elements(base), elements(power)
+        case "T", matrix:
+            return "msup", elements(matrix), T
+        case "/", above, under:
+            return "mfrac", elements(above), elements(under)
+        case "log", argument:
+            return "mrow", elements("log"), APPLY, elements(argument)
+        case "product" | "@", left, right:
+            return "mrow", elements(left), TIMES, elements(right)
+        case "negative", term:
+            return "mrow", ("mo form='prefix'", "−"), elements(term)
         case "where", yes, condition, no:
-            return f"{plain(yes)} where {plain(condition)}, else {plain(no)}"
-        case ("+" | "-") as sign, left, right:
-            return f"{plain(left)} {'−' if sign == '-' else sign} {plain(right)}"
-        case "negative", inner:
-            return f"−{plain(inner)}"
-        case (("product" | "@"), left, right):
-            return f"{plain(left)} {plain(right)}"
-        case "/", above, below:
-            return f"{plain(above)}/{plain(below)}"
-        case "^", base, exponent:
-            power = plain(exponent)
-            return f"{plain(base)}{power.translate(RAISED)}" if power.isdigit() else f"{plain(base)}^{power}"
-        case "T", base:
-            return f"{plain(base)}ᵀ"
-        case ("(" | "[" | "|") as opening, inner, closing:
-            return f"{opening}{plain(inner)}{closing}"
-        case "log", inner:
-            return f"log {plain(inner)}"
+            return "mrow", elements(yes), ("mtext", "\xa0where\xa0"), elements(condition), ("mtext", ", else\xa0"), elements(no)
+        case "call", name, *arguments:
+            return "mrow", elements(name), elements(tuple(arguments))
+        case "over", "int", index, body:
+            return "mrow", ("mo", "∫"), elements(body), TIMES, D, below(index)
+        case "over", "diff", index, body:
+            return "mrow", ("mfrac", elements("∂"), ("mrow", elements("∂"), below(index))), TIMES, elements(body)
+        case "over", "E", index, body:
+            return "mrow", ("msub", E, below(index)), elements(body)
         case "over", operator, index, body:
-            sign = {"sum": "Σ", "int": "∫", "diff": "∂/∂"}.get(operator, operator)
-            apart = "" if operator in ("E", "softmax", "max") else " "
-            return f"{sign}{'' if operator == 'diff' else '_'}{plain(('name', index))}{apart}{plain(body)}"
-        case "call", name, *rest:
-            return plain(name) + "".join(plain(part) if isinstance(part, tuple) else BETWEEN.get(part, part) for part in rest)
-    raise ValueError(f"{tree!r} is no tree of a formula")
+            letters = ("mo movablelimits='false'", "∑") if operator == "sum" else elements(operator)
+            space = [APPLY] if operator in REACHING else []
+            return "mrow", ("msub", letters, below(index)), *space, elements(body)
+        case "+" | "-" as sign, left, right:
+            parts = left, sign, right
+        case "relation", *parts:
+            pass
+        case _:  # what brackets enclose
+            parts = tree
+    return "mrow", *(("mo", SIGNS.get(part, part)) if isinstance(part, str) else elements(part) for part in parts)

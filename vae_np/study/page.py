@@ -7,13 +7,14 @@ import io
 import json
 import math
 import pathlib
+import re
 
 import numpy as np
 
 from kernels import reference
 from vae_np import elbo
 from vae_np.study import chart, formulas
-from vae_np.study.derivations import DERIVATIONS
+from vae_np.study.derivations import DERIVATIONS, stem
 from vae_np.study.proof import TOLERANCE
 
 FILES = pathlib.Path(__file__).parent
@@ -271,16 +272,10 @@ def _operation(line):
         words = " ".join(line.definition.split("\n")[0].split())
         return f'<p class="note">{html.escape(words)}</p>' if words else ""
     function = getattr(reference, line.operation, None)
-    stem = stem_of(line.operation)
-    why = f'<a href="#why-{stem}">why?</a>' if stem in DERIVATIONS else ""
+    found = stem(line.operation)
+    why = f'<a href="#why-{found}">why?</a>' if found in DERIVATIONS else ""
     source = f"<pre><code>{html.escape(inspect.getsource(function))}</code></pre>" if function else ""
     return f"<details><summary><code>{html.escape(line.operation)}</code>, as NumPy computes it {why}</summary>{source}</details>"
-
-
-def stem_of(operation):
-    """The derivation that an operation belongs to, or its own name where there is none."""
-    found = (stem for name in (operation.removeprefix("affine_"), operation) for stem in DERIVATIONS if name.startswith(stem))
-    return next(found, operation)
 
 
 def _array(trace, line, array, image_shape):
@@ -391,23 +386,24 @@ def _png(levels, colours, opacity=None):
 
 
 def _derivations(trace):
-    """All derivations; those of operations that ran here first."""
-    used = {"bound", "adjoint", *(stem_of(line.operation) for line in trace if line.called)}
-    order = sorted(DERIVATIONS, key=lambda stem: stem not in used)
+    """All derivations; those of operations that ran here first, and open."""
+    used = {"bound", "adjoint", *(stem(line.operation) for line in trace if line.called)}
+    functions = {name: f for name, f in vars(reference).items() if inspect.isfunction(f)}
     parts = []
-    for stem in order:
-        title, steps, source = DERIVATIONS[stem]
-        items = "".join(f"<li>{html.escape(step.words)}{_equation(step.formula)}</li>" for step in steps)
-        ends = "".join(
-            _ending(function)
-            for name, function in vars(reference).items()
-            if inspect.isfunction(function) and stem_of(name) == stem
-        )
+    for key in sorted(DERIVATIONS, key=lambda key: key not in used):
+        title, steps, source = DERIVATIONS[key]
+        items = "".join(f"<li>{_prose(sentence)}{_equation(formula)}</li>" for sentence, formula in steps)
+        ends = "".join(_ending(f) for name, f in functions.items() if stem(name) == key)
         parts.append(
-            f'<details class="why" id="why-{stem}"{" open" * (stem in used)}><summary>{html.escape(title)}</summary>'
+            f'<details class="why" id="why-{key}"{" open" * (key in used)}><summary>{html.escape(title)}</summary>'
             f'<ol>{items}</ol>{ends}<p class="source">{html.escape(source)}</p></details>'
         )
     return "".join(parts)
+
+
+def _prose(sentence):
+    """A sentence in which x_i is typeset as an element of x."""
+    return re.sub(r"\b([A-Za-z]+)_([a-z]{1,2})\b", r"<i>\1</i><sub>\2</sub>", html.escape(sentence))
 
 
 def _equation(formula):
