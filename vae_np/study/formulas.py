@@ -268,7 +268,8 @@ def elements(tree):
         case "name", name:
             return f"mrow data-name='{name}'" if CODE.fullmatch(name) else "mrow", elements(symbol(name))
         case "d", name:
-            return "mrow", D, elements(name)
+            space = [APPLY] if name[0] == "log" else []
+            return "mrow", D, *space, elements(name)
         case "index", name, index:
             return "msub", elements(name), below(index)
         case "layer", letter, i, part:

@@ -181,10 +181,10 @@ def test_any_other_text_is_read_or_refused(tokens):
     {
         "y = x @ W + b": "y = x W + b",
         "mu = encoder[1] @ mu.W + mu.b": "μ = h₁ᵉⁿᶜ W_μ + b_μ",
-        "dencoder[1] += dlogvar @ logvar.W.T": "dh₁ᵉⁿᶜ += dlog σ² W_logσ²ᵀ",
+        "dencoder[1] += dlogvar @ logvar.W.T": "dh₁ᵉⁿᶜ += d log σ² W_logσ²ᵀ",
         "dencoder[1] = dencoder[1] (1 - encoder[1]^2)": "dh₁ᵉⁿᶜ = dh₁ᵉⁿᶜ (1 − (h₁ᵉⁿᶜ)²)",
         "decoder[2] = max(0, decoder[1] @ decoder[1].W + decoder[1].b)": "h₂ᵈᵉᶜ = max(0, h₁ᵈᵉᶜ W₂ᵈᵉᶜ + b₂ᵈᵉᶜ)",
-        "dlogvar += sum_l dz eps exp(logvar / 2) / 2": "dlog σ² += Σ_l dz ε exp((log σ²)/2)/2",
+        "dlogvar += sum_l dz eps exp(logvar / 2) / 2": "d log σ² += Σ_l dz ε exp((log σ²)/2)/2",
         "doutput = dnll (sigmoid(output) - x)": "do = dnll (sigmoid(o) − x)",
         "dW = x.T @ dy + l2 W": "dW = xᵀ dy + ℓ₂ W",
         "dy = dh where h > 0, else 0": "dy = dh where h > 0, else 0",
@@ -230,7 +230,7 @@ def test_substitute():
 
 def test_the_equations_that_a_docstring_begins_with():
     found = of(reference.sampled_kl_backward.__doc__)
-    assert [plain(equation) for equation in found] == ["dz += dkl z", "dμ = 0", "dlog σ² = −1/2 Σ_l dkl"]
+    assert [plain(equation) for equation in found] == ["dz += dkl z", "dμ = 0", "d log σ² = −1/2 Σ_l dkl"]
     with pytest.raises(ValueError, match="no formula"):
         of(reference.philox.__doc__)
 

@@ -30,7 +30,7 @@ def test_a_card_tells_equation_shape_numbers_and_proof():
     lines = trace(*PROBLEM)
     text = printed(terminal.card(lines, terminal.find(lines, "reparameterize_backward_add")))
     assert "dμ += Σ_l dz" in text and "undoes line 50" in text
-    assert re.search(r"dlog σ²\s+3 × 3\s+\S+ … \S+\s+norm \S+\s+✓ off by \d+e-\d+, through line 50, 53", text)
+    assert re.search(r"d log σ²\s+3 × 3\s+\S+ … \S+\s+norm \S+\s+✓ off by \d+e-\d+, through line 50, 53", text)
 
 
 def test_what_is_wrong_is_told():
