@@ -97,5 +97,5 @@
     });
   }
 
-  addEventListener("beforeprint", () => all("details").forEach((details) => (details.open = true)));
+  addEventListener("beforeprint", () => all(".why").forEach((details) => (details.open = true)));
 }

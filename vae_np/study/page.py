@@ -154,7 +154,8 @@ def _listing(trace):
             line = trace[ran[0]] if ran else None
             inside = line.source.count("\n") + 1 if line else 0
             indent = len(source) - len(source.lstrip())
-            code = " " * indent + _code(line.source, line.symbols) if line else f'<span class="still">{_code(source, ())}</span>'
+            code = _code(line.source, line.symbols) if line else f'<span class="still">{_code(source.lstrip(), ())}</span>'
+            code = " " * indent + code
             errors = [trace[i].error for i in ran if trace[i].error is not None]
             mark = _mark(max(errors), any(trace[i].wrong for i in ran)) if errors else ""
             number = f'<a href="#l{ran[0]}" aria-label="line {number}">{number}</a>' if ran else number
