@@ -17,7 +17,7 @@
     return element("li", [element("a", `${where}, line ${number}`, { href: `#l${i}` }), " ", element("code", source)]);
   };
   const part = (title, indices) =>
-    indices.length ? [element("h3", title), element("ul", indices.map(place))] : [];
+    indices.length ? [element("h4", title), element("ul", indices.map(place))] : [];
   const base = (name) => name.replace(/\.y$/, "");
   const family = (name) => {
     const value = names["d" + name] || names["d" + base(name)] ? name : name.replace(/^d/, "");
