@@ -281,8 +281,7 @@ def _operation(line):
 
 def _array(trace, line, array, image_shape):
     value = array.value
-    shape = " × ".join(map(str, value.shape))
-    letters = next(iter(line.shapes[len(line.shapes) - 1 :]), "") if len(line.shapes) <= 1 else _letters(line, array)
+    letters, shape = _letters(line, array), " × ".join(map(str, value.shape))
     norm, least, most = float(np.linalg.norm(value)), float(value.min()), float(value.max())
     proof = ""
     if array.error is not None:
@@ -293,16 +292,17 @@ def _array(trace, line, array, image_shape):
     picture = _picture(array, trace, image_shape)
     return (
         f'<div class="array"><div class="name">{_math(array.name)} '
-        f'<span class="shape">({html.escape(letters)}) = {shape}</span></div>'
+        f'<span class="shape">{html.escape(letters)}{shape}</span></div>'
         f'<div class="numbers">{least:.3g} … {most:.3g}, norm {norm:.3g}</div>{picture}'
         f'<div class="proof">{proof}</div>{_shares(trace, array)}</div>'
     )
 
 
 def _letters(line, array):
+    """The shape of an array as the line's comment has it."""
     names = [other.name for other in line.writes]
     shapes = line.shapes[-len(names) :]
-    return shapes[min(names.index(array.name), len(shapes) - 1)]
+    return f"({shapes[min(names.index(array.name), len(shapes) - 1)]}) = " if shapes else ""
 
 
 def _shares(trace, array):
