@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import kernels
 from benchmarks import machine, measure, operations, report, training, workloads
 from benchmarks.contestants import FLOORS, REFERENCE, contestants
+from vae_np import kernels
 from vae_np.architecture import check_choice, check_count, check_number
 from vae_np.plots import write
 

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-import kernels
 from benchmarks import machine
 from benchmarks.workloads import ADAM
-from vae_np import blas, elbo, steps
+from vae_np import blas, elbo, kernels, steps
 from vae_np.optimizers import initial_state
 
 
@@ -222,7 +221,7 @@ def contestants():
     if not missing["torch"] and str(machine.version("torch")).endswith("+cpu"):
         missing["torch"] = "installed without CUDA"
     if not missing["jax"] and not any(machine.version(f"jax-cuda{n}-plugin") for n in (12, 13)):
-        missing["jax"] = "installed without CUDA; pip install 'jax[cuda13]' (or cuda12)"
+        missing["jax"] = "installed without CUDA: run `pip install 'jax[cuda13]'` (or cuda12)"
     torch, jax = (missing["torch"], "benchmarks.in_torch"), (missing["jax"], "benchmarks.in_jax")
     cuda, compiled = ("device", "cuda"), ("compiled", True)
     of_gpu = [

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-import kernels
+from vae_np import kernels
 
 PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin")
 PACKAGES += ("cupy-cuda12x", "cupy-cuda13x", "nvidia-cublas-cu12", "nvidia-cublas")

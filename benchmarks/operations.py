@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-import kernels
 from benchmarks import machine, measure
+from vae_np import kernels
 from vae_np.testing.operations import OPERATIONS, check_operation, random_arguments
 
 

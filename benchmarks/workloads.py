@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels import reference
 from vae_np import data, noise
 from vae_np.architecture import Architecture, check_choice
+from vae_np.kernels import reference
 from vae_np.optimizers import Adam
 from vae_np.parameters import Parameters
 

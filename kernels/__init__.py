@@ -11,9 +11,9 @@ import logging
 import types
 from typing import NamedTuple
 
-PROJECT = "vae_np"  # tells this package from others of its name
+TOOLKIT = "run `pip install 'cupy-cuda13x[ctk]'` (or 12x), which brings CUDA's own libraries"
 
-MODULES = {"numpy": "kernels.reference", "numba": "kernels.cpu", "cupy": "kernels.gpu"}
+MODULES = {"numpy": "vae_np.kernels.reference", "numba": "vae_np.kernels.cpu", "cupy": "vae_np.kernels.gpu"}
 
 
 class Status(NamedTuple):
@@ -24,36 +24,51 @@ class Status(NamedTuple):
     remedy: str = ""
 
 
+def _install(extra):
+    return f"run `pip install '.[{extra}]'` in the clone"  # no package index has vae_np
+
+
+def _install_afresh(extra):
+    return f"make a new virtual environment and {_install(extra)}"  # packages of another CUDA would stay in the old one
+
+
 def _numba():
     for package in ("numba", "scipy"):  # Numba takes its matrix product from SciPy
         if importlib.util.find_spec(package) is None:
-            return Status(False, f"{package} is not installed", f"pip install {package}")
+            return Status(False, f"{package} is not installed", f"run `pip install {package}`")
     return Status(True)
 
 
 @functools.cache
 def _cupy():
     if importlib.util.find_spec("cupy") is None:
-        return Status(False, "cupy is not installed", "pip install 'vae_np[cuda13]' (or cuda12) where there is an NVIDIA GPU")
+        return Status(False, "cupy is not installed", f"{_install('cuda13')} (or cuda12) where there is an NVIDIA GPU")
     try:
         import cupy
 
         driver, built_for = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
     except Exception as error:  # a broken installation raises almost anything
-        return Status(False, f"cupy cannot be used: {_line(error)}", "pip install --force-reinstall 'vae_np[cuda13]' (or cuda12)")
+        return Status(False, f"cupy cannot be used: {_line(error)}", f"{_install_afresh('cuda13')} (or cuda12)")
     if driver == 0:
         return Status(False, "there is no NVIDIA driver", "install one where there is an NVIDIA GPU; else use numba")
     if driver // 1000 < min(12, built_for // 1000):
         return Status(False, f"the driver (CUDA {_version(driver)}) cannot be used: it is too old", "update the driver")
     if driver // 1000 < built_for // 1000:
         reason = f"the driver knows CUDA {_version(driver)}, and this cupy is for {_version(built_for)}"
-        return Status(False, reason, f"update the driver, or pip install 'vae_np[cuda{driver // 1000}]' in its place")
+        return Status(False, reason, f"update the driver, or {_install_afresh(f'cuda{driver // 1000}')}")
     try:
         seen = "" if cupy.cuda.runtime.getDeviceCount() else "none"
     except Exception as error:
         seen = _line(error)
     if seen:
         return Status(False, f"no GPU is visible: {seen}", "look at nvidia-smi and CUDA_VISIBLE_DEVICES; else use numba")
+    try:
+        nvrtc = cupy.cuda.nvrtc.getVersion()[0]
+    except Exception as error:
+        return Status(False, f"NVRTC cannot be loaded: {_line(error)}", TOOLKIT)
+    if nvrtc != built_for // 1000:
+        reason = f"cupy has loaded the NVRTC of CUDA {nvrtc}, and is for {_version(built_for)}: packages of both stand here"
+        return Status(False, reason, _install_afresh(f"cuda{built_for // 1000}"))
     parts = {
         "NVRTC cannot compile": lambda: cupy.RawModule(code='extern "C" __global__ void f() {}').get_function("f"),
         "cuBLAS cannot be loaded": cupy.cuda.device.get_cublas_handle,
@@ -62,7 +77,7 @@ def _cupy():
         try:
             part()
         except Exception as error:
-            return Status(False, f"{what}: {_line(error)}", "pip install 'cupy-cuda13x[ctk]' (or 12x): CUDA's own libraries")
+            return Status(False, f"{what}: {_line(error)}", TOOLKIT)
     return Status(True)
 
 

@@ -3,8 +3,8 @@ import os
 import pytest
 from hypothesis import settings
 
-import kernels
 from tests.kernels.gpu import on_host
+from vae_np import kernels
 from vae_np.testing.operations import on_numpy
 
 settings.register_profile("vae_np", deadline=None, print_blob=True)  # the first example of a kind waits for a compiler

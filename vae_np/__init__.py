@@ -2,14 +2,6 @@
 
 import importlib
 
-import kernels
-
-if getattr(kernels, "PROJECT", None) != "vae_np":
-    raise ImportError(
-        "vae_np needs its own package 'kernels', but another of that name stands in its place at "
-        f"{kernels.__file__ or list(kernels.__path__)[0]}: remove that one (`pip uninstall kernels`), then install vae_np again"
-    )
-
 __version__ = "0.1.0"
 
 # Where each public name is defined; a module is imported when one of its names is first used.

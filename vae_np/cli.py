@@ -20,8 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-import kernels
-from vae_np import architecture, data, elbo, noise, optimizers, runs, training
+from vae_np import architecture, data, elbo, kernels, noise, optimizers, runs, training
 from vae_np.architecture import Architecture
 from vae_np.parameters import SCHEMES, Parameters, parse, reading, replacing
 
@@ -423,8 +422,8 @@ def check(options):
 
 def mistakes(options):
     """Make mistakes that published VAEs have made; show what catches each, and what it costs on held-out digits."""
-    from vae_np.testing.mistakes import MISTAKES, NONE, find
     from vae_np.testing import TOLERANCES
+    from vae_np.testing.mistakes import MISTAKES, NONE, find
 
     table = Table(
         Column("mistake, what was written,\nand the check that catches it", max_width=39),

@@ -15,10 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-import kernels
-from kernels import reference
-from vae_np import blas
+from vae_np import blas, kernels
 from vae_np.architecture import check_choice, check_number
+from vae_np.kernels import reference
 from vae_np.parameters import Parameters
 
 # ---------------------------------------------------------------------------------------------------------- the text

@@ -4,8 +4,8 @@ import functools
 
 import numpy as np
 
-from kernels import reference
 from vae_np.architecture import check_choice
+from vae_np.kernels import reference
 
 USES = (
     "initialize",

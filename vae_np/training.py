@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-import kernels
-from vae_np import blas, elbo, noise, runs, steps
+from vae_np import blas, elbo, kernels, noise, runs, steps
 from vae_np.architecture import Architecture, check_count, check_number
 from vae_np.optimizers import OPTIMIZERS, Adam, initial_state
 from vae_np.parameters import Parameters, check_dtype

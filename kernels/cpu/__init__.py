@@ -1,7 +1,7 @@
 """The operations of `kernels.reference` for the CPU, compiled by Numba."""
 
-from kernels.cpu.noise import binarize, gather, normals
-from kernels.cpu.operations import (
+from vae_np.kernels.cpu.noise import binarize, gather, normals
+from vae_np.kernels.cpu.operations import (
     adagrad,
     adam,
     affine,
@@ -35,6 +35,6 @@ from kernels.cpu.operations import (
     softplus_backward,
     tanh_backward,
 )
-from kernels.cpu.product import about
-from kernels.cpu.program import capture, edges
-from kernels.reference import get, put, zeros
+from vae_np.kernels.cpu.product import about
+from vae_np.kernels.cpu.program import capture, edges
+from vae_np.kernels.reference import get, put, zeros

@@ -36,7 +36,7 @@ class _Notice(event.Listener):
     said = False
 
     def on_start(self, compilation):
-        if not self.said and compilation.data["dispatcher"].py_func.__module__.startswith("kernels."):
+        if not self.said and compilation.data["dispatcher"].py_func.__module__.startswith("vae_np.kernels."):
             self.said = True
             logging.getLogger("vae_np").warning(
                 "compiling kernels for this machine: up to a minute; they are kept for the next run"

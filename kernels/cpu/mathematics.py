@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from kernels.cpu.jit import NO_WRAPPERS
+from vae_np.kernels.cpu.jit import NO_WRAPPERS
 
 # `contract` lets a product and a sum round once; nothing is reordered, or x - n log 2 would lose its second part.
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True, **NO_WRAPPERS}

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numba import njit
 
-from kernels.cpu.jit import NO_WRAPPERS, exact
-from kernels.reference import COS_SERIES, LOG_SERIES, SIN_SERIES
+from vae_np.kernels.cpu.jit import NO_WRAPPERS, exact
+from vae_np.kernels.reference import COS_SERIES, LOG_SERIES, SIN_SERIES
 
 WORD, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

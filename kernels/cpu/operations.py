@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
-from kernels.cpu.jit import exact, kernel
-from kernels.cpu.mathematics import exp, expm1, inline, log1p, sigmoids, softplus, tanh
-from kernels.cpu.product import product, product_transposed
+from vae_np.kernels.cpu.jit import exact, kernel
+from vae_np.kernels.cpu.mathematics import exp, expm1, inline, log1p, sigmoids, softplus, tanh
+from vae_np.kernels.cpu.product import product, product_transposed
 
 LOG_2PI = math.log(2 * math.pi)
 

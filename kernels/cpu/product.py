@@ -6,7 +6,7 @@ dealt out to threads. Where the processor's vectors are not known (or narrower t
 
 import numpy as np
 
-from kernels.cpu.emit import (
+from vae_np.kernels.cpu.emit import (
     VECTOR,
     ask_for,
     copy,
@@ -16,9 +16,9 @@ from kernels.cpu.emit import (
     stack_array,
     transpose_block,
 )
-from kernels.cpu.jit import exact
-from kernels.cpu.mathematics import inline
-from kernels.cpu.words import late
+from vae_np.kernels.cpu.jit import exact
+from vae_np.kernels.cpu.mathematics import inline
+from vae_np.kernels.cpu.words import late
 
 ROWS_KEEP_THEIR_BITS = VECTOR > 0  # whatever rows are multiplied with them; a BLAS promises no such thing
 MOST_TERMS = 1024  # of a sum at a time

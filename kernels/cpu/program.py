@@ -23,14 +23,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels import reference
-from kernels.cpu import noise, operations
-from kernels.cpu.emit import stack_array
-from kernels.cpu.jit import kernel
-from kernels.cpu.mathematics import inline
-from kernels.cpu.operations import gradients_of_layer
-from kernels.cpu.product import ROWS_KEEP_THEIR_BITS, prepare
-from kernels.cpu.words import address_of, compiled, kind_of, words_of
+from vae_np.kernels import reference
+from vae_np.kernels.cpu import noise, operations
+from vae_np.kernels.cpu.emit import stack_array
+from vae_np.kernels.cpu.jit import kernel
+from vae_np.kernels.cpu.mathematics import inline
+from vae_np.kernels.cpu.operations import gradients_of_layer
+from vae_np.kernels.cpu.product import ROWS_KEEP_THEIR_BITS, prepare
+from vae_np.kernels.cpu.words import address_of, compiled, kind_of, words_of
 
 UPDATES = ("sgd", "adagrad", "adam")
 PIECE_BYTES = 2**17, 2**19  # of weights: more than enough pieces for all threads, and what stays in a core's own cache
@@ -67,7 +67,7 @@ def _functions(module):
 OPERATIONS = {name: f for name, f in (_functions(operations) | _functions(noise)).items() if hasattr(reference, name)}
 LAYERS = {name for name in OPERATIONS if name.startswith(("affine", "constant"))}
 LAYERS |= {name.replace("affine_", "") + "_backward" for name in LAYERS} & OPERATIONS.keys()
-recording = python_types.ModuleType("kernels.cpu.recording", "A kernel set that does not compute but notes what to do.")
+recording = python_types.ModuleType("vae_np.kernels.cpu.recording", "A kernel set that does not compute but notes what to do.")
 vars(recording).update({name: _recorder(name) for name in OPERATIONS})
 
 

@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype
 
-from kernels.cpu.jit import SOURCES
+from vae_np.kernels.cpu.jit import SOURCES
 
 
 def address_of(array):

@@ -1,8 +1,8 @@
 """The operations of `kernels.reference` for NVIDIA's GPUs: kernels of our own through CuPy, products by cuBLAS."""
 
-from kernels.gpu.device import about
-from kernels.gpu.graph import capture, edges
-from kernels.gpu.operations import (
+from vae_np.kernels.gpu.device import about
+from vae_np.kernels.gpu.graph import capture, edges
+from vae_np.kernels.gpu.operations import (
     adagrad,
     adam,
     affine,

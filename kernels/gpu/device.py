@@ -12,7 +12,7 @@ import sys
 import cupy
 import numpy as np
 
-from kernels import reference
+from vae_np.kernels import reference
 
 BLOCK, MOST_BLOCKS = 256, 4096  # threads; beyond so many blocks each thread takes more elements
 FOLDER = pathlib.Path(__file__).parent

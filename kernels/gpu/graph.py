@@ -10,8 +10,8 @@ import threading
 import cupy
 import numpy as np
 
-from kernels.gpu import operations
-from kernels.gpu.device import launch
+from vae_np.kernels.gpu import operations
+from vae_np.kernels.gpu.device import launch
 
 TOGETHER = 1024  # steps whose numbers are on the device at a time
 _lock = threading.Lock()  # one graph at a time: their stream has one workspace

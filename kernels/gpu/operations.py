@@ -3,7 +3,7 @@
 import cupy
 import numpy as np
 
-from kernels.gpu.device import TURN, launch, product
+from vae_np.kernels.gpu.device import TURN, launch, product
 
 SUMMING = 1024  # threads that sum columns together, whole warps
 

@@ -9,14 +9,14 @@ import sys
 import numpy as np
 import pytest
 
-import kernels
 from benchmarks import machine, measure, operations, report, training
 from benchmarks.__main__ import main
 from benchmarks.contestants import REFERENCE, Contestant, Floor, Ours, contestants
 from benchmarks.workloads import WORKLOADS, scaled, select
 from tests.kernels.gpu import on_host
-from vae_np import data
-from vae_np.testing.operations import OPERATIONS, REFERENCE as REFERENCE_SET, SIZES, with_changes
+from vae_np import data, kernels
+from vae_np.testing.operations import OPERATIONS, SIZES, with_changes
+from vae_np.testing.operations import REFERENCE as REFERENCE_SET
 
 DIGITS = WORKLOADS["digits"]
 ROWS = DIGITS.batches(measure.CHECKED + 1)
@@ -183,7 +183,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(measure, "Child", InProcess)
     monkeypatch.setattr(measure, "BLOCK", 1e-6)
     monkeypatch.setattr(on_host.DEVICE, "load_cublas", Cublas)
-    monkeypatch.setitem(sys.modules, "kernels.gpu", on_host.KERNELS)
+    monkeypatch.setitem(sys.modules, "vae_np.kernels.gpu", on_host.KERNELS)
 
 
 SMALL = DIGITS._replace(batch_size=20, n_rows=100)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from kernels import reference
-from kernels.cpu import mathematics, operations
+from vae_np.kernels import reference
+from vae_np.kernels.cpu import mathematics, operations
 
 MP = mpmath.MPContext()
 MP.prec = 120

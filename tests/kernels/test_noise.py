@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kernels import reference
 from vae_np import noise
+from vae_np.kernels import reference
 
 KEY = noise.key(7, "train")
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from kernels import reference
+from vae_np.kernels import reference
 from vae_np.testing import TOLERANCES, assert_close, numerical_gradient, relative_errors
 from vae_np.testing.operations import BITS, OPERATIONS, cases, check_operation, operations, random_arguments
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import kernels
-from kernels.cpu import operations, product
+from vae_np import kernels
+from vae_np.kernels.cpu import operations, product
 from vae_np.testing import assert_close
 
 REALS = ["float32", "float64"]
@@ -123,7 +123,7 @@ def test_other_processors(name, vector, tmp_path):
     """What is compiled for AVX2, and for a processor of which nothing is known: the BLAS then multiplies."""
     code = f"""
 import numpy as np
-from kernels.cpu import operations, product
+from vae_np.kernels.cpu import operations, product
 assert product.VECTOR == {vector}, product.VECTOR
 x, W, b = (np.random.default_rng(0).normal(size=s).astype("float32") for s in ((70, 37), (37, 50), (50,)))
 dy, h = x[:, :1] + b, np.empty((70, 50), "float32")

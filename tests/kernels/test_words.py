@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from kernels.cpu import jit, words
+from vae_np.kernels.cpu import jit, words
 
 
 def doubled(a, b):

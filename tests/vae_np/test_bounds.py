@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import special
 
-from kernels import reference
 from vae_np import Architecture, Parameters, log_likelihood, loss
 from vae_np.bounds import BLOCK, active_units, elbo_gap
+from vae_np.kernels import reference
 from vae_np.noise import key
 
 ARCH = Architecture(6, (5,), 3, "tanh")

@@ -21,10 +21,9 @@ import pooch
 import pytest
 import requests
 
-import kernels
-from kernels import reference
-from vae_np import cli, data, elbo, training
+from vae_np import cli, data, elbo, kernels, training
 from vae_np.architecture import Architecture
+from vae_np.kernels import reference
 from vae_np.parameters import Parameters
 from vae_np.testing import mistakes
 from vae_np.testing.problems import NOISES
@@ -464,18 +463,18 @@ def test_backends_lists_every_set_of_kernels_and_which_is_automatic():
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    missing = kernels.Status(False, "there is no GPU", "pip install vae_np[cuda13]")
+    missing = kernels.Status(False, "there is no GPU", "run `pip install '.[cuda13]'` in the clone")
     monkeypatch.setattr(kernels, "CHECKS", kernels.CHECKS | {"cupy": lambda: missing})
 
 
 def test_backends_says_why_one_cannot_run_and_what_to_do(no_gpu):
-    assert ["cupy", "no", "there is no GPU", "pip install vae_np[cuda13]"] in cells(done("backends"))
+    assert ["cupy", "no", "there is no GPU", "run `pip install '.[cuda13]'` in the clone"] in cells(done("backends"))
 
 
 @pytest.mark.parametrize("arguments", ["train", "evaluate RUN", "sample RUN --out a.npy", "check"])
 def test_a_backend_that_cannot_run_says_why_and_the_remedy(trained, no_gpu, arguments):
     line = refused(*arguments.replace("RUN", str(trained[1])).split(), "--backend", "cupy")
-    assert all(words in line for words in ("'cupy'", "there is no GPU", "pip install vae_np[cuda13]"))
+    assert all(words in line for words in ("'cupy'", "there is no GPU", "run `pip install '.[cuda13]'` in the clone"))
 
 
 # -------------------------------------------------------------------------------------------------------- bad arguments

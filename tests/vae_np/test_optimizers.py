@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kernels import reference
 from vae_np import SGD, Adagrad, Adam
+from vae_np.kernels import reference
 from vae_np.optimizers import initial_state
 
 FIELDS = [(kind, field.name) for kind in (SGD, Adagrad, Adam) for field in dataclasses.fields(kind)]

@@ -6,10 +6,9 @@ import threading
 import numpy as np
 import pytest
 
-import kernels
-from vae_np import SGD, Adagrad, Adam, Architecture, Parameters, elbo, steps
-from vae_np.optimizers import initial_state
 from tests.kernels.gpu import on_host
+from vae_np import SGD, Adagrad, Adam, Architecture, Parameters, elbo, kernels, steps
+from vae_np.optimizers import initial_state
 from vae_np.testing import TOLERANCES, check_elbo
 
 RUNNABLE = [name for name, status in kernels.available().items() if status.ok]

@@ -93,7 +93,7 @@ def test_training_is_what_the_text_says(its_kernels, backend, optimizer, binariz
 
 
 def test_validation_pixels_are_drawn_once(monkeypatch):
-    from kernels import reference
+    from vae_np.kernels import reference
 
     seen, binarize = [], reference.binarize
 
@@ -317,8 +317,8 @@ def test_a_loss_that_is_no_longer_finite_ends_training_and_leaves_the_last_check
 
 
 def test_the_term_and_the_step_are_named(monkeypatch, tmp_path):
-    from kernels import reference
     from vae_np import elbo
+    from vae_np.kernels import reference
 
     calls = []
 

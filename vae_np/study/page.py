@@ -11,8 +11,8 @@ import re
 
 import numpy as np
 
-from kernels import reference
 from vae_np import elbo
+from vae_np.kernels import reference
 from vae_np.study import chart, formulas
 from vae_np.study.derivations import DERIVATIONS, stem
 from vae_np.study.proof import TOLERANCE

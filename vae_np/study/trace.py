@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels import reference
 from vae_np import elbo
+from vae_np.kernels import reference
 from vae_np.parameters import Layer, Parameters
 from vae_np.study.proof import TOLERANCE, namesakes_of, nudging, prove
 from vae_np.study.watch import place_of, recorder, source_of, statements_of, watched
@@ -155,7 +155,7 @@ def _with(changed):
         (functions if name in functions else operations)[name] = function
     if not changed.keys() - functions.keys():
         return functions, reference
-    kernel_set = types.ModuleType("kernels.changed")
+    kernel_set = types.ModuleType("vae_np.kernels.changed")
     vars(kernel_set).update(operations)
     return functions, kernel_set
 
@@ -264,7 +264,7 @@ def _terms(p, layers, a, beta, objective, operations, functions, derivatives, te
             arguments[silenced][...] = 0
             return results
 
-        one_term = types.ModuleType(f"kernels.{term}")
+        one_term = types.ModuleType(f"vae_np.kernels.{term}")
         vars(one_term).update({**vars(operations), name: bound_backward})
         d, g = elbo.nodes(p.architecture, objective, *a.eps.shape[:2], np.float64), Parameters.zeros(p.architecture)
         part_text = elbo.bind(p.architecture, objective, one_term, functions)

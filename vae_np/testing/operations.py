@@ -7,7 +7,7 @@ import types
 
 import numpy as np
 
-import kernels
+from vae_np import kernels
 from vae_np.testing.comparison import assert_close, rounding
 from vae_np.testing.properties import check_elbo, said_of, with_backend
 

@@ -7,7 +7,7 @@ compiler: `settings(deadline=None)`.
 
 from hypothesis import strategies as st
 
-import kernels
+from vae_np import kernels
 from vae_np.architecture import ACTIVATIONS, Architecture
 from vae_np.elbo import OBJECTIVES
 from vae_np.parameters import DTYPES

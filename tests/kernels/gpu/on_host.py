@@ -10,14 +10,14 @@ NAME = "cupy on the host"
 
 
 def _load():
-    ours = [name for name in sys.modules if name.startswith("kernels.gpu")]
+    ours = [name for name in sys.modules if name.startswith("vae_np.kernels.gpu")]
     real = {name: sys.modules.pop(name) for name in ours}
     try:
         with host_cupy.installed():
-            kernel_set = importlib.import_module("kernels.gpu")
-            device = importlib.import_module("kernels.gpu.device")
+            kernel_set = importlib.import_module("vae_np.kernels.gpu")
+            device = importlib.import_module("vae_np.kernels.gpu.device")
     finally:
-        for name in [name for name in sys.modules if name.startswith("kernels.gpu")]:
+        for name in [name for name in sys.modules if name.startswith("vae_np.kernels.gpu")]:
             del sys.modules[name]
         sys.modules.update(real)
     device.load_cublas = host_cupy.Cublas

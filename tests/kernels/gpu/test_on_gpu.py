@@ -7,9 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-import kernels
 from tests.kernels.gpu.trainings import KINDS, stepped
-from vae_np import elbo
+from vae_np import elbo, kernels
 from vae_np.testing import TOLERANCES
 
 STATUS = kernels.available()["cupy"]
@@ -21,7 +20,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not STATUS.ok, reason=f"no GPU
 def test_captured_is_eager_is_the_reference(kind, real, monkeypatch, caplog):
     captured, wanted = stepped("cupy", kind, real), stepped("numpy", kind, real)
     assert not caplog.text, "no graph was captured"
-    from kernels.gpu import graph
+    from vae_np.kernels.gpu import graph
 
     def refuse(*_):
         raise graph.cupy.cuda.runtime.CUDARuntimeError(801)

@@ -8,8 +8,8 @@ import pytest
 from scipy.special import expit
 from scipy.stats import bernoulli, norm
 
-from kernels import reference
 from tests.vae_np.study.damages import damages
+from vae_np.kernels import reference
 from vae_np.study.derivations import DERIVATIONS, stem
 from vae_np.study.formulas import evaluate, parse, plain
 from vae_np.testing.operations import OPERATIONS

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import norm
 
-from kernels import reference
 from tests.vae_np.study.damages import damages
 from vae_np import Architecture, elbo
 from vae_np.architecture import ACTIVATIONS, LIKELIHOODS, NOISES
+from vae_np.kernels import reference
 from vae_np.study.derivations import DERIVATIONS
 from vae_np.study.formulas import evaluate, mathml, of, parse, plain, substitute
 from vae_np.testing.operations import OPERATIONS, random_arguments

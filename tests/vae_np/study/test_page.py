@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kernels import reference
 from tests.vae_np.study import browser
 from tests.vae_np.study.test_trace import PROBLEM, PROBLEMS, changed
 from vae_np import Architecture, elbo
+from vae_np.kernels import reference
 from vae_np.study import dials, formulas, page, trace
 from vae_np.testing import random_problem
 

@@ -12,9 +12,9 @@ import time
 import pytest
 from rich.console import Console
 
-from kernels import reference
 from tests.vae_np.study.test_trace import PROBLEM, changed
 from vae_np import cli
+from vae_np.kernels import reference
 from vae_np.study import terminal, trace
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")

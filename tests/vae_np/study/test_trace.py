@@ -7,8 +7,8 @@ import linecache
 import numpy as np
 import pytest
 
-from kernels import reference
 from vae_np import Architecture, elbo, loss_and_gradients
+from vae_np.kernels import reference
 from vae_np.study import trace
 from vae_np.study.proof import TOLERANCE
 from vae_np.study.watch import statements_of
