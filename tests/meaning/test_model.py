@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from tests.kernels.gpu import on_host
 from vae_np import Architecture, Parameters, decode, encode, loss, loss_and_gradients
 from vae_np.training import evaluate
 
-RNG = np.random.default_rng(0)
+
+@pytest.fixture
+def rng():
+    """The numbers of a test are the same whichever tests ran before it."""
+    return np.random.default_rng(0)
 
 
 def model(likelihood="bernoulli", noise="fixed", noise_std=1.0, n_inputs=4, n_latent=2):
@@ -17,15 +22,21 @@ def model(likelihood="bernoulli", noise="fixed", noise_std=1.0, n_inputs=4, n_la
     return p
 
 
-def test_z_has_the_mean_and_the_variance_of_q(kernel_set):
+@pytest.fixture
+def draws(request):
+    """Of a test of statistics: the tolerance follows from them. On the host each thread of a GPU is run by itself."""
+    return 5_000 if request.node.callspec.params["kernel_set"] == on_host.NAME else 200_000
+
+
+def test_z_has_the_mean_and_the_variance_of_q(kernel_set, draws):
     """logvar is the log of the variance: a standard deviation taken for it, or half the noise, is far off here."""
-    mu, logvar, n = np.array([[0.5, -1.0]]), np.array([[-1.0, 1.5]]), 200_000
+    mu, logvar, n = np.array([[0.5, -1.0]]), np.array([[-1.0, 1.5]]), draws
     eps, z = np.empty((n, 1, 2)), np.empty((n, 1, 2))
     kernel_set.normals(3, 0, np.arange(1), eps)
     kernel_set.reparameterize(mu, logvar, eps, z)
     variance = np.exp(logvar)
-    assert np.abs(z.mean(axis=0) - mu).max() < 5 * np.sqrt(variance.max() / n)
-    assert np.abs(z.var(axis=0) / variance - 1).max() < 5 * np.sqrt(2 / n)
+    assert (np.abs(z.mean(axis=0) - mu) < 5 * np.sqrt(variance / n)).all()
+    assert (np.abs(z.var(axis=0) / variance - 1) < 5 * np.sqrt(2 / n)).all()
 
 
 def test_closed_form_kl_is_the_integral(kernel_set):
@@ -39,9 +50,9 @@ def test_closed_form_kl_is_the_integral(kernel_set):
     assert kl[0, 0] == pytest.approx(wanted, rel=1e-9)
 
 
-def test_closed_form_kl_is_the_mean_of_the_sampled_one(kernel_set):
-    mu, logvar, n = RNG.normal(size=(3, 2)), RNG.normal(size=(3, 2)), 100_000
-    eps, z = RNG.normal(size=(n, 3, 2)), np.empty((n, 3, 2))
+def test_closed_form_kl_is_the_mean_of_the_sampled_one(kernel_set, draws, rng):
+    mu, logvar, n = rng.normal(size=(3, 2)), rng.normal(size=(3, 2)), draws
+    eps, z = rng.normal(size=(n, 3, 2)), np.empty((n, 3, 2))
     kernel_set.reparameterize(mu, logvar, eps, z)
     closed, sampled = np.empty((1, 3)), np.empty((n, 3))
     kernel_set.gaussian_kl(mu, logvar, eps, z, closed)
@@ -68,12 +79,12 @@ def test_kl_is_zero_at_the_prior_and_positive_elsewhere(kernel_set, real):
         ("gaussian", "heteroscedastic", 1.0),
     ],
 )
-def test_the_loss_is_made_of_the_densities_it_names(backend, likelihood, noise, noise_std, objective):
+def test_the_loss_is_made_of_the_densities_it_names(backend, rng, likelihood, noise, noise_std, objective):
     """-log p(x|z) and log q(z|x) - log p(z) by scipy's densities, at the same z."""
     p = model(likelihood, noise, noise_std)
     if noise == "shared":
         p["noise.logvar"][0] = -0.7
-    x, eps = RNG.integers(0, 2, (3, 4)).astype(float), RNG.normal(size=(6, 3, 2))
+    x, eps = rng.integers(0, 2, (3, 4)).astype(float), rng.normal(size=(6, 3, 2))
     mu, logvar = encode(p, x)
     std = np.exp(logvar / 2)
     z = mu + std * eps
@@ -95,8 +106,8 @@ def test_the_loss_is_made_of_the_densities_it_names(backend, likelihood, noise, 
         assert value.kl == pytest.approx(log_q_minus_log_p.mean(), rel=1e-10)
 
 
-def test_both_objectives_have_the_same_expectation(backend):
-    p, x, n = model(), RNG.uniform(size=(2, 4)), 20_000
+def test_both_objectives_have_the_same_expectation(backend, rng):
+    p, x, n = model(), rng.uniform(size=(2, 4)), 20_000
     closed, sampled = (
         evaluate(p, np.repeat(x, n, axis=0), objective, backend=backend, seed=seed).per_example.reshape(2, n)
         for seed, objective in enumerate(("elbo", "elbo_mc"))
@@ -105,12 +116,12 @@ def test_both_objectives_have_the_same_expectation(backend):
     assert (np.abs(closed.mean(axis=1) - sampled.mean(axis=1)) < 5 * error).all()
 
 
-def test_both_objectives_have_the_same_expected_gradient(backend):
-    p, x, n, blocks = model(), RNG.uniform(size=(2, 4)), 500, 40
+def test_both_objectives_have_the_same_expected_gradient(backend, rng):
+    p, x, n, blocks = model(), rng.uniform(size=(2, 4)), 500, 40
     closed, sampled = (
         np.array(
             [
-                loss_and_gradients(p, x, RNG.normal(size=(n, 2, 2)), 1.0, 0.0, objective, backend)[1].flat
+                loss_and_gradients(p, x, rng.normal(size=(n, 2, 2)), 1.0, 0.0, objective, backend)[1].flat
                 for _ in range(blocks)
             ]
         )

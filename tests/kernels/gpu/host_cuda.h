@@ -79,6 +79,8 @@ static void** arguments;
 static Report* report;
 static Order order;
 static unsigned long long seed;
+static volatile unsigned long long turns, turns_before;  // those taken in a launch, and how many they were an alarm earlier
+static unsigned long long most_turns;
 static volatile bool launching;
 static pthread_t launcher;
 
@@ -106,6 +108,8 @@ static void body() {
 
 __attribute__((noinline)) static void run(int i) {  // up to its next rendezvous, or its end
     current = i;
+    turns = turns + 1;
+    if (turns > most_turns) host_cuda_fault("more turns are taken than allowed", threads[i].line);
     threadIdx = threads[i].index;
     if (_setjmp(scheduler)) return;
     if (threads[i].started) _longjmp(threads[i].context, 1);
@@ -211,12 +215,16 @@ static void on_signal(int number, siginfo_t* info, void* context) {
             if (SIGNALS[i] == number) sigaction(number, &before[i], nullptr);
         return;
     }
+    if (number == ALARM && turns != turns_before) {
+        turns_before = turns;
+        return;
+    }
 #if defined(__x86_64__)
     report->instruction = size_t(static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP]);
 #elif defined(__aarch64__)
     report->instruction = size_t(static_cast<ucontext_t*>(context)->uc_mcontext.pc);
 #endif
-    if (number == ALARM) host_cuda_fault("ran longer than allowed", 0);
+    if (number == ALARM) host_cuda_fault("no turn ends within the seconds that are allowed", 0);
     report->address = size_t(info->si_addr);
     const char* fiber = stacks + current * STACK;
     const char* address = static_cast<const char*>(info->si_addr);
@@ -264,7 +272,7 @@ HOST_CUDA_CHECK(type_mismatch_v1, "the address is not a multiple of what the typ
 
 int host_cuda_launch(const host_cuda::Entry* kernel, const host_cuda::Range* shared, size_t shared_count,
                      const unsigned* grid, const unsigned* block, void** args, int how, unsigned long long random,
-                     double seconds, host_cuda::Report* out) {
+                     unsigned long long most, double seconds, host_cuda::Report* out) {
     using namespace host_cuda;
     static unsigned* blocks;
     static size_t number;
@@ -277,12 +285,13 @@ int host_cuda_launch(const host_cuda::Entry* kernel, const host_cuda::Range* sha
     gridDim = {grid[0], grid[1], grid[2]}, blockDim = {block[0], block[1], block[2]};
     total = int(block[0] * block[1] * block[2]);
     arrange(blocks, number);
+    turns = 0, turns_before = ~0ull, most_turns = most;
 
     static char handler_stack[1 << 16];
     stack_t alternative = {handler_stack, 0, sizeof handler_stack}, alternative_before;
     sigaltstack(&alternative, &alternative_before);
     struct sigaction action = {};
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;  // it does not return: it may not mask signals
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART;  // it leaves by a jump: it may not mask signals
     action.sa_sigaction = on_signal;
     for (int i = 0; i < 4; ++i) sigaction(SIGNALS[i], &action, &before[i]);
     sigaction(ALARM, &action, nullptr);  // stays: one that comes late finds no launch and does nothing
@@ -291,8 +300,8 @@ int host_cuda_launch(const host_cuda::Entry* kernel, const host_cuda::Range* sha
     event.sigev_notify = SIGEV_THREAD_ID, event.sigev_signo = ALARM;
     event._sigev_un._tid = int(syscall(SYS_gettid));
     itimerspec limit = {};
-    limit.it_value = {time_t(seconds), long((seconds - double(time_t(seconds))) * 1e9)};
-    timer_create(CLOCK_MONOTONIC, &event, &timer);
+    limit.it_value = limit.it_interval = {time_t(seconds), long((seconds - double(time_t(seconds))) * 1e9)};
+    timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer);  // its own time, however busy the machine is
     timer_settime(timer, 0, &limit, nullptr);
 
     const int failed = _setjmp(way_out);

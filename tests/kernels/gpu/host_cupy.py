@@ -56,7 +56,8 @@ PAGE = mmap.PAGESIZE
 CANARY = np.full(PAGE // 4 + 1, 0xFFF7A5A5, np.uint32)  # not a number, be it read as float or as double
 
 synchronisations = 0  # how often the host has waited for the device
-time_limit = 30.0  # seconds, of a launch
+most_turns = 2**32  # of all threads in a launch, which is endless if it takes more: this depends on no machine's speed
+most_seconds = 300.0  # of computing without the end of a turn: a guard, far away, for a loop in which no thread meets another
 _settings = {"order": "forward", "random": random.Random(0), "placement": "end", "alignment": 1}
 
 
@@ -515,7 +516,7 @@ def _runtime():
     runtime = ctypes.PyDLL(_build("", "-DHOST_CUDA_RUNTIME", "-fvisibility=default"), mode=ctypes.RTLD_GLOBAL)
     runtime.host_cuda_launch.argtypes = (
         [ctypes.c_void_p] * 2 + [ctypes.c_size_t] + [ctypes.c_void_p] * 3 + [ctypes.c_int, ctypes.c_ulonglong]
-    ) + [ctypes.c_double, ctypes.c_void_p]
+    ) + [ctypes.c_ulonglong, ctypes.c_double, ctypes.c_void_p]
     return runtime
 
 
@@ -633,7 +634,8 @@ class RawKernel:
             pointers,
             ORDERS.index(_settings["order"]),
             _settings["random"].getrandbits(64),
-            time_limit,
+            most_turns,
+            most_seconds,
             ctypes.byref(report),
         )
         damage = _damage()
