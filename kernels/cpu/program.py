@@ -49,7 +49,8 @@ def _recorder(name):
         with np.errstate(all="ignore"):  # of no interest but for which of its arguments it returns
             result = getattr(reference, name)(*arguments)
         for array in result if isinstance(result, tuple) else (result,):
-            assert any(array is argument for argument in arguments), f"{name} returns what is none of its arguments"
+            if not any(array is argument for argument in arguments):
+                raise AssertionError(f"{name} returns what is none of its arguments")
         return result
 
     return operation
@@ -94,7 +95,8 @@ def pieces(calls):
             start = (address_of(dW if dW.size else db) - address_of(g)) // g.itemsize
             stop = start + dW.size + db.size
             follows = not dW.size or not db.size or address_of(db) == address_of(dW) + dW.nbytes
-            assert follows, "a layer's bias must stand right behind its weights"
+            if not follows:
+                raise AssertionError("a layer's bias must stand right behind its weights")
             if not 0 <= start < g.size:
                 continue  # a layer that is not learned
             state = [array[start:stop] if np.shape(array) == g.shape else array for array in rest]
@@ -105,7 +107,8 @@ def pieces(calls):
             else:
                 tasks.append([(name, arguments), (update, (p[start:stop], g[start:stop], *state))])
             covered += stop - start
-    assert covered == g.size, "weights that no task updates, or more than one"
+    if covered != g.size:
+        raise AssertionError("some weights are updated by no task, or by more than one")
     return tasks
 
 

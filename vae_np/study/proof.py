@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_np.testing.comparison import relative_errors
-from vae_np.testing.gradients import is_smooth, numerical_gradient
+from vae_np.testing.gradients import differences
 
 TOLERANCE = 1e-6  # of a derivative's error; differences of the loss are good to some 1e-9
 STEPS = (1e-3, 1e-4, 1e-5)  # of the differences: where one crosses a kink, the next is taken
@@ -71,16 +71,14 @@ def prove(seen, n_forward, loss, total, values, weights, derivatives, layers, el
     """{index of a line: {name of a derivative that it writes: Proof}}"""
     resolution = 1e-11 * abs(total)
 
-    def differences(probes, loss_at):
+    def along(probes, loss_at):
+        """The derivative of the loss along each direction."""
         steps = np.zeros(len(probes.elements) + N_DENSE)
-        for step in STEPS:
-            wanted, doubt = numerical_gradient(lambda: loss_at(steps), steps, step)
-            if is_smooth(wanted, doubt, resolution):
-                break
+        wanted, _, _ = differences(lambda: loss_at(steps), steps, STEPS)
         return wanted
 
     def of_path(probes, index, array):
-        return differences(probes, lambda steps: loss((index, array, lambda: probes.moved(array, steps))))
+        return along(probes, lambda steps: loss((index, array, lambda: probes.moved(array, steps))))
 
     def of_weight(probes, array):
         def loss_at(steps):
@@ -91,7 +89,7 @@ def prove(seen, n_forward, loss, total, values, weights, derivatives, layers, el
             finally:
                 array[...] = here
 
-        return differences(probes, loss_at)
+        return along(probes, loss_at)
 
     def of_own(probes, name):
         """Of what an activation takes: as much as of a bias that each example had of its own."""
@@ -103,7 +101,7 @@ def prove(seen, n_forward, loss, total, values, weights, derivatives, layers, el
             part_layers[i] = layer._replace(b=probes.moved(np.broadcast_to(layer.b, values[name].shape), steps))
             return loss(layers=layers._replace(**{part: tuple(part_layers)}))
 
-        return differences(probes, loss_at)
+        return along(probes, loss_at)
 
     proofs = {}
     for dname in dict.fromkeys(name for record in seen[n_forward:] for name in record.writes if name in derivatives):

@@ -7,10 +7,10 @@ import linecache
 import numpy as np
 import pytest
 
-from vae_np import Architecture, elbo, loss_and_gradients
+from vae_np import Architecture, elbo, loss, loss_and_gradients
 from vae_np.kernels import reference
 from vae_np.study import trace
-from vae_np.study.proof import TOLERANCE
+from vae_np.study.proof import N_DENSE, TOLERANCE, _Probes
 from vae_np.study.watch import statements_of
 from vae_np.testing import assert_close, random_problem
 from vae_np.testing.problems import every_kind
@@ -54,6 +54,42 @@ def test_every_derivative_is_proven_and_is_the_one_that_trains(problem):
         assert_close(proven[traced].value, g[name], name, rtol=0.0)
     for node in ("mu", "logvar", "z", "output", "nll", "kl"):
         assert f"d{node}" in proven
+
+
+def test_the_largest_elements_are_probed_and_every_probe_counts():
+    derivative = np.random.default_rng(0).normal(size=(40, 30))
+    probes = _Probes.of(derivative, 16)
+    largest = set(np.argsort(-np.abs(derivative.reshape(-1)))[:8])
+    assert len(probes.elements) == 16 and largest <= set(probes.elements)
+    along = probes.along(derivative)
+    assert len(along) == 16 + N_DENSE and probes.error(along, along, 0.0) == 0
+    for i in range(len(along)):
+        wrong = along.copy()
+        wrong[i] *= 1.01
+        assert probes.error(wrong, along, 0.0) > 1e-4
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_a_single_element_that_is_off_is_seen_along_the_dense_directions(index):
+    derivative = np.random.default_rng(0).normal(size=(40, 30))
+    probes, wrong = _Probes.of(derivative, 16), derivative.copy()
+    others = [i for i in np.argsort(np.abs(derivative.reshape(-1))) if i not in probes.elements]
+    wrong.reshape(-1)[others[index]] += 0.01 * np.abs(derivative).max()
+    assert probes.error(probes.along(wrong), probes.along(derivative), 0.0) > TOLERANCE
+
+
+@pytest.mark.parametrize("problem", PROBLEMS[-3:], ids=lambda problem: problem.objective)
+def test_the_values_it_shows_are_those_of_the_pass_and_not_of_a_moved_one(problem):
+    lines = trace(*problem)
+    assert (lines.p.flat == problem.p.flat).all()
+    shown = {array.name: array.value for line in lines if line.function in ("encoder", "decoder", "forward") for array in line.writes}
+    kept = {"mu": lines.a.mu, "logvar": lines.a.logvar, "z": lines.a.z, "output": lines.a.output, "nll": lines.a.nll, "kl": lines.a.kl}
+    kept |= {f"{part}[{i}]": array for part in ("encoder", "decoder") for i, array in enumerate(getattr(lines.a, part)) if i}
+    kept["loss"] = lines.a.loss
+    assert kept.keys() <= shown.keys()
+    for name, array in kept.items():
+        assert (array == shown[name]).all(), name
+    assert (lines.a.loss == loss(*problem).per_example).all()
 
 
 def test_lines_say_what_they_read_write_and_undo():
