@@ -109,7 +109,7 @@ def digits():
 
 def test_linear_vae_trained_to_the_end_is_probabilistic_pca():
     """Tipping & Bishop 1999: the maximum of the likelihood, and the noise, are known from the eigenvalues."""
-    x = digits()
+    x = digits()[::4]  # which are enough: any data will do
     known = ppca(x, 3)
     p = fit_exactly(Architecture(16, (), 3, likelihood="gaussian", noise="shared"), x)
     elbo = -loss(p, x, sigma_points(len(x), 3)).total
