@@ -197,3 +197,43 @@ def test_no_two_extras_that_can_stand_together_bring_different_cudas():
     extras = config()["options.extras_require"]
     assert not any("cuda" in name or "nvidia" in name for name in requirements(extras["test"]))
     assert "cuda12x" in extras["cuda12"] and "cuda13x" in extras["cuda13"]
+
+
+WITHOUT_EXTRAS = """
+import functools, sys
+import numpy as np
+
+sys.modules.update(dict.fromkeys({missing}))  # to every import they are now not installed
+from vae_np import cli, data
+from vae_np.testing import mistakes
+
+mistakes.find = functools.partial(mistakes.find, seeds=(0,), epochs=1)
+pixels, load = np.random.default_rng(0).integers(0, 256, (60, 784), dtype=np.uint8), data.load
+data.load = lambda name, *rest: data.Dataset(pixels, pixels[:9], None, None, (28, 28)) if name == "mnist" else load(name, *rest)
+for command in {commands}:
+    try:
+        cli.main(command.split())
+    except SystemExit as end:
+        print("--", command.split()[0], end.code or 0)
+"""
+COMMANDS = (
+    "train --hidden 4 --epochs 1 --backend numpy --out run",
+    "evaluate run --importance-samples 3",
+    "sample run --n 4",
+    "check --backend numpy",
+    "study --hidden 3 --examples 0",
+    "study KL --hidden 3 --examples 0",
+    "mistakes",
+    "explain-bound",
+    "burda --stages 1 --rows 3 --importance-samples 5 --backend numpy",
+    "backends",
+)
+
+
+def test_every_command_works_where_no_extra_is_installed(tmp_path):
+    modules = {"pytest", "_pytest", "xdist", "hypothesis", "setuptools", "cuda"}
+    code = WITHOUT_EXTRAS.format(missing=modules, commands=COMMANDS)
+    done = run(sys.executable, "-c", code, cwd=tmp_path)
+    assert re.findall("^-- (.*)$", done, re.MULTILINE) == [f"{command.split()[0]} 0" for command in COMMANDS]
+    known = re.findall(r"^    (\S+)  ", run(sys.executable, "-m", "vae_np", "--help"), re.MULTILINE)
+    assert set(known) == {command.split()[0] for command in COMMANDS}
