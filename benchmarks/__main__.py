@@ -116,6 +116,9 @@ def make_report(options):
 
 def _run(benchmark, options, results, plot=None):
     """Print the machine, then each result as it comes; keep them where --json says. Exit code 1 if one was wrong."""
+    for path in filter(None, (options.json, plot)):  # before the first result, which may take minutes
+        if not os.path.isdir(os.path.dirname(path) or "."):
+            raise ValueError(f"{path} cannot be written: there is no such folder")
     document = {
         "benchmark": benchmark,
         "date": datetime.date.today().isoformat(),
@@ -226,7 +229,7 @@ def parser():
     axes = [*workloads.SCALES, "threads"]
     option("--axis", nargs="+", choices=axes, default=axes, help="what is varied, the rest as in `example`")
     option("--threads", type=int, default=cores, help="where they are not what is varied")
-    option("--plot", metavar="FILE", default="scaling.png", help="the picture")
+    option("--plot", metavar="FILE", help="a picture of µs a step against what is varied")
     of_contestants(option, ["floor", *runnable])
     of_results(option, 5)
 
@@ -241,12 +244,7 @@ def parser():
 
     option = command("report", make_report)
     option("files", nargs="+", metavar="FILE", help="what --json wrote")
-    option(
-        "--out",
-        default=os.path.join("docs", "benchmarks.md"),
-        metavar="FILE",
-        help="the page; its plots stand beside it",
-    )
+    option("--out", required=True, metavar="FILE", help="the page; its plots stand beside it")
     return top
 
 

@@ -212,11 +212,10 @@ def others_seconds(cores, children):
         with open("/proc/stat") as file:
             ticks = {name: [int(t) for t in times] for name, *times in map(str.split, file) if name.startswith("cpu")}
         own = time.process_time() + sum(child.ask("cpu_seconds") for child in children)
-    except (OSError, Failed):
+        # Not idle, nor waiting for a disk; what a guest takes is in its host's time already.
+        busy = sum(sum(ticks[f"cpu{core}"][:3] + ticks[f"cpu{core}"][5:8]) for core in cores)
+    except (OSError, KeyError, Failed):  # a container may number its cores in another way than the file does
         return None
-    busy = sum(
-        sum(ticks[f"cpu{core}"][:3] + ticks[f"cpu{core}"][5:8]) for core in cores
-    )  # not idle, nor waiting for a disk
     return busy / os.sysconf("SC_CLK_TCK") - own
 
 

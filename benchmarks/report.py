@@ -323,7 +323,7 @@ def load(path):
             document = json.load(file)
         if document["benchmark"] not in TABLES:
             raise ValueError(f"its benchmark is {document['benchmark']!r}")
-        about(document), tables(document)  # which raise where anything that a page needs is missing
+        about(document), tables(document), plot(document)  # which raise where anything that a page needs is missing
     return document
 
 

@@ -1,22 +1,26 @@
-"""Who is wrong is called wrong; the floor holds what the text needs and no more; files hold what pages need."""
+"""Who is wrong is called wrong; the floor holds what the text needs and no more; a GPU's contestants are held to it too."""
 
+import contextlib
 import ctypes
+import dataclasses
 import importlib.util
 import json
 import math
 import sys
+import types
 
 import numpy as np
 import pytest
 
-from benchmarks import machine, measure, operations, report, training
+from benchmarks import machine, measure, report
 from benchmarks.__main__ import main
 from benchmarks.contestants import REFERENCE, Contestant, Floor, Ours, contestants
-from benchmarks.workloads import WORKLOADS, scaled, select
+from benchmarks.workloads import ADAM, SCALES, WORKLOADS, scaled, select, synthetic
 from tests.kernels.gpu import on_host
-from vae_np import data, kernels
-from vae_np.testing.operations import OPERATIONS, SIZES, with_changes
+from vae_np import blas, data, kernels, loss_and_gradients, noise
+from vae_np.optimizers import initial_state
 from vae_np.testing.operations import REFERENCE as REFERENCE_SET
+from vae_np.testing.operations import with_changes
 
 DIGITS = WORKLOADS["digits"]
 ROWS = DIGITS.batches(measure.CHECKED + 1)
@@ -27,14 +31,6 @@ IN_PROCESS = [name for name, c in contestants().items() if not c.reason and name
 @pytest.fixture(scope="module")
 def wanted():
     return REFERENCE.make(DIGITS, 1).losses(ROWS)
-
-
-@pytest.fixture(scope="module")
-def compared():
-    """A short comparison in processes of their own; PyTorch and JAX start slowly, and are tried in this one."""
-    chosen = [contestants()["floor"], contestants()["numpy"], Contestant("absent", "not installed")]
-    chosen.append(Contestant("broken", options=(("backend", "no such backend"),)))
-    return measure.compare(DIGITS, chosen, REFERENCE, 1, rounds=2)
 
 
 # ------------------------------------------------------------------------------------------------------ contestants
@@ -82,23 +78,36 @@ def test_wrong_contestant_is_called_wrong(changes, wanted):
     assert "the reference's is" in said["reason"]
 
 
-def test_losses_that_are_not_finite_are_wrong(wanted):
-    assert measure.verdict([math.nan] * len(wanted), wanted)["status"] == "wrong"
+def test_a_training_goes_on_where_it_stopped():
+    """Steps in parts are those in one go: each has its own number, by which noise is drawn and Adam corrects its means."""
+    at_once, in_parts = (contestants()["numpy"].make(DIGITS, 1) for _ in range(2))
+    for contestant, parts in ((at_once, [ROWS[:5]]), (in_parts, [ROWS[:2], ROWS[2:3], ROWS[3:5]])):
+        contestant.restart()
+        for rows in parts:
+            contestant.ready(rows)
+            contestant.go()
+    assert np.array_equal(at_once.parameters(), in_parts.parameters())
 
 
-def test_wrong_row_is_not_timed(monkeypatch):
-    monkeypatch.setattr(measure, "reference_losses", lambda *_: [1.0] * (measure.CHECKED + 1))
-    chosen = [contestants()["floor"], contestants()["numpy"]]
-    floor, numpy = measure.compare(DIGITS, chosen, REFERENCE, 1, rounds=1)["rows"]
-    assert (floor["status"], numpy["status"]) == ("ok", "wrong")
-    assert "median" in floor and "median" not in numpy
+def test_a_comparison_in_processes_of_their_own():
+    """As it is; PyTorch and JAX start slowly, and are tried in this process."""
+    chosen = [contestants()["floor"], contestants()["numpy"], Contestant("absent", "not installed")]
+    result = json.loads(json.dumps(measure.compare(DIGITS, chosen, REFERENCE, 1, rounds=1)))
+    floor, numpy, absent = result["rows"]
+    assert [row["status"] for row in result["rows"]] == ["ok", "ok", "missing"]
+    assert result["share_of_others"] is None or 0 <= result["share_of_others"]
+    for row in (floor, numpy):
+        assert 0 < row["minimum"] <= row["p10"] <= row["median"]
+        assert row["ratios"].keys() == {"floor", "numpy"}
+        assert row["peak_memory_mb"] > 10
+        assert row["steps_per_block"] >= 1
 
 
-def test_reasons_are_told(compared):
-    rows = {row["name"]: row for row in compared["rows"]}
-    assert (rows["absent"]["status"], rows["absent"]["reason"]) == ("missing", "not installed")
-    assert rows["broken"]["status"] == "failed"
-    assert "no such backend" in rows["broken"]["reason"]
+def test_who_cannot_be_made_is_a_row_with_its_reason(in_process):
+    broken = Contestant("broken", options=(("backend", "no such backend"),))
+    result = measure.compare(DIGITS, [contestants()["floor"], broken], REFERENCE, 1, rounds=1)
+    assert result["rows"][1]["status"] == "failed"
+    assert "no such backend" in result["rows"][1]["reason"]
 
 
 # --------------------------------------------------------------------------------------------------------- the floor
@@ -133,19 +142,101 @@ def test_floor_makes_the_products_of_the_text(name, monkeypatch):
     assert sum(2 * math.prod(shape) for shape in shapes[0]) == workload.flops
 
 
+# --------------------------------------------------------------------------------------------------------- workloads
+
+
 def test_batches_are_pieces_of_shuffled_epochs():
+    """The rest of an epoch, which makes no whole batch, is left out."""
     per_epoch = DIGITS.n_rows // DIGITS.batch_size
     rows = DIGITS.batches(2 * per_epoch)
-    assert len(np.unique(rows[:per_epoch])) == per_epoch * DIGITS.batch_size
+    assert rows.shape == (2 * per_epoch, DIGITS.batch_size)
+    for epoch, own in enumerate(np.split(rows, 2)):
+        order = noise.permutation(DIGITS.seed, "shuffle", epoch, DIGITS.n_rows)
+        assert np.array_equal(own.ravel(), order[: own.size])
     assert np.array_equal(rows[5:40], DIGITS.batches(35, 5))
-    assert not np.array_equal(rows[:per_epoch], rows[per_epoch:])
+    other = DIGITS._replace(seed=1)
+    assert not np.array_equal(rows[0], other.batches(1)[0])
+    assert not np.array_equal(DIGITS.parameters().flat, other.parameters().flat)
+
+
+@pytest.mark.parametrize("n_samples", [1, 3])
+def test_noise_is_that_of_training(n_samples):
+    """With it, and no other, the loss of each step is the reference's."""
+    workload = DIGITS._replace(n_samples=n_samples, n_rows=200, seed=7)
+    rows, x = workload.batches(3), workload.dataset()
+    eps = workload.eps(rows)
+    assert eps.shape == (3, n_samples, DIGITS.batch_size, 8) and eps.dtype == np.float32
+    wanted = REFERENCE.make(workload, 1).losses(rows)
+    p = workload.parameters("float64")
+    state = initial_state(ADAM, p.flat)
+    for step in range(3):
+        value, g = loss_and_gradients(p, x[rows[step]] / 255, eps[step].astype(np.float64), objective=workload.objective)
+        assert value.total == pytest.approx(wanted[step], rel=1e-6)
+        REFERENCE_SET.adam(p.flat, g.flat, state["m"], state["v"], step + 1, 1e-3, ADAM.beta1, ADAM.beta2, ADAM.epsilon)
+    assert np.array_equal(workload.eps(rows[1:], 2), eps[1:])
+
+
+def test_data_are_dim_patterns():
+    x = synthetic(5000, 30)
+    assert x.shape == (5000, 30) and x.dtype == np.uint8
+    assert np.array_equal(x[:100], synthetic(5000, 30)[:100])
+    assert 0.05 < (x > 0).mean() < 0.4  # most pixels are black
+    again = x[4096:]  # another part of the rows, of the same patterns
+    np.testing.assert_allclose((again > 0).mean(axis=0), (x[:4096] > 0).mean(axis=0), atol=0.08)
+    lit = (x > 0) - (x > 0).mean(axis=0)
+    assert np.linalg.eigvalsh(lit.T @ lit / len(x))[-1] > 3 * np.median((x > 0).var(axis=0))  # pixels hang together
+
+
+def test_data_of_mnist(monkeypatch):
+    monkeypatch.setattr(data, "load", {"mnist": types.SimpleNamespace(train="the training rows")}.get)
+    assert WORKLOADS["example"]._replace(source="mnist").dataset() == "the training rows"
+    assert DIGITS.dataset().shape == (1797, 64)
+
+
+def test_a_step_is_of_the_products_that_its_shapes_say():
+    workload = scaled("batch", 7)._replace(n_samples=3)
+    rows = {"encoder.0": 7, "mu": 7, "logvar": 7, "decoder.0": 21, "output": 21}
+    sizes = {"encoder.0": (784, 400), "mu": (400, 20), "logvar": (400, 20), "decoder.0": (20, 400), "output": (400, 784)}
+    wanted = [(layer, "forward") for layer in rows]
+    wanted += [(layer, "dx") for layer in ("output", "decoder.0", "logvar", "mu")]
+    wanted += [(layer, "dW") for layer in rows]
+    assert workload.products() == [(layer, kind, rows[layer], *sizes[layer]) for layer, kind in wanted]
+    assert workload.products()[0].flops == 2 * 7 * 784 * 400
+
+
+def test_workloads_are_the_published_ones():
+    found = {
+        w.name: ("-".join(map(str, (w.architecture.n_inputs, *w.architecture.hidden, w.architecture.n_latent))),
+                 w.batch_size, w.architecture.activation, w.n_samples, w.n_rows)
+        for w in WORKLOADS.values()
+    }  # fmt: skip
+    assert found == {
+        "digits": ("64-64-8", 64, "relu", 1, 1797),
+        "example": ("784-400-20", 128, "relu", 1, 60_000),
+        "paper": ("784-500-20", 100, "tanh", 1, 60_000),
+        "iwae-1": ("784-200-200-50", 20, "tanh", 1, 60_000),
+        "iwae-5": ("784-200-200-50", 20, "tanh", 5, 60_000),
+        "iwae-50": ("784-200-200-50", 20, "tanh", 50, 60_000),
+        "wide": ("3072-1024-1024-128", 512, "relu", 1, 10_000),
+        "wide-4096": ("3072-1024-1024-128", 4096, "relu", 1, 20_480),
+    }
+    assert {w.objective for w in WORKLOADS.values() if w.n_samples == 1} == {"elbo"}
 
 
 def test_scaled():
-    assert scaled("batch", 16).batch_size == 16
+    """One size is another; all else is as in `example`."""
+    example = WORKLOADS["example"]
+    arch = example.architecture
+    changed = {
+        "batch": {"batch_size": 3},
+        "samples": {"n_samples": 3},
+        "width": {"architecture": dataclasses.replace(arch, hidden=(3,))},
+        "latent": {"architecture": dataclasses.replace(arch, n_latent=3)},
+    }
+    assert changed.keys() == SCALES.keys()
+    for axis, sizes in changed.items():
+        assert scaled(axis, 3) == example._replace(name=f"example, {axis} 3", **sizes)
     assert scaled("samples", 5).objective == "iwae"
-    assert scaled("width", 50).architecture.hidden == (50,)
-    assert scaled("latent", 2).architecture.n_latent == 2
 
 
 def test_select():
@@ -155,24 +246,33 @@ def test_select():
     assert [w.name for w in select(["wide-4096"])] == ["wide-4096"]
 
 
+def test_floor_has_as_many_threads_and_steps_as_it_is_told(monkeypatch):
+    limits, made, matmul = [], [], np.matmul
+
+    @contextlib.contextmanager
+    def limited(threads):
+        limits.append(threads)
+        yield
+        limits.append("any")
+
+    monkeypatch.setattr(blas, "limited", limited)
+    monkeypatch.setattr(np, "matmul", lambda *arrays, out: made.append(limits[-1]) or matmul(*arrays, out=out))
+    floor = Floor(DIGITS, 3)
+    floor.ready(DIGITS.batches(4))
+    floor.go()
+    assert made == [3] * 4 * len(DIGITS.products())
+    assert limits == [3, "any"]
+    assert floor.losses(DIGITS.batches(1)) is None
+
+
 # ------------------------------------------------------------------------------------------- a GPU, in whose place a host
 
 
 @pytest.fixture
-def gpu(monkeypatch):
+def gpu(monkeypatch, in_process):
     """A GPU can be used, as far as the benchmarks know; what runs on it is run by the host, and in this process."""
     if not on_host.KERNELS:
         pytest.skip("no g++")
-
-    class InProcess:
-        def __init__(self, cores, session, *arguments):
-            self.session = session(*arguments)
-
-        def ask(self, method, *given):
-            return getattr(self.session, method)(*given)
-
-        def close(self):
-            pass
 
     class Cublas(on_host.DEVICE.load_cublas):
         def cublasGetProperty(self, part, number):
@@ -180,19 +280,18 @@ def gpu(monkeypatch):
             return 0
 
     monkeypatch.setattr(kernels, "CHECKS", kernels.CHECKS | {"cupy": lambda: kernels.Status(True)})
-    monkeypatch.setattr(measure, "Child", InProcess)
-    monkeypatch.setattr(measure, "BLOCK", 1e-6)
+    monkeypatch.setattr(measure, "CHECKED", 2)
     monkeypatch.setattr(on_host.DEVICE, "load_cublas", Cublas)
     monkeypatch.setitem(sys.modules, "vae_np.kernels.gpu", on_host.KERNELS)
 
 
-SMALL = DIGITS._replace(batch_size=20, n_rows=100)
+SMALL = DIGITS._replace(batch_size=6, n_rows=30)
 
 
 @pytest.mark.parametrize("n_samples", [1, 3])
 def test_our_steps_on_the_gpu_agree(gpu, n_samples):
     workload = SMALL._replace(n_samples=n_samples)
-    rows = workload.batches(4)
+    rows = workload.batches(3)
     wanted = REFERENCE.make(workload, 1).losses(rows)
     contestant = contestants()["cupy"].make(workload, 1)
     for _ in range(2):
@@ -255,116 +354,3 @@ def test_step_on_the_gpu_has_its_own_table(gpu, monkeypatch, tmp_path, capsys):
     table = report.tables(document)[1]
     assert "÷ floor gpu" in table.columns and "the GPU" in table.title and "at the floor" in table.notes[0]
     assert len(report.plot(document).axes) == 2
-
-
-# -------------------------------------------------------------------------------------------------------- operations
-
-
-def test_every_operation_has_its_cost():
-    nothing = {"constant_backward_add"}  # it neither reads nor writes
-    assert set(operations.costs(operations.EXAMPLE)) == set(OPERATIONS) - nothing
-    for name, cost in operations.costs(operations.EXAMPLE).items():
-        assert set(f"{cost.reads} {cost.writes}".split()) <= set(OPERATIONS[name])
-
-
-def test_operations_are_checked_and_timed():
-    names = ("tanh_backward", "gather")
-    result = operations.compare_operations(1, ["numpy", "cupy"], sizes=operations.Sizes(*SIZES[0]), names=names)
-    assert [row["name"] for row in result["rows"]] == list(names)
-    assert all(row["status"] == "ok" and row["minimum"] <= row["median"] for row in result["rows"])
-    assert result["peak"]["flops"] == max(result["peak"]["all"].values())
-    assert "cupy" in result["missing"] or not any(row["backend"] == "cupy" for row in result["rows"])
-
-
-def test_wrong_operation_is_called_wrong():
-    session = operations.OperationSession(with_changes(tanh_backward=lambda dh, h: dh), operations.Sizes(*SIZES[0]))
-    assert "tanh_backward" in session.check("tanh_backward")
-    assert session.check("relu_backward") == ""
-
-
-# ------------------------------------------------------------------------------------------------- files and the page
-
-
-def _document(benchmark, results):
-    return {"benchmark": benchmark, "date": "2026-01-01", "machine": machine.describe(), "results": results}
-
-
-def test_json_has_what_it_must(compared):
-    document = json.loads(json.dumps(_document("step", [compared])))
-    assert {"processor", "blas", "python", "versions", "commit", "environment"} <= document["machine"].keys()
-    assert {"numpy", "numba"} <= document["machine"]["versions"].keys()
-    for pool in document["machine"]["blas"]:
-        assert {"internal_api", "architecture", "num_threads"} <= pool.keys()
-    result = document["results"][0]
-    assert result["flops"] == DIGITS.flops
-    assert result["share_of_others"] is None or 0 <= result["share_of_others"] <= 1
-    for row in result["rows"][:2]:
-        assert row["minimum"] <= row["p10"] <= row["median"]
-        assert row["ratios"].keys() == {"floor", "numpy"}
-        assert row["peak_memory_mb"] > 10
-
-
-def test_report(compared, tmp_path, capsys):
-    points = [{**compared, "value": value, "share_of_others": 0.5} for value in (64, 128)]
-    x = data.load("digits")
-    bytes_ = x._replace(train=(255 * x.train[:300]).astype(np.uint8), valid=x.valid[:50])
-    trained = training.train_to(
-        40.0, [contestants()["numpy"]], 2, 1, workload=DIGITS._replace(source="synthetic", n_rows=300), dataset=bytes_
-    )
-    assert len(trained["rows"][0]["history"]) == trained["rows"][0]["epochs"]
-    timed = operations.compare_operations(1, ["numpy"], sizes=operations.Sizes(*SIZES[0]), names=["gather"])
-    results = {
-        "step": [compared],
-        "scaling": [{"axis": "batch", "rounds": 2, "points": points}],
-        "training": [trained],
-        "kernels": [timed],
-    }
-    files = []
-    for benchmark, of_it in results.items():
-        files.append(str(tmp_path / f"{benchmark}.json"))
-        report.save(_document(benchmark, of_it), files[-1])
-    with pytest.raises(SystemExit) as end:
-        main(["report", *files, "--out", str(tmp_path / "docs" / "page.md")])
-    assert not end.value.code
-    page = (tmp_path / "docs" / "page.md").read_text()
-    written = capsys.readouterr().out.split()
-    for benchmark in results:
-        assert f"## {benchmark}" in page
-        assert benchmark == "kernels" or any(f"{benchmark}.png" in path for path in written)
-    assert "absent: not installed" in page
-    assert "other processes took 50% of these cores" in page
-
-
-@pytest.mark.parametrize(
-    "words, told",
-    [
-        (["step", "--workload", "huge"], "huge"),
-        (["step", "--threads", "1000000"], "1000000"),
-        (["step", "--contestant", "theano"], "theano"),
-        (["step", "--rounds", "0"], "rounds"),
-        (["kernels", "--operation", "gamma"], "gamma"),
-        (["training", "--target", "nan"], "target"),
-        (["report", "no-such-file.json"], "no-such-file.json"),
-    ],
-)
-def test_bad_input_is_one_sentence(words, told, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(words)
-    assert end.value.code == 2
-    said = capsys.readouterr().err.strip()
-    assert told in said and "Traceback" not in said and len(said.splitlines()) == 1
-
-
-def test_report_of_another_file(tmp_path, capsys):
-    for text in ("no JSON", "{}", '{"benchmark": "step"}', '{"benchmark": "other", "results": []}', "[]"):
-        (tmp_path / "other.json").write_text(text)
-        with pytest.raises(SystemExit) as end:
-            main(["report", str(tmp_path / "other.json"), "--out", str(tmp_path / "page.md")])
-        assert end.value.code == 2
-        assert "other.json" in capsys.readouterr().err
-
-
-def test_warning_of_the_environment(monkeypatch):
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
-    assert machine.settings()["OPENBLAS_CORETYPE"] == "Haswell"
-    assert any("OPENBLAS_CORETYPE=Haswell" in line for line in report.about(_document("step", [])))

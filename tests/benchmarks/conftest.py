@@ -1,0 +1,104 @@
+import collections.abc
+import types
+
+import pytest
+
+from benchmarks import machine, measure, operations, training
+
+
+class Clock:
+    """In place of the module `time`: it goes on by what is slept, and by what a test adds."""
+
+    def __init__(self):
+        self.now, self.slept, self.working = 64.0, [], 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def process_time(self):
+        return self.working
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.slept.append(seconds)
+
+
+class InProcess:
+    """In place of measure.Child: the session is made and asked in this process."""
+
+    def __init__(self, cores, session, *arguments):
+        self.session = self.answer(session, *arguments)
+
+    def ask(self, method, *given):
+        return self.answer(getattr(self.session, method), *given)
+
+    def answer(self, function, *given):
+        try:
+            return function(*given)
+        except Exception as error:
+            raise measure.Failed(f"{type(error).__name__}: {error}") from error
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """No benchmark looks at a real clock."""
+    clock = Clock()
+    for module in (measure, operations, machine, training):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """No benchmark starts a process, and a block is as short as can be."""
+    monkeypatch.setattr(measure, "Child", InProcess)
+    monkeypatch.setattr(measure, "BLOCK", 1e-9)
+
+
+@pytest.fixture
+def scripted(monkeypatch, clock):
+    """In place of a contestant's process stands its script, {method: answer}: what Contestant.make would have been.
+
+    Of an iterator each answer is another; an Exception is raised; a block takes as long as it says. The fixture is the
+    list of all that is asked, as (name in the script, method, *arguments).
+    """
+    asked = []
+
+    class Scripted:
+        def __init__(self, cores, session, script, *arguments):
+            if isinstance(script.get("start"), Exception):
+                raise script["start"]
+            self.script, self.closed = script, False
+            asked.append((script["name"], "start", cores, session, *arguments))
+
+        def ask(self, method, *given):
+            assert not self.closed
+            asked.append((self.script["name"], method, *given))
+            answer = self.script[method]
+            if isinstance(answer, collections.abc.Iterator):
+                answer = next(answer)
+            if isinstance(answer, Exception):
+                raise answer
+            if method == "block":
+                clock.now += answer
+            return answer
+
+        def close(self):
+            self.closed = True
+
+    monkeypatch.setattr(measure, "Child", Scripted)
+    monkeypatch.setattr(measure, "cores_here", lambda: [0, 1, 4, 5])
+    return asked
+
+
+@pytest.fixture
+def contestant():
+    """contestant(name, method=answer, ...): a Contestant for `scripted`."""
+
+    def made(name, reason="", device="cpu", **script):
+        return types.SimpleNamespace(name=name, reason=reason, device=device, make={"name": name, **script})
+
+    return made

@@ -1,0 +1,231 @@
+"""The commands ask for what their options say, print what was found, and write nothing that they are not asked to."""
+
+import json
+
+import pytest
+
+from benchmarks import machine, measure, operations, report, training
+from benchmarks.__main__ import main
+from benchmarks.contestants import REFERENCE
+from benchmarks.workloads import SCALES, WORKLOADS, scaled
+from tests.benchmarks.results import DOCUMENTS, KERNELS, MACHINE, STEP, STEP_ON_GPU, TRAINING
+from vae_np import kernels
+
+COMMANDS = (["step"], ["kernels"], ["scaling"], ["training"])
+FINE = STEP | {"rows": [row | {"status": "ok"} for row in STEP["rows"]]}  # in which nobody is wrong
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """All that the commands ask to be measured, of which they are told made-up results. The folder is an empty one."""
+    asked, folder = [], tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def compare(workload, who, reference, threads, rounds, say):
+        assert reference is REFERENCE
+        asked.append((workload, [c.name for c in who], threads, rounds))
+        return STEP_ON_GPU if who[0].device == "gpu" else FINE
+
+    def compare_operations(rounds, backends, say, names):
+        asked.append((rounds, backends, names))
+        return KERNELS
+
+    def train_to(target, who, epochs, threads, seed, say):
+        asked.append((target, [c.name for c in who], epochs, threads, seed))
+        return TRAINING | {"seed": seed}
+
+    monkeypatch.setattr(measure, "compare", compare)
+    monkeypatch.setattr(measure, "cores_here", lambda: [0, 1, 4])
+    monkeypatch.setattr(operations, "compare_operations", compare_operations)
+    monkeypatch.setattr(training, "train_to", train_to)
+    monkeypatch.setattr(machine, "describe", lambda: MACHINE)
+    monkeypatch.setattr(machine, "settings", dict)
+    return asked
+
+
+def run(*words):
+    with pytest.raises(SystemExit) as end:
+        main(list(words))
+    return end.value.code
+
+
+def with_gpu(monkeypatch, ok=True):
+    monkeypatch.setattr(kernels, "CHECKS", kernels.CHECKS | {"cupy": lambda: kernels.Status(ok)})
+
+
+def test_step_compares_each_workload_on_each_number_of_threads(asked):
+    words = ["--workload", "iwae-1", "digits", "--threads", "2", "1", "--rounds", "3", "--contestant", "numba", "numpy", "floor"]
+    assert run("step", *words) == 0
+    who = ["floor", "numpy", "numba"]  # the floor first, by which the others are divided
+    assert asked == [(WORKLOADS[name], who, n, 3) for name in ("iwae-1", "digits") for n in (2, 1)]
+
+
+def test_step_takes_one_core_and_all_where_nothing_else_is_said(asked, monkeypatch):
+    with_gpu(monkeypatch, ok=False)
+    assert run("step") == 0
+    assert [(workload.name, n) for workload, _, n, _ in asked] == [("example", 1), ("example", 3)]
+    who = asked[0][1]
+    assert who[0] == "floor" and {"numpy", "numba", "cupy", "torch eager", "jax scan"} < set(who)
+    assert len(who) == len(set(who))
+    asked.clear()
+    monkeypatch.setattr(measure, "cores_here", lambda: [0])
+    run("step")
+    assert [n for _, _, n, _ in asked] == [1]
+
+
+def test_step_on_a_gpu_has_its_own_floor_and_the_most_threads(asked, monkeypatch):
+    with_gpu(monkeypatch)
+    run("step", "--workload", "wide-4096", "--threads", "1", "3", "2", "--contestant", "numpy", "cupy")
+    assert [(who, n) for _, who, n, _ in asked] == [(["floor", "numpy"], n) for n in (1, 3, 2)] + [(["floor gpu", "cupy"], 3)]
+    asked.clear()
+    run("step", "--workload", "all", "--threads", "1", "--contestant", "numpy", "cupy")
+    on_gpu = [workload.name for workload, who, *_ in asked if who[0] == "floor gpu"]
+    assert on_gpu == list(WORKLOADS)
+    assert [workload.name for workload, who, *_ in asked if who[0] == "floor"] == [n for n in WORKLOADS if n != "wide-4096"]
+
+
+def test_kernels_times_the_operations_that_it_is_asked_for(asked, tmp_path):
+    assert run("kernels", "--backend", "numpy", "--operation", "adam", "elbo", "--rounds", "4") == 1  # one is wrong
+    run("kernels")
+    runnable = [name for name, status in kernels.available().items() if status.ok]
+    assert asked == [(4, ["numpy"], ["adam", "elbo"]), (10, runnable, None)]
+
+
+def test_scaling_varies_one_thing_at_a_time(asked, tmp_path):
+    kept = str(tmp_path / "scaling.json")
+    words = ["--threads", "2", "--rounds", "6", "--contestant", "numba", "--json", kept]
+    assert run("scaling", "--axis", "latent", "threads", *words) == 0
+    who = ["floor", "numba"]
+    of_latent = [(scaled("latent", value), who, 2, 6) for value in SCALES["latent"]]
+    assert asked == of_latent + [(scaled("threads", n), who, n, 6) for n in (1, 2, 3)]
+    assert asked[-1][0]._replace(name="example") == WORKLOADS["example"]
+    latent, threads = report.load(kept)["results"]
+    assert (latent["axis"], latent["rounds"], threads["axis"]) == ("latent", 6, "threads")
+    assert [point["value"] for point in latent["points"]] == list(SCALES["latent"])
+    assert [point["value"] for point in threads["points"]] == [1, 2, 3]
+    taken = {key: FINE[key] for key in ("threads", "flops", "share_of_others", "rows")}
+    assert all({**point, **taken} == point for point in latent["points"])
+    asked.clear()
+    run("scaling", "--contestant", "numba")
+    assert len(asked) == sum(map(len, SCALES.values())) + 3
+    assert {n for workload, _, n, _ in asked if "threads" not in workload.name} == {3}
+
+
+def test_training_takes_seeds_in_turn_and_no_floor(asked):
+    words = ["--target", "99.5", "--epochs", "4", "--seeds", "3", "--threads", "2", "--contestant", "floor", "numba", "numpy"]
+    assert run("training", *words) == 0
+    assert asked == [(99.5, ["numpy", "numba"], 4, 2, seed) for seed in range(3)]
+    asked.clear()
+    run("training")
+    ((target, who, epochs, threads, seed),) = asked
+    assert (target, threads, seed) == (training.TARGET, 3, 0)
+    assert "numba" in who and "torch eager" in who and "floor" not in who
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_nothing_is_written_that_is_not_asked_for(words, asked, tmp_path):
+    run(*words)
+    assert asked
+    assert [path.name for path in tmp_path.rglob("*")] == ["here"]
+
+
+def test_a_report_is_told_where_to_go(asked, tmp_path, capsys):
+    kept = tmp_path / "kept.json"
+    report.save(DOCUMENTS["kernels"], kept)
+    assert run("report", str(kept)) == 2
+    assert "--out" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.rglob("*")} == {"here", "kept.json"}
+    assert not run("report", str(kept), "--out", str(tmp_path / "docs" / "page.md"))
+    assert capsys.readouterr().out.split() == [str(tmp_path / "docs" / "page.md")]
+
+
+@pytest.mark.parametrize("words", COMMANDS[2:])
+def test_a_plot_is_drawn_where_it_is_asked_for(words, asked, tmp_path, capsys):
+    path = str(tmp_path / "plot.png")
+    run(*words, "--plot", path)
+    assert capsys.readouterr().out.splitlines()[-1] == path
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("words", [[*command, "--json"] for command in COMMANDS] + [["scaling", "--plot"]])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(words, asked, capsys):
+    assert run(*words, "no-such-folder/kept") == 2
+    assert "no-such-folder/kept cannot be written" in capsys.readouterr().err
+    assert asked == []
+
+
+def test_a_benchmark_that_is_stopped_has_kept_what_it_had(asked, tmp_path, monkeypatch, capsys):
+    compare, kept = measure.compare, tmp_path / "step.json"
+
+    def stopped(workload, *rest):
+        if workload.name == "paper":
+            raise KeyboardInterrupt
+        return compare(workload, *rest)
+
+    monkeypatch.setattr(measure, "compare", stopped)
+    words = ["--workload", "digits", "example", "paper", "--threads", "1", "--contestant", "numpy", "--json", str(kept)]
+    assert run("step", *words) == 130
+    assert capsys.readouterr().err.strip() == "benchmarks: stopped"
+    document = json.loads(kept.read_text())
+    assert document["benchmark"] == "step" and document["machine"] == MACHINE
+    assert document["results"] == [json.loads(json.dumps(FINE))] * 2
+
+
+@pytest.mark.parametrize("status, code", [("ok", 0), ("missing", 0), ("failed", 0), ("wrong", 1)])
+def test_a_wrong_result_is_an_exit_code(status, code, asked, monkeypatch):
+    first, *rest = STEP["rows"]
+    result = STEP | {"rows": [first | {"status": status}, *(row | {"status": "ok"} for row in rest)]}
+    monkeypatch.setattr(measure, "compare", lambda workload, *_: result if workload.name == "example, latent 5" else FINE)
+    assert run("scaling", "--axis", "latent", "--contestant", "numba") == code
+    monkeypatch.setattr(measure, "compare", lambda workload, *_: result if workload.name == "digits" else FINE)
+    assert run("step", "--workload", "digits", "example", "--contestant", "numba") == code
+
+
+def test_a_table_is_printed_as_it_is(asked, monkeypatch, capsys):
+    """Its title, a head of two lines, its rows and its notes, below the lines about the machine."""
+    with_gpu(monkeypatch)
+    monkeypatch.setattr(machine, "settings", lambda: {"MKL_X": "2", "OMP_NUM_THREADS": "1"})
+    run("step", "--contestant", "cupy")
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        *report.about({"machine": MACHINE, "date": lines[3][-10:]}),
+        "WARNING: the environment sets MKL_X, OMP_NUM_THREADS, which may change how fast the libraries are",
+        "",
+        "wide: 784-400-20 tanh, batch 128, L = 5, the GPU and 1 thread; µs a step",
+        "                              ÷ floor    loss  peak",
+        "contestant  median  p10  min      gpu  off by    MB",
+        "─" * 52,
+        "floor gpu      150  140  130     1.00           401",
+        "cupy           210  200  190     1.34   8e-07   402",
+        "  products of 321 MFLOP a step, 2140 GFLOP/s at the floor; 8 rounds; a ratio is the median of those within a round",
+    ]
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["step", "--workload", "huge"], "huge"),
+        (["step", "--threads", "1000000"], "1000000"),
+        (["step", "--contestant", "theano"], "theano"),
+        (["step", "--rounds", "0"], "rounds"),
+        (["kernels", "--operation", "gamma"], "gamma"),
+        (["scaling", "--threads", "1000000"], "1000000"),
+        (["training", "--target", "nan"], "target"),
+        (["training", "--threads", "0"], "threads"),
+        (["report", "no-such-file.json", "--out", "page.md"], "no-such-file.json"),
+    ],
+)
+def test_bad_input_is_one_sentence(words, told, asked, capsys):
+    assert run(*words) == 2
+    said = capsys.readouterr().err.strip()
+    assert told in said and "Traceback" not in said and len(said.splitlines()) == 1
+    assert asked == []
+
+
+def test_report_of_another_file(tmp_path, capsys):
+    for text in ("no JSON", "{}", '{"benchmark": "step"}', '{"benchmark": "other", "results": []}', "[]"):
+        (tmp_path / "other.json").write_text(text)
+        assert run("report", str(tmp_path / "other.json"), "--out", str(tmp_path / "page.md")) == 2
+        assert "other.json" in capsys.readouterr().err
+    assert not (tmp_path / "page.md").exists()

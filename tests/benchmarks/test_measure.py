@@ -1,0 +1,432 @@
+"""Seconds are those of the steps alone, ratios those within a round; made-up times and a made-up machine tell."""
+
+import contextlib
+import importlib
+import io
+import os
+import signal
+import types
+
+import numpy as np
+import pytest
+
+from benchmarks import measure
+from benchmarks.workloads import WORKLOADS
+
+DIGITS = WORKLOADS["digits"]
+
+
+class MadeUp:
+    """A contestant that computes nothing: what it does takes so long as is said here, in powers of two that add exactly."""
+
+    note = "made up"
+    making, restarting, getting_ready, compiling, losing = 2.0**10, 2.0**9, 2.0**8, 2.0**7, 2.0**6
+
+    def __init__(self, clock, a_step):
+        self.clock, self.a_step, self.did, self.lengths = clock, a_step, [], set()
+        clock.now += self.making
+
+    def restart(self):
+        self.clock.now += self.restarting
+        self.did.append("restart")
+
+    def ready(self, rows):
+        self.clock.now += self.getting_ready
+        self.rows = rows
+        self.did.append(rows)
+
+    def go(self):
+        self.clock.now += len(self.rows) * self.a_step
+        if self.rows.shape not in self.lengths:  # as a compiled loop of another length is another program
+            self.clock.now += self.compiling
+            self.lengths.add(self.rows.shape)
+        self.did.append("go")
+
+    def losses(self, rows):
+        self.clock.now += self.losing
+        self.did.append(rows)
+        return np.float32([3, 2, 1])
+
+    def parameters(self):
+        return [len(self.did)]
+
+
+def session(clock, a_step=2.0**-10, workload=DIGITS):
+    return measure.Session(lambda workload, threads: MadeUp(clock, a_step), workload, 1)
+
+
+def test_a_block_is_the_seconds_of_a_step_without_what_prepares_it(clock):
+    its = session(clock)
+    its.calibrate()
+    assert its.n > 1
+    assert [its.block() for _ in range(3)] == [2.0**-10] * 3
+
+
+@pytest.mark.parametrize("a_step", [2.0**-k for k in (-2, 3, 4, 8, 12, 15)])
+def test_a_block_is_long_enough_and_not_much_longer(a_step, clock):
+    n = session(clock, a_step).calibrate()
+    assert n == 1 or measure.BLOCK <= n * a_step <= 2 * measure.BLOCK
+
+
+def test_a_step_that_the_clock_cannot_see_still_makes_a_block(clock):
+    """The clock stands still over one step, and over a hundred; nobody divides by zero, nor tries each length."""
+    lengths = []
+
+    def seconds_of(n):
+        lengths.append(n)
+        return 0.0 if n < 1000 else n * 2.0**-17
+
+    assert measure.BLOCK <= measure.calibrate(seconds_of) * 2.0**-17 <= 2 * measure.BLOCK
+    assert len(lengths) < 12
+
+
+def test_blocks_follow_each_other_through_the_data(clock):
+    """Each begins at the initial parameters, with a step that is not timed, and takes the batches after the last ones."""
+    its = session(clock)
+    its.calibrate()
+    its.contestant.did.clear()
+    done = its.done
+    for _ in range(2):
+        its.block()
+    did, n = its.contestant.did, its.n
+    assert [what for what in did if isinstance(what, str)] == ["restart", "go"] * 4
+    assert [type(what) for what in did[:3]] == [str, np.ndarray, str]
+    rows = [what for what in did if isinstance(what, np.ndarray)]
+    assert [len(r) for r in rows] == [1, n, 1, n]
+    assert np.array_equal(np.concatenate(rows), DIGITS.batches(2 + 2 * n, done))
+
+
+def test_all_that_is_timed_has_run_once_before(clock):
+    its = session(clock)
+    its.calibrate()
+    compiled = set(its.contestant.lengths)
+    its.block()
+    assert its.contestant.lengths == compiled
+
+
+def test_losses_are_those_before_and_after_each_checked_step(clock):
+    its = session(clock)
+    assert its.losses() == [3.0, 2.0, 1.0]
+    assert np.array_equal(its.contestant.did[-1], DIGITS.batches(measure.CHECKED + 1))
+    its.contestant.losses = lambda rows: None
+    assert its.losses() is None
+
+
+def test_a_training_is_the_seconds_of_its_steps(clock):
+    its = session(clock)
+    parts = [np.zeros((3, 4), int), np.ones((1, 2), int)]
+    its.warm([(3, 4), (1, 2)])
+    seconds, parameters = its.train(parts)
+    assert seconds == 4 * 2.0**-10
+    assert parameters == [len(its.contestant.did)]
+    assert [what if isinstance(what, str) else what.tolist() for what in its.contestant.did[-4:]] == [
+        parts[0].tolist(), "go", parts[1].tolist(), "go",
+    ]  # fmt: skip
+
+
+def test_warming_is_all_that_a_start_takes_and_ends_at_the_initial_parameters(clock):
+    its = session(clock)
+    did = 2 * (MadeUp.getting_ready + MadeUp.compiling) + 4 * 2.0**-10 + MadeUp.restarting
+    assert its.warm([(3, 4), (1, 2)]) == did
+    assert its.contestant.lengths == {(3, 4), (1, 2)}
+    assert its.contestant.did[-1] == "restart"
+
+
+def test_a_session_tells_of_itself(clock, monkeypatch):
+    monkeypatch.setattr(measure, "peak_memory", lambda: 17.0)
+    clock.working = 3.0
+    its = session(clock)
+    assert its.about() == {"note": "made up", "peak_memory_mb": 17.0}
+    assert its.cpu_seconds() == 3.0
+
+
+# ------------------------------------------------------------------------------------------------------- the machine
+
+
+def files(monkeypatch, **texts):
+    """Stands those texts in for the files of such names; no other can be opened."""
+
+    def opened(path, *_, **__):
+        if os.path.basename(path) not in texts:
+            raise FileNotFoundError(path)
+        return io.StringIO(texts[os.path.basename(path)])
+
+    monkeypatch.setattr(measure, "open", opened, raising=False)
+
+
+def ticks(core, shift):
+    """A line of /proc/stat in which each number is another power of two."""
+    return f"cpu{core} {' '.join(str(2**k << shift) for k in range(10))}\n"
+
+
+# user, nice, system, interrupts, soft interrupts and stolen; not idle (3), the disk (4), or what guests had of user (8, 9)
+BUSY = sum(2**k for k in (0, 1, 2, 5, 6, 7))
+
+
+def test_idle_cores_are_not_busy(monkeypatch, clock):
+    """What others took of our cores: neither what these were idle or waited for a disk, nor other cores, nor our own time."""
+    stat = ticks("", 30) + ticks(0, 0) + ticks(1, 10) + ticks(2, 20) + "intr 1 2 3\nctxt 5\n"
+    files(monkeypatch, stat=stat)
+    clock.working = 0.5
+    children = [types.SimpleNamespace(ask={"cpu_seconds": own}.get) for own in (0.25, 0.125)]
+    a_second = os.sysconf("SC_CLK_TCK")
+    assert measure.others_seconds([0, 2], children) == (BUSY + (BUSY << 20)) / a_second - 0.875
+    assert measure.others_seconds([1], []) == (BUSY << 10) / a_second - 0.5
+
+
+def test_where_nobody_tells_of_others_there_are_none(monkeypatch, clock):
+    def gone(method):
+        raise measure.Failed("gone")
+
+    files(monkeypatch, stat=ticks(0, 0))
+    assert measure.others_seconds([0], []) is not None
+    assert measure.others_seconds([0], [types.SimpleNamespace(ask=gone)]) is None
+    assert measure.others_seconds([7], []) is None  # a container's file may number its cores from 0
+    files(monkeypatch)
+    assert measure.others_seconds([0], []) is None
+
+
+def test_peak_memory_is_in_units_of_2_to_the_20(monkeypatch):
+    files(monkeypatch, status="Name:\tpython\nVmPeak:\t 9999 kB\nVmHWM:\t 3072 kB\nVmRSS:\t 8 kB\n")
+    assert measure.peak_memory() == 3
+    usage = types.SimpleNamespace(getrusage=lambda who: types.SimpleNamespace(ru_maxrss=2**22), RUSAGE_SELF=0)
+    monkeypatch.setattr(measure, "resource", usage)
+    for system, megabytes in (("Linux", 2**12), ("Darwin", 4)):  # which tells in kB, and in bytes
+        monkeypatch.setattr(os, "uname", lambda system=system: types.SimpleNamespace(sysname=system))
+        files(monkeypatch)
+        assert measure.peak_memory() == megabytes
+        files(monkeypatch, status="Name:\tpython\n")
+        assert measure.peak_memory() == megabytes
+
+
+def test_quiet_is_waited_for_and_not_for_ever(clock):
+    asleep = clock.sleep
+
+    def spinning_until(end):
+        def sleep(seconds):
+            clock.working += seconds if clock.now < end else seconds / 100
+            asleep(seconds)
+
+        return sleep
+
+    clock.sleep = spinning_until(64.1)
+    measure.wait_for_quiet()
+    assert clock.now >= 64.1
+    assert len(clock.slept) < 15
+    clock.sleep = spinning_until(1e9)
+    measure.wait_for_quiet()
+
+
+def test_cores_are_the_last_ones(monkeypatch):
+    monkeypatch.setattr(measure, "cores_here", lambda: [0, 1, 4, 5])
+    assert measure.choose_cores(1) == [5]
+    assert measure.choose_cores(2) == [4, 5]
+    assert measure.choose_cores(4) == [0, 1, 4, 5]
+    for threads in (0, 5, -1):
+        with pytest.raises(ValueError, match=rf"threads is {threads}; this process may use 4 cores"):
+            measure.choose_cores(threads)
+
+
+# --------------------------------------------------------------------------------------------- a process of its own
+
+
+def test_a_session_runs_in_a_process_on_its_cores():
+    """The session is a module here, whose functions tell where they run."""
+    core, here = measure.cores_here()[-1], measure.cores_here()
+    child = measure.Child([core], importlib.import_module, "os")
+    with contextlib.closing(child):
+        assert child.ask("getpid") == child.process.pid != os.getpid()
+        if hasattr(os, "sched_getaffinity"):
+            assert child.ask("sched_getaffinity", 0) == {core}
+            assert measure.cores_here() == here
+        os.kill(child.process.pid, signal.SIGINT)  # Ctrl-C reaches all of a terminal's processes
+        assert child.ask("fspath", "still there") == "still there"
+        with pytest.raises(measure.Failed, match="ended with code 7"):
+            child.ask("_exit", 7)
+        with pytest.raises(measure.Failed, match="ended with code 7"):
+            child.ask("getpid")
+    assert not child.process.is_alive()
+
+
+def test_an_error_in_a_process_is_told_in_a_line():
+    child = measure.Child(measure.cores_here(), importlib.import_module, "math")
+    with contextlib.closing(child), pytest.raises(measure.Failed, match=r"^ValueError: .*domain"):
+        child.ask("sqrt", -1.0)
+    with pytest.raises(measure.Failed, match="^ModuleNotFoundError: No module named 'no_such_module'$"):
+        measure.Child(measure.cores_here(), importlib.import_module, "no_such_module")
+
+
+@pytest.mark.parametrize("end", [lambda pipe: pipe.send(None), lambda pipe: pipe.close()])
+def test_a_process_ends_with_whom_it_serves(end):
+    child = measure.Child(measure.cores_here(), importlib.import_module, "os")
+    assert child.process.is_alive()
+    end(child.pipe)
+    child.process.join()
+    assert child.process.exitcode == 0
+    child.close()
+
+
+# ------------------------------------------------------------------------------------------------------- comparisons
+
+
+def test_everyone_takes_each_place_in_turn(clock):
+    asked = []
+    asks = {name: (lambda name=name: asked.append(name) or len(asked)) for name in "abc"}
+    numbers, failed = measure.interleave(asks, 4)
+    assert "".join(asked) == "abc" "bca" "cab" "abc"
+    assert numbers == {"a": [1, 6, 8, 10], "b": [2, 4, 9, 11], "c": [3, 5, 7, 12]}
+    assert failed == {}
+    assert clock.slept == [measure.GAP] * 12
+
+
+def test_who_fails_is_asked_no_more(clock):
+    asked = []
+
+    def failing():
+        asked.append("b")
+        raise measure.Failed("out of memory")
+
+    asks = {"a": lambda: asked.append("a") or 1.0, "b": failing, "c": lambda: asked.append("c") or 2.0}
+    numbers, failed = measure.interleave(asks, 3)
+    assert "".join(asked) == "abc" "ca" "ca"
+    assert failed == {"b": "out of memory"}
+    assert numbers["a"] == [1.0] * 3 and numbers["c"] == [2.0] * 3
+
+
+def test_a_ratio_is_the_median_within_a_round():
+    ours, floor = [8.0, 8.0, 10.0], [1.0, 4.0, 2.0]
+    assert measure.ratio(ours, floor) == 5  # of 8, 2 and 5; the medians' own is 4, and the means' 3.71
+    assert measure.ratio(floor, ours) == 0.2
+
+
+def test_a_summary_has_the_median_the_tenth_and_the_least():
+    assert measure.summary([70.0, 10.0, 0.0, 20.0, 100.0, 40.0, 30.0, 80.0, 90.0, 50.0, 60.0]) == {
+        "median": 50.0, "p10": 10.0, "minimum": 0.0,
+    }  # fmt: skip
+
+
+WANTED = [200.0, 100.0, 50.0, 25.0]
+
+
+def test_losses_are_compared_each_with_its_own():
+    assert measure.verdict(None, WANTED) == {}
+    said = measure.verdict([200.0, 100.009, 50.0, 25.001], WANTED)
+    assert said == {"loss": 25.001, "loss_error": pytest.approx(9e-5)}
+
+
+@pytest.mark.parametrize("off", [0.003, -0.003, np.nan, np.inf])
+def test_the_first_loss_that_is_off_is_told(off):
+    said = measure.verdict([200.0, 100.009, 50.0, 25.0 + off], WANTED)
+    assert said["status"] == "wrong"
+    assert said["reason"] == f"its loss after 3 steps is {25 + off:.6g}; the reference's is 25"
+    said = measure.verdict([200.0, 100.0 + 4 * off, 50.0 + 4 * off, 25.0], WANTED)
+    assert said["reason"] == f"its loss after 1 steps is {100 + 4 * off:.6g}; the reference's is 100"
+    assert measure.verdict([200.0 + 16 * off, *WANTED[1:]], WANTED)["reason"].startswith("its loss after 0 steps")
+
+
+ABOUT = {"note": "", "peak_memory_mb": 64.0}
+FLOOR = {"losses": None, "calibrate": 9, "about": {"note": "alone", "peak_memory_mb": 32.0}}
+
+
+def compare(*contestants, rounds=3, threads=2, workload=DIGITS._replace(batch_size=50, n_samples=3), say=lambda words: None):
+    reference = types.SimpleNamespace(make={"name": "reference", "losses": WANTED})
+    return measure.compare(workload, contestants, reference, threads, rounds, say)
+
+
+def test_a_comparison_has_each_number_where_it_belongs(scripted, contestant, clock, monkeypatch):
+    """Times in which a ratio that is upside down, of medians, of means or of the wrong one is another number."""
+    monkeypatch.setattr(measure, "others_seconds", lambda cores, children: 7 + 0.25 * len(cores) * clock.now)
+    result = compare(
+        contestant("floor", **FLOOR, block=iter([1.0, 4.0, 2.0])),
+        contestant("a", losses=[200.0, 100.005, 50.0, 25.001], calibrate=17, block=iter([8.0, 8.0, 10.0]), about=ABOUT),
+        contestant("b", losses=WANTED, calibrate=33, block=iter([64.0, 16.0, 256.0]), about=ABOUT | {"note": "slow"}),
+    )
+    floor, a, b = rows = result.pop("rows")
+    assert [row.pop("ratios") for row in rows] == [
+        {"floor": 1.0, "a": 0.2, "b": 1 / 64},
+        {"floor": 5.0, "a": 1.0, "b": 0.125},
+        {"floor": 64.0, "a": 8.0, "b": 1.0},
+    ]
+    fine = {"status": "ok", "reason": ""}
+    seconds = {"median": 2.0, "p10": pytest.approx(1.2), "minimum": 1.0}
+    assert floor == {"name": "floor", **fine, "steps_per_block": 9, **seconds, **FLOOR["about"]}
+    checked = {"loss": 25.001, "loss_error": pytest.approx(5e-5)}
+    seconds = {"median": 8.0, "p10": 8.0, "minimum": 8.0}
+    assert a == {"name": "a", **fine, **checked, "steps_per_block": 17, **seconds, **ABOUT}
+    checked, seconds = {"loss": 25.0, "loss_error": 0.0}, {"median": 64.0, "p10": pytest.approx(25.6), "minimum": 16.0}
+    assert b == {"name": "b", **fine, **checked, "steps_per_block": 33, **seconds, "note": "slow", "peak_memory_mb": 64.0}
+    assert result == {
+        "workload": "digits",
+        "architecture": "64-64-8",
+        "activation": "relu",
+        "batch_size": 50,
+        "n_samples": 3,
+        "objective": "iwae",
+        "flops": DIGITS._replace(batch_size=50, n_samples=3).flops,
+        "device": "cpu",
+        "threads": 2,
+        "cores": [4, 5],
+        "rounds": 3,
+        "share_of_others": pytest.approx(0.25),
+    }
+
+
+def test_a_comparison_asks_in_turn_and_in_one_place(scripted, contestant):
+    """All on the same cores and with as many threads; nobody is timed before all have been checked and calibrated."""
+    its = {"losses": WANTED, "calibrate": 9, "about": ABOUT, "cpu_seconds": 0.0}
+    compare(contestant("a", **its, block=iter([1.0] * 3)), contestant("b", **its, block=iter([1.0] * 3)), rounds=3)
+    workload = DIGITS._replace(batch_size=50, n_samples=3)
+    start = ("start", [4, 5], measure.Session, workload, 2)
+    asked = [words for words in scripted if words[1] != "cpu_seconds"]
+    assert asked == [
+        ("reference", *start), ("reference", "losses"),
+        ("a", *start), ("a", "losses"), ("a", "calibrate"),
+        ("b", *start), ("b", "losses"), ("b", "calibrate"),
+        ("a", "block"), ("b", "block"), ("b", "block"), ("a", "block"), ("a", "block"), ("b", "block"),
+        ("a", "about"), ("b", "about"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("known", [(None, 1.0), (1.0, None), (None, None)])
+def test_others_that_are_not_known_have_no_share(known, scripted, contestant, monkeypatch):
+    known = list(known)
+    monkeypatch.setattr(measure, "others_seconds", lambda *_: known.pop(0))
+    result = compare(contestant("floor", **FLOOR, block=iter([1.0])), rounds=1)
+    assert result["share_of_others"] is None and known == []
+
+
+def test_others_have_no_share_below_zero(scripted, contestant, monkeypatch):
+    """The ticks of the system are coarse: its cores may seem to have worked less than we did."""
+    known = [5.0, 4.0]
+    monkeypatch.setattr(measure, "others_seconds", lambda *_: known.pop(0))
+    assert compare(contestant("floor", **FLOOR, block=iter([1.0])), rounds=1)["share_of_others"] == 0
+
+
+def test_who_is_missing_wrong_or_failed_has_no_time_and_no_ratio(scripted, contestant):
+    failed = measure.Failed("out of memory")
+    result = compare(
+        contestant("floor", **FLOOR, block=iter([1.0, 1.0, 1.0])),
+        contestant("absent", "not installed"),
+        contestant("wrong", losses=[1.0] * 4, calibrate=9, block=iter([])),
+        contestant("not started", start=failed),
+        contestant("fails early", losses=WANTED, calibrate=failed),
+        contestant("fails late", losses=WANTED, calibrate=9, block=iter([2.0, failed, 2.0]), about=ABOUT),
+        contestant("a", losses=WANTED, calibrate=9, block=iter([3.0, 3.0, 3.0]), about=ABOUT),
+    )
+    rows = {row["name"]: row for row in result["rows"]}
+    assert list(rows) == ["floor", "absent", "wrong", "not started", "fails early", "fails late", "a"]
+    assert [row["status"] for row in rows.values()] == ["ok", "missing", "wrong", "failed", "failed", "failed", "ok"]
+    assert rows["absent"]["reason"] == "not installed"
+    assert rows["wrong"]["reason"] == "its loss after 0 steps is 1; the reference's is 200"
+    assert {rows[name]["reason"] for name in ("not started", "fails early", "fails late")} == {"out of memory"}
+    assert [name for name, row in rows.items() if "median" in row] == ["floor", "a"]
+    assert rows["floor"]["ratios"].keys() == rows["a"]["ratios"].keys() == {"floor", "a"}
+    assert rows["a"]["ratios"]["floor"] == 3
+    assert not {"absent", "not started"} & {words[0] for words in scripted}
+    assert ("wrong", "calibrate") not in scripted
+
+
+def test_a_reference_that_cannot_run_ends_the_comparison(scripted, contestant):
+    reference = types.SimpleNamespace(make={"name": "reference", "losses": measure.Failed("no memory")})
+    with pytest.raises(measure.Failed, match="no memory"):
+        measure.compare(DIGITS, [contestant("floor", **FLOOR)], reference, 1, 1)
