@@ -8,6 +8,7 @@ import functools
 import os
 import pathlib
 import sys
+import threading
 
 import cupy
 import numpy as np
@@ -18,6 +19,7 @@ BLOCK, MOST_BLOCKS = 256, 4096  # threads; beyond so many blocks each thread tak
 FOLDER = pathlib.Path(__file__).parent
 REALS = {"float32": "float", "float64": "double"}
 WORKSPACE = 32 * 2**20  # bytes for cuBLAS, which in a graph must not look for any itself
+_lock = threading.Lock()  # one product at a time: it may be several kernels, and those of another would change its workspace
 
 
 def _series(coefficients):
@@ -112,10 +114,11 @@ def product(a, b, c, a_as=KEEP, b_as=KEEP, add=False):
     (M, N), K = c.shape, a.shape[0] if a_as == TURN else a.shape[1]
     if not (M and N):
         return
-    library, handle, _ = cublas(cupy.cuda.Device().id, cupy.cuda.get_current_stream().ptr)
     real = ctypes.c_float if c.dtype == np.float32 else ctypes.c_double
-    function = library.cublasSgemm_v2 if c.dtype == np.float32 else library.cublasDgemm_v2
     one, beta = ctypes.byref(real(1)), ctypes.byref(real(1 if add else 0))
     A, B, C = (ctypes.c_void_p(array.data.ptr) for array in (a, b, c))
     sizes = b_as, a_as, N, M, K
-    checked(function(handle, *sizes, one, B, b.shape[1], A, a.shape[1], beta, C, N), "gemm")
+    with _lock:
+        library, handle, _ = cublas(cupy.cuda.Device().id, cupy.cuda.get_current_stream().ptr)
+        gemm = library.cublasSgemm_v2 if c.dtype == np.float32 else library.cublasDgemm_v2
+        checked(gemm(handle, *sizes, one, B, b.shape[1], A, a.shape[1], beta, C, N), "gemm")

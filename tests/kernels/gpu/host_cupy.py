@@ -2,13 +2,15 @@
 
 `with installed():` makes it the module `cupy`. A thread runs until it meets others, at a barrier or in its warp;
 `order` says whose turn is next, and what depends on it is wrong. Memory is poison before it is written to, and
-forbidden next to an array; `placement` says on which side at once. A launch that breaks a rule raises KernelFault, a
-call that CUDA refuses CUDARuntimeError.
+forbidden next to an array; `placement` says on which side at once. What is submitted to a stream is done at once or,
+within `late`, when it is waited for. A launch that breaks a rule raises KernelFault, a call that CUDA refuses
+CUDARuntimeError.
 
 It does not see an update that two threads lose (for none is interrupted in it), a write into another array than the one
 that was meant, what only NVIDIA's compiler refuses, and where its functions round otherwise.
 """
 
+import collections
 import contextlib
 import ctypes
 import functools
@@ -58,7 +60,7 @@ CANARY = np.full(PAGE // 4 + 1, 0xFFF7A5A5, np.uint32)  # not a number, be it re
 synchronisations = 0  # how often the host has waited for the device
 most_turns = 2**32  # of all threads in a launch, which is endless if it takes more: this depends on no machine's speed
 most_seconds = 300.0  # of computing without the end of a turn: a guard, far away, for a loop in which no thread meets another
-_settings = {"order": "forward", "random": random.Random(0), "placement": "end", "alignment": 1}
+_settings = {"order": "forward", "random": random.Random(0), "placement": "end", "alignment": 1, "late": False}
 
 
 class KernelFault(RuntimeError):
@@ -98,6 +100,23 @@ def placement(edge, alignment=1):
     if edge not in ("end", "start"):
         raise ValueError(f"edge is {edge!r}; known are end, start")
     return _setting(placement=edge, alignment=alignment)
+
+
+@contextlib.contextmanager
+def late():
+    """Within it work is done as late as CUDA may do it: nothing before it is waited for, and then only what that needs.
+
+    What forgets an event, or uses the wrong stream, then reads what is not there yet.
+    """
+    try:
+        with _setting(late=True):
+            yield
+        for stream in list(_at_work):
+            stream._finish()
+    finally:
+        for stream in list(_at_work):
+            stream._queue.clear()
+        _at_work.clear()
 
 
 # ------------------------------------------------------------------------------------------------------------- memory
@@ -166,10 +185,12 @@ def _refuse_in_capture(what):
         raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while a stream is capturing")
 
 
-def _synchronise(what):
+def _synchronise(what, *streams):
     global synchronisations
     _refuse_in_capture(what)
     synchronisations += 1
+    for stream in streams:
+        stream._finish()
 
 
 class MemoryPointer:
@@ -187,7 +208,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def _view(self, host):
         if host.size and not np.may_share_memory(host, self._host):
-            return array(host)
+            raise NotImplementedError("the stand-in has only views, and this would be a copy")
         view = ndarray.__new__(ndarray)
         view._host = host
         return view
@@ -229,7 +250,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         inputs = [_operand(value) for value in inputs]
         if out is None:
             _refuse_in_capture("an allocation")
-            return array(ufunc(*inputs, **kwargs))
+            with np.errstate(all="ignore"):  # of what is perhaps not there yet
+                made = ufunc(*inputs, **kwargs)
+            out = (empty(made.shape, made.dtype),)
         target = _operand(out[0])
         _submit(lambda: ufunc(*inputs, out=target, **kwargs))
         return out[0]
@@ -253,7 +276,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return array(self, dtype)
 
     def get(self, stream=None, order="C", out=None, blocking=True):
-        _synchronise("a copy to the host")
+        _synchronise("a copy to the host", stream or get_current_stream())
         if out is None:
             return self._host.copy(order)
         out[...] = self._host
@@ -268,6 +291,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
             raise RuntimeError("Cannot set to non-contiguous array")
         if stream is None:
             _refuse_in_capture("a copy that waits")
+        host = _as_it_is(host)
         _submit(lambda: np.copyto(self._host, host), stream)
 
     def item(self):
@@ -281,6 +305,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __bool__(self):
         return bool(self.item())
+
+
+def _as_it_is(host):
+    """An array of the host that stays what it is now, whatever becomes of the one given before it is read."""
+    return host.copy() if _settings["late"] else host
 
 
 def _operand(value):
@@ -297,7 +326,7 @@ def empty(shape, dtype=float, order="C"):
 
 def full(shape, fill_value, dtype=float):
     result = empty(shape, dtype)
-    result._host[...] = fill_value
+    result.fill(fill_value)
     return result
 
 
@@ -314,9 +343,9 @@ def zeros_like(a, dtype=None):
 
 
 def array(obj, dtype=None):
-    host = obj._host if isinstance(obj, ndarray) else np.asarray(obj)
+    host = obj._host if isinstance(obj, ndarray) else _as_it_is(np.asarray(obj))
     result = empty(host.shape, dtype or host.dtype)
-    result._host[...] = host
+    _submit(lambda: np.copyto(result._host, host, "unsafe"))
     return result
 
 
@@ -336,40 +365,64 @@ def copyto(dst, src, casting="same_kind"):
 # ------------------------------------------------------------------------------------------------- streams and graphs
 
 _streams = weakref.WeakValueDictionary()
+_at_work = set()  # streams whose work is not all done
 _pointers = itertools.count(16, 16)
 _captures = []  # the graph that is being captured, if there is one
-_local = threading.local()
+_local = threading.local()  # of each thread of the host: its current stream, and those around it
 
 
 class Stream:
-    """What is submitted is done at once or, while the stream is capturing, whenever the graph is launched."""
+    """What is submitted is done at once, or late; while the stream is capturing, whenever the graph is launched."""
 
     def __init__(self, null=False, non_blocking=False, ptds=False):
         self.ptr = 0 if null else next(_pointers)
-        self._graph, self._past = (
-            None,
-            set(),
-        )  # of the graph's operations, those that precede the next one of this stream
-        self._outer = []
+        self._graph, self._past = None, set()  # of the graph's operations, those that precede the next one of this stream
+        self._with_null = not non_blocking  # its work and that of the null stream wait for one another
+        self._queue, self._submitted, self._done = collections.deque(), 0, 0
         _streams[self.ptr] = self
 
     def __enter__(self):
-        self._outer.append(get_current_stream())
+        if not hasattr(_local, "around"):
+            _local.around = []
+        _local.around.append(get_current_stream())
         return self.use()
 
     def __exit__(self, *_):
-        self._outer.pop().use()
+        _local.around.pop().use()
 
     def use(self):
         _local.current = self
         return self
 
+    def _submit(self, operation):
+        if not _settings["late"]:
+            return operation()
+        others = [stream for stream in list(_streams.values()) if stream._with_null] if self.ptr == 0 else [_null] * self._with_null
+        before = [(stream, stream._submitted) for stream in others]
+        self._queue.append((before, operation, _allocations()))  # an array that is freed is kept for what comes before
+        self._submitted += 1
+        _at_work.add(self)
+
+    def _finish(self, n=None):
+        """Do the first n operations that were ever submitted, or all, and what they wait for."""
+        if n is None:
+            self._submit(lambda: None)
+            n = self._submitted
+        while self._done < n:
+            before, operation, _ = self._queue.popleft()
+            self._done += 1
+            for stream, m in before:
+                stream._finish(m)
+            operation()
+        if not self._queue:
+            _at_work.discard(self)
+
     def synchronize(self):
-        _synchronise("Stream.synchronize")
+        _synchronise("Stream.synchronize", self)
 
     def record(self, event=None):
         event = event or Event()
-        event._graph, event._past = self._graph, set(self._past)
+        event._graph, event._past, event._after = self._graph, set(self._past), (self, self._submitted)
         return event
 
     def wait_event(self, event):
@@ -379,11 +432,16 @@ class Stream:
             self._graph = event._graph
             self._graph.streams.append(self)
         self._past |= event._past
+        if event._graph is None and event._after:
+            stream, n = event._after
+            self._submit(lambda: stream._finish(n))
 
     def begin_capture(self, mode=None):
         if self.ptr == 0:
             raise RuntimeError("cannot capture on the default (legacy) stream")
         _refuse_in_capture("another capture")
+        if self._graph:
+            raise CUDARuntimeError("cudaErrorIllegalState: the stream is capturing")
         self._graph = Graph(self)
         _captures.append(self._graph)
 
@@ -410,18 +468,21 @@ class Graph:
     def launch(self, stream=None):
         _refuse_in_capture("the launch of a graph")
         for operation in self.operations:
-            operation()
+            _submit(operation, stream)
 
 
 class Event:
     def __init__(self, block=False, disable_timing=False, interprocess=False):
-        self._graph, self._past = None, set()
+        self._graph, self._past, self._after = None, set(), None
 
     def record(self, stream=None):
         (stream or get_current_stream()).record(self)
 
     def synchronize(self):
         _synchronise("Event.synchronize")
+        if self._after:
+            stream, n = self._after
+            stream._finish(n)
 
 
 _null = Stream.null = Stream(null=True)
@@ -438,7 +499,7 @@ def _submit(operation, stream=None):
         stream._graph.operations.append(operation)
     else:
         _refuse_in_capture("work on a stream outside the capture")
-        operation()
+        stream._submit(operation)
 
 
 def memcpyAsync(dst, src, size, kind, stream):
@@ -459,7 +520,7 @@ class Device:
             raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
 
     def synchronize(self):
-        _synchronise("Device.synchronize")
+        _synchronise("Device.synchronize", *_at_work)
 
 
 # ------------------------------------------------------------------------------------------------------------ kernels
@@ -694,10 +755,15 @@ def _matrix(dtype, pointer, rows, columns, leading, transposed=False):
 
 
 class Cublas:
-    """cuBLAS as ctypes shows it, on the stand-in's memory. Status 1 is of an unknown handle, 7 of a wrong value."""
+    """cuBLAS as ctypes shows it, on the stand-in's memory.
+
+    A product is made by two kernels, as cuBLAS makes some: the first leaves it in the workspace that the handle was given,
+    the second takes it from there. Status 1 is of an unknown handle, 7 of a wrong value, 3 of a workspace that cuBLAS would
+    have to allocate in a capture. (It does so, for each product of each graph; here it must not be needed.)
+    """
 
     def __init__(self):
-        self._streams = {}  # {handle: stream}
+        self._streams, self._workspaces = {}, {}  # {handle: stream}, {handle: (address, bytes)}
         for type_ in (ctypes.c_float, ctypes.c_double):
             letter = "S" if type_ is ctypes.c_float else "D"
             setattr(self, f"cublas{letter}gemm_v2", functools.partial(self._call, self._gemm, type_))
@@ -712,7 +778,7 @@ class Cublas:
 
     def _create(self, handle):
         _target(handle).value = pointer = next(_pointers)
-        self._streams[pointer] = _null
+        self._streams[pointer], self._workspaces[pointer] = _null, None
         return 0
 
     def _call(self, function, type_, handle, *args):
@@ -722,14 +788,16 @@ class Cublas:
         return function(*([type_] if type_ else []), handle, *map(_plain, args)) or 0
 
     def _destroy(self, handle):
-        del self._streams[handle]
+        del self._streams[handle], self._workspaces[handle]
 
     def _setstream(self, handle, stream):
-        self._streams[handle] = _streams[stream]
+        self._streams[handle], self._workspaces[handle] = _streams[stream], None  # as NVIDIA's documentation says
 
     def _setworkspace(self, handle, workspace, size):
         _memory(workspace, size)
-        return 7 if workspace % 256 else 0
+        if workspace % 256:
+            return 7
+        self._workspaces[handle] = workspace, size
 
     def _setmathmode(self, handle, mode):
         return 0
@@ -740,13 +808,25 @@ class Cublas:
         if not (isinstance(alpha, type_) and isinstance(beta, type_)):
             raise TypeError(f"alpha and beta have to be {type_.__name__}")
         alpha, beta = np.dtype(type_).type(alpha.value), np.dtype(type_).type(beta.value)
+        stream, workspace, own = self._streams[handle], self._workspaces[handle], []
+        if workspace is None and stream.is_capturing():
+            return 3
 
-        def operation():
+        def multiply():
+            result = alpha * product() if alpha else np.zeros_like(out())
+            if workspace is None or workspace[1] < result.nbytes:
+                own[:] = [result]
+            else:
+                _memory(workspace[0], result.nbytes).view(result.dtype)[:] = result.ravel()
+                own.clear()
+
+        def finish():
             target = out()
-            result = alpha * product() if alpha else np.zeros_like(target)
+            result = own[0] if own else _memory(workspace[0], target.nbytes).view(target.dtype).reshape(target.shape)
             target[...] = result + beta * target if beta else result
 
-        _submit(operation, self._streams[handle])
+        _submit(multiply, stream)
+        _submit(finish, stream)
 
     def _gemm(self, type_, handle, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
         right = {ta, tb} <= {0, 1, 2} and min(m, n, k) >= 0 and alpha and beta
@@ -756,7 +836,7 @@ class Cublas:
         right = np.dtype(type_), b, n if tb else k, k if tb else n, ldb, tb
         if m and n:
             out = functools.partial(_matrix, np.dtype(type_), c, m, n, ldc)
-            self._combine(handle, type_, alpha, lambda: _matrix(*left) @ _matrix(*right), beta, out)
+            return self._combine(handle, type_, alpha, lambda: _matrix(*left) @ _matrix(*right), beta, out)
 
     def _gemv(self, type_, handle, trans, m, n, alpha, a, lda, x, incx, beta, y, incy):
         if trans not in (0, 1, 2) or min(m, n) < 0 or not (alpha and beta and incx and incy) or lda < max(1, m):
@@ -764,7 +844,7 @@ class Cublas:
         matrix, vector = (np.dtype(type_), a, m, n, lda, trans), (np.dtype(type_), x, m if trans else n, incx)
         if m and n:
             out = functools.partial(_vector, np.dtype(type_), y, n if trans else m, incy)
-            self._combine(handle, type_, alpha, lambda: _matrix(*matrix) @ _vector(*vector), beta, out)
+            return self._combine(handle, type_, alpha, lambda: _matrix(*matrix) @ _vector(*vector), beta, out)
 
 
 # ------------------------------------------------------------------------------------------------------- installation
@@ -792,7 +872,7 @@ def installed():
         runtimeGetVersion=lambda: 13000,
         driverGetVersion=lambda: 13000,
         getDeviceProperties=lambda device: {"name": b"host", "multiProcessorCount": 4, "major": 9, "minor": 0},
-        deviceSynchronize=lambda: _synchronise("deviceSynchronize"),
+        deviceSynchronize=lambda: _synchronise("deviceSynchronize", *_at_work),
         memcpyDeviceToDevice=3,
         memcpyDefault=4,
         streamCaptureModeGlobal=0,

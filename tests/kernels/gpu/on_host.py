@@ -14,17 +14,16 @@ def _load():
     real = {name: sys.modules.pop(name) for name in ours}
     try:
         with host_cupy.installed():
-            kernel_set = importlib.import_module("vae_np.kernels.gpu")
-            device = importlib.import_module("vae_np.kernels.gpu.device")
+            kernel_set, device, graph = (importlib.import_module(f"vae_np.kernels.gpu{name}") for name in ("", ".device", ".graph"))
     finally:
         for name in [name for name in sys.modules if name.startswith("vae_np.kernels.gpu")]:
             del sys.modules[name]
         sys.modules.update(real)
     device.load_cublas = host_cupy.Cublas
-    return kernel_set, device
+    return kernel_set, device, graph
 
 
-KERNELS, DEVICE = _load() if host_cupy.COMPILER else (None, None)
+KERNELS, DEVICE, GRAPH = _load() if host_cupy.COMPILER else (None, None, None)
 
 
 @contextlib.contextmanager

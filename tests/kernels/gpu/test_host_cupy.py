@@ -636,6 +636,121 @@ def test_a_capture_forks_and_has_to_join():
     assert (x.get() == 7).all() and not other.is_capturing()
 
 
+def test_a_stream_that_is_capturing_takes_no_other_capture_and_the_work_of_any_thread():
+    x, stream, refused = cp.zeros(8, np.float32), cp.Stream(non_blocking=True), []
+
+    def other():
+        try:
+            stream.begin_capture()
+        except cp.CUDARuntimeError as error:
+            refused.append(str(error))
+        with stream:
+            x.fill(3)
+
+    stream.begin_capture()
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    graph = stream.end_capture()
+    assert "IllegalState" in refused[0] and not x.get().any()
+    graph.launch(stream)
+    assert (x.get() == 3).all()
+
+
+def test_each_thread_has_a_current_stream_of_its_own():
+    stream, entered, seen = cp.Stream(), threading.Event(), []
+
+    def other():
+        entered.wait()
+        with stream:
+            seen.append(cp.get_current_stream())
+        seen.append(cp.get_current_stream())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with cp.Stream() as outer, stream:
+        entered.set()
+        thread.join()
+        assert cp.get_current_stream() is stream
+    assert seen == [stream, cp.Stream.null] and cp.get_current_stream() is cp.Stream.null is not outer
+
+
+# What is done late is done in the order of its stream and of the events, and no earlier than it is waited for.
+EVENTS = {
+    "none": (lambda one, other: None, False),
+    "an event": (lambda one, other: other.wait_event(one.record()), True),
+    "an event of an object": (lambda one, other: (event := cp.Event()).record(one) or other.wait_event(event), True),
+    "an event recorded too early": (None, False),
+    "a wait of the host": (lambda one, other: one.synchronize(), True),
+    "a wait for the device": (lambda one, other: cp.Device().synchronize(), True),
+    "a wait of the host for the wrong stream": (lambda one, other: other.synchronize(), False),
+}
+
+
+@pytest.mark.parametrize("between", EVENTS)
+def test_a_missing_event_is_seen_where_work_is_done_late(between):
+    join, right = EVENTS[between]
+    with cp.late():
+        one, other = cp.Stream(non_blocking=True), cp.Stream(non_blocking=True)
+        cp.Device().synchronize()
+        early = one.record()
+        with one:
+            x = cp.full(8, 3.0)
+        (join or (lambda one, other: other.wait_event(early)))(one, other)
+        with other:
+            assert (x.get() == 3).all() == right
+        with one:
+            assert (x.get() == 3).all()
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize("on_null", [True, False])
+def test_the_null_stream_and_blocking_ones_wait_for_one_another(blocking, on_null):
+    with cp.late():
+        stream, x = cp.Stream(non_blocking=not blocking), cp.full(8, 1.0)
+        with stream:
+            y = x + 1
+        with cp.Stream.null if on_null else stream:
+            assert (y.get() == 2).all() == blocking
+
+
+def test_what_is_done_late_is_what_was_submitted():
+    """Arrays of the host may change, arrays of the device be freed, and the stream be left in an error."""
+    host, add = np.ones(8, np.float32), module(kernel("x[t] += y[t];", "float* x, const float* y")).get_function("kernel")
+    with cp.late():
+        x = cp.asarray(host)
+        y = cp.asarray(host)
+        host[:] = 5
+        add((1,), (8,), (x, y))
+        del y
+        assert (x.get() == 2).all()
+        x.set(host)
+        host[:] = 7
+        x += 1
+        assert (x.get() == 6).all()
+        unread = cp.zeros(8)
+        assert np.isnan(unread._host).all()
+    assert not unread._host.any()
+    with pytest.raises(cp.KernelFault), cp.late():
+        add((1,), (9,), (x, cp.zeros(9, np.float32)))
+    assert (x.get() == 6).all()
+
+
+def test_a_graph_is_done_late_on_the_stream_of_its_launch():
+    with cp.late():
+        one, other, x = cp.Stream(non_blocking=True), cp.Stream(non_blocking=True), cp.zeros(8)
+        cp.Device().synchronize()
+        with one:
+            one.begin_capture()
+            x += 1
+            graph = one.end_capture()
+        graph.launch(other)
+        one.synchronize()
+        assert not x._host.any()
+        other.synchronize()
+        assert (x._host == 1).all()
+
+
 # ------------------------------------------------------------------------------------------------------------- cuBLAS
 
 
@@ -717,6 +832,50 @@ def test_products_are_captured_with_their_scalars(blas):
     assert (x.get() == 1).all()
     graph.launch()
     assert (x.get() == 4).all()
+
+
+def product(blas, x, y):
+    """The status of y = x @ x, of matrices of two by two."""
+    library, handle = blas
+    one, zero = (ctypes.byref(ctypes.c_double(number)) for number in (1, 0))
+    return library.cublasDgemm_v2(handle, 0, 0, 2, 2, 2, one, x.data.ptr, 2, x.data.ptr, 2, zero, y.data.ptr, 2)
+
+
+@pytest.mark.parametrize("order", ["stream, workspace", "workspace, stream", "stream"])
+def test_a_stream_takes_the_workspace_away_and_a_capture_needs_one(blas, order):
+    library, handle = blas
+    stream, x, workspace = cp.Stream(non_blocking=True), cp.full((2, 2), 1.0), cp.empty(4096, np.uint8)
+    for part in order.split(", "):
+        if part == "stream":
+            assert library.cublasSetStream_v2(handle, stream.ptr) == 0
+        else:
+            assert library.cublasSetWorkspace_v2(handle, workspace.data.ptr + 1, 64) == 7
+            assert library.cublasSetWorkspace_v2(handle, workspace.data.ptr, workspace.nbytes) == 0
+    assert product(blas, x, y := cp.empty((2, 2))) == 0 and (y.get() == 2).all()
+    used = not (workspace.get() == 0xFF).all()
+    stream.begin_capture()
+    assert product(blas, x, y) == (0 if order.endswith("workspace") else 3)
+    stream.end_capture()
+    assert used == order.endswith("workspace")
+
+
+def test_a_workspace_that_is_gone_or_shared_is_seen(blas, monkeypatch):
+    library, handle = blas
+    x, y, workspace = cp.full((2, 2), 1.0), cp.empty((2, 2)), cp.empty(4096, np.uint8)
+    assert library.cublasSetWorkspace_v2(handle, workspace.data.ptr, workspace.nbytes) == 0
+    submit = cp._submit
+
+    def disturbed(operation, stream=None):
+        submit(operation, stream)
+        submit(lambda: workspace._host.fill(0), stream)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cp, "_submit", disturbed)
+        assert product(blas, x, y) == 0
+    assert not y.get().any()
+    del workspace
+    with pytest.raises(cp.KernelFault, match="are not inside one array"):
+        product(blas, x, y)
 
 
 def test_it_is_cupy_while_it_is_installed():

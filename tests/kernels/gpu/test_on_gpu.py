@@ -1,5 +1,8 @@
 """What only a GPU can show. All other tests of kernel sets and backends run on it too: `pytest -m gpu` takes them all."""
 
+import os
+import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -35,16 +38,49 @@ def test_captured_is_eager_is_the_reference(kind, real, monkeypatch, caplog):
         np.testing.assert_allclose(a, w, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("tool", ["memcheck", "racecheck", "synccheck"])
-def test_nvidias_own_checker_finds_nothing(tool):
-    checker = shutil.which("compute-sanitizer")
+ROOT = pathlib.Path(__file__).parents[3]
+TOOLS = {  # (further options, an error that the tool must see: the right text, the wrong one)
+    "memcheck": (["--report-api-errors", "no"], ("i < (n); i += gridDim", "i <= (n); i += gridDim")),
+    "racecheck": ([], ("of_warp[warp] = value;\n    __syncthreads();", "of_warp[warp] = value;")),
+    "synccheck": ([], None),  # a planted error could hang
+}
+TRAINING = """
+import cupy
+cupy.cuda.set_allocator(None)  # each array by itself, so that what lies beside it is seen
+from tests.kernels.gpu.trainings import KINDS, stepped
+from vae_np.kernels.gpu import device
+source, (right, wrong) = device.source, {change!r}
+device.source = lambda name, real: (source(name, real)[0].replace(right, wrong), source(name, real)[1])
+for kind in KINDS:
+    stepped("cupy", kind, "float32", n=2)
+"""
+
+
+@pytest.mark.parametrize("planted", [False, True])
+@pytest.mark.parametrize("tool", TOOLS)
+def test_nvidias_own_checker_finds_nothing_but_what_was_planted(tool, planted):
+    """The first step is launched kernel by kernel, the second as a graph."""
+    from vae_np.kernels.gpu import device
+
+    checker = shutil.which("compute-sanitizer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin"]))
     if not checker:
         pytest.skip("compute-sanitizer is not installed: it comes with the CUDA toolkit")
-    code = "import cupy; cupy.cuda.set_allocator(None)\n"  # each array by itself, so that what lies beside it is seen
-    code += "from tests.kernels.gpu.trainings import *; [stepped('cupy', kind, 'float32', n=2) for kind in KINDS]"
-    command = [checker, "--tool", tool, "--error-exitcode", "9", sys.executable]
-    run = subprocess.run([*command, "-c", code], capture_output=True, text=True, timeout=600)
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    options, change = TOOLS[tool]
+    if planted and not change:
+        pytest.skip("no error is planted for it")
+    ours = re.findall(r"__global__ void (\w+)", "".join(device.source(name, "float32")[0] for name in device.SOURCES))
+    command = [checker, "--tool", tool, *options, "--error-exitcode", "9", "--target-processes", "all"]
+    command += ["--launch-timeout", "0"]  # or it would give up a Python that takes long to start
+    command += [word for kernel in ours for word in ("--kernel-name", f"kne={kernel}")]  # and none of cuBLAS, which is large
+    code = TRAINING.format(change=change if planted else ("", ""))
+    run = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=580)
+    said = run.stdout[-3000:] + run.stderr[-3000:]
+    if "Device not supported" in said:
+        pytest.skip("compute-sanitizer does not know this machine")
+    if planted:
+        assert run.returncode and re.search("Invalid __global__|Race reported", run.stdout), said
+    else:
+        assert run.returncode == 0 and re.search(r"SUMMARY: 0 (errors|hazards)", run.stdout), said
 
 
 def test_the_large_products_are_not_rounded_to_tf32():

@@ -3,23 +3,23 @@
 import contextlib
 import functools
 import itertools
+import threading
 
 import numpy as np
 import pytest
 
 from tests.kernels.gpu import host_cupy, on_host
 from tests.kernels.gpu.trainings import DATA, KINDS, stepped
-from vae_np import Architecture, Parameters, decode, elbo, encode, log_likelihood, steps, train
+from vae_np import Architecture, Parameters, decode, elbo, encode, log_likelihood, loss_and_gradients, steps, train
 from vae_np.optimizers import initial_state
-from vae_np.testing import TOLERANCES, check_elbo
+from vae_np.testing import TOLERANCES
 from vae_np.testing.operations import OPERATIONS, SIZES, check_operation, on_numpy
-from vae_np.testing.properties import with_backend
 from vae_np.training import evaluate
 
 if not on_host.KERNELS:
     pytest.skip("g++ is not installed: kernels cannot be compiled for the host", allow_module_level=True)
 
-GPU, DEVICE = on_host.KERNELS, on_host.DEVICE
+GPU, DEVICE, GRAPH = on_host.KERNELS, on_host.DEVICE, on_host.GRAPH
 BLOCKS = [1, 32, 33, 128, 256]
 ON_NUMPY = on_numpy(GPU)
 
@@ -29,6 +29,13 @@ def surroundings(order, block, edge="end", most=3):
     """A launch as it may be: in any order, of any number of threads a block, with forbidden memory on either side."""
     with host_cupy.order(order), host_cupy.placement(edge), on_host.blocks(block, most):
         yield
+
+
+@pytest.fixture(autouse=True)
+def every_graph_is_captured(caplog):
+    """Without a graph the results are the same, and only a warning tells."""
+    yield
+    assert not [record.message for record in caplog.get_records("call") if "could be captured" in record.message]
 
 
 # ----------------------------------------------------------------------------------------------------- one kernel alone
@@ -121,8 +128,17 @@ def test_a_planted_error_is_seen(error, planted):
 # ---------------------------------------------------------------------------------------------------- the whole model
 
 
-def test_every_property_of_the_elbo_holds():
-    check_elbo(with_backend(GPU))
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
+def test_the_loss_and_its_gradient_are_the_references(kind):
+    """Line by line, on arrays of the device. That every property holds is for `check_kernels` to say."""
+    architecture, _, objective, n_samples = kind
+    eps = np.random.default_rng(3).normal(size=(n_samples, 5, 4))
+    (value, g), (wanted, h) = (
+        loss_and_gradients(Parameters.initialize(architecture), DATA[:5], eps, 0.7, 0.1, objective, backend) for backend in (GPU, "numpy")
+    )
+    tolerance = TOLERANCES["model"]["float64"]
+    np.testing.assert_allclose(value.per_example, wanted.per_example, rtol=tolerance)
+    np.testing.assert_allclose(g.flat, h.flat, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("real", ["float32", "float64"])
@@ -151,7 +167,137 @@ def test_without_a_graph_the_steps_are_the_same_to_the_bit(monkeypatch, caplog):
     monkeypatch.setattr(host_cupy.Stream, "begin_capture", refuse)
     one_by_one = stepped(GPU, KINDS[0], "float32")
     assert "steps are launched one by one" in caplog.text
+    caplog.clear()
     assert all((a == b).all() for a, b in zip(captured, one_by_one))
+
+
+# ------------------------------------------------------------------------------------------------- streams and graphs
+
+
+def calls(run, lengths, n_rows=16):
+    """The terms of calls of so many steps each, every step with a beta and a learning rate of its own."""
+    n, rng = sum(lengths), np.random.default_rng(1)
+    rows, betas, rates = rng.integers(0, len(DATA), (n, n_rows)), np.linspace(0.1, 1, n), np.linspace(0.02, 0.01, n)
+    bounds = itertools.pairwise(itertools.accumulate(lengths, initial=0))
+    return np.concatenate([run(rows[i:j], 1 + i, betas[i:j], rates[i:j]) for i, j in bounds])
+
+
+def stepper(kind=KINDS[0], real="float32", seed=0):
+    """(run, a function that gets the parameters) of a training on the GPU."""
+    architecture, optimizer, objective, n_samples = kind
+    text, p = elbo.bind(architecture, objective, GPU), Parameters.initialize(architecture, dtype=real, seed=seed)
+    state, p = {name: text.put(array) for name, array in initial_state(optimizer, p.flat).items()}, p.moved(text.put)
+    run = steps.stepper(p, state, optimizer, DATA, 16, objective, n_samples, l2=0.1, binarize=True, seed=seed, backend=GPU)
+    return run, lambda: text.get(p.flat)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
+def test_calls_of_more_steps_than_are_on_the_device_at_a_time(kind, monkeypatch):
+    monkeypatch.setattr(GRAPH, "TOGETHER", 4)
+    one_by_one, p = stepper(kind)
+    wanted = calls(one_by_one, [1] * 10)
+    for lengths in ([10], [4, 6], [3, 4, 3], [8, 2], [9, 1]):
+        run, q = stepper(kind)
+        assert (calls(run, lengths) == wanted).all() and (q() == p()).all()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
+@pytest.mark.parametrize("within_a_stream", [False, True])
+def test_work_that_is_done_as_late_as_cuda_may_changes_no_bit(kind, within_a_stream, monkeypatch):
+    """Every array is read on a stream that has waited for whatever fills it."""
+    monkeypatch.setattr(GRAPH, "TOGETHER", 4)
+    run, p = stepper(kind)
+    wanted = calls(run, [3, 6]), p()
+    DEVICE.cublas.cache_clear()
+    with host_cupy.late(), host_cupy.Stream(non_blocking=True) if within_a_stream else contextlib.nullcontext():
+        run, p = stepper(kind)
+        terms = calls(run, [3, 6])
+        assert (terms == wanted[0]).all() and (p() == wanted[1]).all()
+        some = DATA[:5], np.ones((1, 5, 4))
+        at_once = loss_and_gradients(Parameters.initialize(kind[0]), *some, backend="numpy")[1].flat
+        late = loss_and_gradients(Parameters.initialize(kind[0]), *some, backend=GPU)[1].flat
+        np.testing.assert_allclose(late, at_once, rtol=1e-10, atol=1e-12)
+
+
+class Turns:
+    """Two threads of the host take turns: one goes on only while the other waits, and each submission to a stream ends a turn."""
+
+    def __init__(self, monkeypatch):
+        self.changed, self.me, self.running, self.whose = threading.Condition(), threading.local(), {0, 1}, 0
+        submit = host_cupy._submit
+        monkeypatch.setattr(host_cupy, "_submit", lambda *work: (submit(*work), self.end()))
+        for module in (GRAPH, DEVICE):
+            monkeypatch.setattr(module, "_lock", Lock(self))
+
+    def end(self):
+        if self.running == {0, 1} and hasattr(self.me, "number"):
+            self.pass_on()
+            self.wait()
+
+    def pass_on(self):
+        with self.changed:
+            self.whose = 1 - self.me.number
+            self.changed.notify_all()
+
+    def wait(self):
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.whose == self.me.number, timeout=600)
+
+    def results(self, *functions):
+        """Those of two functions, each called by a thread of its own."""
+        found = [None, None]
+
+        def work(number):
+            self.me.number = number
+            self.wait()
+            try:
+                found[number] = functions[number]()
+            finally:
+                self.running.discard(number)
+                self.pass_on()
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return found
+
+
+class Lock:
+    """A lock such that a thread that has to wait for it ends its turn."""
+
+    def __init__(self, turns):
+        self.lock, self.turns = threading.Lock(), turns
+
+    def __enter__(self):
+        while not self.lock.acquire(blocking=False):
+            self.turns.end()
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+
+def test_graphs_of_two_threads_do_not_mix(monkeypatch):
+    def training(kind, lengths, seed):
+        run, p = stepper(kind, seed=seed)
+        return calls(run, lengths), p()
+
+    trainings = [functools.partial(training, KINDS[0], [2, 3], 0), functools.partial(training, KINDS[1], [1, 1, 2], 7)]
+    wanted = [training() for training in trainings]
+    for found, alone in zip(Turns(monkeypatch).results(*trainings), wanted):
+        assert all((a == b).all() for a, b in zip(found, alone))
+
+
+def test_products_of_two_threads_do_not_share_a_workspace_at_a_time(monkeypatch):
+    def gradient(seed):
+        eps = np.random.default_rng(seed).normal(size=(1, 5, 4))
+        return loss_and_gradients(Parameters.initialize(KINDS[0][0], seed=seed), DATA[seed:][:5], eps, backend=GPU)[1].flat
+
+    gradients = [functools.partial(gradient, seed) for seed in (0, 7)]
+    wanted = [gradient() for gradient in gradients]
+    for found, alone in zip(Turns(monkeypatch).results(*gradients), wanted):
+        assert (found == alone).all()
 
 
 def test_the_host_waits_once_for_any_number_of_steps():
