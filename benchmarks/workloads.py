@@ -145,7 +145,7 @@ def scaled(axis, value):
 
 
 def select(names, device="cpu"):
-    """The workloads of those names: "all" are all for the device, "iwae" those whose names begin so. ValueError for others."""
+    """The workloads of those names: "all" are all of the device, "iwae" those that begin so. ValueError for others."""
     every = [name for name in WORKLOADS if device == "gpu" or name not in FOR_GPU]
     groups = {"all": every, "iwae": [name for name in WORKLOADS if name.startswith("iwae")]}
     chosen = {}

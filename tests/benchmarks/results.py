@@ -7,8 +7,10 @@ MACHINE = {
     "cores_allowed": 16,
     "pinned": True,
     "blas": [
-        {"of": "numpy", "internal_api": "openblas", "version": "0.3", "architecture": "Zen", "threading_layer": "pthreads", "num_threads": 12},
-        {"of": "system", "internal_api": "mkl", "version": "2026", "architecture": "Lake", "threading_layer": "omp", "num_threads": 13},
+        {"of": "numpy", "internal_api": "openblas", "version": "0.3", "architecture": "Zen", "threading_layer": "pthreads",
+         "num_threads": 12},
+        {"of": "system", "internal_api": "mkl", "version": "2026", "architecture": "Lake", "threading_layer": "omp",
+         "num_threads": 13},
     ],
     "gpu": None,
     "python": "3.14.1",
@@ -75,7 +77,8 @@ STEP_ON_GPU = STEP | {
     "threads": 1,
     "share_of_others": 0.01,
     "rows": [
-        ok("floor gpu", 150, 140, 130, steps_per_block=81, note="", peak_memory_mb=401.0, ratios={"floor gpu": 1.0, "cupy": 0.74}),
+        ok("floor gpu", 150, 140, 130, steps_per_block=81, note="", peak_memory_mb=401.0,
+           ratios={"floor gpu": 1.0, "cupy": 0.74}),
         ok("cupy", 210, 200, 190, steps_per_block=82, note="", peak_memory_mb=402.0, loss=94.0, loss_error=8e-7,
            ratios={"floor gpu": 1.34, "cupy": 1.0}),
     ],

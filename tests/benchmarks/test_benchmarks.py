@@ -315,6 +315,26 @@ def test_the_floor_of_the_gpu_makes_the_products(gpu, n_samples):
         np.testing.assert_allclose(out.get(), wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_the_floor_of_the_gpu_makes_all_steps_and_waits_for_them(gpu):
+    floor, did = contestants()["floor gpu"].make(SMALL, 1), []
+    floor.graph = types.SimpleNamespace(launch=lambda stream: did.append("launch"))
+    floor.stream = types.SimpleNamespace(synchronize=lambda: did.append("synchronize"))
+    floor.ready(SMALL.batches(3))
+    assert did == []
+    floor.go()
+    assert did == ["launch"] * 3 + ["synchronize"]
+    assert floor.losses(SMALL.batches(1)) is None
+
+
+def test_steps_are_timed_after_a_device_has_done_what_came_before(monkeypatch):
+    """Only the values of an array tell that."""
+    ours, asked = Ours(SMALL, 1, "numpy"), []
+    text = types.SimpleNamespace(get=lambda array: asked.append(array))
+    monkeypatch.setattr(ours, "text", text)
+    ours.ready(SMALL.batches(1))
+    assert len(asked) == 1 and np.shares_memory(asked[0], ours.p.flat)
+
+
 def test_who_is_on_the_gpu(gpu):
     on_gpu = [c.name for c in contestants().values() if c.device == "gpu"]
     others = ["floor gpu", "torch eager gpu", "torch compiled gpu", "torch graph gpu", "jax scan gpu"]

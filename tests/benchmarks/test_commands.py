@@ -55,8 +55,8 @@ def with_gpu(monkeypatch, ok=True):
 
 
 def test_step_compares_each_workload_on_each_number_of_threads(asked):
-    words = ["--workload", "iwae-1", "digits", "--threads", "2", "1", "--rounds", "3", "--contestant", "numba", "numpy", "floor"]
-    assert run("step", *words) == 0
+    words = ["--workload", "iwae-1", "digits", "--threads", "2", "1", "--rounds", "3"]
+    assert run("step", *words, "--contestant", "numba", "numpy", "floor") == 0
     who = ["floor", "numpy", "numba"]  # the floor first, by which the others are divided
     assert asked == [(WORKLOADS[name], who, n, 3) for name in ("iwae-1", "digits") for n in (2, 1)]
 
@@ -77,12 +77,12 @@ def test_step_takes_one_core_and_all_where_nothing_else_is_said(asked, monkeypat
 def test_step_on_a_gpu_has_its_own_floor_and_the_most_threads(asked, monkeypatch):
     with_gpu(monkeypatch)
     run("step", "--workload", "wide-4096", "--threads", "1", "3", "2", "--contestant", "numpy", "cupy")
-    assert [(who, n) for _, who, n, _ in asked] == [(["floor", "numpy"], n) for n in (1, 3, 2)] + [(["floor gpu", "cupy"], 3)]
+    on_cpu = [(["floor", "numpy"], n) for n in (1, 3, 2)]
+    assert [(who, n) for _, who, n, _ in asked] == [*on_cpu, (["floor gpu", "cupy"], 3)]
     asked.clear()
     run("step", "--workload", "all", "--threads", "1", "--contestant", "numpy", "cupy")
-    on_gpu = [workload.name for workload, who, *_ in asked if who[0] == "floor gpu"]
-    assert on_gpu == list(WORKLOADS)
-    assert [workload.name for workload, who, *_ in asked if who[0] == "floor"] == [n for n in WORKLOADS if n != "wide-4096"]
+    of = {floor: [workload.name for workload, who, *_ in asked if who[0] == floor] for floor in ("floor", "floor gpu")}
+    assert of == {"floor": [name for name in WORKLOADS if name != "wide-4096"], "floor gpu": list(WORKLOADS)}
 
 
 def test_kernels_times_the_operations_that_it_is_asked_for(asked, tmp_path):
@@ -113,8 +113,8 @@ def test_scaling_varies_one_thing_at_a_time(asked, tmp_path):
 
 
 def test_training_takes_seeds_in_turn_and_no_floor(asked):
-    words = ["--target", "99.5", "--epochs", "4", "--seeds", "3", "--threads", "2", "--contestant", "floor", "numba", "numpy"]
-    assert run("training", *words) == 0
+    words = ["--target", "99.5", "--epochs", "4", "--seeds", "3", "--threads", "2"]
+    assert run("training", *words, "--contestant", "floor", "numba", "numpy") == 0
     assert asked == [(99.5, ["numpy", "numba"], 4, 2, seed) for seed in range(3)]
     asked.clear()
     run("training")

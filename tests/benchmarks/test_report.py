@@ -249,7 +249,8 @@ def test_page(kept, tmp_path):
     """Of all documents; each has its lines about the machine, its plot beside the page, and its tables."""
     out = tmp_path / "docs" / "page.md"
     written = report.page(kept, out)
-    assert written == [str(out), *(str(out.parent / f"page-{i}-{b}.png") for i, b in ((1, "step"), (3, "scaling"), (4, "training")))]
+    plots = [out.parent / f"page-{name}.png" for name in ("1-step", "3-scaling", "4-training")]
+    assert written == [str(path) for path in (out, *plots)]
     assert all((tmp_path / path).read_bytes().startswith(b"\x89PNG") for path in written[1:])
     text = out.read_text()
     assert [line for line in text.splitlines() if line.startswith("#")] == [
