@@ -59,7 +59,7 @@ CANARY = np.full(PAGE // 4 + 1, 0xFFF7A5A5, np.uint32)  # not a number, be it re
 
 synchronisations = 0  # how often the host has waited for the device
 most_turns = 2**32  # of all threads in a launch, which is endless if it takes more: this depends on no machine's speed
-most_seconds = 300.0  # of computing without the end of a turn: a guard, far away, for a loop in which no thread meets another
+most_seconds = 300.0  # of computing without the end of a turn: a guard, far away, for a loop in which no thread meets others
 _settings = {"order": "forward", "random": random.Random(0), "placement": "end", "alignment": 1, "late": False}
 
 
@@ -309,7 +309,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
 def _as_it_is(host):
     """An array of the host that stays what it is now, whatever becomes of the one given before it is read."""
-    return host.copy() if _settings["late"] else host
+    return host.copy("K") if _settings["late"] else host
 
 
 def _operand(value):
@@ -344,7 +344,7 @@ def zeros_like(a, dtype=None):
 
 def array(obj, dtype=None):
     host = obj._host if isinstance(obj, ndarray) else _as_it_is(np.asarray(obj))
-    result = empty(host.shape, dtype or host.dtype)
+    result = empty(host.shape, dtype or host.dtype, "F" if host.flags.fnc else "C")
     _submit(lambda: np.copyto(result._host, host, "unsafe"))
     return result
 
@@ -397,8 +397,8 @@ class Stream:
     def _submit(self, operation):
         if not _settings["late"]:
             return operation()
-        others = [stream for stream in list(_streams.values()) if stream._with_null] if self.ptr == 0 else [_null] * self._with_null
-        before = [(stream, stream._submitted) for stream in others]
+        others = list(_streams.values()) if self.ptr == 0 else [_null]
+        before = [(stream, stream._submitted) for stream in others if self._with_null and stream._with_null]
         self._queue.append((before, operation, _allocations()))  # an array that is freed is kept for what comes before
         self._submitted += 1
         _at_work.add(self)
@@ -499,6 +499,8 @@ def _submit(operation, stream=None):
         stream._graph.operations.append(operation)
     else:
         _refuse_in_capture("work on a stream outside the capture")
+        if stream.ptr == 0 and any(captured._with_null for graph in _captures for captured in graph.streams):
+            raise CUDARuntimeError("cudaErrorStreamCaptureImplicit: the null stream would wait for one that is capturing")
         stream._submit(operation)
 
 
@@ -865,6 +867,7 @@ def installed():
         setattr(cupy, name, getattr(np, name))
     vars(cupy).update(__version__="14.0.0", cuda=cuda)
     vars(cuda).update(runtime=runtime, is_available=lambda: True, alloc_pinned_memory=bytearray)
+    cuda.device = types.SimpleNamespace(get_cublas_handle=lambda: 1)
     cuda.compiler = types.SimpleNamespace(CompileException=CompileException)
     vars(runtime).update(
         getDeviceCount=lambda: 1,

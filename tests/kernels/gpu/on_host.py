@@ -14,16 +14,17 @@ def _load():
     real = {name: sys.modules.pop(name) for name in ours}
     try:
         with host_cupy.installed():
-            kernel_set, device, graph = (importlib.import_module(f"vae_np.kernels.gpu{name}") for name in ("", ".device", ".graph"))
+            names = ("vae_np.kernels.gpu", "vae_np.kernels.gpu.device", "vae_np.kernels.gpu.graph")
+            kernel_set, device, graph = map(importlib.import_module, names)
     finally:
         for name in [name for name in sys.modules if name.startswith("vae_np.kernels.gpu")]:
             del sys.modules[name]
         sys.modules.update(real)
-    device.load_cublas = host_cupy.Cublas
-    return kernel_set, device, graph
+    load_cublas, device.load_cublas = device.load_cublas, host_cupy.Cublas
+    return kernel_set, device, graph, load_cublas
 
 
-KERNELS, DEVICE, GRAPH = _load() if host_cupy.COMPILER else (None, None, None)
+KERNELS, DEVICE, GRAPH, load_cublas = _load() if host_cupy.COMPILER else (None,) * 4
 
 
 @contextlib.contextmanager

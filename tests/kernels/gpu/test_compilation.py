@@ -1,6 +1,6 @@
 """Every source compiled by NVIDIA's own compiler for the processors that CUDA 13 knows; no GPU is needed for that.
 
-One processor of each generation is always tried. Its siblings are `slow`: the compiler gives them the same or nearly the same.
+One processor of each generation is always tried. Its siblings are `slow`: the compiler makes nearly the same for them.
 """
 
 import io
@@ -11,6 +11,7 @@ import pytest
 from tests.kernels.gpu import on_host
 
 cuda = pytest.importorskip("cuda.core", reason="cuda-core is not installed: run `pip install '.[nvrtc]'` in the clone")
+nvrtc = pytest.importorskip("cuda.bindings.nvrtc")
 if not on_host.KERNELS:
     pytest.skip("g++ is not installed: the GPU's kernel set cannot be loaded", allow_module_level=True)
 
@@ -46,3 +47,16 @@ def test_every_kernel_compiles_and_keeps_its_numbers_in_registers(name, real, ar
     for kernel, (registers, _, spilled) in used.items():
         most = 64 if real == "float32" else 128  # so that four or two blocks of 256 threads are at work at a time
         assert spilled == 0 and registers <= most, (kernel, registers, spilled)
+
+
+@pytest.mark.parametrize("real", ["float32", "float64"])
+@pytest.mark.parametrize("name, fused", [("noise", False), ("operations", True)])
+def test_only_the_noise_rounds_after_each_product_and_each_sum(name, fused, real):
+    """Else its bits would not be the reference's. Each says how it is rounded, so that none is fused later."""
+    text, options = on_host.DEVICE.source(name, real)
+    options = [option.encode() for option in (*options, "--ftz=true", "-arch=compute_90")]
+    program = nvrtc.nvrtcCreateProgram(text.encode(), b"kernels.cu", 0, [], [])[1]
+    assert nvrtc.nvrtcCompileProgram(program, len(options), options)[0] == 0
+    ptx = b" " * nvrtc.nvrtcGetPTXSize(program)[1]
+    nvrtc.nvrtcGetPTX(program, ptx)
+    assert bool(re.search(rb"\bfma\.", ptx)) == fused == bool(re.search(rb"\b(mul|add|sub)(\.ftz)?\.f(32|64)\b", ptx))

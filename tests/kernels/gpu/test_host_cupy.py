@@ -559,6 +559,13 @@ def test_device_arrays_do_not_mix_with_those_of_numpy():
     assert type(device + 1) is cp.ndarray and (2 * (device + 1) == device + 2).get().all()
 
 
+def test_a_copy_has_the_order_of_what_it_is_a_copy_of():
+    host = np.arange(12.0).reshape(3, 4)
+    for right in (host, host.T, host[:, ::2]):
+        copy = cp.asarray(right)
+        assert copy.flags.f_contiguous == right.flags.f_contiguous and (copy.get() == right).all()
+
+
 def test_views_share_their_memory():
     device = cp.asarray(np.arange(12.0).reshape(3, 4))
     view = device[1:, 2]
@@ -655,6 +662,25 @@ def test_a_stream_that_is_capturing_takes_no_other_capture_and_the_work_of_any_t
     assert "IllegalState" in refused[0] and not x.get().any()
     graph.launch(stream)
     assert (x.get() == 3).all()
+
+
+def test_the_null_stream_does_not_wait_for_a_capture():
+    """With a stream that waits for it, and that it waits for, nothing may be done on it, in any thread."""
+    for blocking in (False, True):
+        stream, x, refused = cp.Stream(non_blocking=not blocking), cp.zeros(8, np.float32), []
+
+        def other():
+            try:
+                x.fill(3)
+            except cp.CUDARuntimeError as error:
+                refused.append(str(error))
+
+        stream.begin_capture()
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        stream.end_capture()
+        assert bool(refused) == blocking == (not x.get().any())
 
 
 def test_each_thread_has_a_current_stream_of_its_own():

@@ -1,8 +1,10 @@
 """The GPU's kernel set with the host in its place: every kernel in any order of threads, whole trainings, planted errors."""
 
 import contextlib
+import ctypes
 import functools
 import itertools
+import sys
 import threading
 
 import numpy as np
@@ -69,6 +71,38 @@ def test_gather_takes_every_dtype_of_data(data, real):
     assert (x == values[[8, 0, 3]].astype(real) / real(255 if data == np.uint8 else 1)).all()
 
 
+def test_operations_take_arrays_of_any_order():
+    rng = np.random.default_rng(0)
+    x, W, b = rng.normal(size=(9, 7)), rng.normal(size=(7, 5)), rng.normal(size=5)
+    for given in ((x, W), (np.asfortranarray(x), np.asfortranarray(W)), (np.repeat(x, 2, axis=1)[:, ::2], W[::-1][::-1])):
+        np.testing.assert_allclose(ON_NUMPY.affine(*given, b, np.empty((9, 5))), x @ W + b, rtol=1e-12)
+
+
+def test_nothing_is_done_on_no_elements():
+    nothing = np.empty((0, 3))
+    assert ON_NUMPY.affine(nothing, np.ones((3, 2)), np.ones(2), np.empty((0, 2))).shape == (0, 2)
+    assert ON_NUMPY.bernoulli_mean(nothing, nothing).shape == (0, 3)
+
+
+@pytest.mark.parametrize("version, platform, name", [
+    (12090, "linux", "libcublas.so.12"), (13000, "linux", "libcublas.so.13"), (13020, "win32", "cublas64_13.dll"),
+])  # fmt: skip
+def test_the_cublas_is_that_of_cupys_cuda(version, platform, name, monkeypatch):
+    monkeypatch.setattr(DEVICE.cupy.cuda.runtime, "runtimeGetVersion", lambda: version)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: name)
+    assert on_host.load_cublas() == name
+
+
+def test_what_cublas_refuses_is_an_error(monkeypatch):
+    for part in ("_setstream", "_setworkspace", "_setmathmode", "_gemm"):
+        DEVICE.cublas.cache_clear()
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="cuBLAS's .* failed with status 14"):
+            patch.setattr(host_cupy.Cublas, part, lambda *_: 14)
+            ON_NUMPY.affine(np.ones((2, 2)), np.ones((2, 2)), np.ones(2), np.empty((2, 2)))
+    DEVICE.cublas.cache_clear()
+
+
 # ---------------------------------------------------------------------------------------------------- errors, planted
 
 PLANTED = {
@@ -133,9 +167,8 @@ def test_the_loss_and_its_gradient_are_the_references(kind):
     """Line by line, on arrays of the device. That every property holds is for `check_kernels` to say."""
     architecture, _, objective, n_samples = kind
     eps = np.random.default_rng(3).normal(size=(n_samples, 5, 4))
-    (value, g), (wanted, h) = (
-        loss_and_gradients(Parameters.initialize(architecture), DATA[:5], eps, 0.7, 0.1, objective, backend) for backend in (GPU, "numpy")
-    )
+    given = Parameters.initialize(architecture), DATA[:5], eps, 0.7, 0.1, objective
+    (value, g), (wanted, h) = (loss_and_gradients(*given, backend) for backend in (GPU, "numpy"))
     tolerance = TOLERANCES["model"]["float64"]
     np.testing.assert_allclose(value.per_example, wanted.per_example, rtol=tolerance)
     np.testing.assert_allclose(g.flat, h.flat, rtol=tolerance, atol=tolerance)
@@ -220,7 +253,7 @@ def test_work_that_is_done_as_late_as_cuda_may_changes_no_bit(kind, within_a_str
 
 
 class Turns:
-    """Two threads of the host take turns: one goes on only while the other waits, and each submission to a stream ends a turn."""
+    """Two threads of the host take turns: one goes on while the other waits, and each submission to a stream ends a turn."""
 
     def __init__(self, monkeypatch):
         self.changed, self.me, self.running, self.whose = threading.Condition(), threading.local(), {0, 1}, 0
@@ -289,6 +322,19 @@ def test_graphs_of_two_threads_do_not_mix(monkeypatch):
         assert all((a == b).all() for a, b in zip(found, alone))
 
 
+def test_a_graph_is_captured_beside_any_work_of_another_thread(monkeypatch):
+    def training():
+        run, p = stepper()
+        return calls(run, [3]), p()
+
+    def likelihoods():
+        return log_likelihood(Parameters.initialize(KINDS[2][0]), DATA[:9], 20, backend=GPU), np.arange(3)
+
+    wanted = training(), likelihoods()
+    for found, alone in zip(Turns(monkeypatch).results(training, likelihoods), wanted):
+        assert all((a == b).all() for a, b in zip(found, alone))
+
+
 def test_products_of_two_threads_do_not_share_a_workspace_at_a_time(monkeypatch):
     def gradient(seed):
         eps = np.random.default_rng(seed).normal(size=(1, 5, 4))
@@ -300,19 +346,40 @@ def test_products_of_two_threads_do_not_share_a_workspace_at_a_time(monkeypatch)
         assert (found == alone).all()
 
 
-def test_the_host_waits_once_for_any_number_of_steps():
-    waited = []
+def test_the_host_waits_once_for_any_number_of_steps_and_launches_each_of_them_once(monkeypatch):
+    """Nor does it start any work on a stream of its own, or capture again what it has captured."""
+    launched, captured = [], []
+    launch, begin_capture = host_cupy.Graph.launch, host_cupy.Stream.begin_capture
+    monkeypatch.setattr(host_cupy.Graph, "launch", lambda *given: launched.append("a graph") or launch(*given))
+    monkeypatch.setattr(host_cupy.Stream, "begin_capture", lambda stream: captured.append(stream) or begin_capture(stream))
     for n in (1, 50):
-        kind = KINDS[0]
-        text, p = elbo.bind(kind[0], backend=GPU), Parameters.initialize(kind[0])
-        state, p = {name: text.put(array) for name, array in initial_state(kind[1], p.flat).items()}, p.moved(text.put)
-        run = steps.stepper(p, state, kind[1], DATA, 16, backend=GPU)
-        rows = np.zeros((n, 16), np.int64)
-        run(rows, 1, 1.0, 0.01)
-        before = host_cupy.synchronisations
-        run(rows, 1, 1.0, 0.01)
-        waited.append(host_cupy.synchronisations - before)
-    assert waited == [1, 1]
+        run, _ = stepper()
+        calls(run, [2])
+        captured_before = len(captured)
+        with monkeypatch.context() as patch:
+            patch.setattr(host_cupy.RawKernel, "__call__", lambda *_, **__: launched.append("a kernel"))
+            launched.clear()
+            before = host_cupy.synchronisations
+            calls(run, [n])
+            assert host_cupy.synchronisations - before == 1 and launched == ["a graph"] * n
+        assert len(captured) == captured_before
+    assert set(captured) == {GRAPH.stream_of_graphs()}
+
+
+def test_the_numbers_of_a_penalty_that_is_infinite_are_the_last():
+    """Though the bound is finite: the weights are those of a unit that is never active."""
+    architecture, optimizer, *_ = KINDS[0]
+    found = []
+    for backend in (GPU, "numpy"):
+        p = Parameters.initialize(architecture)
+        p["decoder.0.b"][0], p["output.W"][0] = -1e6, 1e200
+        text = elbo.bind(architecture, backend=backend)
+        state, p = {name: text.put(array) for name, array in initial_state(optimizer, p.flat).items()}, p.moved(text.put)
+        run = steps.stepper(p, state, optimizer, DATA, 16, l2=1e-300, backend=backend)
+        with np.errstate(over="ignore"):
+            found.append(run(np.zeros((3, 16), np.int64), 1, 1.0, 0.01))
+    for terms in found:
+        assert len(terms) == 1 and np.isinf(terms[0, [0, 3]]).all() and np.isfinite(terms[0, [1, 2]]).all()
 
 
 def test_an_interrupted_run_is_waited_for(monkeypatch):
@@ -365,12 +432,14 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path):
     assert (resumed.parameters.flat == whole.parameters.flat).all()
 
 
-@pytest.mark.parametrize("wanted, mode", [("0", 0), ("1", 3)])
+@pytest.mark.parametrize("wanted, mode", [(None, 0), ("0", 0), ("", 0), ("1", 3)])
 def test_products_are_rounded_to_tf32_only_where_asked_for(wanted, mode, monkeypatch):
     modes, set_mode = [], host_cupy.Cublas._setmathmode
     monkeypatch.setattr(host_cupy.Cublas, "_setmathmode", lambda self, handle, m: modes.append(m) or set_mode(self, handle, m))
-    monkeypatch.setenv("VAE_NP_TF32", wanted)
+    monkeypatch.setenv("VAE_NP_TF32", wanted) if wanted is not None else monkeypatch.delenv("VAE_NP_TF32", raising=False)
     DEVICE.cublas.cache_clear()
     stepped(GPU, KINDS[0], "float32", n=1)
     DEVICE.cublas.cache_clear()
     assert set(modes) == {mode}
+    how = "rounded to TF32" if mode else "in full precision"
+    assert GPU.about() == f"matrix products of cuBLAS on host, {how}"
