@@ -12,8 +12,8 @@ NOISES = ("fixed", "shared", "heteroscedastic")
 
 
 def check_choice(name, value, known):
-    """ValueError unless value is one of the known ones."""
-    if value not in list(known):
+    """ValueError unless value is one of the known texts."""
+    if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name} is {value!r}; known are {', '.join(map(repr, known))}")
 
 

@@ -257,9 +257,9 @@ def replacing(path):
 
     OSError where it cannot be written, which names `path`. A process that is killed leaves its `partial` behind.
     """
-    partial = f"{os.fspath(path)}.{os.getpid()}.partial"
+    partial = f"{os.fspath(path)}.{os.urandom(8).hex()}.partial"  # another writer has another, be it a thread of this process
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

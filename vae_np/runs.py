@@ -126,8 +126,20 @@ def _check_history(history, validated):
     for epoch, row in enumerate(history, 1):
         if list(row) != columns or row["epoch"] != epoch:
             raise ValueError(f"row {epoch} of its history is not that of epoch {epoch}")
-        if not all(type(value) in (int, float) and math.isfinite(value) for value in row.values()):
+        if not all(type(value) in (int, float) for value in row.values()) or not_finite(row):
             raise ValueError(f"row {epoch} of its history holds what is no finite number")
+
+
+def not_finite(row):
+    """The first column of a history row that must be finite and is not, or None.
+
+    Under "iwae" a sample without any weight may have an infinite loss, and so the mean of all, while the bound is finite.
+    """
+    for name, value in row.items():
+        of_a_term = name.endswith(("_reconstruction", "_kl"))
+        if math.isnan(value) or math.isinf(value) and not of_a_term:
+            return name
+    return None
 
 
 def _write_history(history, out):

@@ -79,6 +79,8 @@ def train(
     """
     if not isinstance(architecture, Architecture):
         raise TypeError(f"architecture is {architecture!r}; it must be an Architecture")
+    if not (start is None or isinstance(start, Parameters)):
+        raise TypeError(f"start is a {type(start).__name__}; it must be Parameters")
     if start is not None and start.architecture != architecture:
         raise ValueError(f"start has the parameters of {start.architecture}; wanted {architecture}")
     if type(optimizer) not in OPTIMIZERS.values():
@@ -221,7 +223,7 @@ def _epoch(state, make_stepper, pace, optimizer, settings, x_train, epochs, prog
         beta = settings["beta"] * np.minimum(1.0, np.arange(first, first + together) / (settings["beta_warmup"] * n_batches or 1))
         terms = make_stepper(rows.shape[1])(rows, first, beta, rate)
         _check_finite(terms, first)
-        sums += terms.sum(axis=0) * rows.shape[1]
+        sums = sum(terms * rows.shape[1], start=sums)  # step by step: the same bits however many are together
         batch += len(terms)
         if together == pace["steps"]:
             pace["steps"] = max(1, min(2 * together, int(0.1 * together / (time.perf_counter() - started))))
@@ -239,18 +241,22 @@ def _check_arrays(state, step):
 
 
 def _check_finite(terms, first):
-    """FloatingPointError where the last of the steps, the first of which has the number `first`, has no finite loss."""
-    last = dict(zip(TERMS, terms[-1].tolist()))
-    if not math.isfinite(last["total"]):
-        term = next((t for t in ("reconstruction", "kl", "l2") if not math.isfinite(last[t])), "total")
-        step = first + len(terms) - 1
-        raise FloatingPointError(f"the loss is no longer finite: its term {term} is {last[term]} at step {step}")
+    """FloatingPointError where one of the steps, the first of which has the number `first`, has no finite loss."""
+    wrong = np.flatnonzero(~np.isfinite(terms[:, 0]))
+    if len(wrong):
+        at = dict(zip(TERMS, terms[wrong[0]].tolist()))
+        term = next((t for t in ("reconstruction", "kl", "l2") if not math.isfinite(at[t])), "total")
+        raise FloatingPointError(
+            f"the loss is no longer finite: its term {term} is {at[term]} at step {first + wrong[0]}"
+        )
 
 
 def _note_epoch(state, row):
+    column = runs.not_finite(row)
+    if column:
+        part = "validation" if column.startswith("valid") else "training"
+        raise FloatingPointError(f"the {part} loss is no longer finite after epoch {row['epoch']}")
     state.history.append(row)
-    if not math.isfinite(row.get("valid_total", 0.0)):
-        raise FloatingPointError(f"the validation loss is no longer finite after epoch {state.epoch}")
     if state.waited == 0:
         state.best.flat[...] = state.p.flat
 

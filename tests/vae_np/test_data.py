@@ -14,7 +14,7 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_np import data
+from vae_np import Architecture, data
 
 # "One clear sentence" leaves no room for a warning of NumPy's beside it.
 pytestmark = pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning", "error::DeprecationWarning")
@@ -105,6 +105,18 @@ def test_an_npz_of_x_alone_has_no_labels_and_keeps_its_bytes(tmp_path):
     assert dataset.train.dtype == np.uint8  # bytes mean 0..255; as floats they would mean themselves
     assert dataset.train_labels is None and dataset.valid_labels is None and dataset.image_shape is None
     assert sorted(np.concatenate(dataset[:2]).tolist()) == x.tolist()
+
+
+@pytest.mark.parametrize("value", [0, 2, 255])
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_pictures_that_are_all_black_or_white_are_bytes_as_others_are(tmp_path, suffix, value):
+    images, path = np.full((10, 3, 3), value, np.uint8), str(tmp_path / f"a{suffix}")
+    np.savez(path, x=images) if suffix == ".npz" else np.save(path, images)
+    dataset = data.load(path)
+    for part, n in ((dataset.train, 8), (dataset.valid, 2)):
+        assert part.dtype == np.uint8 and part.shape == (n, 9) and (part == value).all()
+        assert Architecture(9).check_inputs(part).dtype == np.uint8
+    assert dataset.image_shape == (3, 3)
 
 
 @pytest.mark.parametrize("labels", [np.arange(20), np.array([f"kind {i}" for i in range(20)])], ids=["numbers", "text"])

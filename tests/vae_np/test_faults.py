@@ -509,7 +509,7 @@ def importable():
 def words_of(*arguments, **limits):
     """A `vae-np` in a process of its own: its exit code and what it says on stderr."""
     line = [sys.executable, "-m", "vae_np", *map(str, arguments)]
-    done = subprocess.run(line, capture_output=True, text=True, env=importable(), timeout=120, **limits)
+    done = subprocess.run(line, capture_output=True, text=True, env=importable(), timeout=900, **limits)
     return done.returncode, done.stderr
 
 
@@ -605,6 +605,21 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     assert (written, size, place) == (renamed, 5, path) and path.read_bytes() == b"whole"
 
 
+def test_two_that_write_one_file_share_nothing_that_is_half_written(tmp_path):
+    """Two threads, or two processes that have one number in two containers: the file is whole, of the one or of the other."""
+    path = tmp_path / "a"
+    with parameters.replacing(path) as first:
+        first.write(b"first, ")
+        with parameters.replacing(path) as second:
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+        with pytest.raises(RuntimeError, match="x"), parameters.replacing(path) as third:
+            third.write(b"third")
+            raise RuntimeError("x")
+        first.write(b"whole")
+    assert contents(tmp_path) == {"a": b"first, whole"}
+
+
 @pytest.mark.parametrize(
     "error", [OSError("5 requested and 0 written"), OSError(errno.EIO, "broken"), RuntimeError("x")]
 )
@@ -665,8 +680,8 @@ def test_the_library_leaves_signals_to_its_caller(tmp_path):
 
 
 KILLS = """  # A process of its own, which forks: so the packages are imported once for all the kills.
-import os, random, signal, sys, time
-from vae_np import cli, parameters
+import os, random, signal, sys
+from vae_np import cli, parameters, runs
 
 how, seed, kills, out, *command = sys.argv[1:]
 chance = random.Random(int(seed))
@@ -685,19 +700,30 @@ def die_before(step):
     os.fsync, os.replace, parameters.open = counted(os.fsync), counted(os.replace), counted(open)
 
 
+def die_after(calls):
+    "By its own hand, when so many functions are called or left from where the folder is locked on. No clock says when."
+    locked = runs.locked
+    def counted(*_):
+        nonlocal calls
+        calls -= 1
+        if not calls:
+            os.kill(os.getpid(), signal.Signals[how])
+    def begun(out):
+        sys.setprofile(counted)
+        return locked(out)
+    runs.locked = begun
+
+
 for left in reversed(range(int(kills) + 1)):  # the last is not killed
-    delay, steps = chance.choice([0.03, 0.2]) * chance.random(), chance.randint(1, 30)
+    calls, steps = int(chance.choice([6_000, 40_000]) * chance.random()) + 1, chance.randint(1, 30)
     child = os.fork()
     if not child:
         words = os.open(out + ".words", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
         os.dup2(words, 1), os.dup2(words, 2)
-        if left and how == "in a write":
-            die_before(steps)
+        if left:
+            die_before(steps) if how == "in a write" else die_after(calls)
         begun = os.path.exists(os.path.join(out, "config.json"))
         cli.main(["train", *(["--resume", out] if begun else [*command, "--out", out])])
-    if left and how != "in a write":
-        time.sleep(delay)
-        os.kill(child, signal.Signals[how])
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     partial = os.path.exists(out) and any(name.endswith(".partial") for name in os.listdir(out))
     print(code, int(partial), open(out + ".words").read().replace("\\n", " "), flush=True)

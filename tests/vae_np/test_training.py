@@ -17,7 +17,9 @@ from vae_np import (
     Architecture,
     Parameters,
     loss_and_gradients,
+    steps,
     train,
+    training,
 )
 from vae_np.noise import key, permutation
 from vae_np.training import evaluate
@@ -32,20 +34,61 @@ def quick(**changes):
     return train(**{**settings, **changes})
 
 
+class Clock:
+    """A clock that stands still but for so many seconds each time that it is looked at."""
+
+    def __init__(self, tick):
+        self.tick, self.now = tick, 0.0
+
+    def perf_counter(self):
+        self.now += self.tick
+        return self.now
+
+
+SLOW, FAST = 1.0, 1e-9  # ticks: a step takes a second and is called alone, or none, and each call has twice as many
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """clock(tick) sets that of the training: how many steps are made in a call is not for this machine to say."""
+
+    def clock(tick):
+        monkeypatch.setattr(training, "time", Clock(tick))
+
+    clock(SLOW)
+    return clock
+
+
 class Killed(BaseException):
     pass
 
 
-def stop_at(batch):
-    """A progress that ends the run once so many batches are done, as a kill would: nothing after it is run."""
+def stop_at(call):
+    """A progress that ends the run when it is called for that time, as a kill would: nothing after it is run."""
     calls = []
 
     def progress(done, of, row):
         calls.append(done)
-        if len(calls) == batch:
+        if len(calls) == call:
             raise Killed
 
     return progress
+
+
+def without_time(history):
+    return [{**row, "seconds": 0} for row in history]
+
+
+def assert_same(run, wanted):
+    assert (run.parameters.flat == wanted.parameters.flat).all()
+    assert without_time(run.history) == without_time(wanted.history)
+
+
+def epochs_kept(folder):
+    """How many epochs the checkpoint of a folder tells of, and how many its history.csv."""
+    checkpoint, table = folder / "checkpoint.npz", folder / "history.csv"
+    kept = len(json.loads(str(np.load(checkpoint)["training.state"]))["history"]) if checkpoint.exists() else 0
+    return kept, max(0, len(table.read_text().splitlines()) - 1) if table.exists() else 0
 
 
 # ------------------------------------------------------------------------------------------------------- what it does
@@ -144,12 +187,100 @@ def test_schedule_multiplies_the_learning_rate_from_its_epochs_on():
     assert [row["learning_rate"] for row in history] == pytest.approx([1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
 
 
+def validated_as(monkeypatch, totals):
+    """From now on the epochs' validations have these totals: floats, or changes to the Value."""
+    totals = iter(totals)
+
+    def evaluated(*arguments, **named):
+        value, total = evaluate(*arguments, **named), next(totals)
+        return value._replace(**total if isinstance(total, dict) else {"total": total})
+
+    monkeypatch.setattr(training, "evaluate", evaluated)
+
+
+@pytest.mark.parametrize(
+    "totals, best, epochs",
+    [
+        ([3.0, 2.0, 2.0, 2.0, 1.0], 2, 4),  # a tie is no improvement
+        ([3.0, 3.0, 3.0, 1.0], 1, 3),
+        ([3.0, 2.0, 2.0, 1.5, 1.5, 2.0, 1.0], 4, 6),
+        ([3.0, 2.0, 2.5, np.nextafter(2.0, 0), 9.0, 9.0, 1.0], 4, 6),  # the least improvement is one
+        ([-1.0, -2.0, -1.5, -2.5, -2.5, 0.0], 4, 6),
+    ],
+)
+@pytest.mark.parametrize("killed_after", [None, 1, 2, 3])
+def test_the_best_epoch_is_the_first_of_the_lowest(monkeypatch, tmp_path, totals, best, epochs, killed_after):
+    """Training ends two epochs later, be it resumed after any epoch or not."""
+    wanted = quick(epochs=best, optimizer=Adam(0.1)).parameters.flat
+    last = quick(epochs=epochs, optimizer=Adam(0.1)).parameters.flat
+    settings = {"epochs": 100, "patience": 2, "optimizer": Adam(0.1), "out": tmp_path}
+    validated_as(monkeypatch, totals)
+    if killed_after and killed_after < epochs:
+        with pytest.raises(Killed):
+            quick(**settings, progress=stop_at(4 * killed_after))
+    run = quick(**settings, resume=True)
+    assert [row["valid_total"] for row in run.history] == totals[:epochs]
+    assert (run.parameters.flat == wanted).all() and (wanted != last).any()
+    kept, extra = Parameters.load_with_extra(tmp_path / "checkpoint.npz")
+    assert (kept.flat == wanted).all() and (extra["training.flat"] == last).all()
+
+
+def test_without_patience_the_last_epoch_is_returned_and_kept(monkeypatch, tmp_path):
+    wanted = quick(epochs=3).parameters.flat
+    validated_as(monkeypatch, [1.0, 2.0, 3.0])
+    assert (quick(epochs=3, out=tmp_path).parameters.flat == wanted).all()
+    assert (Parameters.load(tmp_path / "checkpoint.npz").flat == wanted).all()
+
+
 def test_patience_ends_training_and_returns_the_best_epoch():
     run = quick(epochs=200, patience=4, optimizer=Adam(0.1), dtype="float64")
     totals = [row["valid_total"] for row in run.history]
     best = int(np.argmin(totals))
     assert len(totals) == best + 5 < 200
     assert evaluate(run.parameters, VALID, step=best + 1, backend="numpy").total == pytest.approx(totals[best])
+
+
+def stepping(monkeypatch, around):
+    """From now on steps are made by around(make_steps, p, state, rows, first, beta, learning_rate)."""
+    stepper = steps.stepper
+
+    def wrapped(p, state, *arguments):
+        make_steps = stepper(p, state, *arguments)
+        return lambda *numbers: around(make_steps, p, state, *numbers)
+
+    monkeypatch.setattr(steps, "stepper", wrapped)
+
+
+@pytest.mark.parametrize(
+    "seconds, wanted",
+    [
+        (1.0, [1, 1, 1, 1, 1, 1]),
+        (0.019, [1, 2, 4, 5, 5, 5]),
+        (1e-6, [1, 2, 4, 8, 16, 32]),
+    ],
+)
+def test_so_many_steps_are_made_in_a_call_as_take_a_tenth_of_a_second(monkeypatch, clock, seconds, wanted):
+    """And at most twice as many as before, so that the first of them are soon reported."""
+    clock(1e-12)
+    together = []
+
+    def around(make_steps, p, state, rows, first, beta, rate):
+        training.time.now += seconds * len(rows)
+        together.append(len(rows))
+        return make_steps(rows, first, beta, rate)
+
+    stepping(monkeypatch, around)
+    quick(x_train=np.tile(X, (8, 1)), x_valid=None, epochs=1, batch_size=1)
+    assert together[:6] == wanted and sum(together) == 8 * len(X)
+
+
+def test_how_many_steps_are_made_in_a_call_changes_no_bit(clock, backend):
+    """Neither of the parameters nor of the means in the history: how fast a machine is does not show."""
+    runs_of = []
+    for tick in (SLOW, FAST):
+        clock(tick)
+        runs_of.append(quick(epochs=5, batch_size=1, dtype="float64", beta_warmup=2, backend=backend))
+    assert_same(*runs_of)
 
 
 def test_binarize_draws_afresh_for_each_batch():
@@ -164,6 +295,41 @@ def test_bytes_train_as_the_pixels_they_are(backend):
     data = (X * 255).astype(np.uint8)
     runs = [quick(x_train=x, x_valid=None, backend=backend) for x in (data, data / np.float32(255))]
     assert (runs[0].parameters.flat == runs[1].parameters.flat).all()
+
+
+def test_black_pictures_are_learned_as_black(backend):
+    """All of a data set, or of one part or batch of it: zeros are zeros, whether they are bytes or numbers."""
+    for x, valid in ((np.zeros((23, 6), np.uint8), VALID), ((X * 255).astype(np.uint8), np.zeros((9, 6), np.uint8))):
+        as_numbers = [array / np.float32(255) if array.dtype == np.uint8 else array for array in (x, valid)]
+        runs_of = [quick(x_train=x, x_valid=valid, backend=backend) for x, valid in ((x, valid), as_numbers)]
+        assert_same(*runs_of)
+    p = quick(x_train=np.zeros((23, 6), np.uint8), x_valid=None, epochs=60, optimizer=Adam(0.1), backend=backend).parameters
+    assert evaluate(p, np.zeros((2, 6), np.uint8), backend=backend).reconstruction < 0.1
+    assert evaluate(p, np.full((2, 6), 255, np.uint8), backend=backend).reconstruction > 10
+
+
+@pytest.mark.parametrize(
+    "x, said",
+    [
+        (np.zeros((23, 6), np.uint8), False),
+        (np.full((23, 6), 255, np.uint8), False),
+        (np.where(X > 0.5, 255, 0).astype(np.uint8), False),
+        (np.where(X > 0.5, 254, 0).astype(np.uint8), True),
+        (np.where(X > 0.9, 1, 255).astype(np.uint8), True),
+        (np.round(X), False),
+        (np.zeros((23, 6)), False),
+        (np.where(X == X.max(), np.nextafter(1, 0), 0), True),
+        (np.where(X == X.min(), 5e-324, 1), True),
+    ],
+)
+def test_grey_pixels_are_remarked_on_once_and_black_and_white_ones_never(caplog, x, said):
+    training._say_grey_once.cache_clear()
+    quick(x_train=x, x_valid=None, epochs=1, binarize=True)
+    quick(x_train=x, x_valid=None, epochs=1, architecture=Architecture(6, (5,), 2, likelihood="gaussian"))
+    assert not caplog.records
+    for _ in range(2):
+        quick(x_train=x, x_valid=None, epochs=1)
+    assert [record.message[:19] for record in caplog.records] == ["the pixels are grey"] * said
 
 
 def test_validation_draws_eps():
@@ -231,10 +397,7 @@ def test_resume_is_exact(tmp_path, batch, changes, backend):
     wanted = quick(epochs=6, backend=backend, **changes)
     with pytest.raises(Killed):
         quick(epochs=6, backend=backend, out=tmp_path, progress=stop_at(batch), **changes)
-    run = quick(epochs=6, backend=backend, out=tmp_path, resume=True, **changes)
-    assert (run.parameters.flat == wanted.parameters.flat).all()
-    without_time = [[{**row, "seconds": 0} for row in history] for history in (run.history, wanted.history)]
-    assert without_time[0] == without_time[1]
+    assert_same(quick(epochs=6, backend=backend, out=tmp_path, resume=True, **changes), wanted)
 
 
 def test_patience_goes_on_where_it_was(tmp_path):
@@ -252,6 +415,44 @@ def test_a_history_that_a_kill_left_short_is_made_whole(tmp_path):
     (tmp_path / "history.csv").write_text(whole[: whole.rindex("3,")])
     quick(out=tmp_path, resume=True)
     assert (tmp_path / "history.csv").read_text() == whole
+
+
+@pytest.mark.parametrize("killed_at", range(1, 9))
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_the_history_is_never_ahead_of_its_checkpoint(tmp_path, monkeypatch, killed_at, when):
+    """Nor more than an epoch behind it, at whatever renaming of a file a kill comes; and so too when that is resumed."""
+    wanted, replace, behind = quick(epochs=4), os.replace, []
+
+    def counted(new, old):
+        counted.left -= 1
+        if not counted.left and when == "before":
+            raise Killed
+        replace(new, old)
+        checkpoint, history = epochs_kept(tmp_path)
+        behind.append(checkpoint - history)
+        if not counted.left:
+            raise Killed
+
+    monkeypatch.setattr(os, "replace", counted)
+    counted.left = killed_at
+    with pytest.raises(Killed):
+        quick(epochs=4, out=tmp_path)
+    counted.left = 0
+    run = quick(epochs=4, out=tmp_path, resume=True)
+    assert set(behind) == {0, 1} and epochs_kept(tmp_path) == (4, 4)
+    assert_same(run, wanted)
+
+
+def test_a_run_with_every_setting_is_resumed_to_the_same_bits(tmp_path):
+    other = Parameters.initialize(ARCH, seed=9)
+    settings = {
+        "objective": "iwae", "n_samples": 3, "beta": 0.7, "beta_warmup": 3, "schedule": [(3, 0.1), (1, 0.5)], "l2": 0.1,
+        "binarize": True, "patience": 5, "seed": 2**64 - 1, "dtype": "float64", "start": other, "threads": 1, "batch_size": 5,
+        "optimizer": SGD(0.1, 0.9),
+    }  # fmt: skip
+    wanted = quick(epochs=4, **settings)
+    quick(epochs=2, **settings, out=tmp_path)
+    assert_same(quick(epochs=4, **settings, out=tmp_path, resume=True), wanted)
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path):
@@ -286,6 +487,22 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
         ({"optimizer": Adam(0.5)}, "optimizer {"),
         ({"seed": 1}, "seed 0, not 1"),
         ({"architecture": Architecture(6, (4,), 2, "tanh")}, "architecture {"),
+        ({"architecture": Architecture(6, (5,), 2, "relu")}, "architecture {"),
+        ({"objective": "elbo_mc"}, "objective 'elbo', not 'elbo_mc'"),
+        ({"n_samples": 2}, "n_samples 1, not 2"),
+        ({"beta": 0.5}, "beta 1.0, not 0.5"),
+        ({"beta_warmup": 1}, "beta_warmup 0.0, not 1.0"),
+        ({"schedule": [(2, 0.1)]}, "schedule [], not [[2, 0.1]]"),
+        ({"l2": 0.1}, "l2 0.0, not 0.1"),
+        ({"binarize": True}, "binarize False, not True"),
+        ({"patience": 2}, "patience None, not 2"),
+        ({"scheme": "he"}, "scheme 'glorot', not 'he'"),
+        ({"dtype": "float64"}, "dtype 'float32', not 'float64'"),
+        ({"backend": "numba"}, "backend 'numpy', not 'numba'"),
+        ({"x_valid": VALID[::-1]}, "other data"),
+        ({"x_valid": None}, "other data"),
+        ({"x_train": X[:-1]}, "other data"),
+        ({"start": Parameters.initialize(ARCH, 1)}, "scheme 'glorot', not 'start "),
     ],
 )
 def test_a_run_is_resumed_only_as_it_was(tmp_path, changes, sentence):
@@ -295,6 +512,27 @@ def test_a_run_is_resumed_only_as_it_was(tmp_path, changes, sentence):
     ) as caught:
         quick(out=tmp_path, resume=True, **changes)
     assert sentence in str(caught.value)
+
+
+def test_a_run_is_resumed_only_from_its_own_start(tmp_path):
+    start, other = Parameters.initialize(ARCH, seed=1), Parameters.initialize(ARCH, seed=1)
+    other["output.b"][-1] = 1e-9
+    wanted = quick(epochs=2, start=start)
+    quick(epochs=1, start=start, out=tmp_path)
+    before = (tmp_path / "checkpoint.npz").read_bytes()
+    for changes in ({"start": other}, {}, {"seed": 1}):
+        with pytest.raises(ValueError, match="was trained with .*: resume it as it was, or choose another folder"):
+            quick(epochs=2, out=tmp_path, resume=True, **changes)
+        assert (tmp_path / "checkpoint.npz").read_bytes() == before
+    assert_same(quick(epochs=2, start=start.copy(), out=tmp_path, resume=True), wanted)
+    assert (wanted.parameters.flat != quick(epochs=2, start=other).parameters.flat).any()
+
+
+def test_training_leaves_its_start_as_it_was():
+    start = Parameters.initialize(ARCH, dtype="float32")
+    before = start.flat.copy()
+    run = quick(start=start)
+    assert (start.flat == before).all() and (run.parameters.flat != before).any()
 
 
 def test_parameters_alone_are_nothing_to_resume(tmp_path):
@@ -314,6 +552,117 @@ def test_a_loss_that_is_no_longer_finite_ends_training_and_leaves_the_last_check
         quick(out=tmp_path, epochs=200, dtype="float32", **settings)
     if (tmp_path / "checkpoint.npz").exists():
         assert np.isfinite(Parameters.load(tmp_path / "checkpoint.npz").flat).all()
+
+
+@pytest.mark.parametrize("stops", [True, False], ids=["which is the last", "which others follow"])
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 16, 24])
+def test_no_step_without_a_finite_loss_goes_unseen(monkeypatch, tmp_path, clock, step, stops):
+    """First, in the midst or last of those made in a call, whether a backend stops there or not."""
+    clock(FAST)
+    together = []
+
+    def around(make_steps, p, state, rows, first, beta, rate):
+        terms = make_steps(rows, first, beta, rate)
+        together.append(len(rows))
+        if 0 <= step - first < len(terms):
+            terms[step - first, :2] = np.inf
+            return terms[: step - first + 1] if stops else terms
+        return terms
+
+    stepping(monkeypatch, around)
+    with pytest.raises(FloatingPointError) as caught:
+        quick(out=tmp_path, batch_size=2, epochs=2)
+    assert str(caught.value) == f"the loss is no longer finite: its term reconstruction is inf at step {step}"
+    assert epochs_kept(tmp_path) == ((step - 1) // 12,) * 2
+    assert together == [1, 2, 4, 4, 1, 8, 3, 1][: len(together)]
+
+
+@pytest.mark.parametrize("terms, words", [
+    ([np.nan, 1, np.nan, 0], "kl is nan"),
+    ([-np.inf, -np.inf, 1, 0], "reconstruction is -inf"),
+    ([np.inf, 1, 1, np.inf], "l2 is inf"),
+    ([np.inf, 1, 1, 0], "total is inf"),
+])  # fmt: skip
+def test_the_term_that_is_not_finite_is_named(monkeypatch, terms, words):
+    stepping(monkeypatch, lambda make_steps, p, state, rows, *numbers: np.array([terms] * len(rows)))
+    with pytest.raises(FloatingPointError, match=f"its term {words} at step 1$"):
+        quick()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("what, place", [("parameters", 0), ("parameters", -1), ("m", 0), ("v", 7), ("v", -1)])
+def test_arrays_that_are_not_finite_are_not_kept(monkeypatch, tmp_path, what, place, value):
+    """Though the loss before them was finite: a checkpoint of them would be refused when it is resumed."""
+    wanted, harm = quick(epochs=3), []
+
+    def around(make_steps, p, state, rows, first, beta, rate):
+        terms = make_steps(rows, first, beta, rate)
+        if first == 6 and harm:
+            (p.flat if what == "parameters" else state[what])[place] = value
+        return terms
+
+    stepping(monkeypatch, around)
+    harm.append(True)
+    with pytest.raises(FloatingPointError) as caught:
+        quick(epochs=3, out=tmp_path)
+    name = what if what == "parameters" else "optimizer's arrays"
+    assert str(caught.value) == f"the {name} are no longer finite after step 6" and epochs_kept(tmp_path) == (1, 1)
+    harm.clear()
+    assert_same(quick(epochs=3, out=tmp_path, resume=True), wanted)
+
+
+def test_an_optimizer_that_overflows_alone_ends_training(tmp_path, backend):
+    """The square of a gradient of 1e21 is infinite in single precision. It divides, so that the parameters stay finite."""
+    architecture = Architecture(1, (), 2, likelihood="gaussian", noise_std=0.01)
+    settings = {"architecture": architecture, "start": Parameters.zeros(architecture), "backend": backend, "x_valid": None}
+    with np.errstate(over="ignore"), pytest.raises(FloatingPointError, match="optimizer's arrays are no longer finite"):
+        quick(x_train=np.full((8, 1), 1e17), out=tmp_path, epochs=1, optimizer=Adagrad(1e-3), **settings)
+    assert epochs_kept(tmp_path) == (0, 0)
+
+
+@pytest.mark.parametrize("changes", [
+    np.nan, np.inf, -np.inf, {"l2": np.inf}, {"reconstruction": np.nan}, {"kl": np.nan}
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("patience", [None, 2])
+def test_a_validation_that_is_not_finite_is_not_kept(monkeypatch, tmp_path, changes, patience):
+    wanted = quick(epochs=3, patience=patience)
+    with monkeypatch.context() as patch:
+        validated_as(patch, [{}, changes])
+        with pytest.raises(FloatingPointError) as caught:
+            quick(epochs=3, patience=patience, out=tmp_path)
+    assert str(caught.value) == "the validation loss is no longer finite after epoch 2" and epochs_kept(tmp_path) == (1, 1)
+    assert_same(quick(epochs=3, patience=patience, out=tmp_path, resume=True), wanted)
+
+
+def test_a_mean_of_finite_losses_that_overflows_is_not_kept(monkeypatch, tmp_path):
+    stepping(monkeypatch, lambda make_steps, p, state, rows, *numbers: np.full((len(rows), 4), 1e308))
+    with np.errstate(over="ignore"), pytest.raises(FloatingPointError, match="the training loss is no longer finite after epoch 1"):
+        quick(out=tmp_path)
+    assert epochs_kept(tmp_path) == (0, 0)
+
+
+def test_what_may_be_infinite_is_kept_and_resumed(tmp_path, backend):
+    """Under "iwae" a sample may have an infinite loss, and so the mean of all, while the bound is finite."""
+    architecture = Architecture(1, (), 1, likelihood="gaussian")
+    start = Parameters.initialize(architecture, dtype="float32")
+    start["output.W"][...], start["logvar.b"][...] = 1e19, 4.0
+    settings = {"architecture": architecture, "x_train": np.zeros((3, 1)), "x_valid": np.zeros((2, 1)), "start": start}
+    settings |= {"objective": "iwae", "n_samples": 400, "optimizer": SGD(1e-60), "batch_size": 1, "backend": backend}
+    with np.errstate(all="ignore"):
+        wanted = quick(epochs=2, **settings)
+        quick(epochs=1, out=tmp_path, **settings)
+        run = quick(epochs=2, out=tmp_path, resume=True, **settings)
+    assert_same(run, wanted)
+    assert [row["valid_reconstruction"] for row in run.history] == [np.inf] * 2
+    assert all(np.isfinite([row["train_total"], row["valid_total"]]).all() for row in run.history)
+
+
+@pytest.mark.parametrize("term", ["reconstruction", "kl"])
+def test_either_term_of_a_finite_validation_may_be_infinite(monkeypatch, tmp_path, term):
+    validated_as(monkeypatch, [{term: np.inf}, {term: -np.inf}, {}])
+    quick(epochs=2, out=tmp_path)
+    run = quick(epochs=3, out=tmp_path, resume=True)
+    assert [row[f"valid_{term}"] for row in run.history[:2]] == [np.inf, -np.inf]
 
 
 def test_the_term_and_the_step_are_named(monkeypatch, tmp_path):
@@ -359,6 +708,7 @@ def test_the_term_and_the_step_are_named(monkeypatch, tmp_path):
         ({"objective": ["elbo"]}, ValueError, r"objective is \['elbo'\]; known are"),
         ({"resume": True, "out": None}, ValueError, "resume needs out"),
         ({"start": Parameters.zeros(Architecture(6, (4,), 2))}, ValueError, "start has the parameters of"),
+        ({"start": dict(Parameters.zeros(ARCH))}, TypeError, "start is a dict; it must be Parameters"),
         ({"architecture": 6}, TypeError, "architecture is 6; it must be an Architecture"),
     ],
 )
