@@ -174,7 +174,7 @@ def program_of(backend, arch, real, n_samples, n_examples, l2, objective):
 @pytest.mark.parametrize(
     "size, bias, sentence",
     [
-        (24, slice(16, 20), "weights that no task updates"),
+        (24, slice(16, 20), "some weights are updated by no task, or by more than one"),
         (20, slice(15, 19), "a layer's bias must stand right behind its weights"),
     ],
 )
