@@ -240,7 +240,8 @@ def adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon):
 
 def _whole_numbers(array):
     """The array, if it is what a kernel was compiled for: it would take any other for that all the same."""
-    assert array.dtype == np.int64, f"the numbers of rows are {array.dtype}; they must be int64"
+    if array.dtype != np.int64:
+        raise TypeError(f"the numbers of rows are {array.dtype}; they must be int64")
     return array
 
 

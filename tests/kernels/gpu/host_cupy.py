@@ -59,7 +59,7 @@ CANARY = np.full(PAGE // 4 + 1, 0xFFF7A5A5, np.uint32)  # not a number, be it re
 
 synchronisations = 0  # how often the host has waited for the device
 most_turns = 2**32  # of all threads in a launch, which is endless if it takes more: this depends on no machine's speed
-most_seconds = 300.0  # of computing without the end of a turn: a guard, far away, for a loop in which no thread meets others
+most_seconds = 60.0  # of computing without the end of a turn: a guard, far away, for a loop in which no thread meets others
 _settings = {"order": "forward", "random": random.Random(0), "placement": "end", "alignment": 1, "late": False}
 
 

@@ -78,6 +78,22 @@ def test_operations_take_arrays_of_any_order():
         np.testing.assert_allclose(ON_NUMPY.affine(*given, b, np.empty((9, 5))), x @ W + b, rtol=1e-12)
 
 
+def test_numbers_of_rows_are_not_taken_for_what_they_are_not():
+    few, x = np.zeros(2, np.int32), np.empty((1, 2, 4))
+    for call in (
+        lambda: ON_NUMPY.gather(np.zeros((3, 4)), few, x[0]),
+        lambda: ON_NUMPY.normals(np.uint64(1), 0, few, x),
+        lambda: ON_NUMPY.binarize(x[0], np.uint64(1), 0, few, x[0]),
+    ):
+        with pytest.raises(TypeError, match="the numbers of rows are int32"):
+            call()
+
+
+def test_what_is_on_the_device_stays_where_it_is():
+    array = GPU.zeros((2, 3), np.float32)
+    assert GPU.put(array) is array and GPU.get(host := np.ones(3)) is host and (GPU.get(GPU.put(host)) == host).all()
+
+
 def test_nothing_is_done_on_no_elements():
     nothing = np.empty((0, 3))
     assert ON_NUMPY.affine(nothing, np.ones((3, 2)), np.ones(2), np.empty((0, 2))).shape == (0, 2)
