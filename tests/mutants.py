@@ -14,6 +14,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy starts its threads, whi
 import argparse
 import ast
 import collections
+import contextlib
 import functools
 import importlib
 import itertools
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import time
 import tomllib
+import warnings
 from typing import NamedTuple
 
 import hypothesis
@@ -37,25 +39,51 @@ from _pytest.runner import runtestprotocol
 from numba.core.caching import NullCache
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FIRST = {  # file: the tests that see most changes to it, and so come first; of the kernels, those that name the operation
-    "vae_np/elbo.py": "test_elbo.py",
-    "vae_np/optimizers.py": "test_optimizers.py",
-    "vae_np/bounds.py": "test_bounds.py",
-    "kernels/reference.py": "test_sets_agree",
-    "kernels/cpu/operations.py": "test_sets_agree",
-    "kernels/cpu/noise.py": "test_sets_agree",
-    "kernels/cpu/mathematics.py": "test_mathematics.py",
-}
-TESTS = [f"tests/{name}" for name in ("kernels", "meaning")]
-TESTS += [
+sys.path[0] = str(ROOT)
+
+from tests.kernels.gpu import host_cupy, on_host  # noqa: E402
+MODEL = ["tests/kernels/test_", "tests/meaning"]
+MODEL += [
     f"tests/vae_np/test_{name}.py" for name in ("parameters", "optimizers", "elbo", "properties", "bounds", "steps", "training")
 ]
-# Left out: processes of their own, which see the code as it is, what takes seconds and sees nothing that others miss, and the
-# GPU's set, of which nothing is changed here.
-LEFT_OUT = "killed_by_the_system", "test_load", "text_whole", "trained_to_the_end", "cupy", "on_host", "compilation"
-TESTS += ["-k", " and ".join(f"not {name}" for name in LEFT_OUT)]
+# file: the tests that can see a change to it, those first that see most. Of the kernels' own, those that name the operation
+# come before all others.
+SEEN_BY = {
+    "vae_np/elbo.py": ["test_elbo.py", *MODEL, "test_on_host.py::test_a_training"],
+    "vae_np/optimizers.py": ["test_optimizers.py", *MODEL],
+    "vae_np/bounds.py": ["test_bounds.py", *MODEL],
+    "kernels/reference.py": MODEL,
+    "kernels/cpu/operations.py": MODEL,
+    "kernels/cpu/noise.py": MODEL,
+    "kernels/cpu/mathematics.py": ["test_mathematics.py", *MODEL],
+    "kernels/cpu/program.py": ["test_steps.py"],
+    "kernels/cpu/words.py": ["test_words.py", "test_product.py", "test_steps.py"],
+    "kernels/cpu/product.py": ["test_product.py"],
+    "kernels/cpu/emit.py": ["test_product.py"],
+    **{f"kernels/gpu/{name}.py": ["test_on_host.py", "test_steps.py"] for name in ("device", "graph", "operations")},
+    **{
+        f"vae_np/{name}.py": [f"test_{name}.py", "test_training.py", "test_faults.py"]
+        for name in ("architecture", "data", "estimator", "parameters", "runs", "steps", "training")
+    },
+    **{
+        f"vae_np/testing/{name}.py": ["test_testing.py", "test_mistakes.py"]
+        for name in ("comparison", "gradients", "mistakes", "operations", "oracles", "problems", "properties")
+    },
+    **{
+        f"vae_np/study/{name}.py": [f"test_{name}.py", "tests/vae_np/study"]
+        for name in ("chart", "derivations", "dials", "formulas", "page", "proof", "terminal", "trace", "watch")
+    },
+    **{
+        f"benchmarks/{name}.py": [f"benchmarks/test_{name}.py", "tests/benchmarks"]
+        for name in ("contestants", "machine", "measure", "operations", "report", "training", "workloads")
+    },
+}
+TESTS = ["tests/kernels", "tests/meaning", "tests/vae_np", "tests/benchmarks"]
+# Left out: processes of their own, which see the code as it is, and what takes seconds and sees nothing that others miss.
+LEFT_OUT = "killed_by_the_system", "killed_at_random", "as_a_process", "kernels/test_load.py", "text_whole", "compilation"
+LEFT_OUT += "trained_to_the_end", "browser", "test_host_cupy"
 LIMIT = 120  # seconds of computing until a change counts as seen because nothing comes to an end; all of TESTS take 10
-SAMPLE = 3  # changes of each file in a short run
+SAMPLE = 3  # changes of each file of the model in a short run, and 1 of each other
 
 # ----------------------------------------------------------------------------------------------------- the changes
 
@@ -78,33 +106,51 @@ class Mutant(NamedTuple):
     line: int
     original: str
     mutated: str
-    source: str
+    edit: tuple  # (start, end, new text)
 
     @property
     def key(self):
         return self.file, self.function, self.original, self.mutated
 
+    @property
+    def source(self):
+        """The whole text of the file with the change in it."""
+        start, end, new = self.edit
+        source = source_of(self.file)
+        return source[:start] + new + source[end:]
 
-def mutants_of(file):
-    """Every Mutant of a file, in the order of its lines."""
-    source = (ROOT / file).read_text()
-    lines = [0, *np.cumsum([len(line) for line in source.splitlines(keepends=True)])]
-    assert source.isascii(), "columns are counted in bytes"
-    found = {source: None}
+    @property
+    def is_python(self):
+        with warnings.catch_warnings(action="ignore"):  # of what is not quite wrong
+            try:
+                return bool(compile(self.source, self.file, "exec"))
+            except SyntaxError:
+                return False
+
+
+@functools.cache
+def source_of(file):
+    return (ROOT / file).read_text()
+
+
+def candidates_of(file):
+    """Every Mutant of a file, in the order of its lines; some are no Python."""
+    source = source_of(file)
+    lines = source.splitlines(keepends=True)
+    starts, found = [0, *np.cumsum([len(line) for line in lines])], {hash(source): None}
+
+    def place(line, column):  # which the syntax tree counts in bytes
+        return starts[line - 1] + len(lines[line - 1].encode()[:column].decode())
 
     def span(node):
-        return lines[node.lineno - 1] + node.col_offset, lines[node.end_lineno - 1] + node.end_col_offset
+        return place(node.lineno, node.col_offset), place(node.end_lineno, node.end_col_offset)
 
     for scope, (start, end, new) in edits(ast.parse(source), "", span, source):
         mutated = source[:start] + new + source[end:]
-        try:
-            compile(mutated, file, "exec")
-        except SyntaxError:
-            continue
         first, last = source.rfind("\n", 0, start) + 1, source.find("\n", end)
         shown = [without_comments(s) for s in (source[first:last], mutated[first : last + len(mutated) - len(source)])]
         if shown[0] != shown[1]:
-            found.setdefault(mutated, Mutant(file, scope, source.count("\n", 0, start) + 1, *shown, mutated))
+            found.setdefault(hash(mutated), Mutant(file, scope, source.count("\n", 0, start) + 1, *shown, (start, end, new)))
     return sorted(list(found.values())[1:], key=lambda mutant: mutant.line)
 
 
@@ -206,6 +252,8 @@ def reached(file, names):
 
 
 def module_of(file):
+    if file.startswith("kernels/gpu/"):  # with the host in the GPU's place
+        return getattr(on_host.KERNELS, pathlib.Path(file).stem)
     name = file.removesuffix(".py").replace("/", ".")
     return importlib.import_module(f"vae_np.{name}" if name.startswith("kernels.") else name)
 
@@ -217,11 +265,13 @@ def names_of(mutant):
     return reached(mutant.file, frozenset([outermost] if outermost else re.findall(r"\w+", mutant.original)))
 
 
-def put_in_place(mutant, modules):
+def put_in_place(mutant, modules, items):
     """Runs the changed text in its module; only what the change reaches stays, and goes wherever it was imported to."""
+    parameters = [item.callspec.params for item in items if hasattr(item, "callspec")]  # where a test was given a function
     module, names = module_of(mutant.file), names_of(mutant)
     before = dict(vars(module))
-    exec(compile(mutant.source, module.__file__, "exec"), vars(module))
+    with host_cupy.installed() if mutant.file.startswith("kernels/gpu/") else contextlib.nullcontext():
+        exec(compile(mutant.source, module.__file__, "exec"), vars(module))
     after = dict(vars(module))
     vars(module).update(before)
     old = {after[name]: value for name, value in before.items() if isinstance(value, type)}
@@ -239,6 +289,8 @@ def put_in_place(mutant, modules):
             for other in modules:
                 if vars(other).get(name) is before[name]:
                     vars(other)[name] = after[name]
+            for values in parameters if callable(before[name]) else ():
+                values |= {key: after[name] for key, value in values.items() if value is before[name]}
     if mutant.file.startswith("kernels/cpu/") or not mutant.function:  # Numba's cache knows files, not texts
         for other in modules:
             for name in names:
@@ -248,18 +300,21 @@ def put_in_place(mutant, modules):
 
 def in_order(mutant, items):
     """The tests that can see a change, those first that see most."""
-    names, compiled = names_of(mutant), mutant.file.startswith("kernels/cpu/")
+    parts, left_out = SEEN_BY[mutant.file], LEFT_OUT
+    if MODEL[0] in parts:
+        left_out += ("numpy",) if mutant.file.startswith("kernels/cpu/") else ("numba", "test_mathematics")
+        left_out += ("tests/kernels/test_",) if mutant.file.startswith("vae_np/") else ()
+    named = [f"test_sets_agree[numba-{name}-float64]" for name in names_of(mutant)] if MODEL[0] in parts else []
+    found = {item: None for item in items if item.name in named}
+    items = [item for item in items if not any(part in item.nodeid for part in left_out)]
+    for part in parts:
+        on_host = "on_host" in part or mutant.file.startswith("kernels/gpu/")
+        found |= {item: None for item in items if part in item.nodeid and on_host == is_of_the_gpu(item)}
+    return list(found)
 
-    def comes_first(item):
-        if FIRST[mutant.file] == "test_sets_agree":
-            return any(f"test_sets_agree[numba-{name}-float64]" == item.name for name in names)
-        return FIRST[mutant.file] in item.nodeid
 
-    first = [item for item in items if comes_first(item)]
-    blind = ["numpy"] if compiled else ["numba", "test_mathematics"]
-    blind += ["tests/kernels"] if mutant.file.startswith("vae_np/") else []
-    seen = set(first)
-    return first + [item for item in items if item not in seen and not any(part in item.nodeid for part in blind)]
+def is_of_the_gpu(item):
+    return "cupy" in item.nodeid or "on_host" in item.nodeid
 
 
 def child(mutant, items):
@@ -267,9 +322,12 @@ def child(mutant, items):
     resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))  # of its own time, however busy the machine is
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    ours = [m for name, m in sys.modules.items() if name.split(".")[0] == "vae_np"]
+    ours = [m for name, m in sys.modules.items() if name.split(".")[0] in ("vae_np", "benchmarks")]
+    ours += [vars(on_host.KERNELS)[name] for name in ("device", "graph", "operations")] + [on_host.KERNELS]
+    if mutant.file.startswith("kernels/cpu/"):  # what is compiled by its address is not to come from the cache either
+        numba.config.CACHE_DIR = tempfile.mkdtemp()
     try:
-        put_in_place(mutant, [*ours, *{item.module for item in items}])
+        put_in_place(mutant, [*ours, *{item.module for item in items}], items)
     except Exception:
         os._exit(2)
     items = in_order(mutant, items)
@@ -319,28 +377,32 @@ class Run:
         self.args, self.print = args, rich.console.Console(width=160, highlight=False, markup=False).print
         listed = tomllib.loads((ROOT / "tests/mutants.toml").read_text())["equivalent"]
         self.equivalent = {(e["file"], e["function"], *change) for e in listed for change in e["changes"]}
-        self.mutants = {file: mutants_of(file) for file in FIRST}
+        self.mutants = {file: candidates_of(file) for file in SEEN_BY}
         self.stale = self.equivalent - {mutant.key for mutants in self.mutants.values() for mutant in mutants}
-        self.counts = {file: collections.Counter() for file in FIRST}
+        self.counts = {file: collections.Counter() for file in SEEN_BY}
 
     def chosen(self, file):
         mutants = [m for m in self.mutants[file] if {file, f"{file}:{m.function}"} & set(self.args.where)]
         if not self.args.short:
-            return mutants
+            return [mutant for mutant in mutants if mutant.is_python]
         if file == "kernels/cpu/mathematics.py":  # each of its changes compiles every kernel anew
             return []
         mutants = [m for m in mutants if m.key not in self.equivalent]
-        return mutants[len(mutants) // (2 * SAMPLE) :: max(1, len(mutants) // SAMPLE)][:SAMPLE]
+        n, chosen = SAMPLE if MODEL[0] in SEEN_BY[file] else 1, []
+        for i in range(n):
+            rest = mutants[len(mutants) * (2 * i + 1) // (2 * n) :]
+            chosen += itertools.islice((mutant for mutant in rest if mutant.is_python), 1)
+        return chosen
 
     def pytest_runtestloop(self, session):
         wake_the_compiler(np.eye(2))
-        for file in FIRST:
+        for file in SEEN_BY:
             module_of(file)  # imported before the forks
-        chosen = {file: self.chosen(file) for file in FIRST}
+        chosen = {file: self.chosen(file) for file in SEEN_BY}
         if not self.args.short:
-            sources = {file: (ROOT / file).read_text() for file in FIRST if chosen[file]}
+            files = [file for file in SEEN_BY if chosen[file]]
             # All its names are put in place anew, which for compiled ones would take minutes.
-            unchanged = [Mutant(f, "", 0, "" if "/cpu/" in f else text, "", text) for f, text in sources.items()]
+            unchanged = [Mutant(f, "", 0, "" if "/cpu/" in f else source_of(f), "", (0, 0, "")) for f in files]
             for mutant, verdict in verdicts(unchanged, self.args.jobs, session.items):
                 if verdict != "survived":
                     pytest.exit(f"the tests fail with {mutant.file} as it is", returncode=1)
@@ -369,15 +431,14 @@ class Run:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("where", nargs="*", default=list(FIRST), metavar="FILE[:FUNCTION]")
+    parser.add_argument("where", nargs="*", default=list(SEEN_BY), metavar="FILE[:FUNCTION]")
     parser.add_argument(
-        "--short", action="store_true", help=f"{SAMPLE} changes of each file but mathematics.py, evenly spread"
+        "--short", action="store_true", help=f"{SAMPLE} changes of each file of the model but mathematics.py, 1 of others"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--tests", nargs="+", default=TESTS, help="what to run instead of all that can see a change")
     args, started = parser.parse_args(), time.perf_counter()
     os.chdir(ROOT)
-    sys.path[0] = str(ROOT)
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))  # a wrong size must not take all the memory
     phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
     hypothesis.settings.register_profile("mutants", deadline=None, database=None, phases=phases)
