@@ -65,13 +65,14 @@ def scripted(monkeypatch, clock):
     Of an iterator each answer is another; an Exception is raised; a block takes as long as it says. The fixture is the
     list of all that is asked, as (name in the script, method, *arguments).
     """
-    asked = []
+    asked, made = [], []
 
     class Scripted:
         def __init__(self, cores, session, script, *arguments):
             if isinstance(script.get("start"), Exception):
                 raise script["start"]
             self.script, self.closed = script, False
+            made.append(self)
             asked.append((script["name"], "start", cores, session, *arguments))
 
         def ask(self, method, *given):
@@ -91,7 +92,8 @@ def scripted(monkeypatch, clock):
 
     monkeypatch.setattr(measure, "Child", Scripted)
     monkeypatch.setattr(measure, "cores_here", lambda: [0, 1, 4, 5])
-    return asked
+    yield asked
+    assert all(child.closed for child in made)
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ class MadeUp:
         self.did.append(rows)
 
     def go(self):
+        assert len(self.rows) < 50_000 and len(self.did) < 500, "there is no end to it"
         self.clock.now += len(self.rows) * self.a_step
         if self.rows.shape not in self.lengths:  # as a compiled loop of another length is another program
             self.clock.now += self.compiling
@@ -51,8 +52,12 @@ class MadeUp:
         return [len(self.did)]
 
 
-def session(clock, a_step=2.0**-10, workload=DIGITS):
-    return measure.Session(lambda workload, threads: MadeUp(clock, a_step), workload, 1)
+def session(clock, a_step=2.0**-10):
+    def make(workload, threads):
+        assert (workload, threads) == (DIGITS, 3)
+        return MadeUp(clock, a_step)
+
+    return measure.Session(make, DIGITS, 3)
 
 
 def test_a_block_is_the_seconds_of_a_step_without_what_prepares_it(clock):
@@ -217,6 +222,24 @@ def test_quiet_is_waited_for_and_not_for_ever(clock):
     measure.wait_for_quiet()
 
 
+def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda who: {5, 2}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda who, cores: asked.append(cores), raising=False)
+    assert measure.cores_here() == [2, 5]
+    with contextlib.suppress(ZeroDivisionError), measure.pinned([5]):
+        assert asked == [[5]]
+        raise ZeroDivisionError
+    assert asked == [[5], {5, 2}]
+    monkeypatch.delattr(os, "sched_getaffinity")  # a system that cannot tell
+    monkeypatch.delattr(os, "sched_setaffinity")
+    for n, cores in ((3, [0, 1, 2]), (None, [0])):
+        monkeypatch.setattr(os, "cpu_count", lambda n=n: n)
+        assert measure.cores_here() == cores
+    with measure.pinned([0]):
+        pass
+
+
 def test_cores_are_the_last_ones(monkeypatch):
     monkeypatch.setattr(measure, "cores_here", lambda: [0, 1, 4, 5])
     assert measure.choose_cores(1) == [5]
@@ -256,6 +279,48 @@ def test_an_error_in_a_process_is_told_in_a_line():
         measure.Child(measure.cores_here(), importlib.import_module, "no_such_module")
 
 
+def served(monkeypatch, session, arguments, *requests):
+    """What a process does in turn that is asked so."""
+    did, waiting = [], list(requests)
+
+    def recv():
+        if not waiting:
+            raise EOFError
+        return waiting.pop(0)
+
+    signals = types.SimpleNamespace(signal=lambda *words: did.append(words), SIGINT="Ctrl-C", SIG_IGN="ignored")
+    monkeypatch.setattr(measure, "signal", signals)
+    monkeypatch.setattr(measure, "wait_for_quiet", lambda: did.append("quiet"))
+    measure._serve(types.SimpleNamespace(send=did.append, recv=recv), session, arguments)
+    return did, waiting
+
+
+def test_a_process_answers_when_its_threads_sleep(monkeypatch):
+    """Else they take the cores of whoever comes next."""
+    ask = [("index", ("b",)), ("count", ("b",)), None, ("index", ("a",))]
+    started = [("Ctrl-C", "ignored"), (True, None)]
+    answers = ["quiet", (True, 1), "quiet", (True, 2)]
+    assert served(monkeypatch, list, ["abbc"], *ask) == ([*started, *answers], ask[3:])
+    assert served(monkeypatch, list, ["abbc"], ask[0]) == ([*started, *answers[:2]], [])  # whoever asked is gone
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (ValueError(" \n  off: \n much more"), "ValueError: off:"),
+        (MemoryError(), "MemoryError: "),
+        (OSError("x" * 500), "OSError: " + "x" * 291),
+    ],
+)
+def test_what_a_library_raises_is_an_answer(error, said, monkeypatch):
+    def fails(*_):
+        raise error
+
+    assert served(monkeypatch, fails, [])[0][1:] == [(False, said)]
+    did, _ = served(monkeypatch, lambda: types.SimpleNamespace(go=fails), [], ("go", (3,)), ("go", (4,)))
+    assert did[1:] == [(True, None), (False, said)]
+
+
 @pytest.mark.parametrize("end", [lambda pipe: pipe.send(None), lambda pipe: pipe.close()])
 def test_a_process_ends_with_whom_it_serves(end):
     child = measure.Child(measure.cores_here(), importlib.import_module, "os")
@@ -264,6 +329,18 @@ def test_a_process_ends_with_whom_it_serves(end):
     child.process.join()
     assert child.process.exitcode == 0
     child.close()
+
+
+@pytest.mark.parametrize("alive, ended", [(False, []), (True, ["kill", "join"])])
+def test_a_process_that_does_not_end_is_killed(alive, ended):
+    did = []
+    child = object.__new__(measure.Child)
+    names = "join", "kill"
+    child.process = types.SimpleNamespace(**{name: lambda *_, name=name: did.append(name) for name in names})
+    child.process.is_alive = lambda: alive
+    child.pipe = types.SimpleNamespace(send=did.append, close=lambda: did.append("close"))
+    child.close()
+    assert did == [None, "join", *ended, "close"]
 
 
 # ------------------------------------------------------------------------------------------------------- comparisons

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import machine, measure, operations
+from benchmarks.workloads import WORKLOADS
 from vae_np import kernels
 from vae_np.testing.operations import OPERATIONS, REFERENCE, random_arguments, with_changes
 
@@ -36,6 +37,13 @@ def arrays(arguments, kind=np.ndarray):
 def test_every_operation_has_its_cost():
     nothing = {"constant_backward_add"}  # it neither reads nor writes
     assert set(COSTS) == set(OPERATIONS) - nothing
+
+
+def test_operations_are_as_large_as_in_the_example():
+    example = WORKLOADS["example"]
+    arch = example.architecture
+    sizes = operations.Sizes(example.batch_size, arch.n_inputs, *arch.hidden, arch.n_latent, example.n_samples)
+    assert operations.EXAMPLE == sizes
 
 
 @pytest.mark.parametrize("name", [name for name, cost in COSTS.items() if cost.operations is not None])

@@ -138,7 +138,7 @@ def bars(axes):
     """{label: [(middle, height)]}, which begin at the floor."""
     found = {}
     for container in axes.containers:
-        assert all(bar.get_y() == 1 for bar in container)
+        assert all(bar.get_y() == 1 and bar.get_width() * len(axes.containers) == pytest.approx(0.8) for bar in container)
         found[container.get_label()] = [
             (round(bar.get_x() + bar.get_width() / 2, 6), round(1 + bar.get_height(), 6)) for bar in container
         ]
