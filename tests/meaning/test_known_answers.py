@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 from sklearn.datasets import load_digits
 
-from vae_np import Architecture, Parameters, encode, log_likelihood, loss
+from vae_np import Architecture, Parameters, blas, encode, log_likelihood, loss
 from vae_np.bounds import active_units, elbo_gap
 from vae_np.known import (
     fit_exactly,
@@ -17,6 +17,13 @@ from vae_np.known import (
     ppca,
     sigma_points,
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The products are small: threads that wait for one another take ten times as long on a busy machine."""
+    with blas.limited():
+        yield
 
 
 def linear_model(D, Z, seed):

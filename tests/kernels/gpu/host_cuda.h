@@ -60,17 +60,22 @@ enum State { READY, AT_WARP, AT_BLOCK, RETURNED };
 struct Thread {
     uint3 index;
     State state;
-    bool started;
+    int fiber;  // on which it runs from its first turn to its last; -1 before and after
     const char* what;
     int line, source;
     unsigned mask;
     unsigned long long value, result;
+};
+struct Fiber {
+    bool started;
     jmp_buf context;
 };
 constexpr int LIMIT = 1024;
 static const size_t PAGE = size_t(sysconf(_SC_PAGESIZE));
 static const size_t STACK = 17 * PAGE;  // the lowest page is a guard; an odd number spreads them over the cache
 static Thread threads[LIMIT];
+static Fiber fibers[LIMIT];
+static int idle[LIMIT], idle_count;  // fibers of no thread, that last used the last: its stack is in the cache
 static int total, current;  // threads of a block; the one that runs, or that a report is about
 static jmp_buf scheduler, way_out;
 static char* stacks;
@@ -94,16 +99,24 @@ template <class T> static void arrange(T* places, size_t n) {
     for (size_t i = n; order == SHUFFLED && i > 1; --i) std::swap(places[i - 1], places[below(unsigned(i))]);
 }
 
-__attribute__((noinline)) static void leave() {
-    if (!_setjmp(threads[current].context)) _longjmp(scheduler, 1);
+__attribute__((noinline)) static void leave(int fiber) {
+    if (!_setjmp(fibers[fiber].context)) _longjmp(scheduler, 1);
 }
 
 static void body() {
     for (;;) {
         entry->call(entry->kernel, arguments);
-        threads[current].state = RETURNED;
-        leave();
+        Thread& t = threads[current];
+        t.state = RETURNED;
+        const int fiber = idle[idle_count++] = t.fiber;
+        t.fiber = -1;
+        leave(fiber);
     }
+}
+
+static void forget_fibers() {  // that stand wherever they stood
+    for (int i = 0; i < LIMIT; ++i) fibers[i].started = false, idle[i] = LIMIT - 1 - i;
+    idle_count = LIMIT;
 }
 
 __attribute__((noinline)) static void run(int i) {  // up to its next rendezvous, or its end
@@ -111,15 +124,17 @@ __attribute__((noinline)) static void run(int i) {  // up to its next rendezvous
     turns = turns + 1;
     if (turns > most_turns) host_cuda_fault("more turns are taken than allowed", threads[i].line);
     threadIdx = threads[i].index;
+    if (threads[i].fiber < 0) threads[i].fiber = idle[--idle_count];
     if (_setjmp(scheduler)) return;
-    if (threads[i].started) _longjmp(threads[i].context, 1);
+    const int fiber = threads[current].fiber;
+    if (fibers[fiber].started) _longjmp(fibers[fiber].context, 1);
     static ucontext_t start;
     getcontext(&start);
-    mprotect(stacks + i * STACK, PAGE, PROT_NONE);
-    start.uc_stack.ss_sp = stacks + i * STACK;
-    start.uc_stack.ss_size = STACK - i % 32 * 128;  // or all would lie in the same lines of the cache
+    mprotect(stacks + fiber * STACK, PAGE, PROT_NONE);
+    start.uc_stack.ss_sp = stacks + fiber * STACK;
+    start.uc_stack.ss_size = STACK - fiber % 32 * 128;  // or all would lie in the same lines of the cache
     makecontext(&start, body, 0);
-    threads[i].started = true;
+    fibers[fiber].started = true;
     setcontext(&start);
 }
 
@@ -188,6 +203,7 @@ static void run_block() {
     for (int i = 0; i < total; ++i) {
         threads[i].index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
         threads[i].state = READY;
+        threads[i].fiber = -1;
         threads[i].line = 0;
     }
     for (;;) {
@@ -226,9 +242,9 @@ static void on_signal(int number, siginfo_t* info, void* context) {
 #endif
     if (number == ALARM) host_cuda_fault("no turn ends within the seconds that are allowed", 0);
     report->address = size_t(info->si_addr);
-    const char* fiber = stacks + current * STACK;
+    const char* stack = stacks + threads[current].fiber * STACK;
     const char* address = static_cast<const char*>(info->si_addr);
-    host_cuda_fault(address >= fiber && address < fiber + PAGE ? "its stack is full" : strsignal(number), 0);
+    host_cuda_fault(address >= stack && address < stack + PAGE ? "its stack is full" : strsignal(number), 0);
 }
 }  // namespace host_cuda
 
@@ -246,7 +262,7 @@ extern "C" {
 unsigned long long host_cuda_block(const char* what, int line, bool predicate) {
     host_cuda::Thread& t = host_cuda::threads[host_cuda::current];
     t.state = host_cuda::AT_BLOCK, t.what = what, t.line = line, t.value = predicate;
-    host_cuda::leave();
+    host_cuda::leave(t.fiber);
     return t.result;
 }
 
@@ -254,7 +270,7 @@ unsigned long long host_cuda_warp(const char* what, int line, unsigned mask, uns
     host_cuda::Thread& t = host_cuda::threads[host_cuda::current];
     if (!(mask >> host_cuda::current % warpSize & 1)) host_cuda_fault("its own lane is not in the mask", line);
     t.state = host_cuda::AT_WARP, t.what = what, t.line = line, t.mask = mask, t.value = value, t.source = source;
-    host_cuda::leave();
+    host_cuda::leave(t.fiber);
     return t.result;
 }
 
@@ -278,8 +294,11 @@ int host_cuda_launch(const host_cuda::Entry* kernel, const host_cuda::Range* sha
     static size_t number;
     number = size_t(grid[0]) * grid[1] * grid[2];
     blocks = static_cast<unsigned*>(realloc(blocks, number * sizeof *blocks));
-    if (!stacks) stacks = static_cast<char*>(mmap(nullptr, LIMIT * STACK, PROT_READ | PROT_WRITE,
-                                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    if (!stacks) {
+        stacks = static_cast<char*>(mmap(nullptr, LIMIT * STACK, PROT_READ | PROT_WRITE,
+                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+        forget_fibers();
+    }
     if (!blocks || stacks == MAP_FAILED) abort();
     entry = kernel, arguments = args, order = Order(how), seed = random, report = out, launcher = pthread_self();
     gridDim = {grid[0], grid[1], grid[2]}, blockDim = {block[0], block[1], block[2]};
@@ -314,7 +333,7 @@ int host_cuda_launch(const host_cuda::Entry* kernel, const host_cuda::Range* sha
             run_block();
         }
     } else {
-        for (Thread& t : threads) t.started = false;  // the fibers stand wherever they stood
+        forget_fibers();
     }
     launching = false;
     timer_delete(timer);

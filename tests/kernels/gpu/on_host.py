@@ -28,11 +28,15 @@ KERNELS, DEVICE, GRAPH, load_cublas = _load() if host_cupy.COMPILER else (None,)
 
 
 @contextlib.contextmanager
-def blocks(block, most=4096):
-    """Within it launches are of so many threads a block, and of at most so many blocks."""
-    before = DEVICE.BLOCK, DEVICE.MOST_BLOCKS
-    DEVICE.BLOCK, DEVICE.MOST_BLOCKS = block, most
+def blocks(block, most=4096, summing=None):
+    """Within it launches are of so many threads a block, and of at most so many blocks; `summing` threads sum columns."""
+    if not KERNELS:
+        yield
+        return
+    operations = GRAPH.operations
+    before = DEVICE.BLOCK, DEVICE.MOST_BLOCKS, operations.SUMMING
+    DEVICE.BLOCK, DEVICE.MOST_BLOCKS, operations.SUMMING = block, most, summing or operations.SUMMING
     try:
         yield
     finally:
-        DEVICE.BLOCK, DEVICE.MOST_BLOCKS = before
+        DEVICE.BLOCK, DEVICE.MOST_BLOCKS, operations.SUMMING = before

@@ -98,6 +98,8 @@ def test_nothing_is_done_on_no_elements():
     nothing = np.empty((0, 3))
     assert ON_NUMPY.affine(nothing, np.ones((3, 2)), np.ones(2), np.empty((0, 2))).shape == (0, 2)
     assert ON_NUMPY.bernoulli_mean(nothing, nothing).shape == (0, 3)
+    a, b = GPU.zeros((2, 3), np.float64), GPU.zeros((3, 0), np.float64)
+    DEVICE.product(a, b, GPU.zeros((2, 0), np.float64))
 
 
 @pytest.mark.parametrize("version, platform, name", [
@@ -343,8 +345,8 @@ def test_a_graph_is_captured_beside_any_work_of_another_thread(monkeypatch):
         run, p = stepper()
         return calls(run, [3]), p()
 
-    def likelihoods():
-        return log_likelihood(Parameters.initialize(KINDS[2][0]), DATA[:9], 20, backend=GPU), np.arange(3)
+    def likelihoods():  # of so many samples that they go on beside the capture, which the second step is
+        return (log_likelihood(Parameters.initialize(KINDS[2][0]), DATA[:1], 1000, backend=GPU),)
 
     wanted = training(), likelihoods()
     for found, alone in zip(Turns(monkeypatch).results(training, likelihoods), wanted):
@@ -380,6 +382,13 @@ def test_the_host_waits_once_for_any_number_of_steps_and_launches_each_of_them_o
             assert host_cupy.synchronisations - before == 1 and launched == ["a graph"] * n
         assert len(captured) == captured_before
     assert set(captured) == {GRAPH.stream_of_graphs()}
+
+
+def test_the_weights_of_single_precision_are_summed_in_double():
+    run, p = stepper()
+    weights = Parameters.initialize(KINDS[0][0], dtype="float32")
+    squares = sum((W.astype(float) ** 2).sum() for name, W in weights.items() if name.endswith(".W"))
+    assert calls(run, [1])[0, 3] == pytest.approx(float(np.float32(0.1)) / 2 * squares, rel=1e-14)
 
 
 def test_the_numbers_of_a_penalty_that_is_infinite_are_the_last():
