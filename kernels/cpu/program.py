@@ -26,7 +26,7 @@ from numba.extending import intrinsic
 from vae_np.kernels import reference
 from vae_np.kernels.cpu import noise, operations
 from vae_np.kernels.cpu.emit import stack_array
-from vae_np.kernels.cpu.jit import kernel
+from vae_np.kernels.cpu.jit import NO_WRAPPERS, kernel
 from vae_np.kernels.cpu.mathematics import inline
 from vae_np.kernels.cpu.operations import gradients_of_layer
 from vae_np.kernels.cpu.product import ROWS_KEEP_THEIR_BITS, prepare
@@ -124,13 +124,18 @@ piece_on_stack = stack_array(PIECE_BYTES[1])
 
 
 def _update_rows(update):
+    # Inlined: where several libraries hold a copy of a function, each optimised in its own surroundings, a process runs the one
+    # that it loads first, and its last bits are another's.
+    options = {name: update.targetoptions[name] for name in ("error_model", "fastmath")}
+    inlined = numba.njit(update.py_func, forceinline=True, **options, **NO_WRAPPERS)
+
     def update_rows(x, dy, W, l2, soon, g, arguments):
         """The gradient of some rows of a layer's weights, and of its bias if it follows them in p, is used up at once."""
         p = arguments[0]
         if g.nbytes <= PIECE_BYTES[1]:
             g = piece_on_stack(g)[: g.size]
         gradients_of_layer(x, dy, W, l2, g[: W.size].reshape(W.shape), g[W.size :], soon)
-        update(p, g, *arguments[1:])
+        inlined(p, g, *arguments[1:])
 
     update_rows.__qualname__ += "-" + update.py_func.__name__
     return kernel(update_rows)
