@@ -14,6 +14,7 @@ from tests.kernels.gpu import host_cupy, on_host
 from tests.kernels.gpu.trainings import DATA, KINDS, stepped
 from vae_np import Architecture, Parameters, decode, elbo, encode, log_likelihood, loss_and_gradients, steps, train
 from vae_np.optimizers import initial_state
+from vae_np.runs import TERMS
 from vae_np.testing import TOLERANCES
 from vae_np.testing.operations import OPERATIONS, SIZES, check_operation, on_numpy
 from vae_np.training import evaluate
@@ -69,6 +70,20 @@ def test_gather_takes_every_dtype_of_data(data, real):
     values = (np.random.default_rng(0).uniform(size=(9, 7)) * (255 if data == np.uint8 else 1)).astype(data)
     x = ON_NUMPY.gather(values, np.array([8, 0, 3]), np.full((3, 7), np.nan, real))
     assert (x == values[[8, 0, 3]].astype(real) / real(255 if data == np.uint8 else 1)).all()
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_no_digit_is_lost_where_an_activation_is_flat(real):
+    size = 10.0 ** np.arange(-7, 1.9, 0.25)
+    y = np.concatenate([-size, [0], size, [100, 1e4]])[:, None].astype(real)
+    layer = y, np.ones((1, 1), real), np.zeros(1, real)
+    close = functools.partial(np.testing.assert_allclose, rtol=8 * np.finfo(real).eps)
+    tanh, softplus = (getattr(ON_NUMPY, f"affine_{name}")(*layer, np.empty_like(y)) for name in ("tanh", "softplus"))
+    close(tanh, np.tanh(y.astype(float)))
+    close(softplus, np.logaddexp(0, y.astype(float)))
+    h = tanh.astype(float)
+    close(ON_NUMPY.tanh_backward(np.ones_like(y), tanh), (1 - h) * (1 + h))
+    close(ON_NUMPY.softplus_backward(np.ones_like(y), softplus), -np.expm1(-softplus.astype(float)))
 
 
 def test_operations_take_arrays_of_any_order():
@@ -296,13 +311,15 @@ class Turns:
 
     def results(self, *functions):
         """Those of two functions, each called by a thread of its own."""
-        found = [None, None]
+        found, errors = [None, None], []
 
         def work(number):
             self.me.number = number
             self.wait()
             try:
                 found[number] = functions[number]()
+            except BaseException as error:
+                errors.append(error)
             finally:
                 self.running.discard(number)
                 self.pass_on()
@@ -312,6 +329,8 @@ class Turns:
             thread.start()
         for thread in threads:
             thread.join()
+        for error in errors:
+            raise error
         return found
 
 
@@ -391,20 +410,26 @@ def test_the_weights_of_single_precision_are_summed_in_double():
     assert calls(run, [1])[0, 3] == pytest.approx(float(np.float32(0.1)) / 2 * squares, rel=1e-14)
 
 
-def test_the_numbers_of_a_penalty_that_is_infinite_are_the_last():
-    """Though the bound is finite: the weights are those of a unit that is never active."""
+INFINITE = {  # the term that is infinite, alone, and by what
+    "kl": lambda p: (p["mu.b"].__setitem__(0, 1e200), p["decoder.0.W"].fill(0)),
+    "l2": lambda p: (p["decoder.0.b"].__setitem__(0, -1e6), p["output.W"].__setitem__(0, 1e200)),  # of a unit that is never active
+}
+
+
+@pytest.mark.parametrize("term", INFINITE)
+def test_the_numbers_of_a_term_that_is_infinite_are_the_last(term):
     architecture, optimizer, *_ = KINDS[0]
-    found = []
+    found, infinite = [], np.isin(TERMS, ["total", term])
     for backend in (GPU, "numpy"):
         p = Parameters.initialize(architecture)
-        p["decoder.0.b"][0], p["output.W"][0] = -1e6, 1e200
+        INFINITE[term](p)
         text = elbo.bind(architecture, backend=backend)
         state, p = {name: text.put(array) for name, array in initial_state(optimizer, p.flat).items()}, p.moved(text.put)
         run = steps.stepper(p, state, optimizer, DATA, 16, l2=1e-300, backend=backend)
         with np.errstate(over="ignore"):
             found.append(run(np.zeros((3, 16), np.int64), 1, 1.0, 0.01))
     for terms in found:
-        assert len(terms) == 1 and np.isinf(terms[0, [0, 3]]).all() and np.isfinite(terms[0, [1, 2]]).all()
+        assert len(terms) == 1 and (np.isinf(terms[0]) == infinite).all()
 
 
 def test_an_interrupted_run_is_waited_for(monkeypatch):
