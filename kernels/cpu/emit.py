@@ -321,34 +321,6 @@ def _panel(is_turned):
 panel, panel_turned = _panel(False), _panel(True)
 
 
-def stack_array(n_bytes):
-    """A function of an array that gives another of its dtype, of that many bytes in one row, for as long as its caller runs."""
-
-    @intrinsic
-    def on_stack(typingctx, like):
-        kind = types.Array(like.dtype, 1, "C")
-
-        def emit(context, builder, signature, args):
-            number, size = context.get_data_type(like.dtype), like.dtype.bitwidth // 8
-            array = context.make_array(kind)(context, builder)
-            with builder.goto_entry_block():  # in the function's frame, once
-                pointer = builder.alloca(ir.IntType(8), ir.Constant(ir.IntType(64), n_bytes))
-            pointer.align = 64
-            context.populate_array(
-                array,
-                data=builder.bitcast(pointer, number.as_pointer()),
-                shape=[context.get_constant(types.intp, n_bytes // size)],
-                strides=[context.get_constant(types.intp, size)],
-                itemsize=context.get_constant(types.intp, size),
-                meminfo=None,
-            )
-            return array._getvalue()
-
-        return kind(like), emit
-
-    return on_stack
-
-
 @intrinsic
 def ask_for(typingctx, array, i, j):
     """Has array[i, j] and what stands beside it brought near, while something else is computed."""

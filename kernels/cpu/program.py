@@ -3,7 +3,7 @@
 A step has two halves. What the examples of a batch go through, each by itself, is recorded once for each part of the
 batch; what the weights go through is cut into pieces of their rows. Parts and pieces are tasks that any thread may take,
 between the halves all wait for each other, and no two tasks write to the same place: so neither the number of threads nor
-their order changes a bit, and nothing is dispatched or locked on the way. A thread needs a stack of two megabytes.
+their order changes a bit, and nothing is dispatched or locked on the way.
 
 An argument that is an array of no axes is a number that may change from step to step: its value is read when its turn
 comes. All others stay what they were when they were recorded.
@@ -25,15 +25,20 @@ from numba.extending import intrinsic
 
 from vae_np.kernels import reference
 from vae_np.kernels.cpu import noise, operations
+<<<<<<< HEAD
 from vae_np.kernels.cpu.emit import stack_array
 from vae_np.kernels.cpu.jit import NO_WRAPPERS, kernel
+=======
+from vae_np.kernels.cpu.jit import kernel
+>>>>>>> c9d4a94 (Scratch memory of compiled code comes from a pool and not from the caller's stack.)
 from vae_np.kernels.cpu.mathematics import inline
 from vae_np.kernels.cpu.operations import gradients_of_layer
 from vae_np.kernels.cpu.product import ROWS_KEEP_THEIR_BITS, prepare
+from vae_np.kernels.cpu.scratch import BYTES, array_in, give_back, take
 from vae_np.kernels.cpu.words import address_of, compiled, kind_of, words_of
 
 UPDATES = ("sgd", "adagrad", "adam")
-PIECE_BYTES = 2**17, 2**19  # of weights: more than enough pieces for all threads, and what stays in a core's own cache
+PIECE_BYTES = 2**17, BYTES  # of weights: more than enough pieces for all threads, and what stays in a core's own cache
 SPINS = 2000  # looks at a barrier before a thread lets others have the core
 
 # ----------------------------------------------------------------------------------------------------------- recording
@@ -120,9 +125,6 @@ def _rows_of_weights(n_bytes, x, dy, W, l2, dW, db):
         yield x[:, rows], dy, W[rows], l2, dW[rows], db if i + n >= len(W) else db[:0]
 
 
-piece_on_stack = stack_array(PIECE_BYTES[1])
-
-
 def _update_rows(update):
     # Inlined: where several libraries hold a copy of a function, each optimised in its own surroundings, a process runs the one
     # that it loads first, and its last bits are another's.
@@ -131,11 +133,12 @@ def _update_rows(update):
 
     def update_rows(x, dy, W, l2, soon, g, arguments):
         """The gradient of some rows of a layer's weights, and of its bias if it follows them in p, is used up at once."""
-        p = arguments[0]
-        if g.nbytes <= PIECE_BYTES[1]:
-            g = piece_on_stack(g)[: g.size]
+        p, buffer = arguments[0], take()
+        if g.nbytes <= BYTES:
+            g = array_in(buffer, g)[: g.size]
         gradients_of_layer(x, dy, W, l2, g[: W.size].reshape(W.shape), g[W.size :], soon)
         inlined(p, g, *arguments[1:])
+        give_back(buffer)
 
     update_rows.__qualname__ += "-" + update.py_func.__name__
     return kernel(update_rows)
