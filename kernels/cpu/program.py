@@ -25,12 +25,7 @@ from numba.extending import intrinsic
 
 from vae_np.kernels import reference
 from vae_np.kernels.cpu import noise, operations
-<<<<<<< HEAD
-from vae_np.kernels.cpu.emit import stack_array
 from vae_np.kernels.cpu.jit import NO_WRAPPERS, kernel
-=======
-from vae_np.kernels.cpu.jit import kernel
->>>>>>> c9d4a94 (Scratch memory of compiled code comes from a pool and not from the caller's stack.)
 from vae_np.kernels.cpu.mathematics import inline
 from vae_np.kernels.cpu.operations import gradients_of_layer
 from vae_np.kernels.cpu.product import ROWS_KEEP_THEIR_BITS, prepare
