@@ -32,10 +32,17 @@ def _install_afresh(extra):
     return f"make a new virtual environment and {_install(extra)}"  # packages of another CUDA would stay in the old one
 
 
+@functools.cache
 def _numba():
     for package in ("numba", "scipy"):  # Numba takes its matrix product from SciPy
         if importlib.util.find_spec(package) is None:
             return Status(False, f"{package} is not installed", f"run `pip install {package}`")
+    try:
+        import numba
+    except Exception as error:  # a NumPy that it does not know, or a broken installation
+        return Status(False, f"numba cannot be used: {_line(error)}", "run `pip install --upgrade numba`")
+    if numba.config.DISABLE_JIT:
+        return Status(False, "the environment sets NUMBA_DISABLE_JIT, so that nothing is compiled", "unset NUMBA_DISABLE_JIT")
     return Status(True)
 
 

@@ -1,11 +1,13 @@
-"""How this set is compiled: once for each machine, kept on disk, with a word to whoever waits for it."""
+"""How this set is compiled: once for each machine, kept on disk where there is a place, with a word to whoever waits for it."""
 
+import functools
 import hashlib
 import logging
 import pathlib
 
 import numba
 from numba.core import event
+from numba.core.caching import FunctionCache, NullCache
 
 # Numba's cache looks only at the file a function stands in; with this in its name, a change in any of them is seen.
 _FILES = sorted([*pathlib.Path(__file__).parent.glob("*.py"), pathlib.Path(__file__).parents[1] / "reference.py"])
@@ -22,7 +24,9 @@ def kernel(function, fastmath=REORDER):
     """An operation, compiled where it is first called for the types it is called with."""
     function.__qualname__ += f"-{SOURCES}"
     options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath, "no_cfunc_wrapper": True}
-    return numba.njit(function, cache=True, **options)
+    dispatcher = numba.njit(function, **options)
+    dispatcher._cache = cache_of(function)
+    return dispatcher
 
 
 def exact(function):
@@ -30,20 +34,51 @@ def exact(function):
     return kernel(function, fastmath=False)
 
 
+# ----------------------------------------------------------------------------------------------------------- the cache
+
+
 class _Notice(event.Listener):
     """Says once in a process that compilation has begun; from the cache nothing is compiled and nothing said."""
 
-    said = False
+    said, afterwards = False, "they are kept for the next run"
 
     def on_start(self, compilation):
         if not self.said and compilation.data["dispatcher"].py_func.__module__.startswith("vae_np.kernels."):
             self.said = True
-            logging.getLogger("vae_np").warning(
-                "compiling kernels for this machine: up to a minute; they are kept for the next run"
-            )
+            logging.getLogger("vae_np").warning("compiling kernels for this machine: up to a minute; %s", self.afterwards)
 
     def on_end(self, _):
         pass
 
 
 event.register("numba:compile", _Notice())
+
+
+def cache_of(function):
+    """Where the compiled function is kept; nowhere if Numba finds no folder that can be written."""
+    try:
+        return _Cache(function)
+    except RuntimeError:
+        _Notice.afterwards = "they are not kept, for no folder can be written: set NUMBA_CACHE_DIR to one that can"
+        return NullCache()
+
+
+class _Cache(FunctionCache):
+    """Numba's own, but that a file which cannot be written or read (a full disk, damage) costs no more than time."""
+
+    def save_overload(self, *arguments):
+        try:
+            super().save_overload(*arguments)
+        except OSError as error:
+            _warn_once("compiled kernels cannot be kept for the next run: %s", error.strerror or error)
+
+    def load_overload(self, *arguments):
+        try:
+            return super().load_overload(*arguments)
+        except Exception as error:  # a damaged file makes pickle and LLVM raise almost anything
+            _warn_once("kernels that were kept cannot be read, and are compiled again: %s", error)
+
+
+@functools.cache
+def _warn_once(words, why):
+    logging.getLogger("vae_np").warning(words, why)

@@ -16,10 +16,11 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype
 
-from vae_np.kernels.cpu.jit import SOURCES
+from vae_np.kernels.cpu.jit import SOURCES, cache_of
 
 
 def address_of(array):
@@ -59,7 +60,10 @@ def compiled(operation, kinds):
     of_kinds = hashlib.sha256(str(kinds).encode()).hexdigest()[:12]
     function.__qualname__ = f"{operation.__qualname__}-{of_kinds}-{SOURCES}"
     function.__module__ = __name__
-    return numba.cfunc(types.void(types.intp), cache=True, **options)(function).address
+    entry = CFunc(function, ((types.intp,), types.void), {}, options)
+    entry._cache = cache_of(function)
+    entry.compile()
+    return entry.address
 
 
 def _reader(kinds):

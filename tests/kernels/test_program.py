@@ -13,23 +13,14 @@ NUMBERS = {"sgd": (0.1, 0.9), "adagrad": (0.1, 1e-8), "adam": (np.zeros((), np.i
 @pytest.mark.parametrize("update", program.UPDATES)
 def test_a_compiled_function_holds_no_copy_of_another(update, monkeypatch, tmp_path):
     """Of copies in several libraries a process runs the one that it loads first: from the cache another than after compiling."""
-    libraries, cfunc = [], numba.cfunc
-
-    def noted(*arguments, **options):
-        def decorator(function):
-            compiled = cfunc(*arguments, **options)(function)
-            libraries.append(compiled._library)
-            return compiled
-
-        return decorator
-
-    monkeypatch.setattr(numba, "cfunc", noted)
+    entries, compile_entry = [], words.CFunc.compile
+    monkeypatch.setattr(words.CFunc, "compile", lambda entry: entries.append(entry) or compile_entry(entry))
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     W = np.zeros((3, 2), np.float32)
     flat = W.reshape(-1)
     state = (flat, *[flat] * STATES[update], *NUMBERS[update])
     arguments = W.T, W, W, np.float32(0), (W, W, W), flat, state
     words.compiled.__wrapped__(program.UPDATE_ROWS[update], tuple(map(words.kind_of, arguments)))
-    (library,) = libraries
-    copies = [f.name for f in library._final_module.functions if not f.is_declaration and "linkonce" in f.linkage.name]
+    (entry,) = entries
+    copies = [f.name for f in entry._library._final_module.functions if not f.is_declaration and "linkonce" in f.linkage.name]
     assert not [name for name in copies if not name.startswith("NRT_")]
