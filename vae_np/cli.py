@@ -8,20 +8,23 @@ import logging
 import math
 import os
 import shlex
+import shutil
 import signal
 import sys
+import threading
 import time
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+import vae_np
 from vae_np import architecture, data, elbo, kernels, noise, optimizers, runs, training
 from vae_np.architecture import Architecture
+from vae_np.console import make_console, print_in_any_encoding
 from vae_np.parameters import SCHEMES, Parameters, parse, reading, replacing
 
 RUN = "a description of a run of `vae-np train`"  # what config.json must be
@@ -40,10 +43,11 @@ def _terminate(*_):
 def main(arguments=None):
     """Run one command; exit code 2 and one sentence where it cannot be done, 130 after Ctrl-C and 143 after SIGTERM."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    status = _console(stderr=True)  # of progress, and of the log's words, which it keeps out of the bar's way
+    print_in_any_encoding()
+    status = make_console(stderr=True)  # of progress, and of the log's words, which it keeps out of the bar's way
     words = RichHandler(console=status, show_time=False, show_level=False, show_path=False)
     logging.basicConfig(format="%(message)s", handlers=[words], force=True)
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = _handle(signal.SIGTERM, _terminate)
     try:
         options = parser().parse_args(arguments)
         options.words, options.status = list(arguments[1:]), status
@@ -55,15 +59,14 @@ def main(arguments=None):
         print(f"vae-np: stopped{interrupt}", file=sys.stderr)
         sys.exit(143 if isinstance(interrupt, Terminated) else 130)
     finally:
-        signal.signal(signal.SIGTERM, before)  # what Python does at its own end is no place for an exception
+        _handle(signal.SIGTERM, before)  # what Python does at its own end is no place for an exception
 
 
-def _console(**which):
-    """A console that prints paths and brackets as they are; wide where nobody looks."""
-    console = Console(highlight=False, markup=False, soft_wrap=True, **which)
-    if not console.is_terminal:
-        console.width = 120
-    return console
+def _handle(kind, handler):
+    """signal.signal, but that it does nothing where a thread other than the main one calls: that may not handle signals."""
+    if threading.current_thread() is threading.main_thread():
+        return signal.signal(kind, handler)
+    return None
 
 
 # -------------------------------------------------------------------------------------------------------------- train
@@ -71,7 +74,7 @@ def _console(**which):
 
 def train(options):
     """Train a model on a data set, and draw what it learnt."""
-    console = _console()
+    console = make_console()
     if options.resume:
         options = _as_before(options)
     dataset = data.load(options.data, options.data_dir, options.valid_fraction)
@@ -86,36 +89,21 @@ def train(options):
     )
     rate = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
     epochs = EPOCHS.get(options.data, 20) if options.epochs is None else options.epochs
-    out = (
-        options.resume or options.out or _new_folder(os.path.join("runs", os.path.basename(options.data).split(".")[0]))
-    )
     console.print(
         f"{options.data}: {len(dataset.train)} rows to train on, {len(dataset.valid)} to validate with, "
         f"{arch.n_inputs} inputs; backend {_backend_name(options.backend)}"
     )
-    bar = Progress(
-        TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-        BarColumn(),
-        TextColumn("{task.fields[terms]}"),
-        TimeRemainingColumn(),
-        console=options.status,
-    )
-    task = bar.add_task("", epoch=0, epochs=epochs, terms="")
-    valid = ""
-
-    def progress(done, of, row):
-        nonlocal valid
-        step()
-        bar.start()  # not before: by the first batch it is known that nothing was refused
-        if "valid_total" in row:
-            valid = f"  valid {row['valid_total']:.2f}"
-        bar.update(task, completed=done, total=of, epoch=row["epoch"], terms=_terms(row, options.objective) + valid)
-
     words = options.words  # in the folder's config.json, so with paths that hold from anywhere
     if os.path.isfile(options.data):
         words = [*words, "--data", os.path.abspath(options.data)]
+    given = options.resume or options.out
+    out = given or _claim_folder(os.path.join("runs", os.path.basename(options.data).split(".")[0]))
     try:
-        with _interrupts_named(), _stopped_between_steps() as step:
+        with (
+            _interrupts_named(),
+            _shown(console, options.status, options.objective, epochs) as show,
+            _stopped_between_steps() as step,
+        ):
             run = training.train(
                 arch,
                 dataset.train,
@@ -138,7 +126,7 @@ def train(options):
                 schedule=options.schedule,
                 patience=options.patience,
                 scheme=options.scheme,
-                progress=progress,
+                progress=lambda *state: (step(), show(*state)),
                 notes={"command": shlex.join(["vae-np", "train", *words]), "image_shape": dataset.image_shape},
             )
     except KeyboardInterrupt as interrupt:
@@ -146,8 +134,8 @@ def train(options):
         how = f"go on with: vae-np train --resume {shlex.quote(out)}" if begun else "nothing was begun"
         raise type(interrupt)(f"; {how}") from None
     finally:
-        if bar.live.is_started:
-            bar.stop()
+        if not given:
+            _give_up_folder(out)
     last = run.history[-1]
     table = Table("nats per example", "total", "reconstruction", "KL", "L2", title=f"epoch {last['epoch']}")
     for part in ("train", "valid"):
@@ -177,7 +165,7 @@ def _stopped_between_steps():
 
     def step():
         for kind in kinds if not before else ():
-            before[kind] = signal.signal(kind, note)
+            before[kind] = _handle(kind, note)
         if wanted:
             raise wanted[0]
 
@@ -185,7 +173,7 @@ def _stopped_between_steps():
         yield step
     finally:
         for kind, handler in before.items():
-            signal.signal(kind, handler)
+            _handle(kind, handler)
     if wanted:
         raise wanted[0]
 
@@ -202,6 +190,37 @@ def _interrupts_named():
         raise cause or error from None
 
 
+@contextlib.contextmanager
+def _shown(console, status, objective, epochs=None):
+    """`with _shown(...) as show`: show(done, of, row), a training's progress, moves a bar; in a file or pipe each epoch is a line."""
+    bar = Progress(
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        TextColumn("{task.fields[terms]}"),
+        TimeRemainingColumn(),
+        console=status,
+        disable=not status.is_terminal,
+    )
+    task = bar.add_task("", epoch="", terms="")
+    of_epochs, valid = f"/{epochs}" if epochs else "", ""
+
+    def show(done, of, row):
+        nonlocal valid
+        bar.start()  # not before: by the first batch it is known that nothing was refused
+        if "valid_total" in row:
+            valid = f"  valid {row['valid_total']:.2f}"
+        epoch, terms = f"{row['epoch']}{of_epochs}", _terms(row, objective) + valid
+        bar.update(task, completed=done, total=of, epoch=epoch, terms=terms)
+        if "seconds" in row and not (console.is_terminal and status.is_terminal):
+            console.print(f"epoch {epoch}  {terms}  {row['seconds']:.2g} s")
+
+    try:
+        yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
 def _terms(row, objective):
     equals = "≤" if objective == "iwae" else "="
     beta = "" if row["beta"] == 1 else f"{row['beta']:.2g} × "
@@ -210,8 +229,19 @@ def _terms(row, objective):
     return f"loss {row['train_total']:.2f} {equals} {terms}"
 
 
-def _new_folder(stem):
-    return next(path for i in itertools.count(1) if not os.path.exists(path := stem if i == 1 else f"{stem}-{i}"))
+def _claim_folder(stem):
+    """The first of stem, stem-2, stem-3, ... that is not there, made: so no other training takes it at the same moment."""
+    for i in itertools.count(1):
+        path = stem if i == 1 else f"{stem}-{i}"
+        with contextlib.suppress(FileExistsError):
+            os.makedirs(path)
+            return path
+
+
+def _give_up_folder(folder):
+    """Remove a claimed folder in which nothing was begun."""
+    if not os.path.exists(os.path.join(folder, runs.CONFIG)):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _as_before(options):
@@ -286,7 +316,7 @@ def evaluate(options):
         table.add_row(
             name, str(len(rows)), f"{value.total:.3f}", f"{error:.3f}", f"{value.reconstruction:.3f}", f"{value.kl:.3f}"
         )
-    console = _console()
+    console = make_console()
     console.print(table)
     console.print(f"objective {objective}, eps drawn {options.samples} times a row, beta 1, no L2")
     if options.importance_samples:
@@ -358,7 +388,7 @@ def sample(options):
         plots.write(plots.samples(x, image_shape), out)
     else:
         raise ValueError(f"--out is {out!r}; it must end in .png or .npy")
-    _console().print(f"{options.n} samples in {out}")
+    make_console().print(f"{options.n} samples in {out}")
 
 
 def _parameters(run):
@@ -377,7 +407,7 @@ def check(options):
     from vae_np.testing.gradients import check_with_complex_steps
     from vae_np.testing.problems import NOISES
 
-    console = _console()
+    console = make_console()
     noise.check_seed(options.seed)
     backends = options.backend or [name for name, status in kernels.available().items() if status.ok]
     limit, worst, off = TOLERANCES["complex"]["float64"], 0.0, []
@@ -445,7 +475,7 @@ def mistakes(options):
         numbers = (f"{number:.2f}" for number in (found.reported, found.true, found.true - right))
         lines = filter(None, (mistake.name, mistake.written, found.caught_by))
         table.add_row("\n  ".join(lines), differences, f"{found.gradient_error:.0%}", *numbers)
-    console = _console()
+    console = make_console()
     console.print(table)
     console.print(
         "Where its own differences agree, the gradient is that of a wrong loss, and no gradient check can see it."
@@ -456,7 +486,7 @@ def explain_bound(options):
     """Fit models whose best loss is known in closed form, and show them reach it and not pass it."""
     from vae_np import known, plots
 
-    console = _console()
+    console = make_console()
     x, n_latent = known.linear_digits(), 2
     with options.status.status("a linear VAE and two linear autoencoders, until nothing moves"):
         elbo_curve, log_p, p = known.bound_of_a_linear_model(x, n_latent)
@@ -496,25 +526,14 @@ def burda(options):
     """Reproduce a row of Burda, Grosse & Salakhutdinov 2016, table 1, on MNIST: log p(x) after each stage."""
     from vae_np import published
 
-    console = _console()
+    console = make_console()
     dataset = data.load("mnist", options.data_dir)
     dataset = dataset._replace(valid=dataset.valid[: options.rows])
-    bar = Progress(
-        TextColumn("epoch {task.fields[epoch]}"),
-        BarColumn(),
-        TextColumn("{task.fields[terms]}"),
-        console=options.status,
-    )
-    task = bar.add_task("", epoch=0, terms="")
-
-    def progress(done, of, row):
-        bar.update(task, completed=done, total=of, epoch=row["epoch"], terms=_terms(row, options.objective))
-
-    stages = published.burda(
-        dataset, options.stages, options.objective, options.samples, options.importance_samples, options.seed, options.backend,
-        options.out, progress,
-    )  # fmt: skip
-    with bar:
+    with _shown(console, options.status, options.objective) as show:
+        stages = published.burda(
+            dataset, options.stages, options.objective, options.samples, options.importance_samples, options.seed,
+            options.backend, options.out, show,
+        )  # fmt: skip
         for stage, epochs, ll, active in stages:
             console.print(
                 f"stage {stage}, {epochs} epochs: -log p(x) {-ll.mean():.2f} ± {ll.std() / len(ll) ** 0.5:.2f} nats "
@@ -535,7 +554,7 @@ def study(options):
     """Study the gradients line by line: a page of equations, numbers and proofs, or (with --text or NAME) the same here."""
     from vae_np.study import page, terminal, trace
 
-    console, started = _console(), time.perf_counter()
+    console, started = make_console(), time.perf_counter()
     with options.status.status("a model, one pass of it, and the proof of every line"):
         p, dataset, said, words = _to_study(options)
         rows = [architecture.check_count("an example", row, 0) for row in options.examples]
@@ -591,7 +610,7 @@ def backends(options):
     table, found = Table("backend", "runs here", "why not", "what to do"), kernels.available()
     for name, status in found.items():
         table.add_row(name, "yes" if status.ok else "no", Text(status.reason), Text(status.remedy))
-    console = _console()
+    console = make_console()
     console.print(table)
     console.print(f"auto is {_backend_name('auto')}")
     for name in ("numba", "cupy"):
@@ -606,6 +625,7 @@ def parser():
     top = argparse.ArgumentParser(
         prog="vae-np", description="A variational autoencoder, every derivative written by hand."
     )
+    top.add_argument("--version", action="version", version=f"%(prog)s {vae_np.__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def command(function):
@@ -621,10 +641,11 @@ def parser():
     def of_data(option, default):
         option(
             "--data",
+            type=os.path.expanduser,
             default=default,
             help="digits, mnist, or a .npz, .npy or .csv file; bytes stand for 0..1 in steps of 1/255",
         )
-        option("--data-dir", help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download")
+        option("--data-dir", type=os.path.expanduser, help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download")
 
     known = sorted(kernels.CHECKS)
     option = command(train)
@@ -660,11 +681,11 @@ def parser():
     option("--dtype", choices=("float32", "float64"), default="float32", help="to compute in")
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
     option("--threads", type=int, help="else all cores where a step is worth it (numpy: 1, whatever else changes the last digits)")
-    option("--out", metavar="FOLDER", help="else a new one in runs/")
-    option("--resume", metavar="FOLDER", help="go on with that run and its settings; --epochs may be more")
+    option("--out", type=os.path.expanduser, metavar="FOLDER", help="else a new one in runs/")
+    option("--resume", type=os.path.expanduser, metavar="FOLDER", help="go on with that run and its settings; --epochs may be more")
 
     option = command(evaluate)
-    option("run", help="a run folder")
+    option("run", type=os.path.expanduser, help="a run folder")
     of_data(option, None)
     option("--objective", choices=elbo.OBJECTIVES, help="else the one it was trained with")
     option("--samples", type=int, default=1, help="of z for each example")
@@ -678,9 +699,9 @@ def parser():
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
 
     option = command(sample)
-    option("run", help="a run folder, or an .npz file of parameters")
+    option("run", type=os.path.expanduser, help="a run folder, or an .npz file of parameters")
     option("--n", type=int, default=144, help="how many")
-    option("--out", metavar="FILE", help=".png for a picture, .npy for numbers; else samples.png in the run folder")
+    option("--out", type=os.path.expanduser, metavar="FILE", help=".png for a picture, .npy for numbers; else samples.png in the run folder")
     option("--seed", type=int, default=0, help="of the draws")
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
 
@@ -691,7 +712,7 @@ def parser():
     option = command(study)
     option("name", nargs="?", help="walk through the lines here, from the first that makes or calls it: KL, dmu, backward, ...")
     option("--text", action="store_true", help="walk through the lines here, a key for each, instead of writing a page")
-    option("--run", metavar="FOLDER", help="of a training, to study its model, else one that is trained for a moment")
+    option("--run", type=os.path.expanduser, metavar="FOLDER", help="of a training, to study its model, else one that is trained for a moment")
     of_data(option, None)
     option("--examples", type=int, nargs="+", default=[0, 1, 2, 3], metavar="ROW", help="of the held-out rows")
     option("--hidden", type=int, nargs="*", help="widths of the hidden layers; else 64 for digits and 400 for others")
@@ -704,15 +725,15 @@ def parser():
     option("--beta", type=float, default=1.0, help="weight of the KL; 1 for the ELBO")
     option("--l2", type=float, default=1e-3, help="weight of half the squared weights")
     option("--seed", type=int, default=0, help="of the weights, the order and all noise")
-    option("--out", default="study.html", metavar="FILE", help="the page")
+    option("--out", type=os.path.expanduser, default="study.html", metavar="FILE", help="the page")
 
     command(mistakes)
 
     option = command(explain_bound)
-    option("--out", default="bound.png", metavar="FILE", help="the picture")
+    option("--out", type=os.path.expanduser, default="bound.png", metavar="FILE", help="the picture")
 
     option = command(burda)
-    option("--data-dir", help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download")
+    option("--data-dir", type=os.path.expanduser, help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download")
     option("--stages", type=int, default=8, help="of 1, 3, 9, ... 2187 epochs: how many to train")
     option("--objective", choices=elbo.OBJECTIVES, default="elbo", help="elbo for the VAE's rows, iwae for the IWAE's")
     option("--samples", type=int, default=1, help="of z for each example, k in the table")
@@ -720,7 +741,7 @@ def parser():
     option("--rows", type=int, default=10_000, help="of the test part to estimate it on")
     option("--seed", type=int, default=0, help="of the weights, the order and all noise")
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
-    option("--out", default="runs/burda", metavar="FOLDER", help="of the run; one that is there goes on")
+    option("--out", type=os.path.expanduser, default="runs/burda", metavar="FOLDER", help="of the run; one that is there goes on")
 
     command(backends)
     return top
