@@ -1,4 +1,4 @@
-"""Data sets by name or file: digits (the default, nothing to download), mnist, and .npz, .npy or .csv files."""
+"""Data sets by name or file: digits (the default, nothing to download), mnist, and .npz, .npy, .csv or .tsv files."""
 
 import gzip
 import hashlib
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_np import noise
+from vae_np import noise, table
 from vae_np.architecture import check_number
 from vae_np.parameters import read_npy, read_npz, reading
 
@@ -28,19 +28,24 @@ class Dataset(NamedTuple):
     """Rows to train on and rows to validate with, their labels (None where there are none), and an image's shape."""
 
     train: np.ndarray  #  (N, D)
-    valid: np.ndarray  #  (M, D)
+    valid: np.ndarray | None  #  (M, D); None where no row is held out
     train_labels: np.ndarray | None
     valid_labels: np.ndarray | None
     image_shape: tuple | None  # (rows, columns) with rows x columns = D
+    taken: str = ""  # what of a file was taken for what, in words
 
 
-def load(name="digits", data_dir=None, valid_fraction=0.2):
+def load(name="digits", data_dir=None, valid_fraction=0.2, header=None, index=None):
     """The data set of that name, or of the file at that path: a Dataset.
 
-    mnist is validated with its own test part; of the others a fixed random valid_fraction of the rows is held out. MNIST
-    is looked for in data_dir, in $VAE_NP_DATA and in the user's cache folder, then downloaded to the last.
-    An .npz file holds `x` (or `train` and `valid`) and maybe `labels`; rows may be images. In a .csv each line is a row,
-    and a first line of names is passed over.
+    mnist is validated with its own test part; of the others a fixed random valid_fraction of the rows is held out, or none
+    where that is 0. MNIST is looked for in data_dir, in $VAE_NP_DATA and in the user's cache folder, also as torchvision
+    lays it out, then downloaded to the last.
+
+    An .npz file holds `train` and maybe `valid`, or `x_train` and maybe `x_test`, or `x`, `X` or `arr_0`; labels may stand
+    beside them (`train_labels`, `y_train`, `labels`, `y`). Rows may be images, (N, rows, columns), also with an axis of one
+    channel. In a .csv each line is a row, of numbers between commas, semicolons or tabs. A first line of names, and an unnamed
+    first column that counts the rows, are passed over; header and index, True or False, say so where that is not certain.
 
     ValueError, FileNotFoundError: the name is unknown or the file is not such. ConnectionError: no download.
     """
@@ -51,59 +56,67 @@ def load(name="digits", data_dir=None, valid_fraction=0.2):
         return _split(digits.data / 16, digits.target, (8, 8), valid_fraction, name)
     if name == "mnist":
         return _mnist(data_dir)
-    suffix = pathlib.Path(name).suffix.lower()
-    if suffix not in (".npz", ".npy", ".csv"):
-        raise ValueError(f"data is {name!r}; known are 'digits', 'mnist', and files ending in .npz, .npy or .csv")
-    if not os.path.isfile(name):
-        raise FileNotFoundError(f"there is no file {name}")
-    return _from_file(name, suffix, valid_fraction)
-
-
-def _from_file(path, suffix, valid_fraction):
+    path = os.path.expanduser(name)
+    suffix = pathlib.Path(path).suffix.lower()
+    if suffix not in (".npz", ".npy", ".csv", ".tsv"):
+        raise ValueError(f"data is {name!r}; known are 'digits', 'mnist', and files ending in .npz, .npy, .csv or .tsv")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no file {path}")
     if suffix == ".npz":
-        arrays = read_npz(path)
-        if "train" in arrays and "valid" in arrays:
-            (train, shape), (valid, _) = _flat(arrays["train"], path), _flat(arrays["valid"], path)
-            if train.shape[1] != valid.shape[1]:
-                raise ValueError(f"{path} has {train.shape[1]} inputs a row in train and {valid.shape[1]} in valid")
-            labels = _labels(arrays.get("train_labels"), train, path), _labels(arrays.get("valid_labels"), valid, path)
-            return Dataset(train, valid, *labels, shape)
-        if "x" not in arrays:
-            names = textwrap.shorten(", ".join(map(repr, sorted(arrays))), 300, placeholder=" ...")
-            raise ValueError(f"{path} holds {names or 'nothing'}; wanted `x`, or `train` and `valid`")
-        x, labels = arrays["x"], arrays.get("labels")
-    else:
-        with reading(path, f"a {suffix} file of numbers"):
-            x, labels = _read_csv(path) if suffix == ".csv" else _read_npy(path), None
+        return _from_npz(path, valid_fraction)
+    with reading(path, f"a {suffix} file of numbers"):
+        x, taken = (_read_npy(path), "") if suffix == ".npy" else table.read(path, header, index)
     x, shape = _flat(x, path)
-    return _split(x, _labels(labels, x, path), shape, valid_fraction, path)
+    return _split(x, None, shape, valid_fraction, path)._replace(taken=taken)
+
+
+ROWS = {  # what an .npz file may call its rows: {rows: their labels, (held-out rows, their labels)}
+    "train": ("train_labels", ("valid", "valid_labels")),
+    "x_train": ("y_train", ("x_test", "y_test")),
+    "x": ("labels", None),
+    "X": ("y", None),
+    "arr_0": ("labels", None),
+}
+
+
+def _from_npz(path, valid_fraction):
+    members = []
+
+    def wanted(names):
+        members.extend(names)
+        rows = next((name for name in ROWS if name in names), None)
+        labels, held_out = ROWS.get(rows, (None, None))
+        return [name for name in (rows, labels, *(held_out or ())) if name in names]
+
+    arrays = read_npz(path, wanted)
+    if not arrays:
+        names = textwrap.shorten(", ".join(map(repr, sorted(members))), 300, placeholder=" ...")
+        raise ValueError(f"{path} holds {names or 'nothing'}; wanted one of {', '.join(map(repr, ROWS))}")
+    rows = next(iter(arrays))
+    labels, held_out = ROWS[rows]
+    x, shape = _flat(arrays[rows], path)
+    labels = _labels(arrays.get(labels), x, path)
+    if held_out is None:
+        return _split(x, labels, shape, valid_fraction, path)
+    if held_out[0] not in arrays:
+        return Dataset(x, None, labels, None, shape)
+    valid, _ = _flat(arrays[held_out[0]], path)
+    if x.shape[1] != valid.shape[1]:
+        raise ValueError(f"{path} has {x.shape[1]} inputs a row in {rows} and {valid.shape[1]} in {held_out[0]}")
+    return Dataset(x, valid, labels, _labels(arrays.get(held_out[1]), valid, path), shape)
 
 
 def _read_npy(path):
     with open(path, "rb") as file:
-        return read_npy(file)
-
-
-def _read_csv(path):
-    with open(path, encoding="utf-8-sig") as file:
-        lines = [line for line in file if line.partition("#")[0].strip()]
-    if lines and not any(_is_number(cell) for cell in lines[0].split(",")):
-        lines = lines[1:]  # the names of the columns
-    return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.zeros((0, 0))
-
-
-def _is_number(text):
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        return read_npy(file, os.path.getsize(path))
 
 
 def _flat(x, path):
     """Images (N, rows, columns) as rows (N, D), and their shape; of rows that make a square, that square."""
     if x.dtype.kind not in "buif":
         raise ValueError(f"{path} holds {x.dtype}; wanted numbers")
+    if x.ndim == 4 and 1 in (x.shape[1], x.shape[3]):  # one channel, before or after the picture's own axes
+        x = x[:, 0] if x.shape[1] == 1 else x[..., 0]
     if x.ndim not in (2, 3) or not x.size:
         raise ValueError(f"{path} holds an array of shape {x.shape}; wanted rows (N, D), or images (N, rows, columns)")
     if x.ndim == 3:
@@ -125,6 +138,8 @@ def _labels(labels, x, path):
 
 def _split(x, labels, shape, valid_fraction, path):
     n_valid = round(len(x) * check_number("valid_fraction", valid_fraction))
+    if valid_fraction == 0:
+        return Dataset(x, None, labels, None, shape)
     if not 0 < n_valid < len(x):
         raise ValueError(
             f"{path} has {len(x)} rows, of which a valid_fraction of {valid_fraction} leaves one part empty"
@@ -138,10 +153,10 @@ def _mnist(data_dir):
     import pooch
 
     cache = pooch.os_cache("vae_np")
-    folders = [pathlib.Path(f) for f in (data_dir, os.environ.get("VAE_NP_DATA"), cache) if f]
+    folders = [pathlib.Path(f).expanduser() for f in (data_dir, os.environ.get("VAE_NP_DATA"), cache) if f]
     arrays = {}
     for name, md5 in MNIST_FILES.items():
-        path = _find(name, [place for folder in folders for place in (folder, folder / "mnist")])
+        path = _find(name, [folder / place for folder in folders for place in (".", "mnist", "raw", "MNIST/raw")])
         path = path or _download(name, cache)
         with (
             reading(path, "a readable file"),

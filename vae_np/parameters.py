@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import pathlib
 import textwrap
 import zipfile
 from collections.abc import Mapping
@@ -210,31 +211,64 @@ def check_array(name, array, shape, dtype):
 
 # ------------------------------------------------------------------------------------------------------ files of others
 
-UNPACKED = 2**30, 100  # bytes, and times the file's own size: a file that claims to unpack to more than both is a bomb
+UNPACKED = 2**30, 100  # bytes, and times the file's own size: `Parameters.save` packs nothing
 METHODS = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # those of np.savez; others unpack any number of bytes at once
 
 
-def read_npz(path):
-    """{name: array} of an .npz file, all read and checked; ValueError where it is broken, truncated or holds pickles."""
+def read_npz(path, wanted=None):
+    """{name: array} of an .npz file, read and checked; ValueError where it is broken, truncated, too large or holds pickles.
+
+    wanted: a function from the names of all members to those that are read; the others may be anything. Without it the file is
+    one of ours, of which all is read.
+    """
     arrays = {}
     with reading(path, "a whole .npz file of plain arrays"), zipfile.ZipFile(path) as file:
-        claimed, (most, times) = sum(member.file_size for member in file.infolist()), UNPACKED
-        if claimed > most and claimed > times * os.path.getsize(path):
-            raise ValueError(f"it would unpack to {claimed / 2**30:.1f} GiB; np.savez stores as much without packing")
-        for member in file.infolist():
-            if member.compress_type not in METHODS:
+        members = {member.filename.removesuffix(".npy"): member for member in file.infolist()}
+        claimed, (most, times) = sum(member.file_size for member in members.values()), UNPACKED
+        if wanted is None and claimed > most and claimed > times * os.path.getsize(path):
+            raise ValueError(f"it would unpack to {claimed / 2**30:.1f} GiB, and would not be packed if it were one of ours")
+        for name in members if wanted is None else wanted(list(members)):
+            if members[name].compress_type not in METHODS:
                 raise ValueError("it is packed in a way that np.savez does not use")
-            with file.open(member) as content:
-                arrays[member.filename.removesuffix(".npy")] = read_npy(content)
+            with file.open(members[name]) as content:
+                arrays[name] = read_npy(content, members[name].file_size)
     return arrays
 
 
-def read_npy(file):
-    """The array of an open .npy file, or of such a member of an .npz file; ValueError where more follows it."""
-    array = np.lib.format.read_array(file, allow_pickle=False)
-    if file.read(1):
-        raise ValueError("it goes on after the last value that its header tells of")
-    return array
+def read_npy(file, size):
+    """The array of an open .npy file of that many bytes, or of such a member of an .npz file.
+
+    ValueError unless its header tells of just as many bytes, and there is memory for them.
+    """
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran_order, dtype = header(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which only a program could unpack: save numbers")
+    told, there = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if told != there:
+        raise ValueError(f"its header tells of {told} bytes, and {there} follow")
+    if told > (free := free_memory()):
+        raise ValueError(f"it would unpack to {told / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free")
+    array = np.empty(math.prod(shape), dtype)
+    rest = memoryview(array).cast("B") if told else memoryview(b"")
+    while rest:
+        n = file.readinto(rest[: 2**24])
+        if not n:
+            raise ValueError(f"{len(rest)} bytes are missing at its end")
+        rest = rest[n:]
+    return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
+
+
+def free_memory():
+    """How many bytes this process may still take, as the system and its container tell; infinite where neither does."""
+    found = [math.inf]
+    with contextlib.suppress(OSError, StopIteration, ValueError), open("/proc/meminfo") as file:
+        found.append(1024 * int(next(line.split()[1] for line in file if line.startswith("MemAvailable:"))))
+    with contextlib.suppress(OSError, ValueError):  # which says "max" where there is no limit
+        limit, used = (pathlib.Path("/sys/fs/cgroup", name).read_text() for name in ("memory.max", "memory.current"))
+        found.append(int(limit) - int(used))
+    return min(found)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,101 @@
+"""Tables of numbers in text files (.csv, .tsv): what is a header, what an index, and on which line something is wrong."""
+
+import csv
+
+import numpy as np
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+INDEX_NAMES = {"", "index", "id", "row", "unnamed: 0"}
+
+
+def read(path, header=None, index=None):
+    """(x (N, D), words): the numbers of a file, and what was taken for what.
+
+    header: whether the first line holds names; index: whether the first column numbers the rows. None finds out.
+    ValueError: it is not certain, and the words say which option settles it; or a cell is no number, with its line.
+    """
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        lines = [(number, line) for number, line in enumerate(file, 1) if line.partition("#")[0].strip()]
+    if not lines:
+        raise ValueError("it has no line of numbers")
+    separator = _separator(*lines[0])
+    first = _cells(lines[0][1], separator)
+    if header is None:
+        header = _is_header(lines[0][0], first)
+    body = lines[header:]
+    x = _numbers(body, separator)
+    if header and len(first) == x.shape[1] - 1:
+        first = ["", *first]  # as R writes names: none above the index
+    if index is None:
+        index = _is_index(first if header else None, x)
+    words = f"{len(x)} rows of {x.shape[1] - index} columns between {SEPARATORS[separator]}, "
+    words += ("the first line taken for names" if header else "no line taken for names") + (
+        ", the first column for the rows' index" if index else ""
+    )
+    return (np.ascontiguousarray(x[:, 1:]) if index else x), words
+
+
+def _separator(number, line):
+    found = [separator for separator in SEPARATORS if separator in line]
+    if found == [",", ";"] or found == [",", ";", "\t"]:
+        raise ValueError(f"line {number} has commas and semicolons: save it with commas, and with points inside numbers")
+    return found[-1] if found else ","
+
+
+def _cells(line, separator):
+    return [cell.strip() for cell in next(csv.reader([line.strip("\r\n")], delimiter=separator))]
+
+
+def _is_header(number, cells):
+    """Whether a first line holds names."""
+    numeric, names = [_is_number(cell) for cell in cells], cells[1:] if cells[0] == "" else cells
+    counts, counts_from_1 = (names == [str(i) for i in range(first, first + len(names))] for first in (0, 1))
+    if not any(numeric) or counts and (len(names) > 2 or cells[0] == ""):
+        return True
+    if all(numeric) and not counts and not counts_from_1:
+        return False
+    raise ValueError(
+        f"line {number} may be names or numbers ({', '.join(cells[:4])}{', ...' if len(cells) > 4 else ''}): "
+        "say which with --csv-header yes or no"
+    )
+
+
+def _is_index(names, x):
+    """Whether the first column numbers the rows."""
+    counts = len(x) > 1 and x.shape[1] > 1 and any((x[:, 0] == np.arange(first, first + len(x))).all() for first in (0, 1))
+    name = None if names is None else names[0].lower()
+    if name == "":
+        if not counts:
+            raise ValueError("its first column has no name and does not count the rows: say what it is with --csv-index yes or no")
+        return True
+    if counts and (names is None and len(x) > 2 or name in INDEX_NAMES):
+        raise ValueError("its first column counts the rows, and may be their index: say whether it is with --csv-index yes or no")
+    return False
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(lines, separator):
+    """The cells of all lines as numbers (N, D); ValueError names the first line and cell that cannot be taken."""
+    if not lines:
+        return np.zeros((0, 0))
+    try:
+        return np.loadtxt((line for _, line in lines), delimiter=separator, quotechar='"', ndmin=2)
+    except ValueError as error:
+        width = len(_cells(lines[0][1], separator))
+        for number, line in lines:
+            cells = _cells(line.partition("#")[0], separator)
+            if len(cells) != width:
+                raise ValueError(f"line {number} has {len(cells)} cells, and those before it have {width}") from None
+            for i, cell in enumerate(cells, 1):
+                if cell == "":
+                    raise ValueError(f"line {number} has nothing in cell {i}: fill it, or leave the line out") from None
+                if not _is_number(cell):
+                    raise ValueError(f"line {number} has {cell!r} in cell {i}, which is no number") from None
+        raise error
