@@ -1,6 +1,8 @@
 """Architecture: the sizes and choices that fix a model, and with them the names and shapes of its parameters."""
 
 import dataclasses
+import functools
+import logging
 import math
 import operator
 
@@ -9,6 +11,7 @@ import numpy as np
 ACTIVATIONS = ("relu", "tanh", "softplus")
 LIKELIHOODS = ("bernoulli", "gaussian")
 NOISES = ("fixed", "shared", "heteroscedastic")
+ROUNDING = 1e-6  # by how much pixels that were scaled to [0, 1] may miss it, in single precision
 
 
 def check_choice(name, value, known):
@@ -104,7 +107,7 @@ class Architecture:
         """x as a contiguous array (N, n_inputs) of bytes, float32 or float64, copied only where it must be.
 
         TypeError or ValueError, in one sentence, for what this model can't take: another shape, no rows, text, NaN,
-        infinities, or under the Bernoulli likelihood anything outside [0, 1]. Bytes stand for 0..1 in steps of 1/255;
+        infinities, or under the Bernoulli likelihood anything outside [0, 1] by more than rounding. Bytes stand for 0..1 in steps of 1/255;
         bytes of only 0 and 1 are refused, as they are most likely meant as numbers.
         """
         x = np.asarray(x)
@@ -123,8 +126,17 @@ class Architecture:
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError(f"{name} holds NaN or infinite values; every input must be finite")
         if self.likelihood == "bernoulli" and not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"{name} goes from {low:g} to {high:g}; the Bernoulli likelihood wants pixels in [0, 1]: "
-                "rescale them, or use likelihood='gaussian'"
-            )
+            if low < -ROUNDING or high > 1 + ROUNDING:
+                raise ValueError(
+                    f"{name} goes from {str(low).removesuffix('.0')} to {str(high).removesuffix('.0')}; "
+                    "the Bernoulli likelihood wants pixels in [0, 1]: "
+                    "rescale them, or use likelihood='gaussian'"
+                )
+            _say_clipped_once()
+            return x.clip(0, 1)
         return x
+
+
+@functools.cache
+def _say_clipped_once():
+    logging.getLogger("vae_np").warning("pixels that rounding has put just outside [0, 1] are taken for 0 and 1")

@@ -9,7 +9,7 @@ import numpy as np
 
 from vae_np import blas, elbo, noise
 from vae_np.architecture import check_count, check_number
-from vae_np.training import CHUNK
+from vae_np.elbo import CHUNK
 
 BLOCK = 50  # samples drawn at a time; 1, 5 and 50 divide it, so that every group of samples stands in one block
 GROUPS = (1, 5, 50)
@@ -63,8 +63,7 @@ def active_units(p, x, threshold=0.01, backend="auto"):
 
     Burda et al. 2016, section 5.
     """
-    mu = [elbo.encode(p, x[start : start + CHUNK], backend)[0] for start in range(0, len(x), CHUNK)]
-    return np.concatenate(mu).var(axis=0, dtype=np.float64) > check_number("threshold", threshold)
+    return elbo.encode(p, x, backend)[0].var(axis=0, dtype=np.float64) > check_number("threshold", threshold)
 
 
 def join(parts):

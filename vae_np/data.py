@@ -24,15 +24,18 @@ MNIST_BYTES = 16 + 60_000 * 28 * 28  # of the largest of them
 MNIST_URLS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 
 
-class Dataset(NamedTuple):
-    """Rows to train on and rows to validate with, their labels (None where there are none), and an image's shape."""
-
+class _Parts(NamedTuple):
     train: np.ndarray  #  (N, D)
     valid: np.ndarray | None  #  (M, D); None where no row is held out
     train_labels: np.ndarray | None
     valid_labels: np.ndarray | None
     image_shape: tuple | None  # (rows, columns) with rows x columns = D
-    taken: str = ""  # what of a file was taken for what, in words
+
+
+class Dataset(_Parts):
+    """Rows to train on and rows to validate with, their labels (None where there are none), and an image's shape."""
+
+    taken = ""  # what of a file was taken for what, in words
 
 
 def load(name="digits", data_dir=None, valid_fraction=0.2, header=None, index=None):
@@ -67,7 +70,9 @@ def load(name="digits", data_dir=None, valid_fraction=0.2, header=None, index=No
     with reading(path, f"a {suffix} file of numbers"):
         x, taken = (_read_npy(path), "") if suffix == ".npy" else table.read(path, header, index)
     x, shape = _flat(x, path)
-    return _split(x, None, shape, valid_fraction, path)._replace(taken=taken)
+    dataset = _split(x, None, shape, valid_fraction, path)
+    dataset.taken = taken
+    return dataset
 
 
 ROWS = {  # what an .npz file may call its rows: {rows: their labels, (held-out rows, their labels)}

@@ -274,12 +274,16 @@ def loss(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="numpy"):
 def encode(p, x, backend="numpy"):
     """x (B, D) -> mu, logvar (B, Z) of q(z|x) = N(mu, exp(logvar))"""
     _check_parameters(p)
-    text = bind(p.architecture, backend=backend)
-    x = p.architecture.check_inputs(x)
-    a = nodes(p.architecture, "elbo", 0, len(x), p.flat.dtype, text.zeros)
-    text.kernels.gather(text.put(x), text.put(np.arange(len(x))), a.x)
-    text.encoder(p.moved(text.put).layers, a)
-    return text.get(a.mu), text.get(a.logvar)
+    text, x = bind(p.architecture, backend=backend), p.architecture.check_inputs(x)
+    mu, logvar = (np.empty((len(x), p.architecture.n_latent), p.flat.dtype) for _ in range(2))
+    layers = p.moved(text.put).layers
+    room = functools.cache(lambda n: nodes(p.architecture, "elbo", 0, n, p.flat.dtype, text.zeros))
+    for rows in chunks(len(x)):
+        some, a = text.put(x[rows]), room(len(x[rows]))
+        text.kernels.gather(some, text.put(np.arange(len(some))), a.x)
+        text.encoder(layers, a)
+        mu[rows], logvar[rows] = text.get(a.mu), text.get(a.logvar)
+    return mu, logvar
 
 
 @blas.limited()
@@ -288,10 +292,22 @@ def decode(p, z, backend="numpy"):
     _check_parameters(p)
     text = bind(p.architecture, backend=backend)
     z = _finite("z", z, f"(B, {p.architecture.n_latent})", lambda shape: shape[1:] == (p.architecture.n_latent,))
-    a = nodes(p.architecture, "elbo", 1, len(z), p.flat.dtype, text.zeros)
-    a = a._replace(z=text.put(np.array(z[None], p.flat.dtype, order="C")))
-    text.decoder(p.moved(text.put).layers, a)
-    return text.get(text.mean(a.output, text.zeros(a.output.shape, a.output.dtype)))[0]
+    mean = np.empty((len(z), p.architecture.n_inputs), p.flat.dtype)
+    layers = p.moved(text.put).layers
+    room = functools.cache(lambda n: nodes(p.architecture, "elbo", 1, n, p.flat.dtype, text.zeros))
+    for rows in chunks(len(z)):
+        some, a = text.put(np.array(z[None, rows], p.flat.dtype, order="C")), room(len(z[rows]))
+        text.decoder(layers, a._replace(z=some))
+        mean[rows] = text.get(text.mean(a.output, text.zeros(a.output.shape, a.output.dtype)))[0]
+    return mean
+
+
+CHUNK = 1024  # rows at a time, where each goes its own way: so that memory does not grow with their number
+
+
+def chunks(n, size=CHUNK):
+    """Slices of range(n), of that many rows each but for the last."""
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def _prepare(p, x, eps, beta, l2, objective, backend, text=TEXT):

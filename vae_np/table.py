@@ -21,7 +21,7 @@ def read(path, header=None, index=None):
     separator = _separator(*lines[0])
     first = _cells(lines[0][1], separator)
     if header is None:
-        header = _is_header(lines[0][0], first)
+        header = '"' in lines[0][1] and not any('"' in line for _, line in lines[1:]) or _is_header(lines[0][0], first)
     body = lines[header:]
     x = _numbers(body, separator)
     if header and len(first) == x.shape[1] - 1:

@@ -21,8 +21,6 @@ from vae_np.optimizers import OPTIMIZERS, Adam, initial_state
 from vae_np.parameters import Parameters, check_dtype
 from vae_np.runs import TERMS
 
-CHUNK = 1024  # rows of the decoder's batch in an evaluation
-
 
 class Run(NamedTuple):
     """What training gives: parameters (the best epoch's, with patience), a history row per epoch, and the folder."""
@@ -189,11 +187,11 @@ def evaluate(
     examples = np.arange(len(x)) if examples is None else np.asarray(examples).astype(np.int64)
     if examples.shape != (len(x),):
         raise ValueError(f"examples has shape {examples.shape}; wanted a number for each row, ({len(x)},)")
-    size = max(1, min(len(x), CHUNK // check_count("n_samples", n_samples)))
+    size = max(1, min(len(x), elbo.CHUNK // check_count("n_samples", n_samples)))
     nodes = functools.cache(lambda n: elbo.nodes(arch, objective, n_samples, n, p.flat.dtype, text.zeros))
     p, parts, weights = p.moved(text.put), [], []
-    for start in range(0, len(x), size):
-        some, counted = x[start : start + size], text.put(examples[start : start + size])
+    for rows in elbo.chunks(len(x), size):
+        some, counted = x[rows], text.put(examples[rows])
         a = nodes(len(some))
         text.kernels.gather(text.put(some), text.put(np.arange(len(some))), a.x)
         if binarize:
