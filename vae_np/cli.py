@@ -77,7 +77,10 @@ def train(options):
     console = make_console()
     if options.resume:
         options = _as_before(options)
-    dataset = data.load(options.data, options.data_dir, options.valid_fraction)
+    try:
+        dataset = _dataset(options)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; if it has moved, say where it is with --data" if options.resume else error) from None
     arch = Architecture(
         dataset.train.shape[1],
         tuple(options.hidden),
@@ -89,13 +92,20 @@ def train(options):
     )
     rate = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
     epochs = EPOCHS.get(options.data, 20) if options.epochs is None else options.epochs
+    if options.resume:
+        options.backend = training.backend_to_resume(options.resume, options.backend)
+    held_out = "none" if dataset.valid is None else len(dataset.valid)
     console.print(
-        f"{options.data}: {len(dataset.train)} rows to train on, {len(dataset.valid)} to validate with, "
+        f"{options.data}: {len(dataset.train)} rows to train on, {held_out} to validate with, "
         f"{arch.n_inputs} inputs; backend {_backend_name(options.backend)}"
     )
+    if dataset.taken:
+        console.print(f"   {dataset.taken}")
     words = options.words  # in the folder's config.json, so with paths that hold from anywhere
     if os.path.isfile(options.data):
         words = [*words, "--data", os.path.abspath(options.data)]
+    if options.data_dir:
+        words = [*words, "--data-dir", os.path.abspath(options.data_dir)]
     given = options.resume or options.out
     out = given or _claim_folder(os.path.join("runs", os.path.basename(options.data).split(".")[0]))
     try:
@@ -139,7 +149,8 @@ def train(options):
     last = run.history[-1]
     table = Table("nats per example", "total", "reconstruction", "KL", "L2", title=f"epoch {last['epoch']}")
     for part in ("train", "valid"):
-        table.add_row(part, *(f"{last[f'{part}_{term}']:.3f}" for term in training.TERMS))
+        if f"{part}_total" in last:
+            table.add_row(part, *(f"{last[f'{part}_{term}']:.3f}" for term in training.TERMS))
     console.print(table)
     seconds = np.median([row["seconds"] for row in run.history])
     console.print(f"median {seconds:.3g} s an epoch, validation included, on {_backend_name(options.backend)}")
@@ -244,17 +255,31 @@ def _give_up_folder(folder):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+WHERE_IT_RUNS = ("backend", "threads", "data", "data_dir")  # a run may go on elsewhere; its data are known by their checksum
+
+
 def _as_before(options):
-    """The options that the run was started with, and the epochs that were last asked for, or are now."""
+    """The options that the run was started with, but for where it runs, and the epochs last asked for, or asked for now."""
     before = _started_with(options.resume)
+    before.backend = "auto"
     for name, default in vars(parser().parse_args(["train"])).items():
-        if name not in ("resume", "epochs", "command") and getattr(options, name) != default:
+        if name in ("resume", "epochs", "command") or getattr(options, name) == default:
+            continue
+        if name not in WHERE_IT_RUNS:
             raise ValueError(
                 f"--resume keeps the run's own settings: --{name.replace('_', '-')} cannot be given with it"
             )
+        setattr(before, name, getattr(options, name))
     before.epochs = _config(options.resume)["epochs"] if options.epochs is None else options.epochs
     before.resume, before.status = options.resume, options.status
     return before
+
+
+def _dataset(options, before=None):
+    """The data set that the options name, or else those of the training before."""
+    before = before or options
+    header, index = (None if said is None else said == "yes" for said in (before.csv_header, before.csv_index))
+    return data.load(options.data or before.data, options.data_dir or before.data_dir, before.valid_fraction, header, index)
 
 
 def _started_with(run):
@@ -297,11 +322,13 @@ def evaluate(options):
     """The terms of a trained model's loss on its data, in nats per example."""
     before = _started_with(options.run)
     p = _parameters(options.run)
-    dataset = data.load(options.data or before.data, options.data_dir or before.data_dir, before.valid_fraction)
+    dataset = _dataset(options, before)
     objective = options.objective or before.objective
     table = Table("nats per example", "rows", "loss = −ELBO", "± standard error", "reconstruction", "KL")
     for name in ("train", "valid"):
         rows = getattr(dataset, name)
+        if rows is None:
+            continue
         with options.status.status(f"{name}: {len(rows)} rows"):
             value = training.evaluate(
                 p,
@@ -320,7 +347,7 @@ def evaluate(options):
     console.print(table)
     console.print(f"objective {objective}, eps drawn {options.samples} times a row, beta 1, no L2")
     if options.importance_samples:
-        _print_bounds(console, p, dataset.valid, before, options)
+        _print_bounds(console, p, dataset.shown[0], before, options)
 
 
 def _print_bounds(console, p, x, before, options):
@@ -347,7 +374,7 @@ def _print_bounds(console, p, x, before, options):
             raise
     ll = bounds.join(parts)
     table = Table(
-        "nats per example", "mean", "± over rows", "± of sampling", title=f"{len(ll)} of {len(x)} validation rows"
+        "nats per example", "mean", "± over rows", "± of sampling", title=f"{len(ll)} of {len(x)} rows held out"
     )
     for L, bound in ll.bounds.items():
         name = "ELBO, 1 sample" if L == 1 else f"bound of {L} samples"
@@ -558,9 +585,10 @@ def study(options):
     with options.status.status("a model, one pass of it, and the proof of every line"):
         p, dataset, said, words = _to_study(options)
         rows = [architecture.check_count("an example", row, 0) for row in options.examples]
-        if max(rows) >= len(dataset.valid):
-            raise ValueError(f"example {max(rows)} is beyond the {len(dataset.valid)} that are held out")
-        x, eps = dataset.valid[rows], np.empty((said.samples, len(rows), p.architecture.n_latent))
+        held_out, _ = dataset.shown
+        if max(rows) >= len(held_out):
+            raise ValueError(f"example {max(rows)} is beyond the {len(held_out)} that are held out")
+        x, eps = held_out[rows], np.empty((said.samples, len(rows), p.architecture.n_latent))
         kernels.load("numpy").normals(noise.key(said.seed, "validate"), 0, np.array(rows), eps)
         lines = trace(p, x, eps, said.beta, said.l2, said.objective)
     if options.text or options.name:
@@ -583,7 +611,7 @@ def _to_study(options):
     """A trained model, its data set, the options that it was trained with, and words for what is looked at."""
     if options.run:
         before = _started_with(options.run)
-        dataset = data.load(options.data or before.data, options.data_dir or before.data_dir, before.valid_fraction)
+        dataset = _dataset(options, before)
         words = f"held-out rows of {options.data or before.data}, by the model in {options.run}"
         return _parameters(options.run), dataset, before, words
     name = options.data or "digits"
@@ -643,14 +671,16 @@ def parser():
             "--data",
             type=os.path.expanduser,
             default=default,
-            help="digits, mnist, or a .npz, .npy or .csv file; bytes stand for 0..1 in steps of 1/255",
+            help="digits, mnist, or a .npz, .npy, .csv or .tsv file; bytes stand for 0..1 in steps of 1/255",
         )
         option("--data-dir", type=os.path.expanduser, help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download")
 
     known = sorted(kernels.CHECKS)
     option = command(train)
     of_data(option, "digits")
-    option("--valid-fraction", type=float, default=0.2, help="rows held out to validate with; MNIST has its own")
+    option("--valid-fraction", type=float, default=0.2, help="rows held out to validate with, or 0; MNIST has its own")
+    option("--csv-header", choices=("yes", "no"), help="whether a table's first line holds names; else it is found out")
+    option("--csv-index", choices=("yes", "no"), help="whether a table's first column numbers the rows; else it is found out")
     option("--hidden", type=int, nargs="*", default=[400], help="widths of the hidden layers; none for a linear model")
     option("--latent", type=int, default=2, help="latent dimensions")
     option("--activation", choices=architecture.ACTIVATIONS, default="relu", help="of the hidden layers")

@@ -37,6 +37,11 @@ class Dataset(_Parts):
 
     taken = ""  # what of a file was taken for what, in words
 
+    @property
+    def shown(self):
+        """(rows, labels) to look at: those that are held out, or where none are, those that are trained on."""
+        return (self.train, self.train_labels) if self.valid is None else (self.valid, self.valid_labels)
+
 
 def load(name="digits", data_dir=None, valid_fraction=0.2, header=None, index=None):
     """The data set of that name, or of the file at that path: a Dataset.

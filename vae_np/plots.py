@@ -18,13 +18,13 @@ def draw_run(p, history, dataset, folder, seed=0):
     """Draw every picture that this run allows into the folder; the list of their paths."""
     figures = {"losses.png": losses(history)}
     if dataset.image_shape:
-        figures["reconstructions.png"] = reconstructions(p, dataset.valid, dataset.image_shape, seed)
+        figures["reconstructions.png"] = reconstructions(p, dataset.shown[0], dataset.image_shape, seed)
         z = noise.normals(seed, "sample", 1, (1, 144, p.architecture.n_latent), p.flat.dtype)[0]
         figures["samples.png"] = samples(decode(p, z), dataset.image_shape)
         if p.architecture.n_latent == 2:
             figures["manifold.png"] = manifold(p, dataset.image_shape)
     if p.architecture.n_latent == 2:
-        figures["latent.png"] = latent(p, dataset.valid, dataset.valid_labels)
+        figures["latent.png"] = latent(p, *dataset.shown)
     return [write(figure, os.path.join(folder, name)) for name, figure in figures.items()]
 
 

@@ -6,12 +6,13 @@ import dataclasses
 import glob
 import io
 import json
+import logging
 import math
 import os
 
 import numpy as np
 
-from vae_np.parameters import Parameters, check_array, parse, reading, replacing
+from vae_np.parameters import Parameters, check_array, parse, read_npz, reading, replacing
 
 TERMS = ("total", "reconstruction", "kl", "l2")
 CHECKPOINT, HISTORY, CONFIG = FILES = "checkpoint.npz", "history.csv", "config.json"
@@ -60,10 +61,25 @@ def locked(out):
             raise BlockingIOError(
                 f"another training is running in {out}: let it end, or choose another folder"
             ) from None
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            why = f"the folder cannot be locked ({error.strerror}): choose one on a local disk"
+            raise OSError(error.errno, why, os.fspath(out)) from error
         for name in FILES:  # what a killed training was writing
             for partial in glob.glob(os.path.join(glob.escape(os.fspath(out)), f"{name}.*.partial")):
                 os.unlink(partial)
         yield
+
+
+def settings_of(out):
+    """The settings of the run in a folder; none where it holds no checkpoint yet."""
+    path = os.path.join(out, CHECKPOINT)
+    if not os.path.exists(path):
+        return {}
+    found = read_npz(path, lambda names: [name for name in names if name == "training.state"])
+    with reading(path, "a checkpoint of a training to resume"):
+        return dict(parse("training.state", str(found["training.state"]))["settings"])
 
 
 def begin(out, resume, fresh, settings, more):
@@ -73,6 +89,11 @@ def begin(out, resume, fresh, settings, more):
         if not resume:
             raise FileExistsError(f"{out} already holds a run: resume it, or choose another folder")
         state = _load(checkpoint, settings, fresh)
+        before, now = settings_of(out)["backend"], settings["backend"]
+        if before != now:
+            logging.getLogger("vae_np").warning(
+                "%s was trained on %s and goes on on %s: its last digits are not those of a run that stayed", out, before, now
+            )
     with replacing(os.path.join(out, CONFIG)) as file:
         file.write(json.dumps({**settings, **more}, indent=2).encode())
     if state.history:  # a kill may have come between the checkpoint and this file
@@ -99,7 +120,7 @@ def _load(path, settings, fresh):
     with reading(path, "a checkpoint of a training to resume"):
         progress = parse("training.state", str(extra["training.state"]))
         before = {name: progress["settings"][name] for name in settings}
-    changed = [name for name in settings if settings[name] != before[name]]
+    changed = [name for name in settings if settings[name] != before[name] and name != "backend"]
     if changed:
         was, given = before[changed[0]], settings[changed[0]]
         what = "other data" if changed[0] == "data" else f"{changed[0]} {was!r}, not {given!r}"

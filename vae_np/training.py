@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import logging
 import math
+import os
 import time
 import zlib
 from typing import NamedTuple
@@ -92,6 +93,9 @@ def train(
         raise ValueError("resume needs out, the folder of the run to go on with")
     if patience is not None and x_valid is None:
         raise ValueError("patience needs x_valid: without it there is no validation loss to wait for")
+    out = None if out is None else os.path.expanduser(out)
+    if resume:
+        backend = backend_to_resume(out, backend)
     settings = {
         "architecture": dataclasses.asdict(architecture) | {"hidden": list(architecture.hidden)},
         "batch_size": check_count("batch_size", batch_size),
@@ -287,6 +291,12 @@ def _say_grey_once():
     logging.getLogger("vae_np").warning(
         "the pixels are grey: a Bernoulli likelihood of them is no density (binarize draws black or white from them)"
     )
+
+
+def backend_to_resume(out, backend):
+    """The backend to go on with: that of the run in the folder, if none is named and it can run here."""
+    before = runs.settings_of(out).get("backend")
+    return before if backend == "auto" and before in kernels.CHECKS and kernels.CHECKS[before]().ok else backend
 
 
 def backend_name(kernel_set):
