@@ -7,17 +7,19 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from vae_np import noise
-from vae_np.architecture import Architecture, check_count
+from vae_np import noise, steps
+from vae_np.architecture import Architecture, check_choice, check_count
 from vae_np.elbo import decode, encode
-from vae_np.optimizers import Adam
+from vae_np.optimizers import OPTIMIZERS
 from vae_np.training import evaluate, train
 
 
 class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A variational autoencoder: X (N, D) -> mu (N, Z), the mean of q(z|x), trained by Adam on shuffled minibatches.
 
-    The arguments are those of `Architecture` and `train`. likelihood "bernoulli" wants X in [0, 1] and rescales
+    The arguments are those of `Architecture` and `train`. optimizer: "adam", "sgd" or "adagrad", which then takes learning_rate,
+    or one with all its settings, such as Adam(1e-3, beta1=0.8). n_jobs: threads; -1 for all cores, None for as many as pay.
+    verbose: print each epoch. warm_start: another fit starts from the parameters of the one before. likelihood "bernoulli" wants X in [0, 1] and rescales
     nothing: put a MinMaxScaler(clip=True) before it, or take "gaussian". float32 is trained in float32, all else in
     float64; bytes are the numbers 0 to 255 here. random_state: an int for the same result of every fit, None for a new
     one.
@@ -41,6 +43,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         epochs=20,
         backend="auto",
         random_state=None,
+        noise="fixed",
+        noise_std=1.0,
+        optimizer="adam",
+        n_jobs=None,
+        verbose=0,
+        warm_start=False,
     ):
         self.n_latent = n_latent
         self.hidden = hidden
@@ -55,18 +63,39 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.epochs = epochs
         self.backend = backend
         self.random_state = random_state
+        self.noise = noise
+        self.noise_std = noise_std
+        self.optimizer = optimizer
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.warm_start = warm_start
 
     def fit(self, X, y=None):
-        """Train from the start on X (N, D); y is not looked at. The errors are those of `Architecture` and `train`."""
+        """Train on X (N, D), from the start or, with warm_start, from the parameters of the fit before; y is not looked at.
+
+        The errors are those of `Architecture` and `train`.
+        """
         X = validate_data(self, X, dtype=(np.float64, np.float32))
-        architecture = Architecture(X.shape[1], self.hidden, self.n_latent, self.activation, self.likelihood)
-        seed = self._draw_seed()
-        run = train(
+        before = getattr(self, "parameters_", None) if self.warm_start else None
+        return self._train(X, before, self.epochs)
+
+    def partial_fit(self, X, y=None):
+        """Train for one more epoch, on X (N, D), with the optimizer as the last call left it; y is not looked at."""
+        fitted = hasattr(self, "_run")
+        X = validate_data(self, X, reset=not fitted, dtype=self.parameters_.flat.dtype if fitted else (np.float64, np.float32))
+        return self._train(X, self._run if fitted else None, 1, [*self.history_] if fitted else [])
+
+    def _train(self, X, start, epochs, history=()):
+        architecture = Architecture(
+            X.shape[1], self.hidden, self.n_latent, self.activation, self.likelihood, self.noise, self.noise_std
+        )
+        seed = self._seed if history else self._draw_seed()
+        self._run = train(
             architecture,
             architecture.check_inputs(X, "X"),
-            epochs=self.epochs,
+            epochs=epochs,
             batch_size=self.batch_size,
-            optimizer=Adam(self.learning_rate),
+            optimizer=self._optimizer(),
             objective=self.objective,
             n_samples=self.n_samples,
             beta=self.beta,
@@ -74,9 +103,25 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             seed=seed,
             dtype=X.dtype,
             backend=self.backend,
+            threads=steps.usable_cores() if self.n_jobs == -1 else self.n_jobs,
+            start=start,
+            progress=self._print if self.verbose else None,
         )
-        self.parameters_, self.history_, self._seed = run.parameters, run.history, seed
+        later = [row | {"epoch": len(history) + row["epoch"]} for row in self._run.history]
+        self.parameters_, self.history_, self._seed = self._run.parameters, [*history, *later], seed
         return self
+
+    def _optimizer(self):
+        """The optimizer of that name, with that learning rate, or one that was given whole."""
+        if not isinstance(self.optimizer, str):
+            return self.optimizer
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        return OPTIMIZERS[self.optimizer](self.learning_rate)
+
+    def _print(self, done, of, row):
+        if "seconds" in row:
+            terms = f"reconstruction {row['train_reconstruction']:.3f}, KL {row['train_kl']:.3f}"
+            print(f"epoch {row['epoch']}: loss {row['train_total']:.3f} ({terms}), {row['seconds']:.2g} s")
 
     def transform(self, X):
         """X (N, D) -> mu (N, Z), the mean of q(z|x)"""
@@ -109,7 +154,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         X = self._check(X)
         # Noise counted by position would let a row's score depend on the rows before it. Counted by a checksum of its
         # content, a row meets the same noise wherever it stands. + 0.0 turns -0.0, equal but of other bytes, into 0.0.
-        examples = np.array([zlib.crc32(row) for row in X + 0.0], np.int64)
+        examples = np.array([zlib.crc32(row + 0.0) for row in X], np.int64)
         value = evaluate(
             self.parameters_,
             X,

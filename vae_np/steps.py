@@ -112,5 +112,12 @@ def blas_threads(kernel_set, threads):
 
 def _threads_for(work):
     """All cores that this process may use, or one for a step of so few products that waiting for each other costs more."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return cores if work > ENOUGH_FOR_THREADS else 1
+    return usable_cores() if work > ENOUGH_FOR_THREADS else 1
+
+
+def usable_cores():
+    """How many cores this process may use: by its affinity, its container's quota, and what the user asks of all libraries."""
+    import joblib
+
+    said = [os.environ.get(name, "").partition(",")[0] for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")]
+    return min(joblib.cpu_count(), *(int(number) for number in said if number.isdigit() and int(number)), math.inf)

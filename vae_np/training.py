@@ -24,11 +24,16 @@ from vae_np.runs import TERMS
 
 
 class Run(NamedTuple):
-    """What training gives: parameters (the best epoch's, with patience), a history row per epoch, and the folder."""
+    """What training gives: parameters (the best epoch's, with patience), a history row per epoch, and the folder.
+
+    The optimizer's arrays after the last step, and how many steps there were, are for a training that starts from this one.
+    """
 
     parameters: Parameters
     history: list
     path: str | None
+    optimizer: dict
+    steps: int
 
 
 def train(
@@ -63,7 +68,8 @@ def train(
     batch. beta rises from 0 over the first beta_warmup epochs. schedule: (epoch, factor) pairs; from that epoch on
     (the first is 0) the optimizer's learning rate is multiplied by the factor. With patience, training ends after that
     many epochs without a lower validation total, and the best epoch's parameters are returned. The weights start as
-    `Parameters.initialize` makes them by that scheme, or as the Parameters `start`. threads: by default, on "numba", all
+    `Parameters.initialize` makes them by that scheme, or as the Parameters `start`; of a Run `start`, the optimizer's arrays and
+    the count of steps are taken over, too. threads: by default, on "numba", all
     cores where a step is work enough for them; their number changes no bit. On "numpy" they are the BLAS's, by default one,
     and with another number the last digits differ.
 
@@ -78,8 +84,9 @@ def train(
     """
     if not isinstance(architecture, Architecture):
         raise TypeError(f"architecture is {architecture!r}; it must be an Architecture")
+    start, arrays, offset = (*start[:1], *start[3:]) if isinstance(start, Run) else (start, {}, 0)
     if not (start is None or isinstance(start, Parameters)):
-        raise TypeError(f"start is a {type(start).__name__}; it must be Parameters")
+        raise TypeError(f"start is a {type(start).__name__}; it must be Parameters, or the Run of a training")
     if start is not None and start.architecture != architecture:
         raise ValueError(f"start has the parameters of {start.architecture}; wanted {architecture}")
     if type(optimizer) not in OPTIMIZERS.values():
@@ -117,6 +124,10 @@ def train(
     text = elbo.bind(architecture, objective, backend)
     p = Parameters.initialize(architecture, seed, dtype, scheme) if start is None else start.astype(dtype)
     state = runs.State(p, p.copy(), initial_state(optimizer, p.flat))
+    if offset and arrays.keys() != state.optimizer.keys():
+        raise ValueError(f"start was trained by an optimizer with {', '.join(arrays)}; {optimizer!r} has {', '.join(state.optimizer)}")
+    for name, array in arrays.items():
+        state.optimizer[name][...] = array
 
     with contextlib.ExitStack() as stack:
         if out is not None:
@@ -136,8 +147,8 @@ def train(
 
         while state.epoch < epochs and not (patience and state.waited >= patience):
             started = time.perf_counter()
-            row = _epoch(state, make_stepper, pace, optimizer, settings, x_train, epochs, progress)
-            _check_arrays(state.moved(text.get), (state.epoch + 1) * _n_batches(x_train, batch_size))
+            row = _epoch(state, make_stepper, pace, optimizer, settings, x_train, epochs, progress, offset)
+            _check_arrays(state.moved(text.get), offset + (state.epoch + 1) * _n_batches(x_train, batch_size))
             if x_valid is not None:
                 valid = evaluate(
                     state.p,
@@ -161,7 +172,10 @@ def train(
                     epochs * _n_batches(x_train, batch_size),
                     state.history[-1],
                 )
-    return Run((state.best if patience else state.p).moved(text.get), state.history, out)
+    p = (state.best if patience else state.p).moved(text.get)
+    _say_if_collapsed(p, x_train)
+    arrays = {name: text.get(array) for name, array in state.optimizer.items()}
+    return Run(p, state.history, out, arrays, offset + state.epoch * _n_batches(x_train, batch_size))
 
 
 @blas.limited()
@@ -209,12 +223,12 @@ def evaluate(
     return elbo.Value(**means, per_example=np.concatenate([part.per_example for part in parts]))
 
 
-def _epoch(state, make_stepper, pace, optimizer, settings, x_train, epochs, progress):
+def _epoch(state, make_stepper, pace, optimizer, settings, x_train, epochs, progress, offset):
     """One pass over the shuffled training set: updates state.p and state.optimizer; the means of its terms as a row.
 
-    pace["steps"]: so many in a call as take a tenth of a second; it is found on the way.
+    pace["steps"]: so many in a call as take a tenth of a second; it is found on the way. offset: the steps of trainings before.
     """
-    order = noise.permutation(settings["seed"], "shuffle", state.epoch, len(x_train))
+    order = noise.permutation(settings["seed"], "shuffle", offset + state.epoch, len(x_train))
     size, n_batches = settings["batch_size"], _n_batches(x_train, settings["batch_size"])
     rate = optimizer.learning_rate * _factor(settings["schedule"], state.epoch)
     sums, batch = np.zeros(len(TERMS)), 0
@@ -223,8 +237,8 @@ def _epoch(state, make_stepper, pace, optimizer, settings, x_train, epochs, prog
         rows = order[batch * size : (batch + together) * size].reshape(together, -1)
         first, started = state.epoch * n_batches + batch + 1, time.perf_counter()
         beta = settings["beta"] * np.minimum(1.0, np.arange(first, first + together) / (settings["beta_warmup"] * n_batches or 1))
-        terms = make_stepper(rows.shape[1])(rows, first, beta, rate)
-        _check_finite(terms, first)
+        terms = make_stepper(rows.shape[1])(rows, offset + first, beta, rate)
+        _check_finite(terms, offset + first)
         sums = sum(terms * rows.shape[1], start=sums)  # step by step: the same bits however many are together
         batch += len(terms)
         if together == pace["steps"]:
@@ -291,6 +305,22 @@ def _say_grey_once():
     logging.getLogger("vae_np").warning(
         "the pixels are grey: a Bernoulli likelihood of them is no density (binarize draws black or white from them)"
     )
+
+
+COLLAPSED = 0.01, 1e-3  # nats of KL, and how far apart reconstructions are, below which the latents carry nothing
+
+
+def _say_if_collapsed(p, x):
+    """A word where the decoder has learnt to do without the latents: a local optimum of every VAE."""
+    x = x[np.linspace(0, len(x) - 1, min(len(x), 256)).astype(int)]
+    mu, logvar = elbo.encode(p, x)
+    kl = float(np.mean(np.sum(mu * mu + np.expm1(logvar) - logvar, axis=1)) / 2)
+    apart = float(np.ptp(elbo.decode(p, mu), axis=0).max())
+    if len(x) > 1 and (kl < COLLAPSED[0] or apart < COLLAPSED[1]):
+        logging.getLogger("vae_np").warning(
+            "the latents carry nothing (KL %.2g nats; reconstructions differ by at most %.2g): a longer training, a warm-up of "
+            "beta or a smaller beta usually helps", kl, apart,
+        )  # fmt: skip
 
 
 def backend_to_resume(out, backend):
