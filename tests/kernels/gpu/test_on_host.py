@@ -86,6 +86,14 @@ def test_no_digit_is_lost_where_an_activation_is_flat(real):
     close(ON_NUMPY.softplus_backward(np.ones_like(y), softplus), -np.expm1(-softplus.astype(float)))
 
 
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_no_digit_is_lost_where_the_posterior_is_all_but_the_prior(real):
+    logvar = np.concatenate([-(10.0 ** np.arange(-20, 1)), 10.0 ** np.arange(-20, 1)])[:, None].astype(real)
+    mu, dmu, dlogvar, unused = (np.zeros_like(logvar) for _ in range(4))
+    ON_NUMPY.gaussian_kl_backward(np.ones((1, len(logvar)), real), mu, logvar, unused, unused, unused, dmu, dlogvar)
+    np.testing.assert_allclose(dlogvar, np.expm1(logvar.astype(float)) / 2, rtol=8 * np.finfo(real).eps)
+
+
 def test_operations_take_arrays_of_any_order():
     rng = np.random.default_rng(0)
     x, W, b = rng.normal(size=(9, 7)), rng.normal(size=(7, 5)), rng.normal(size=5)
