@@ -184,6 +184,7 @@ def test_inputs_that_are_not_finite_are_refused(value, dtype):
         (np.zeros((0, 3)), ValueError, r"pixels has shape \(0, 3\)"),
         (np.zeros((0, 3), np.uint8), ValueError, r"pixels has shape \(0, 3\)"),
         (np.zeros((1, 1, 3)), ValueError, r"pixels has shape \(1, 1, 3\)"),
+        (np.zeros((2, 3, 4)), ValueError, r"pixels has shape \(2, 3, 4\)"),
         (5.0, ValueError, r"pixels has shape \(\)"),
         ([["a", "b", "c"]], TypeError, "pixels has dtype <U1; it must hold real numbers"),
         (np.zeros((1, 3), complex), TypeError, "pixels has dtype complex128"),

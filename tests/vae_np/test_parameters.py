@@ -75,6 +75,8 @@ def test_initialization_repeats_differs_by_layer_and_is_one_in_both_dtypes():
     assert (
         Parameters.initialize(Architecture(6, (5,), 3), seed=1, dtype="float32").flat == p.flat.astype("float32")
     ).all()
+    unsaid, said = Parameters.initialize(ARCH), Parameters.initialize(ARCH, 0, "float64", "glorot")
+    assert (unsaid.flat == said.flat).all() and unsaid.flat.dtype == "float64"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -97,6 +99,8 @@ def test_a_file_is_plain_npz(tmp_path):
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         Parameters.load(tmp_path / "none.npz")
+    with pytest.raises(IsADirectoryError):
+        Parameters.load(tmp_path)
 
 
 def test_wrong_dtype_and_size_are_refused():
