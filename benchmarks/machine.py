@@ -71,7 +71,7 @@ def driver():
     """The version of NVIDIA's driver; None where nvidia-smi does not tell."""
     try:
         words = "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"
-        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout.split()[0]
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=600).stdout.split()[0]
     except (OSError, subprocess.SubprocessError, IndexError):
         return None
 
