@@ -16,7 +16,10 @@ from vae_np import kernels
 
 PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin")
 PACKAGES += ("cupy-cuda12x", "cupy-cuda13x", "nvidia-cublas-cu12", "nvidia-cublas")
-SETTINGS = re.compile(r"BLAS|TF32|^CUDA_LAUNCH_BLOCKING$|^(OMP|GOMP|KMP|MKL|BLIS|XLA|NUMBA|TORCH|TORCHINDUCTOR|JAX)_")
+# NVIDIA's images name the versions of what they hold in NV_*.
+SETTINGS = re.compile(
+    r"^(?!NV_).*(BLAS|TF32)|^CUDA_LAUNCH_BLOCKING$|^(OMP|GOMP|KMP|MKL|BLIS|XLA|NUMBA|TORCH|TORCHINDUCTOR|JAX)_"
+)
 
 
 def describe():
@@ -71,7 +74,7 @@ def driver():
     """The version of NVIDIA's driver; None where nvidia-smi does not tell."""
     try:
         words = "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"
-        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=30).stdout.split()[0]
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=600).stdout.split()[0]
     except (OSError, subprocess.SubprocessError, IndexError):
         return None
 

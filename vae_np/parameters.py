@@ -291,7 +291,7 @@ def replacing(path):
 
     OSError where it cannot be written, which names `path`. A process that is killed leaves its `partial` behind.
     """
-    partial = f"{os.fspath(path)}.{os.urandom(8).hex()}.partial"  # another writer has another, be it a thread of this process
+    partial = f"{os.fspath(path)}.{os.urandom(8).hex()}.partial"  # a name that no other writer has, be it a thread
     try:
         with open(partial, "xb") as file:
             yield file

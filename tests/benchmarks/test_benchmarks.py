@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import dataclasses
-import importlib.util
 import json
 import math
 import sys
@@ -258,6 +257,7 @@ def test_floor_has_as_many_threads_and_steps_as_it_is_told(monkeypatch):
     monkeypatch.setattr(blas, "limited", limited)
     monkeypatch.setattr(np, "matmul", lambda *arrays, out: made.append(limits[-1]) or matmul(*arrays, out=out))
     floor = Floor(DIGITS, 3)
+    assert all(np.ptp(operand) > 0 for left, right, _ in floor.operands for operand in (left, right))
     floor.ready(DIGITS.batches(4))
     floor.go()
     assert made == [3] * 4 * len(DIGITS.products())
@@ -335,26 +335,47 @@ def test_steps_are_timed_after_a_device_has_done_what_came_before(monkeypatch):
     assert len(asked) == 1 and np.shares_memory(asked[0], ours.p.flat)
 
 
-def test_who_is_on_the_gpu(gpu):
-    on_gpu = [c.name for c in contestants().values() if c.device == "gpu"]
-    others = ["floor gpu", "torch eager gpu", "torch compiled gpu", "torch graph gpu", "jax scan gpu"]
-    assert on_gpu == ["cupy", *others]
+NO_JAX = "installed without CUDA: run `pip install 'jax[cuda13]'` (or cuda12)"
 
 
-def test_peers_without_cuda_are_rows_with_their_reasons(gpu, monkeypatch):
-    monkeypatch.setattr(machine, "version", {"torch": "2.13.0+cpu", "jax": "0.10.2"}.get)
-    for name in ("torch graph gpu", "jax scan gpu"):
-        assert contestants()[name].reason
-    monkeypatch.setattr(machine, "version", {"torch": "2.13.0", "jax-cuda13-plugin": "0.10.2"}.get)
-    for name, module in (("torch graph gpu", "torch"), ("jax scan gpu", "jax")):
-        assert bool(contestants()[name].reason) == (importlib.util.find_spec(module) is None)
-
-
-def test_without_a_gpu_cupy_is_a_row_with_its_reason(monkeypatch):
-    monkeypatch.setattr(kernels, "CHECKS", kernels.CHECKS | {"cupy": lambda: kernels.Status(False, "no GPU is visible")})
-    assert contestants()["cupy"].reason == "no GPU is visible"
-    assert {c.device for c in contestants().values()} == {"cpu"}
-    assert machine.gpu() is None
+@pytest.mark.parametrize(
+    "versions, on_cpu, torch_on_gpu, jax_on_gpu",
+    [
+        ({}, "not installed", "not installed", "not installed"),
+        ({"torch": "2.13.0+cpu", "jax": "0.10.2"}, "", "installed without CUDA", NO_JAX),
+        ({"torch": "2.13.0", "jax": "0.10.2", "jax-cuda12-plugin": "0.10.2"}, "", "", ""),
+        ({"torch": "2.13.0", "jax": "0.10.2", "jax-cuda13-plugin": "0.10.2"}, "", "", ""),
+    ],
+)
+def test_who_is_compared(versions, on_cpu, torch_on_gpu, jax_on_gpu, monkeypatch):
+    """The floor first; each with what makes it one of its kind, and why it cannot run where it cannot."""
+    status = {"numpy": kernels.Status(True), "numba": kernels.Status(False, "no LLVM"), "cupy": kernels.Status(True)}
+    monkeypatch.setattr(kernels, "available", lambda: status)
+    monkeypatch.setattr(machine, "version", versions.get)
+    util = types.SimpleNamespace(find_spec=versions.get)
+    monkeypatch.setattr("benchmarks.contestants.importlib", types.SimpleNamespace(util=util))
+    torch, jax, ours, cuda = "benchmarks.in_torch", "benchmarks.in_jax", "benchmarks.contestants", ("device", "cuda")
+    of_cpu = [
+        ("floor", "", ours, "Floor", (), "cpu"),
+        ("numpy", "", ours, "Ours", (("backend", "numpy"),), "cpu"),
+        ("numba", "no LLVM", ours, "Ours", (("backend", "numba"),), "cpu"),
+        ("cupy", "", ours, "Ours", (("backend", "cupy"),), "gpu"),
+        ("torch eager", on_cpu, torch, "Torch", (), "cpu"),
+        ("torch compiled", on_cpu, torch, "Torch", (("compiled", True),), "cpu"),
+        ("jax jit", on_cpu, jax, "Jit", (), "cpu"),
+        ("jax scan", on_cpu, jax, "Scan", (), "cpu"),
+    ]
+    of_gpu = [
+        ("floor gpu", "", ours, "FloorOfGPU", (), "gpu"),
+        ("torch eager gpu", torch_on_gpu, torch, "Torch", (cuda,), "gpu"),
+        ("torch compiled gpu", torch_on_gpu, torch, "Torch", (cuda, ("compiled", True)), "gpu"),
+        ("torch graph gpu", torch_on_gpu, torch, "Graph", (cuda,), "gpu"),
+        ("jax scan gpu", jax_on_gpu, jax, "Scan", (("device", "gpu"),), "gpu"),
+    ]
+    assert list(contestants().items()) == [(row[0], row) for row in of_cpu + of_gpu]
+    status["cupy"] = kernels.Status(False, "no GPU is visible")
+    of_cpu[3] = ("cupy", "no GPU is visible", ours, "Ours", (("backend", "cupy"),), "cpu")
+    assert list(contestants().items()) == [(row[0], row) for row in of_cpu]
 
 
 def test_step_on_the_gpu_has_its_own_table(gpu, monkeypatch, tmp_path, capsys):

@@ -185,11 +185,14 @@ def test_a_wrong_result_is_an_exit_code(status, code, asked, monkeypatch):
 def test_a_table_is_printed_as_it_is(asked, monkeypatch, capsys):
     """Its title, a head of two lines, its rows and its notes, below the lines about the machine."""
     with_gpu(monkeypatch)
-    monkeypatch.setattr(machine, "settings", lambda: {"MKL_X": "2", "OMP_NUM_THREADS": "1"})
+    settings = {"MKL_X": "[bold]2", "OMP_NUM_THREADS": "1"}
+    described = MACHINE | {"environment": settings}
+    monkeypatch.setattr(machine, "describe", lambda: described)
+    monkeypatch.setattr(machine, "settings", lambda: settings)
     run("step", "--contestant", "cupy")
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
-        *report.about({"machine": MACHINE, "date": lines[3][-10:]}),
+        *report.about({"machine": described, "date": lines[3][-10:]}),
         "WARNING: the environment sets MKL_X, OMP_NUM_THREADS, which may change how fast the libraries are",
         "",
         "wide: 784-400-20 tanh, batch 128, L = 5, the GPU and 1 thread; µs a step",

@@ -1,5 +1,6 @@
 """What a figure depends on is told with it."""
 
+import ctypes
 import json
 import os
 import shutil
@@ -9,21 +10,35 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import machine, report
-from tests.benchmarks.results import document
+from benchmarks import machine, measure, report
+from tests.benchmarks.results import GPU, document
+from vae_np import kernels
 
 
 def test_this_machine_is_described():
     described = json.loads(json.dumps(machine.describe()))
     assert described["processor"] == machine.processor() and described["processor"]
     assert described["system"].split()[0] == os.uname().sysname
-    assert 1 <= described["cores_allowed"] and 1 <= described["cores"]
+    assert described["cores_allowed"] == len(measure.cores_here())
     assert described["versions"]["numpy"] == np.__version__
     assert "numba" in described["versions"]
     assert {"commit", "environment", "gpu", "python", "pinned"} < described.keys()
     for pool in described["blas"]:
         assert pool.keys() == {"of", "internal_api", "version", "architecture", "threading_layer", "num_threads"}
+    assert {pool["of"] for pool in described["blas"]} <= {"numpy", "scipy", "system"}
     assert report.about(document("step", **described))
+
+
+def test_the_cores_of_a_machine_are_not_those_of_a_process(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda who: {1, 2, 3} if who == 0 else {1}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None, raising=False)
+    described = machine.describe()
+    assert (described["cores"], described["cores_allowed"], described["pinned"]) == (64, 3, True)
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.delattr(os, "sched_setaffinity")
+    described = machine.describe()
+    assert (described["cores"], described["cores_allowed"], described["pinned"]) == (64, 64, False)
 
 
 SETTINGS = "OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "MKL_CBWR", "VAE_NP_TF32", "CUDA_LAUNCH_BLOCKING", "XLA_FLAGS"
@@ -32,9 +47,11 @@ SETTINGS = "OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "MKL_CBWR", "VAE_NP_TF32", "C
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings_that_change_the_speed_are_told(name, monkeypatch):
     monkeypatch.setenv(name, "1")
-    monkeypatch.setenv("HOME_OMP_X", "1")
+    others = {"HOME_OMP_X", "NV_LIBCUBLAS_VERSION"}
+    for other in others:
+        monkeypatch.setenv(other, "1")
     assert machine.settings()[name] == "1"
-    assert "HOME_OMP_X" not in machine.settings()
+    assert not others & set(machine.settings())
     assert list(machine.settings()) == sorted(machine.settings())
 
 
@@ -84,12 +101,38 @@ def test_versions_and_owners():
 
 
 def test_the_driver_of_a_gpu_is_named(monkeypatch):
-    def said(words, **_):
-        assert words[0] == "nvidia-smi"
+    def said(words, text, **_):
+        assert words[0] == "nvidia-smi" and text
         if isinstance(answer, Exception):
             raise answer
         return types.SimpleNamespace(stdout=answer)
 
     monkeypatch.setattr(machine.subprocess, "run", said)
-    for answer, wanted in (("580.1\n580.1\n", "580.1"), ("\n", None), (FileNotFoundError(), None)):
+    for answer, wanted in (("580.1\n570.2\n", "580.1"), ("\n", None), (FileNotFoundError(), None)):
         assert machine.driver() == wanted
+
+
+def test_a_gpu_is_described(monkeypatch):
+    class Cublas:
+        def cublasGetProperty(self, part, number):
+            ctypes.cast(number, ctypes.POINTER(ctypes.c_int))[0] = (13, 3, 4)[part]
+            return 17
+
+    def checked(code, name):
+        assert (code, name) == (17, "cublasGetProperty")
+
+    properties = {"name": b"A GPU", "major": 9, "minor": 0, "multiProcessorCount": 132}
+    runtime = types.SimpleNamespace(
+        getDevice=lambda: 5,
+        getDeviceProperties={5: properties}.get,
+        driverGetVersion=lambda: 13010,
+        runtimeGetVersion=lambda: 13020,
+    )
+    cupy = types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime), __version__="14.5")
+    device = types.SimpleNamespace(cupy=cupy, load_cublas=Cublas, checked=checked)
+    monkeypatch.setattr(kernels, "load", {"cupy": types.SimpleNamespace(device=device)}.get)
+    monkeypatch.setattr(kernels, "available", lambda: {"cupy": kernels.Status(True)})
+    monkeypatch.setattr(machine, "driver", lambda: "580.1")
+    assert machine.gpu() == GPU
+    monkeypatch.setattr(kernels, "available", lambda: {"cupy": kernels.Status(False, "no GPU is visible")})
+    assert machine.gpu() is None

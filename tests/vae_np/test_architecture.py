@@ -95,7 +95,8 @@ def test_check_count_refuses(value, least):
 
 
 @pytest.mark.parametrize("value, least, above", [
-    (0, 0.0, False), (5e-324, 0.0, True), (np.float32(0.5), 0.0, True), (True, 0.0, False), (-1.0, -1.0, False), (1e308, 1.0, True)
+    (0, 0.0, False), (5e-324, 0.0, True), (np.float32(0.5), 0.0, True), (True, 0.0, False), (-1.0, -1.0, False),
+    (1e308, 1.0, True),
 ])  # fmt: skip
 def test_check_number_gives_a_float(value, least, above):
     number = check_number("beta", value, least, above)
@@ -103,7 +104,8 @@ def test_check_number_gives_a_float(value, least, above):
 
 
 @pytest.mark.parametrize("value, above", [
-    (-5e-324, False), (0.0, True), (np.nan, False), (np.inf, False), (-np.inf, True), ("1", False), (None, True), (1j, False), ([], True)
+    (-5e-324, False), (0.0, True), (np.nan, False), (np.inf, False), (-np.inf, True), ("1", False), (None, True),
+    (1j, False), ([], True),
 ])  # fmt: skip
 def test_check_number_refuses(value, above):
     wanted = "above 0" if above else "at least 0"
@@ -154,7 +156,9 @@ def test_pixels_from_0_to_1_are_taken(x):
     assert (BERNOULLI.check_inputs(x) == np.array(x)).all()
 
 
-@pytest.mark.parametrize("x", [[[0, np.nextafter(1, 2), 0]], [[-5e-324, 0, 1]], [[2, 2, 2]], [[-1, -1, -1]], [[0, 0, 255.0]]])
+@pytest.mark.parametrize(
+    "x", [[[0, np.nextafter(1, 2), 0]], [[-5e-324, 0, 1]], [[2, 2, 2]], [[-1, -1, -1]], [[0, 0, 255.0]]]
+)
 def test_pixels_outside_are_refused_by_the_bernoulli_likelihood_alone(x):
     with pytest.raises(ValueError, match="pixels goes from .* to .*; the Bernoulli likelihood wants pixels in"):
         BERNOULLI.check_inputs(x, "pixels")
@@ -180,6 +184,7 @@ def test_inputs_that_are_not_finite_are_refused(value, dtype):
         (np.zeros((0, 3)), ValueError, r"pixels has shape \(0, 3\)"),
         (np.zeros((0, 3), np.uint8), ValueError, r"pixels has shape \(0, 3\)"),
         (np.zeros((1, 1, 3)), ValueError, r"pixels has shape \(1, 1, 3\)"),
+        (np.zeros((2, 3, 4)), ValueError, r"pixels has shape \(2, 3, 4\)"),
         (5.0, ValueError, r"pixels has shape \(\)"),
         ([["a", "b", "c"]], TypeError, "pixels has dtype <U1; it must hold real numbers"),
         (np.zeros((1, 3), complex), TypeError, "pixels has dtype complex128"),

@@ -649,11 +649,11 @@ def importable(monkeypatch):
 
 def test_as_a_process_it_trains_and_then_refuses_the_same_folder_in_one_line(rows):
     arguments = process("train", "--data", rows, "--latent", 3, *SMALL, "--out", "run")
-    first = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    first = subprocess.run(arguments, capture_output=True, text=True, timeout=600)
     assert first.returncode == 0
     assert first.stderr.count("grey") == 1 and "Traceback" not in first.stderr
     assert len(history("run")) == 1 and "run/losses.png" in first.stdout
-    again = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    again = subprocess.run(arguments, capture_output=True, text=True, timeout=600)
     assert again.returncode == 2 and "Traceback" not in again.stderr
     assert again.stderr.splitlines()[-1].startswith("vae-np: run ")
 
@@ -662,12 +662,12 @@ def test_as_a_process_it_trains_and_then_refuses_the_same_folder_in_one_line(row
 def test_as_a_process_it_ends_on_ctrl_c_with_130_and_one_sentence(rows):
     arguments = process("train", "--data", rows, "--latent", 3, "--epochs", 10**6, "--hidden", 6, "--out", "run")
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        waited = time.monotonic() + 60
+        waited = time.monotonic() + 600
         while not pathlib.Path("run/history.csv").exists() and time.monotonic() < waited and child.poll() is None:
             time.sleep(0.02)
         child.send_signal(signal.SIGINT)
         try:
-            _, err = child.communicate(timeout=30)
+            _, err = child.communicate(timeout=600)
         finally:
             child.kill()
     assert child.returncode == 130

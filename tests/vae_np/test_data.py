@@ -137,6 +137,21 @@ def test_train_and_valid_are_taken_as_they_are(tmp_path):
     assert dataset.train_labels is None and dataset.image_shape == (2, 2)
 
 
+def test_the_shape_of_the_images_is_that_of_those_to_train_on(tmp_path):
+    images = pixels(6, 3, 7)
+    np.savez(tmp_path / "a.npz", train=images, valid=images[:2].reshape(2, 21))
+    np.savez(tmp_path / "b.npz", train=images.reshape(6, 21), valid=images[:2])
+    assert [data.load(str(tmp_path / name)).image_shape for name in ("a.npz", "b.npz")] == [(3, 7), None]
+
+
+def test_pictures_of_truths_are_black_and_white(tmp_path):
+    x = pixels(10, 4) > 0.5
+    np.savez(tmp_path / "a.npz", x=x)
+    dataset = data.load(str(tmp_path / "a.npz"))
+    assert sorted(np.concatenate(dataset[:2]).tolist()) == sorted(x.tolist())
+    assert set(Architecture(4).check_inputs(dataset.train).ravel()) == {0.0, 1.0}
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".npy"])
 def test_images_become_rows_and_their_shape_is_kept(tmp_path, suffix):
     images, path = pixels(10, 3, 7), str(tmp_path / f"a{suffix}")
@@ -156,13 +171,28 @@ def test_rows_that_make_a_square_are_shown_as_one(tmp_path, n_inputs, shape):
     assert data.load(str(tmp_path / "a.npy")).image_shape == shape
 
 
-@pytest.mark.parametrize("header", ["", "width,height,depth\n", "# width,height,depth\n", '"width","1","2"\n'])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "width,height,depth\n",
+        "# width,height,depth\n",
+        '"width","1","2"\n',
+        "# by me\n\n \nwidth,height,depth\n#\n",
+    ],
+)
 def test_a_csv_is_read_with_or_without_a_line_of_names(tmp_path, header):
     x = pixels(10, 3)
     path = tmp_path / "a.CSV"  # the ending in either case
     path.write_text(header + "".join(",".join(map(repr, row)) + "\n" for row in x.tolist()))
     dataset = data.load(str(path))
     assert sorted(np.concatenate(dataset[:2]).tolist()) == sorted(x.tolist())
+
+
+def test_a_csv_of_one_column_has_rows_of_one_input(tmp_path):
+    (tmp_path / "a.csv").write_text("".join(f"{i}\n" for i in range(10)))
+    dataset = data.load(str(tmp_path / "a.csv"))
+    assert dataset.train.shape == (8, 1) and sorted(np.concatenate(dataset[:2])[:, 0]) == list(range(10))
 
 
 def test_a_csv_as_a_spreadsheet_writes_it_loses_no_row(tmp_path):
@@ -222,6 +252,7 @@ BROKEN = {  # what is wrong: (ending, content)
     "fewer valid labels than rows": (".npz", npz(train=X, valid=X, valid_labels=np.arange(4))),
     "fewer train labels than rows": (".npz", npz(train=X, valid=X, train_labels=np.arange(4))),
     "words in a csv": (".csv", b"1,2\n3,four\n5,6\n"),
+    "a word in the first row of a csv": (".csv", b"1,two\n3,4\n5,6\n"),
     "only words": (".csv", b"some words\nand others\nand more\n"),
     "lines of unequal length": (".csv", b"1,2\n3,4,5\n6,7\n"),
     "semicolons": (".csv", b"1;2\n3;4\n5;6\n"),
@@ -338,10 +369,19 @@ def assert_is_mnist(dataset, places):
     assert dataset.image_shape == (28, 28) and dataset.train.dtype == np.uint8
 
 
+@pytest.mark.parametrize("below", ["", "mnist"])
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
 @pytest.mark.parametrize("place", ["option", "environment", "cache"])
-def test_mnist_is_found_in_each_place_plain_or_zipped(places, place, zipped):
-    places.fill(getattr(places, place), zipped)
+def test_mnist_is_found_in_each_place_plain_or_zipped(places, place, zipped, below):
+    """And in a folder mnist in it."""
+    places.fill(getattr(places, place) / below, zipped)
+    assert_is_mnist(data.load("mnist", str(places.option)), places)
+
+
+def test_mnist_is_found_under_the_names_that_some_unpack_it_to(places):
+    places.fill(places.option)
+    for path in list(places.option.iterdir()):
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
     assert_is_mnist(data.load("mnist", str(places.option)), places)
 
 
@@ -375,6 +415,27 @@ def test_a_file_with_another_checksum_is_refused_and_named(places, name, zipped)
     places.fill(places.option, zipped, [name], places.wrong())
     message = refusal("mnist", str(places.option))
     assert str(places.option / name) in message and "checksum" in message
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
+def test_a_file_that_goes_on_after_mnist_is_refused(places, monkeypatch, zipped):
+    """Though no more of it is read than a byte beyond the largest, which is this one."""
+    name = list(data.MNIST_FILES)[0]
+    monkeypatch.setattr(data, "MNIST_BYTES", len(places.contents[name]))
+    places.fill(places.option, zipped)
+    assert_is_mnist(data.load("mnist", str(places.option)), places)
+    places.fill(places.option, zipped, [name], {name: places.contents[name] + b"1"})
+    assert "checksum" in refusal("mnist", str(places.option))
+
+
+def test_the_largest_file_of_mnist_and_its_checksums_are_those_known():
+    assert data.MNIST_BYTES == 47_040_016
+    assert data.MNIST_FILES == {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    }
 
 
 @pytest.mark.parametrize("damage", ["cut", "not gzip", "empty", "a value", "no block"])

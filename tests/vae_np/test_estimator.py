@@ -112,6 +112,15 @@ def test_every_argument_reaches_the_model(digits):
         VAE(**SMALL | dict(backend="abacus")).fit(digits)
 
 
+def test_every_method_runs_on_the_backend(digits):
+    model = VAE(**SMALL).fit(digits).set_params(backend="abacus")
+    for call in (model.transform, model.score_samples, model.score, lambda X: model.inverse_transform(X[:, :2])):
+        with pytest.raises(ValueError, match="backend is 'abacus'"):
+            call(digits)
+    with pytest.raises(ValueError, match="backend is 'abacus'"):
+        model.sample()
+
+
 def test_fitted_attributes(digits, fitted):
     assert isinstance(fitted.parameters_, Parameters)
     assert fitted.n_features_in_ == 64 == fitted.parameters_.architecture.n_inputs
@@ -159,7 +168,7 @@ def test_inverse_transform_of_a_linear_model(linear):
     np.testing.assert_allclose(model.inverse_transform(Z), Z @ p["output.W"] + p["output.b"], rtol=1e-12)
 
 
-@pytest.mark.parametrize("Z", [[[0.0, 1.0, 2.0]], [[np.nan, 0.0]], [0.0, 1.0], np.zeros((0, 2))])
+@pytest.mark.parametrize("Z", [[[0.0, 1.0, 2.0]], [[np.nan, 0.0]], [0.0, 1.0], np.zeros((0, 2)), np.array([[1j, 0.0]])])
 def test_inverse_transform_refuses(fitted, Z):
     with pytest.raises(ValueError):
         fitted.inverse_transform(Z)
@@ -236,6 +245,12 @@ def test_score_is_minus_the_loss(digits, beta):
     value = evaluate(model.parameters_, digits, n_samples=3, seed=seed, examples=examples, use="score", backend="numpy")
     np.testing.assert_allclose(model.score_samples(digits), -value.per_example, rtol=1e-12)
     np.testing.assert_allclose(model.score(digits), -value.total, rtol=1e-12)
+
+
+def test_score_is_the_mean_in_double_precision(digits):
+    model = VAE(**SMALL).fit(digits.astype("float32"))
+    scores = model.score_samples(digits)
+    assert scores.dtype == np.float32 and model.score(digits) == scores.astype("float64").mean() != float(scores.mean())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -280,6 +280,12 @@ def rows(**changes):
     return make
 
 
+def reordered(good):
+    """The history with the second row's columns the other way round."""
+    first, second = json.loads(str(good["training.state"]))["history"]
+    return [first, dict(reversed(second.items()))]
+
+
 def swapped(*names):
     """With members of a run of another architecture."""
     other = Parameters.initialize(Architecture(6, (4,), 3), dtype="float32")
@@ -308,6 +314,11 @@ CHECKPOINTS = {  # of whole parameters: the members that differ, words said
     "an epoch that is a truth": (told(history=[{"epoch": True}]), "row 1 of its history"),
     "a column less": (rows(beta=None), "row 2 of its history"),
     "a column more": (rows(wings=2), "row 2 of its history"),
+    "columns in another order": (lambda good: told(history=reordered(good))(good), "row 2 of its history"),
+    "a loss that is a truth": (rows(train_kl=True), "holds what is no finite number"),
+    "an infinite loss": (rows(train_total=float("inf")), "holds what is no finite number"),
+    "an infinite penalty": (rows(valid_l2=float("-inf")), "holds what is no finite number"),
+    "a term without number": (rows(valid_kl=float("nan")), "holds what is no finite number"),
     "a validation without number": (rows(valid_total=float("nan")), "holds what is no finite number"),
     "a time that is text": (rows(seconds="\r\n"), "holds what is no finite number"),
     "a loss beyond all floats": (rows(train_kl=10**400), "is not a checkpoint"),
@@ -606,7 +617,7 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
 
 
 def test_two_that_write_one_file_share_nothing_that_is_half_written(tmp_path):
-    """Two threads, or two processes that have one number in two containers: the file is whole, of the one or of the other."""
+    """Two threads, or two processes of one number in two containers: the file is whole, of the one or of the other."""
     path = tmp_path / "a"
     with parameters.replacing(path) as first:
         first.write(b"first, ")
@@ -660,7 +671,7 @@ def test_what_a_killed_training_was_writing_is_removed_by_the_next_and_nothing_e
     folder = tmp_path / "[a]*"  # which is a pattern of names, too
     quick(folder)
     leftovers = [
-        f"{name}.{pid}.partial" for name in ("checkpoint.npz", "history.csv", "config.json") for pid in (1, 999)
+        f"{name}.{token}.partial" for name in ("checkpoint.npz", "history.csv", "config.json") for token in ("1", "a9")
     ]
     others = ["samples.png.1.partial", "checkpoint.npz.old", "my.partial"]
     for name in leftovers + others:

@@ -2,13 +2,15 @@
 
 import contextlib
 import functools
+import inspect
 import threading
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from tests.kernels.gpu import on_host
-from vae_np import SGD, Adagrad, Adam, Architecture, Parameters, elbo, kernels, steps
+from vae_np import SGD, Adagrad, Adam, Architecture, Parameters, elbo, kernels, steps, train
 from vae_np.optimizers import initial_state
 from vae_np.parameters import n_parameters
 from vae_np.testing import TOLERANCES, check_elbo
@@ -29,13 +31,16 @@ KINDS = [
 ]
 
 
-def made(backend, kind=KINDS[0], hidden=(20, 11), dtype="float64", optimizer=Adam(0.01), rows=ROWS, beta=0.7, data=DATA, **options):
+def made(
+    backend, kind=KINDS[0], hidden=(20, 11), dtype="float64", optimizer=Adam(0.01), rows=ROWS, beta=0.7, rate=None,
+    data=DATA, **options,
+):  # fmt: skip
     """(terms, parameters, the optimizer's arrays) after a few steps."""
     p = Parameters.initialize(Architecture(data.shape[1], hidden, 5, **kind), dtype=dtype)
     text = elbo.bind(p.architecture, backend=backend)
     state, p = {name: text.put(array) for name, array in initial_state(optimizer, p.flat).items()}, p.moved(text.put)
     run = steps.stepper(p, state, optimizer, data, rows.shape[1], backend=backend, **options)
-    terms = run(rows, 3, beta, optimizer.learning_rate)
+    terms = run(rows, 3, beta, optimizer.learning_rate if rate is None else rate)
     return terms, text.get(p.flat), {name: text.get(array) for name, array in state.items()}
 
 
@@ -49,6 +54,16 @@ def test_captured_steps_are_those_of_the_reference(backend, dtype, kind, objecti
     tolerance = 10 * TOLERANCES["model"][dtype]  # six steps, each from where the last one ended
     np.testing.assert_allclose(terms, wanted, rtol=tolerance)
     np.testing.assert_allclose(p, q, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("backend", CAPTURING)
+@pytest.mark.parametrize("objective, n_samples, threads", [("elbo", 1, 3), ("elbo_mc", 7, 1), ("iwae", 7, 2)])
+def test_a_batch_of_several_parts_is_one_batch(backend, objective, n_samples, threads):
+    rows = np.random.default_rng(3).integers(0, 50, (4, 37))
+    options = {"objective": objective, "n_samples": n_samples, "rows": rows, "l2": 0.1}
+    (terms, p, _), (wanted, q, _) = (made(name, threads=threads, **options) for name in (backend, "numpy"))
+    np.testing.assert_allclose(terms, wanted, rtol=1e-11)
+    np.testing.assert_allclose(p, q, rtol=1e-9, atol=1e-13)
 
 
 @pytest.mark.parametrize("backend", CAPTURING)
@@ -75,15 +90,58 @@ def test_the_number_of_threads_changes_no_bit(backend, objective, n_samples):
 @pytest.mark.parametrize("backend", CAPTURING)
 def test_what_changes_from_step_to_step(backend):
     """beta, the learning rate, the noise and the batch; in one call or in several; black and white or grey."""
-    numbers = {"beta": np.linspace(0, 1, 6), "binarize": True, "seed": 5}
+    numbers = {"beta": np.linspace(0, 1, 6), "rate": np.geomspace(0.1, 0.001, 6), "binarize": True, "seed": 5}
     (terms, p, _), (wanted, q, _) = (made(name, **numbers) for name in (backend, "numpy"))
     np.testing.assert_allclose(terms, wanted, rtol=1e-11)
     np.testing.assert_allclose(p, q, rtol=1e-9, atol=1e-13)
     text, p = elbo.bind(Architecture(30, (20, 11), 5), backend=backend), Parameters.initialize(Architecture(30, (20, 11), 5))
     state, p = {name: text.put(array) for name, array in initial_state(Adam(), p.flat).items()}, p.moved(text.put)
     run = steps.stepper(p, state, Adam(), DATA, 12, backend=backend, binarize=True, seed=5)
-    apart = [run(ROWS[i : i + 2], 3 + i, numbers["beta"][i : i + 2], 0.01) for i in (0, 2, 4)]
+    apart = [run(ROWS[i : i + 2], 3 + i, numbers["beta"][i : i + 2], numbers["rate"][i : i + 2]) for i in (0, 2, 4)]
     assert (np.concatenate(apart) == terms).all()
+
+
+def test_what_is_not_said_is_as_in_training():
+    of_training, of_steps = (inspect.signature(function).parameters for function in (train, steps.stepper))
+    for name in of_steps.keys() & of_training.keys() - {"optimizer", "batch_size"}:
+        assert of_steps[name].default == of_training[name].default, name
+
+
+@pytest.mark.parametrize("backend", PROGRAMS)
+@pytest.mark.parametrize("work, threads, wanted", [(0, None, 1), (1, None, 3), (1, 2, 2), (0, 2, 2), (1, 1, 1)])
+def test_a_step_that_is_work_enough_has_all_cores_that_the_process_may_use(monkeypatch, backend, work, threads, wanted):
+    p, kernel_set, seen = Parameters.initialize(Architecture(30, (20,), 5)), kernels.load(backend), []
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(steps, "ENOUGH_FOR_THREADS", p.flat.size * 12 * 2 - work)
+    edges = kernel_set.edges
+    monkeypatch.setattr(kernel_set, "edges", lambda *numbers: seen.append(numbers) or edges(*numbers))
+    steps.stepper(p, initial_state(Adam(), p.flat), Adam(), DATA, 12, n_samples=2, backend=backend, threads=threads)
+    assert seen == [(12, 2, wanted)]
+
+
+def test_threads_are_the_blas_s_where_a_set_has_none_of_its_own():
+    assert [steps.blas_threads(kernels.load("numpy"), n) for n in (None, 1, 3)] == [1, 1, 3]
+    for backend in PROGRAMS:
+        assert [steps.blas_threads(kernels.load(backend), n) for n in (None, 1, 3)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "backend, threads, wanted", [("numpy", None, 1), ("numpy", 3, 3), *((name, 3, 1) for name in PROGRAMS)]
+)
+def test_steps_limit_the_blas_by_themselves(monkeypatch, backend, threads, wanted):
+    """To their own threads, or to one where the program has threads; whoever calls them may have set another number."""
+    p, seen = Parameters.initialize(Architecture(30, (20,), 5)), []
+    run = steps.stepper(p, initial_state(SGD(), p.flat), SGD(), DATA, 12, backend=backend, threads=threads)
+    broadcast_to = np.broadcast_to
+
+    def look(*arguments):
+        seen.extend(i["num_threads"] for i in threadpoolctl.threadpool_info() if i["user_api"] == "blas")
+        return broadcast_to(*arguments)
+
+    monkeypatch.setattr(np, "broadcast_to", look)
+    with threadpoolctl.threadpool_limits(2):
+        run(ROWS, 1, 1.0, 0.01)
+    assert set(seen) == {wanted}
 
 
 def test_a_loss_that_is_not_finite_is_the_last(backend):

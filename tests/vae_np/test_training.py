@@ -1,6 +1,7 @@
 """Training: what it does to the parameters, what it keeps on disk, and that a killed run goes on to the same bits."""
 
 import csv
+import inspect
 import json
 import os
 
@@ -17,6 +18,7 @@ from vae_np import (
     Architecture,
     Parameters,
     loss_and_gradients,
+    runs,
     steps,
     train,
     training,
@@ -92,6 +94,19 @@ def epochs_kept(folder):
 
 
 # ------------------------------------------------------------------------------------------------------- what it does
+
+
+def test_the_defaults_are_those_of_the_design():
+    given = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()}
+    assert given == {
+        "architecture": inspect.Parameter.empty, "x_train": inspect.Parameter.empty, "x_valid": None, "epochs": 10,
+        "batch_size": 128, "optimizer": Adam(1e-3), "objective": "elbo", "n_samples": 1, "beta": 1.0, "l2": 0.0,
+        "binarize": False, "seed": 0, "dtype": "float32", "backend": "auto", "threads": None, "out": None, "resume": False,
+        "beta_warmup": 0.0, "schedule": (), "patience": None, "scheme": "glorot", "start": None,
+        "progress": None, "notes": None,
+    }  # fmt: skip
+    of_evaluation = inspect.signature(evaluate).parameters
+    assert all(of_evaluation[name].default == given[name] for name in of_evaluation.keys() & given.keys())
 
 
 def updates(kernel_set, optimizer, flat):
@@ -174,12 +189,39 @@ def test_history_splits_the_loss():
             assert row[f"{part}_total"] == pytest.approx(terms)
 
 
-def test_beta_rises_over_the_warm_up():
-    seen = {}  # at the last batch of each report; three are an epoch
-    quick(beta=0.8, beta_warmup=2, epochs=3, x_valid=None, progress=lambda done, of, row: seen.update({done: row["beta"]}))
-    assert {1, 3, 6, 9} <= seen.keys()
+@pytest.mark.parametrize("tick, reported", [(SLOW, range(1, 13)), (FAST, [1, 2, 3, 5, 6, 9])])
+def test_beta_rises_over_the_warm_up(clock, tick, reported):
+    clock(tick)
+    seen = {}  # at the last batch of each report; three are an epoch, of which those of one size may be made in one call
+    quick(beta=0.8, beta_warmup=2, epochs=4, x_valid=None, progress=lambda done, of, row: seen.update({done: row["beta"]}))
+    assert seen.keys() >= set(reported)
     for step, beta in seen.items():
         assert beta == pytest.approx(0.8 * min(1, step / 6))
+
+
+def test_progress_is_told_how_much_is_done_of_how_much(tmp_path):
+    """After each call for steps with the means so far, and after an epoch with its row of the history; also when resumed."""
+    told, epochs = [], []
+
+    def progress(done, of, row):
+        told.append((done, of))
+        assert row["epoch"] == (done - 1) // 3 + 1 and np.isfinite(list(row.values())).all()
+        if "valid_total" in row:
+            epochs.append(row)
+
+    quick(epochs=1, out=tmp_path, progress=progress)
+    assert told == [(1, 3), (2, 3), (3, 3), (3, 3)]
+    told.clear()
+    run = quick(epochs=3, out=tmp_path, resume=True, progress=progress)
+    assert told == [(done, 9) for done in (4, 5, 6, 6, 7, 8, 9, 9)] and epochs == run.history
+
+
+def test_the_means_so_far_are_those_of_the_rows_so_far(monkeypatch):
+    """The shorter batch at the end has its share."""
+    stepping(monkeypatch, lambda make_steps, p, state, rows, first, *_: np.full((len(rows), 4), [first, 0, 0, 0.0]))
+    told = []
+    quick(x_valid=None, epochs=1, progress=lambda done, of, row: told.append(row["train_total"]))
+    assert told == pytest.approx([1, 1.5, (8 + 16 + 21) / 23, (8 + 16 + 21) / 23])
 
 
 def test_schedule_multiplies_the_learning_rate_from_its_epochs_on():
@@ -223,6 +265,14 @@ def test_the_best_epoch_is_the_first_of_the_lowest(monkeypatch, tmp_path, totals
     assert (run.parameters.flat == wanted).all() and (wanted != last).any()
     kept, extra = Parameters.load_with_extra(tmp_path / "checkpoint.npz")
     assert (kept.flat == wanted).all() and (extra["training.flat"] == last).all()
+
+
+@pytest.mark.parametrize("totals", [[], [5.0], [5.0, 4.0], [1.0] + [2.0] * 30, [3.0, 1.0, 1.0], [2.0, 1.0, 3.0, 0.5] * 5])
+def test_waited_are_the_epochs_since_the_first_of_the_lowest(totals):
+    p = Parameters.zeros(ARCH)
+    state = runs.State(p, p, {}, [{"epoch": i, "valid_total": total} for i, total in enumerate(totals)])
+    assert state.waited == (len(totals) - 1 - int(np.argmin(totals)) if totals else 0) and state.epoch == len(totals)
+    assert runs.State(p, p, {}, [{"epoch": i} for i in range(3)]).waited == 0
 
 
 def test_without_patience_the_last_epoch_is_returned_and_kept(monkeypatch, tmp_path):
@@ -352,6 +402,34 @@ def test_evaluation_does_not_depend_on_the_chunks(n, n_samples, chunk):
     assert parts.total == pytest.approx(whole.total) and parts.total == pytest.approx(whole.per_example.mean())
 
 
+@pytest.mark.parametrize(
+    "n_samples, chunk, wanted", [(1, 10, [9]), (1, 4, [4, 1]), (3, 10, [3]), (3, 7, [2, 1]), (8, 7, [1])]
+)
+def test_evaluation_holds_no_more_rows_at_a_time_than_a_chunk(monkeypatch, n_samples, chunk, wanted):
+    sizes, nodes = [], training.elbo.nodes
+    monkeypatch.setattr(training, "CHUNK", chunk)
+    monkeypatch.setattr(training.elbo, "nodes", lambda *of: sizes.append(of[2:4]) or nodes(*of))
+    evaluate(Parameters.initialize(ARCH), VALID, n_samples=n_samples, backend="numpy")
+    assert sizes == [(n_samples, n) for n in wanted]
+
+
+@pytest.mark.parametrize("use", ["validate", "score"])
+@pytest.mark.parametrize("examples", [None, [4, 3, 2**40, 0, 1, 7, 7, 9, 8]])
+def test_evaluation_is_the_loss_at_the_noise_of_its_seed_use_step_and_examples(its_kernels, backend, examples, use):
+    p, eps = Parameters.initialize(ARCH, seed=1), np.empty((2, 9, 2))
+    its_kernels.normals(key(7, use), 3, np.array(examples or range(9)), eps)
+    wanted, _ = loss_and_gradients(p, VALID, eps, 0.7, 0.1, "iwae", backend)
+    found = evaluate(p, VALID, "iwae", 2, 0.7, 0.1, seed=7, step=3, examples=examples, use=use, backend=backend)
+    assert found[:4] == pytest.approx(wanted[:4], rel=1e-13)
+    np.testing.assert_allclose(found.per_example, wanted.per_example, rtol=1e-13)
+
+
+@pytest.mark.parametrize("examples", [[1] * 8, [1] * 10, 1, [[1] * 9]])
+def test_evaluation_wants_a_number_for_each_row(examples):
+    with pytest.raises(ValueError, match=r"examples has shape .*; wanted a number for each row, \(9,\)"):
+        evaluate(Parameters.initialize(ARCH), VALID, examples=examples, backend="numpy")
+
+
 @pytest.mark.parametrize("threads, wanted", [(None, {1}), (1, {1}), (3, {3})])
 def test_matrix_products_run_on_the_threads_asked_for(threads, wanted):
     seen = set()
@@ -362,6 +440,20 @@ def test_matrix_products_run_on_the_threads_asked_for(threads, wanted):
     before = threadpoolctl.threadpool_info()
     quick(threads=threads, epochs=1, progress=look, backend="numpy")
     assert seen == wanted and threadpoolctl.threadpool_info() == before
+
+
+def test_evaluation_runs_its_matrix_products_on_one_thread(monkeypatch, backend):
+    """So that its bits are the same on any machine, also where it is called by itself."""
+    seen, value_of = set(), training.elbo.value_of
+
+    def look(*arguments):
+        seen.update(i["num_threads"] for i in threadpoolctl.threadpool_info() if i["user_api"] == "blas")
+        return value_of(*arguments)
+
+    monkeypatch.setattr(training.elbo, "value_of", look)
+    with threadpoolctl.threadpool_limits(3):
+        evaluate(Parameters.initialize(ARCH), VALID, backend=backend)
+    assert seen == {1}
 
 
 def test_training_gives_the_same_bits_whatever_threads_the_blas_has():
@@ -447,8 +539,8 @@ def test_a_run_with_every_setting_is_resumed_to_the_same_bits(tmp_path):
     other = Parameters.initialize(ARCH, seed=9)
     settings = {
         "objective": "iwae", "n_samples": 3, "beta": 0.7, "beta_warmup": 3, "schedule": [(3, 0.1), (1, 0.5)], "l2": 0.1,
-        "binarize": True, "patience": 5, "seed": 2**64 - 1, "dtype": "float64", "start": other, "threads": 1, "batch_size": 5,
-        "optimizer": SGD(0.1, 0.9),
+        "binarize": True, "patience": 5, "seed": 2**64 - 1, "dtype": "float64", "start": other, "threads": 1,
+        "batch_size": 5, "optimizer": SGD(0.1, 0.9),
     }  # fmt: skip
     wanted = quick(epochs=4, **settings)
     quick(epochs=2, **settings, out=tmp_path)
@@ -456,10 +548,16 @@ def test_a_run_with_every_setting_is_resumed_to_the_same_bits(tmp_path):
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path):
-    run = quick(
-        epochs=np.int64(2), patience=np.int64(3), batch_size=np.int32(8), optimizer=Adam(np.float32(1e-3)), out=tmp_path
-    )
+    numbers = {
+        "epochs": np.int64(2), "patience": np.int64(3), "batch_size": np.int32(8), "optimizer": Adam(np.float32(1e-3)),
+        "n_samples": np.uint8(2), "beta": np.float32(0.5), "beta_warmup": np.int8(1), "l2": np.float32(0.25),
+        "seed": np.uint64(7), "binarize": np.True_, "schedule": np.array([[1, 2]]), "threads": np.int64(1),
+    }  # fmt: skip
+    run = quick(**numbers, out=tmp_path)
     assert len(run.history) == 2
+    plain = {name: value.item() for name, value in numbers.items() if isinstance(value, np.generic)}
+    resumed = {**numbers, **plain, "schedule": [(1, 2.0)], "epochs": 3}
+    assert_same(quick(**resumed, out=tmp_path, resume=True), quick(**resumed))
 
 
 def test_a_finished_run_goes_on_for_more_epochs_and_not_for_fewer(tmp_path):
@@ -636,8 +734,9 @@ def test_a_validation_that_is_not_finite_is_not_kept(monkeypatch, tmp_path, chan
 
 def test_a_mean_of_finite_losses_that_overflows_is_not_kept(monkeypatch, tmp_path):
     stepping(monkeypatch, lambda make_steps, p, state, rows, *numbers: np.full((len(rows), 4), 1e308))
-    with np.errstate(over="ignore"), pytest.raises(FloatingPointError, match="the training loss is no longer finite after epoch 1"):
+    with np.errstate(over="ignore"), pytest.raises(FloatingPointError) as caught:
         quick(out=tmp_path)
+    assert str(caught.value) == "the training loss is no longer finite after epoch 1"
     assert epochs_kept(tmp_path) == (0, 0)
 
 
@@ -697,10 +796,20 @@ def test_the_term_and_the_step_are_named(monkeypatch, tmp_path):
         ({"objective": "vae"}, ValueError, "objective is 'vae'"),
         ({"dtype": "int8"}, ValueError, "dtype is 'int8'"),
         ({"seed": -1}, ValueError, "seed is -1"),
+        ({"seed": -1, "start": Parameters.zeros(ARCH)}, ValueError, "seed is -1"),
+        ({"scheme": "xavier"}, ValueError, "scheme is 'xavier'"),
+        ({"beta": -1}, ValueError, "beta is -1; it must be a finite number, at least 0"),
+        ({"beta": np.nan}, ValueError, "beta is nan"),
+        ({"beta_warmup": -0.5}, ValueError, "beta_warmup is -0.5"),
+        ({"l2": -0.1}, ValueError, "l2 is -0.1"),
+        ({"l2": "0.1"}, ValueError, "l2 is '0.1'"),
         ({"threads": 0}, ValueError, "threads is 0"),
         ({"patience": 0}, ValueError, "patience is 0"),
         ({"patience": 2, "x_valid": None}, ValueError, "patience needs x_valid"),
         ({"schedule": [(0, -1)]}, ValueError, "a factor in schedule is -1"),
+        ({"schedule": [(1.5, 0.1)]}, ValueError, "an epoch in schedule is 1.5; it must be a whole number, 0 or more"),
+        ({"schedule": [(-1, 0.1)]}, ValueError, "an epoch in schedule is -1"),
+        ({"schedule": [(0, 0.1, 2)]}, ValueError, r"schedule is \[\(0, 0.1, 2\)\]; it must be a sequence of"),
         ({"schedule": 0.5}, ValueError, r"schedule is 0.5; it must be a sequence of \(epoch, factor\) pairs"),
         ({"backend": "nothing"}, ValueError, "backend is 'nothing'"),
         ({"optimizer": "adam"}, TypeError, r"optimizer is 'adam'; it must be one such as Adam\(1e-3\)"),

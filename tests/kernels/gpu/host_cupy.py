@@ -17,6 +17,7 @@ import functools
 import hashlib
 import importlib.machinery
 import itertools
+import math
 import mmap
 import os
 import pathlib
@@ -56,6 +57,7 @@ OPTIONS = set(  # those of NVRTC that change nothing here
 ORDERS = ("forward", "reverse", "shuffled")
 PAGE = mmap.PAGESIZE
 CANARY = np.full(PAGE // 4 + 1, 0xFFF7A5A5, np.uint32)  # not a number, be it read as float or as double
+CANARY_AT = CANARY.ctypes.data
 
 synchronisations = 0  # how often the host has waited for the device
 most_turns = 2**32  # of all threads in a launch, which is endless if it takes more: this depends on no machine's speed
@@ -142,7 +144,7 @@ class _Allocation(mmap.mmap):
         self.start = last - last % _settings["alignment"] if _settings["placement"] == "end" else self.low
         self.stop = self.start + nbytes
         self.slack = [  # (address, canary, bytes)
-            (begin, CANARY.ctypes.data + begin % 4, end - begin)
+            (begin, CANARY_AT + begin % 4, end - begin)
             for begin, end in ((self.low, self.start), (self.stop, self.high))
             if begin < end
         ]
@@ -181,7 +183,8 @@ def _memory(pointer, nbytes):
 
 
 def _refuse_in_capture(what):
-    if any(graph.thread == threading.get_ident() for graph in _captures):  # as CUDA does in all modes but the global one
+    # As CUDA does in all modes but the global one.
+    if _captures and any(graph.thread == threading.get_ident() for graph in _captures):
         raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while a stream is capturing")
 
 
@@ -203,7 +206,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __init__(self, shape, dtype=float, order="C"):
         _refuse_in_capture("an allocation")
-        allocation = _Allocation(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+        allocation = _Allocation(math.prod(shape) * np.dtype(dtype).itemsize)
         self._host = np.ndarray(shape, dtype, allocation, allocation.start - allocation.low + PAGE, order=order)
 
     def _view(self, host):

@@ -887,19 +887,19 @@ def test_a_stream_takes_the_workspace_away_and_a_capture_needs_one(blas, order):
 
 def test_a_workspace_that_is_gone_or_shared_is_seen(blas, monkeypatch):
     library, handle = blas
-    x, y, workspace = cp.full((2, 2), 1.0), cp.empty((2, 2)), cp.empty(4096, np.uint8)
-    assert library.cublasSetWorkspace_v2(handle, workspace.data.ptr, workspace.nbytes) == 0
+    x, y, workspaces = cp.full((2, 2), 1.0), cp.empty((2, 2)), [cp.empty(4096, np.uint8)]
+    assert library.cublasSetWorkspace_v2(handle, workspaces[0].data.ptr, 4096) == 0
     submit = cp._submit
 
     def disturbed(operation, stream=None):
         submit(operation, stream)
-        submit(lambda: workspace._host.fill(0), stream)
+        submit(lambda: workspaces[0]._host.fill(0), stream)
 
     with monkeypatch.context() as patch:
         patch.setattr(cp, "_submit", disturbed)
         assert product(blas, x, y) == 0
     assert not y.get().any()
-    del workspace
+    workspaces.clear()
     with pytest.raises(cp.KernelFault, match="are not inside one array"):
         product(blas, x, y)
 

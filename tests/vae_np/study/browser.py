@@ -34,7 +34,7 @@ def run(page, script, width=1400, height=1000):
         )
         options = [*QUIET, f"--user-data-dir={folder}/profile", f"--window-size={width},{height}", "--virtual-time-budget=3000"]
         command = [CHROMIUM, "--headless", *options, "--dump-dom", path.as_uri()]
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=600).stdout
     (report,) = re.findall(r'<pre id="report">(.*?)</pre>', shown, re.DOTALL)
     report = json.loads(html.unescape(report))
     assert not report["wrong"], report["wrong"]
