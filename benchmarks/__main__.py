@@ -6,7 +6,6 @@ import os
 import sys
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,15 +13,19 @@ from benchmarks import machine, measure, operations, report, training, workloads
 from benchmarks.contestants import FLOORS, REFERENCE, contestants
 from vae_np import kernels
 from vae_np.architecture import check_choice, check_count, check_number
+from vae_np.console import make_console, print_in_any_encoding
 from vae_np.plots import write
+
+
+WIDTH = 140  # of a page that is no terminal
 
 
 def main(arguments=None):
     """Run one command; exit code 2 and one sentence where it cannot be done, 130 after Ctrl-C."""
+    print_in_any_encoding()
     try:
         options = parser().parse_args(arguments)
-        options.console = _console()
-        options.status = _console(stderr=True)
+        options.console, options.status = make_console(WIDTH), make_console(WIDTH, stderr=True)
         sys.exit(options.command(options))
     except (ValueError, TypeError, OSError, RuntimeError, measure.Failed) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
@@ -30,13 +33,6 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("benchmarks: stopped", file=sys.stderr)
         sys.exit(130)
-
-
-def _console(**which):
-    console = Console(highlight=False, markup=False, **which)
-    if not console.is_terminal:
-        console.width = 140
-    return console
 
 
 # ----------------------------------------------------------------------------------------------------------- commands

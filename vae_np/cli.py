@@ -253,6 +253,8 @@ def _give_up_folder(folder):
     """Remove a claimed folder in which nothing was begun."""
     if not os.path.exists(os.path.join(folder, runs.CONFIG)):
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # where other runs are beside it
+            os.rmdir(os.path.dirname(folder))
 
 
 WHERE_IT_RUNS = ("backend", "threads", "data", "data_dir")  # a run may go on elsewhere; its data are known by their checksum
@@ -347,14 +349,14 @@ def evaluate(options):
     console.print(table)
     console.print(f"objective {objective}, eps drawn {options.samples} times a row, beta 1, no L2")
     if options.importance_samples:
-        _print_bounds(console, p, dataset.shown[0], before, options)
+        _print_bounds(console, p, dataset, before, options)
 
 
-def _print_bounds(console, p, x, before, options):
+def _print_bounds(console, p, dataset, before, options):
     """log p(x) of the validation rows and the bounds below it; of those done so far where it is stopped."""
     from vae_np import bounds
 
-    parts = []
+    x, part, parts = dataset.shown[0], "training" if dataset.valid is None else "validation", []
     bar = Progress(
         TextColumn("{task.completed}/{task.total} rows"), BarColumn(), TimeRemainingColumn(), console=options.status
     )
@@ -374,7 +376,7 @@ def _print_bounds(console, p, x, before, options):
             raise
     ll = bounds.join(parts)
     table = Table(
-        "nats per example", "mean", "± over rows", "± of sampling", title=f"{len(ll)} of {len(x)} rows held out"
+        "nats per example", "mean", "± over rows", "± of sampling", title=f"{len(ll)} of {len(x)} {part} rows"
     )
     for L, bound in ll.bounds.items():
         name = "ELBO, 1 sample" if L == 1 else f"bound of {L} samples"

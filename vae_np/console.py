@@ -8,7 +8,7 @@ from rich.console import Console
 
 WIDTH = 120  # where nobody looks
 ASCII = {"−": "-", "±": "+-", "≤": "<=", "≥": ">=", "×": "x", "·": "*", "÷": "/", "…": "...", "‖": "||", "∥": "||", "ℓ": "l"}
-ASCII |= {"Σ": "sum", "µ": "u", "✓": "right:", "✗": "wrong:", "→": "->", "√": "sqrt"}
+ASCII |= {"Σ": "sum", "∑": "sum", "∂": "d", "∫": "integral", "µ": "u", "✓": "right:", "✗": "wrong:", "→": "->", "√": "sqrt"}
 
 
 def make_console(width=WIDTH, **which):
@@ -30,9 +30,11 @@ def print_in_any_encoding():
 def _spelled(character):
     if character in ASCII:
         return ASCII[character]
-    name, letters = unicodedata.name(character, ""), unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    if letters:  # of an index, a power or an accent
-        return "^" * name.startswith("SUPERSCRIPT") + letters
+    name, kind = unicodedata.name(character, ""), unicodedata.decomposition(character)
+    if kind.startswith("<"):  # an index or a power
+        return "^" * name.startswith("SUPERSCRIPT") + unicodedata.normalize("NFKD", character).encode("ascii", "backslashreplace").decode()
     if name.startswith("BOX DRAWINGS"):
         return {"HORIZONTAL": "-", "VERTICAL": "|"}.get(name.split()[-1], "+")
-    return name.split()[-1].lower() if name.startswith("GREEK") else "?"
+    if name.startswith("GREEK"):
+        return name.split()[-1].lower()
+    return character.encode("ascii", "backslashreplace").decode()  # a letter of a file's name can be told from others'

@@ -1,5 +1,6 @@
 """VAE: the model as a scikit-learn estimator."""
 
+import numbers
 import zlib
 
 import numpy as np
@@ -18,11 +19,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A variational autoencoder: X (N, D) -> mu (N, Z), the mean of q(z|x), trained by Adam on shuffled minibatches.
 
     The arguments are those of `Architecture` and `train`. optimizer: "adam", "sgd" or "adagrad", which then takes learning_rate,
-    or one with all its settings, such as Adam(1e-3, beta1=0.8). n_jobs: threads; -1 for all cores, None for as many as pay.
-    verbose: print each epoch. warm_start: another fit starts from the parameters of the one before. likelihood "bernoulli" wants X in [0, 1] and rescales
-    nothing: put a MinMaxScaler(clip=True) before it, or take "gaussian". float32 is trained in float32, all else in
-    float64; bytes are the numbers 0 to 255 here. random_state: an int for the same result of every fit, None for a new
-    one.
+    or one with all its settings, such as Adam(1e-3, beta1=0.8). n_jobs: how many threads; -1 for all cores, None for as many
+    as pay. verbose: print each epoch. warm_start: another fit starts from the parameters of the one before. likelihood
+    "bernoulli" wants X in [0, 1] and rescales nothing: put a MinMaxScaler(clip=True) before it, or take "gaussian". float32
+    is trained in float32, all else in float64; bytes are the numbers 0 to 255 here. random_state: an int for the same
+    result of every fit, None for a new one.
 
     Fitted: parameters_ (Parameters), history_ (a dict per epoch, in nats), n_features_in_, and feature_names_in_ where
     X has column names that are text.
@@ -103,7 +104,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             seed=seed,
             dtype=X.dtype,
             backend=self.backend,
-            threads=steps.usable_cores() if self.n_jobs == -1 else self.n_jobs,
+            threads=self._threads(),
             start=start,
             progress=self._print if self.verbose else None,
         )
@@ -118,10 +119,16 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         return OPTIMIZERS[self.optimizer](self.learning_rate)
 
+    def _threads(self):
+        """n_jobs as scikit-learn means it: -1 for all cores, -2 for all but one."""
+        if isinstance(self.n_jobs, numbers.Integral) and self.n_jobs < 0:
+            return max(1, steps.usable_cores() + 1 + int(self.n_jobs))
+        return None if self.n_jobs is None else check_count("n_jobs", self.n_jobs)
+
     def _print(self, done, of, row):
         if "seconds" in row:
             terms = f"reconstruction {row['train_reconstruction']:.3f}, KL {row['train_kl']:.3f}"
-            print(f"epoch {row['epoch']}: loss {row['train_total']:.3f} ({terms}), {row['seconds']:.2g} s")
+            print(f"epoch {row['epoch']}: loss {row['train_total']:.3f} ({terms}), {row['seconds']:.2g} s", flush=True)
 
     def transform(self, X):
         """X (N, D) -> mu (N, Z), the mean of q(z|x)"""

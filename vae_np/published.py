@@ -43,7 +43,7 @@ def burda(
             seed=seed,
             backend=backend,
             out=out,
-            resume=os.path.exists(out or ""),
+            resume=os.path.exists(os.path.expanduser(out or "")),
             progress=progress,
         )
         if len(run.history) > epochs:

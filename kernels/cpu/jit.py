@@ -1,5 +1,6 @@
 """How this set is compiled: once for each machine, kept on disk where there is a place, with a word to whoever waits for it."""
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -76,7 +77,11 @@ class _Cache(FunctionCache):
         try:
             return super().load_overload(*arguments)
         except Exception as error:  # a damaged file makes pickle and LLVM raise almost anything
-            _warn_once("kernels that were kept cannot be read, and are compiled again: %s", error)
+            if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):  # Ctrl-C in the middle of it
+                raise
+            _warn_once("kernels that were kept cannot be read, and are compiled again: %s", str(error) or type(error).__name__)
+            with contextlib.suppress(OSError):
+                self.flush()  # or no other could be written into a damaged index
 
 
 @functools.cache

@@ -39,7 +39,7 @@ SOURCES = {"operations": (), "noise": ("--fmad=false",), "steps": ()}
 
 def source(name, real):
     """(text, options) of one of the sources for a dtype's name, as NVRTC takes them; CuPy adds --ftz=true, which wins."""
-    text = (FOLDER / "common.cuh").read_text() + (FOLDER / f"{name}.cu").read_text()
+    text = (FOLDER / "common.cuh").read_text(encoding="utf-8") + (FOLDER / f"{name}.cu").read_text(encoding="utf-8")
     macros = {"REAL": REALS[real], **(CONSTANTS if name == "noise" else {})}
     return text, ("--std=c++17", *SOURCES[name], *(f"-D{macro}={value}" for macro, value in macros.items()))
 

@@ -97,6 +97,12 @@ def test_the_arguments_are_those_of_the_design():
         epochs=20,
         backend="auto",
         random_state=None,
+        noise="fixed",
+        noise_std=1.0,
+        optimizer="adam",
+        n_jobs=None,
+        verbose=0,
+        warm_start=False,
     )
 
 

@@ -48,14 +48,14 @@ def page(trace, data, image_shape=None, dials=(), estimators=None):
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>The gradients of a VAE, line by line</title>
-<style>{(FILES / "page.css").read_text()}</style>
+<style>{(FILES / "page.css").read_text(encoding="utf-8")}</style>
 <body class="study">
 <a class="skip" href="#lines">Skip to the lines</a>
 <header>{_head(trace, data, image_shape)}</header>
 <nav aria-label="Parts of this page">{links}{_paths_menu()}</nav>
 <main>{body}</main>
 {_inspector(trace)}
-<script>{(FILES / "page.js").read_text()}</script>
+<script>{(FILES / "page.js").read_text(encoding="utf-8")}</script>
 </body>
 </html>
 """
@@ -63,7 +63,7 @@ def page(trace, data, image_shape=None, dials=(), estimators=None):
 
 def fragment(trace):
     """The HTML of a trace for a notebook: its lines, with equations, shapes and errors."""
-    return f'<style>{(FILES / "page.css").read_text()}</style><div class="study">{_verdict(trace)}{_lines(trace, None)}</div>'
+    return f'<style>{(FILES / "page.css").read_text(encoding="utf-8")}</style><div class="study">{_verdict(trace)}{_lines(trace, None)}</div>'
 
 
 # ------------------------------------------------------------------------------------------------------------ the head
