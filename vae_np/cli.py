@@ -263,7 +263,8 @@ WHERE_IT_RUNS = ("backend", "threads", "data", "data_dir")  # a run may go on el
 def _as_before(options):
     """The options that the run was started with, but for where it runs, and the epochs last asked for, or asked for now."""
     before = _started_with(options.resume)
-    before.backend = "auto"
+    if before.backend != "auto" and (runs.settings_of(options.resume) or not kernels.CHECKS[before.backend]().ok):
+        before.backend = "auto"  # that of the checkpoint, which may be another by now, or one that can run here
     for name, default in vars(parser().parse_args(["train"])).items():
         if name in ("resume", "epochs", "command") or getattr(options, name) == default:
             continue
