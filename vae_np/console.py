@@ -34,7 +34,7 @@ def _spelled(character):
     if kind.startswith("<"):  # an index or a power
         return "^" * name.startswith("SUPERSCRIPT") + unicodedata.normalize("NFKD", character).encode("ascii", "backslashreplace").decode()
     if name.startswith("BOX DRAWINGS"):
-        return {"HORIZONTAL": "-", "VERTICAL": "|"}.get(name.split()[-1], "+")
+        return {"HORIZONTAL": "-", "VERTICAL": "|"}.get(name.removeprefix("BOX DRAWINGS ").split(" ", 1)[1], "+")
     if name.startswith("GREEK"):
         return name.split()[-1].lower()
     return character.encode("ascii", "backslashreplace").decode()  # a letter of a file's name can be told from others'
