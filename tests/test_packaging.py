@@ -4,6 +4,7 @@ import ast
 import configparser
 import importlib.metadata
 import itertools
+import os
 import pathlib
 import re
 import shutil
@@ -25,8 +26,8 @@ print(pathlib.Path(kernels.__file__).resolve().parent, kernels.load("numpy") is 
 """
 
 
-def run(*words, cwd=None):
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, cwd=cwd)
+def run(*words, cwd=None, **environment):
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -230,10 +231,10 @@ COMMANDS = (
 )
 
 
-def test_every_command_works_where_no_extra_is_installed(tmp_path):
+def test_every_command_works_where_no_extra_is_installed_and_only_ascii_can_be_printed(tmp_path):
     modules = {"pytest", "_pytest", "xdist", "hypothesis", "setuptools", "cuda"}
     code = WITHOUT_EXTRAS.format(missing=modules, commands=COMMANDS)
-    done = run(sys.executable, "-c", code, cwd=tmp_path)
+    done = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONIOENCODING="ascii")
     assert re.findall("^-- (.*)$", done, re.MULTILINE) == [f"{command.split()[0]} 0" for command in COMMANDS]
     known = re.findall(r"^    ([a-z-]+)\b", run(sys.executable, "-m", "vae_np", "--help"), re.MULTILINE)
     assert set(known) == {command.split()[0] for command in COMMANDS}

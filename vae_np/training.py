@@ -230,8 +230,8 @@ def _epoch(state, make_stepper, pace, optimizer, settings, x_train, epochs, prog
 
     pace["steps"]: so many in a call as take a tenth of a second; it is found on the way. offset: the steps of trainings before.
     """
-    order = noise.permutation(settings["seed"], "shuffle", offset + state.epoch, len(x_train))
     size, n_batches = settings["batch_size"], _n_batches(x_train, settings["batch_size"])
+    order = noise.permutation(settings["seed"], "shuffle", offset // n_batches + state.epoch, len(x_train))
     rate = optimizer.learning_rate * _factor(settings["schedule"], state.epoch)
     sums, batch = np.zeros(len(TERMS)), 0
     while batch < n_batches:

@@ -1,6 +1,8 @@
 """The commands ask for what their options say, print what was found, and write nothing that they are not asked to."""
 
+import io
 import json
+import sys
 
 import pytest
 
@@ -203,6 +205,16 @@ def test_a_table_is_printed_as_it_is(asked, monkeypatch, capsys):
         "cupy           210  200  190     1.34   8e-07   402",
         "  products of 321 MFLOP a step, 2140 GFLOP/s at the floor; 8 rounds; a ratio is the median of those within a round",
     ]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_result_is_printed_in_any_encoding(command, encoding, asked, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert run(*command, "--contestant" if command != ["kernels"] else "--backend", "numpy") < 2  # 1: some are wrong
+    stream.flush()
+    assert "numpy" in stream.buffer.getvalue().decode(encoding)
 
 
 @pytest.mark.parametrize(

@@ -369,11 +369,11 @@ def assert_is_mnist(dataset, places):
     assert dataset.image_shape == (28, 28) and dataset.train.dtype == np.uint8
 
 
-@pytest.mark.parametrize("below", ["", "mnist"])
+@pytest.mark.parametrize("below", ["", "mnist", "raw", "MNIST/raw"])
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
 @pytest.mark.parametrize("place", ["option", "environment", "cache"])
 def test_mnist_is_found_in_each_place_plain_or_zipped(places, place, zipped, below):
-    """And in a folder mnist in it."""
+    """And in a folder mnist in it, or where torchvision puts them."""
     places.fill(getattr(places, place) / below, zipped)
     assert_is_mnist(data.load("mnist", str(places.option)), places)
 

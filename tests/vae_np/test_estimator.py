@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from vae_np import VAE, Parameters
+from vae_np import VAE, Adagrad, Parameters, estimator, steps
 from vae_np.training import evaluate
 
 SMALL = dict(hidden=(8,), epochs=2, backend="numpy", random_state=0)
@@ -111,11 +111,52 @@ def test_every_argument_reaches_the_model(digits):
     base = VAE(**SMALL | dict(batch_size=40)).fit(digits).parameters_
     changes = dict(n_latent=3, hidden=(7,), activation="tanh", likelihood="gaussian", objective="elbo_mc", n_samples=2)
     changes |= dict(beta=2.0, l2=0.1, learning_rate=1e-2, batch_size=30, epochs=3, random_state=1)
+    changes |= dict(optimizer="sgd")
     for name, value in changes.items():
         p = VAE(**SMALL | dict(batch_size=40) | {name: value}).fit(digits).parameters_
         assert p.flat.shape != base.flat.shape or np.abs(p.flat - base.flat).max() > 1e-6, name
     with pytest.raises(ValueError, match="backend is 'abacus'"):
         VAE(**SMALL | dict(backend="abacus")).fit(digits)
+
+
+def test_the_noise_of_a_gaussian_likelihood_is_that_of_the_architecture(digits):
+    for settings in (dict(noise="shared"), dict(noise="heteroscedastic"), dict(noise_std=0.3)):
+        architecture = VAE(likelihood="gaussian", **SMALL | settings).fit(digits).parameters_.architecture
+        assert {name: getattr(architecture, name) for name in settings} == settings
+
+
+def test_an_optimizer_is_named_or_given_with_all_its_settings(digits):
+    named = VAE(optimizer="adagrad", learning_rate=0.01, **SMALL).fit(digits)
+    given = VAE(optimizer=Adagrad(0.01), **SMALL).fit(digits)
+    np.testing.assert_array_equal(named.parameters_.flat, given.parameters_.flat)
+    other = VAE(optimizer=Adagrad(0.01, epsilon=0.1), **SMALL).fit(digits)
+    assert not np.array_equal(other.parameters_.flat, given.parameters_.flat)
+    with pytest.raises(ValueError, match="optimizer is 'adamw'.*'adam'"):
+        VAE(optimizer="adamw", **SMALL).fit(digits)
+
+
+@pytest.mark.parametrize("n_jobs, wanted", [(None, None), (1, 1), (3, 3), (-1, 6), (-2, 5), (-9, 1)])
+def test_n_jobs_are_threads_counted_as_scikit_learn_does(digits, monkeypatch, n_jobs, wanted):
+    threads, begin = [], estimator.train
+    monkeypatch.setattr(steps, "usable_cores", lambda: 6)
+    monkeypatch.setattr(estimator, "train", lambda *a, **named: threads.append(named["threads"]) or begin(*a, **named))
+    VAE(n_jobs=n_jobs, **SMALL | dict(epochs=1)).fit(digits)
+    assert threads == [wanted]
+
+
+@pytest.mark.parametrize("n_jobs", [0, 1.5, "all"])
+def test_n_jobs_that_are_no_number_of_threads_are_refused(digits, n_jobs):
+    with pytest.raises(ValueError, match=f"n_jobs is {n_jobs!r}"):
+        VAE(n_jobs=n_jobs, **SMALL).fit(digits)
+
+
+@pytest.mark.parametrize("verbose", [0, 1, True])
+def test_each_epoch_is_printed_where_that_is_asked_for(digits, verbose, capsys):
+    model = VAE(verbose=verbose, **SMALL).fit(digits)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:4] for line in lines] == [
+        ["epoch", f"{row['epoch']}:", "loss", f"{row['train_total']:.3f}"] for row in model.history_ if verbose
+    ]
 
 
 def test_every_method_runs_on_the_backend(digits):
@@ -328,6 +369,40 @@ def test_fit_differs_without_one(digits):
         model = VAE(**SMALL | dict(random_state=random_state))
         first = model.fit(digits).parameters_.flat
         assert not np.array_equal(model.fit(digits).parameters_.flat, first)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "adagrad"])
+def test_partial_fits_are_one_fit_bit_for_bit(digits, optimizer):
+    settings = SMALL | dict(optimizer=optimizer, batch_size=50, epochs=3)
+    whole, parts = VAE(**settings).fit(digits), VAE(**settings)
+    for _ in range(2):
+        parts.partial_fit(digits)
+    parts = pickle.loads(pickle.dumps(parts)).partial_fit(digits)
+    np.testing.assert_array_equal(parts.parameters_.flat, whole.parameters_.flat)
+    rows = [[{**row, "seconds": 0} for row in model.history_] for model in (parts, whole)]
+    assert rows[0] == rows[1] and [row["epoch"] for row in rows[0]] == [1, 2, 3]
+    assert len(whole.partial_fit(digits[:70]).history_) == 4, "a fit goes on, and with other rows"
+
+
+def test_a_partial_fit_that_is_refused_leaves_the_model(digits):
+    model = VAE(**SMALL).fit(digits)
+    before = model.parameters_.flat.copy()
+    for settings, X in ((dict(n_latent=3), digits), (dict(optimizer="sgd"), digits), ({}, digits[:, :9]), ({}, digits * 16)):
+        changed = copy.deepcopy(model).set_params(**settings)
+        with pytest.raises(ValueError):
+            changed.partial_fit(X)
+        np.testing.assert_array_equal(changed.parameters_.flat, before)
+        assert len(changed.history_) == 2
+
+
+def test_a_warm_start_begins_where_the_fit_before_ended(digits):
+    model = VAE(warm_start=True, **SMALL).fit(digits)
+    first = model.parameters_
+    model.set_params(epochs=1, learning_rate=1e-9).fit(digits)
+    np.testing.assert_allclose(model.parameters_.flat, first.flat, atol=1e-6)
+    assert len(model.history_) == 1
+    cold = model.set_params(warm_start=False).fit(digits)
+    assert not np.allclose(cold.parameters_.flat, first.flat, atol=1e-3)
 
 
 def test_backends_agree(digits, fitted):

@@ -382,6 +382,36 @@ def test_grey_pixels_are_remarked_on_once_and_black_and_white_ones_never(caplog,
     assert [record.message[:19] for record in caplog.records] == ["the pixels are grey"] * said
 
 
+COLLAPSES = {"beta": 100.0, "optimizer": Adam(0.02), "epochs": 60}  # the KL costs more than any latent can earn
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        (COLLAPSES, True),
+        (COLLAPSES | {"x_valid": None, "x_train": np.where(X > 0.5, 255, 0).astype(np.uint8)}, True),
+        (COLLAPSES | {"beta": 0.01}, False),
+        (COLLAPSES | {"epochs": 1}, False),  # too early to tell
+    ],
+    ids=["grey", "bytes", "a small beta", "one epoch"],
+)
+def test_a_collapsed_model_is_said_in_one_sentence(changes, said, caplog):
+    quick(**changes)
+    words = [record.getMessage() for record in caplog.records if "latents" in record.getMessage()]
+    assert len(words) == said and all("usually helps" in word for word in words)
+
+
+def test_a_decoder_that_does_not_listen_is_a_collapse_whatever_the_kl_and_the_unit_of_the_data(caplog):
+    p, small = Parameters.initialize(Architecture(6, (), 2, likelihood="gaussian"), seed=1), 1e-5
+    p["mu.W"][...] /= small
+    p["output.W"][...] *= small
+    training._say_if_collapsed(p, small * X)
+    assert not caplog.records
+    p["output.W"][...] = 0
+    training._say_if_collapsed(p, small * X)
+    assert "reconstructions differ by at most 0" in caplog.text
+
+
 def test_validation_draws_eps():
     """At the mean of q the reconstruction is better than it is on average: reporting that as the ELBO is a known mistake."""
     p = quick(epochs=50, optimizer=Adam(0.02), dtype="float64").parameters
