@@ -385,6 +385,14 @@ def test_mnist_is_found_under_the_names_that_some_unpack_it_to(places):
     assert_is_mnist(data.load("mnist", str(places.option)), places)
 
 
+@pytest.mark.parametrize("place", ["option", "environment"])
+def test_a_tilde_in_the_name_of_a_folder_of_mnist_is_the_users_own(places, place, monkeypatch):
+    places.fill(getattr(places, place))
+    monkeypatch.setenv("HOME", str(places.option.parent))
+    monkeypatch.setenv("VAE_NP_DATA", "~/environment")
+    assert_is_mnist(data.load("mnist", "~/option"), places)
+
+
 def test_mnist_is_found_where_no_folder_is_named(places, monkeypatch):
     places.fill(places.cache)
     monkeypatch.delenv("VAE_NP_DATA")

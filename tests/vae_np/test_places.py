@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 import vae_np
-from vae_np import VAE, Architecture, cli, data, runs, steps, train, training
-from vae_np.parameters import Parameters
+from vae_np import VAE, Architecture, cli, data, published, steps, train, training
 
 ROOT = pathlib.Path(vae_np.__file__).parents[1]
 ARCH = Architecture(5, (4,), 2)
@@ -198,8 +197,8 @@ def test_a_folder_that_cannot_be_locked_is_named_with_what_to_do(number, monkeyp
     assert os.strerror(number) in line and "'run'" in line and "choose one on a local disk" in line
 
 
-def test_a_tilde_is_the_users_own_folder(elsewhere, capsys):
-    home = elsewhere / "home"
+def test_a_tilde_is_the_users_own_folder(elsewhere, capsys, monkeypatch):
+    home, resumed = elsewhere / "home", []
     np.save(home / "mine.npy", X)
     settings = "--hidden 4 --epochs 1 --backend numpy"
     for line in (
@@ -216,6 +215,10 @@ def test_a_tilde_is_the_users_own_folder(elsewhere, capsys):
         assert run.path == type(out)(home / pathlib.Path(out).name) or run.path == str(home / "text")
         assert train(ARCH, X, epochs=2, backend="numpy", out=out, resume=True).history[1]["epoch"] == 2
     assert len(data.load("~/mine.npy").train) == 32
+    further_on = run._replace(history=[{}, {}])  # than the stage that is asked for
+    monkeypatch.setattr(published, "train", lambda *_, resume, **__: resumed.append(resume) or further_on)
+    next(published.burda(data.Dataset(np.zeros((3, 784)), None, None, None, None), 1, "elbo", 1, 1, 0, "numpy", "~/path"), None)
+    assert resumed == [True]
     assert os.listdir(".") == ["rows.npy"]
 
 
