@@ -83,7 +83,7 @@ TESTS = ["tests/kernels", "tests/meaning", "tests/vae_np", "tests/benchmarks"]
 # Left out: processes of their own, which see the code as it is, and what takes seconds and sees nothing that others miss.
 LEFT_OUT = "killed_by_the_system", "killed_at_random", "processes_of_their_own", "kernels/test_load.py"
 LEFT_OUT += "text_whole", "compilation", "trained_to_the_end", "browser", "test_host_cupy"
-LIMIT = 120  # seconds of computing until a change counts as seen because nothing comes to an end; all of TESTS take 10
+LIMIT = 120  # seconds of computing until a change counts as seen because nothing comes to an end
 SAMPLE = 3  # changes of each file in MODEL_TEXT in a short run, and 1 of each other, many of which wait for a compiler
 MODEL_TEXT = "vae_np/elbo.py", "vae_np/optimizers.py", "vae_np/bounds.py", "kernels/reference.py"
 
