@@ -110,7 +110,8 @@ def late(name, operation, plain):
     """(intrinsic, prepare): a function for compiled code to call that is large, and so compiled once, not into each caller.
 
     All its arguments are arrays of two axes and of one dtype, in any order. The callers find its address in a cell; there
-    stands at first that of a function that has it compiled. prepare(dtype) does so before.
+    stands at first that of a function that has it compiled, or, where that fails, leaves the work to `plain` from then on.
+    prepare(dtype) does so before.
     """
     n_arguments, cells = operation.py_func.__code__.co_argcount, {}
 
@@ -119,17 +120,21 @@ def late(name, operation, plain):
         cells[real][0] = compiled(operation, (types.Array(real, 2, "A"),) * n_arguments)
 
     def first_call(real):
+        failed = False
+
         @BY_WORDS
         def call(words):
+            nonlocal failed
             try:
-                prepare(as_dtype(real))
-                BY_WORDS(int(cells[real][0]))(words)
-            except BaseException as error:  # nothing can be raised through compiled code: the work is done all the same
-                plain(*_arrays_at(words, as_dtype(real), n_arguments))
-                if isinstance(error, KeyboardInterrupt):
-                    threading.Timer(0.1, _thread.interrupt_main).start()
-                else:
-                    logging.getLogger("vae_np").exception("%s could not be compiled", name)
+                if not failed:
+                    prepare(as_dtype(real))
+                    return BY_WORDS(int(cells[real][0]))(words)
+            except KeyboardInterrupt:  # nothing can be raised through compiled code: the work is done all the same
+                threading.Timer(0.1, _thread.interrupt_main).start()
+            except BaseException:
+                failed = True
+                logging.getLogger("vae_np").exception("%s could not be compiled; NumPy does its work", name)
+            plain(*_arrays_at(words, as_dtype(real), n_arguments))
 
         return call
 

@@ -9,7 +9,7 @@ from vae_np import kernels
 from vae_np.testing.operations import OPERATIONS, REFERENCE, random_arguments, with_changes
 
 SIZES = operations.Sizes(7, 33, 19, 5, 2)
-COSTS = operations.costs(SIZES)
+NAMES = list(operations.costs(SIZES))
 
 
 # ------------------------------------------------------------------------------------------------------------- costs
@@ -36,7 +36,7 @@ def arrays(arguments, kind=np.ndarray):
 
 def test_every_operation_has_its_cost():
     nothing = {"constant_backward_add"}  # it neither reads nor writes
-    assert set(COSTS) == set(OPERATIONS) - nothing
+    assert set(NAMES) == set(OPERATIONS) - nothing
 
 
 def test_operations_are_as_large_as_in_the_example():
@@ -46,18 +46,18 @@ def test_operations_are_as_large_as_in_the_example():
     assert operations.EXAMPLE == sizes
 
 
-@pytest.mark.parametrize("name", [name for name, cost in COSTS.items() if cost.operations is not None])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("normals", "binarize")])
 def test_a_cost_is_what_the_reference_computes(name):
     Counted.operations = 0
     getattr(REFERENCE, name)(*arrays(random_arguments(name, "float64", SIZES), Counted))
-    assert COSTS[name].operations == Counted.operations
+    assert operations.costs(SIZES)[name].operations == Counted.operations
 
 
 def test_only_what_computes_with_integers_is_not_counted():
-    assert [name for name, cost in COSTS.items() if cost.operations is None] == ["normals", "binarize"]
+    assert [name for name, cost in operations.costs(SIZES).items() if cost.operations is None] == ["normals", "binarize"]
 
 
-@pytest.mark.parametrize("name", COSTS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_cost_names_the_arrays_that_are_read_and_written(name):
     """Read is what changes a result by another value, written what the operation changes."""
 
@@ -72,8 +72,9 @@ def test_a_cost_names_the_arrays_that_are_read_and_written(name):
     before, after = dict(zip(OPERATIONS[name], random_arguments(name, "float64", SIZES))), result()
     written = {p for p, array in after.items() if not np.array_equal(array, before[p])}
     read = {p for p in after if any(not np.array_equal(result(p)[w], after[w]) for w in written)}
-    assert set(COSTS[name].writes.split()) == written
-    assert set(COSTS[name].reads.split()) == read
+    cost = operations.costs(SIZES)[name]
+    assert set(cost.writes.split()) == written
+    assert set(cost.reads.split()) == read
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_a_cost_names_the_arrays_that_are_read_and_written(name):
 )
 def test_bytes_are_those_of_the_arrays(name, bytes_, touched):
     arguments = random_arguments(name, "float32", SIZES)
-    assert operations.moved(name, COSTS[name], arguments) == (bytes_, touched)
+    assert operations.moved(name, operations.costs(SIZES)[name], arguments) == (bytes_, touched)
 
 
 # ------------------------------------------------------------------------------------------------------------ timing

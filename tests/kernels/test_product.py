@@ -18,6 +18,12 @@ REALS = ["float32", "float64"]
 EDGES = [1, 2, 3, 4, 5, 11, 12, 13, 15, 16, 17, 31, 32, 33, 47, 64, 65, 130]
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_left_to_numpy(caplog):
+    yield
+    assert "could not be compiled" not in caplog.text
+
+
 def normal(*shape, real="float64"):
     return np.random.default_rng(shape).normal(size=shape).astype(real)
 

@@ -49,7 +49,11 @@ def interruptible():
 
 @pytest.mark.parametrize("error", [OSError("no space left"), KeyboardInterrupt()])
 def test_what_cannot_be_compiled_is_computed_all_the_same(error, interruptible, monkeypatch, caplog):
+    """An interrupted compilation is tried again; one that failed is not."""
+    tried = []
+
     def fails(*_):
+        tried.append(error)
         raise error
 
     caller, _ = caller_of(f"test.fails.{type(error).__name__}", lambda a, b: np.multiply(2, a, out=b))
@@ -66,3 +70,7 @@ def test_what_cannot_be_compiled_is_computed_all_the_same(error, interruptible, 
         interrupted = True
     assert (b == 2 * a).all() and interrupted == isinstance(error, KeyboardInterrupt)
     assert interrupted or "could not be compiled" in caplog.text
+    monkeypatch.setattr(words._thread, "interrupt_main", lambda: None)
+    b[...] = 0
+    caller(a, b)
+    assert (b == 2 * a).all() and len(tried) == 1 + interrupted

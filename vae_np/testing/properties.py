@@ -308,6 +308,13 @@ PROPERTIES = (
 )
 
 
+def trials():
+    """(property, problem) of all that `check_elbo` tries: each property with every kind, and the edges."""
+    found = [(check, problem) for problem in every_kind() for check in PROPERTIES]
+    found += [(value_is_finite_wherever_it_can_be, edge) for real in ("float32", "float64") for edge in at_the_edges(real)]
+    return found + [(gradient_is_the_complex_step, edge) for edge in at_the_edges(edges=SATURATED)]
+
+
 def check_elbo(model=loss_and_gradients):
     """Every property of a model on problems of every kind, and its values at the edges: how often each was tried, a dict.
 
@@ -317,12 +324,7 @@ def check_elbo(model=loss_and_gradients):
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; it must be a function such as loss_and_gradients")
     tried, broken = {}, {}
-    trials = [(check, problem) for problem in every_kind() for check in PROPERTIES]
-    trials += [
-        (value_is_finite_wherever_it_can_be, edge) for real in ("float32", "float64") for edge in at_the_edges(real)
-    ]
-    trials += [(gradient_is_the_complex_step, edge) for edge in at_the_edges(edges=SATURATED)]
-    for check, problem in trials:
+    for check, problem in trials():
         tried[check.__name__] = tried.get(check.__name__, 0) + 1
         try:
             check(model, problem)

@@ -18,6 +18,12 @@ from vae_np import cli, elbo
 from vae_np.kernels import reference
 from vae_np.study import terminal, trace
 
+
+@pytest.fixture(autouse=True)
+def a_short_training(monkeypatch):
+    monkeypatch.setitem(cli.STEPS, "digits", 20)
+
+
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
@@ -116,24 +122,8 @@ def test_a_page_is_written_and_told_of(tmp_path, capsys):
 def test_ones_own_run_and_examples(tmp_path, capsys):
     run = str(tmp_path / "run")
     with pytest.raises(SystemExit):
-        cli.main(
-            [
-                "train",
-                "--epochs",
-                "1",
-                "--hidden",
-                "5",
-                "4",
-                "--objective",
-                "iwae",
-                "--samples",
-                "3",
-                "--backend",
-                "numpy",
-                "--out",
-                run,
-            ]
-        )
+        words = "train --epochs 1 --hidden 5 4 --objective iwae --samples 3 --backend numpy --out"
+        cli.main([*words.split(), run])
     with pytest.raises(SystemExit) as end:
         cli.main(["study", "--run", run, "--examples", "7", "--out", str(tmp_path / "page.html")])
     assert end.value.code == 0
