@@ -305,8 +305,9 @@ def decode(p, z, backend="numpy"):
 CHUNK = 1024  # rows at a time, where each goes its own way: so that memory does not grow with their number
 
 
-def chunks(n, size=CHUNK):
-    """Slices of range(n), of that many rows each but for the last."""
+def chunks(n, size=None):
+    """Slices of range(n), of that many rows (CHUNK, if not said) each but for the last."""
+    size = size or CHUNK
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 

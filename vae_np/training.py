@@ -10,6 +10,7 @@ import functools
 import logging
 import math
 import os
+import pathlib
 import time
 import zlib
 from typing import NamedTuple
@@ -100,7 +101,7 @@ def train(
         raise ValueError("resume needs out, the folder of the run to go on with")
     if patience is not None and x_valid is None:
         raise ValueError("patience needs x_valid: without it there is no validation loss to wait for")
-    out = None if out is None else os.path.expanduser(out)
+    out = type(out)(os.path.expanduser(out)) if isinstance(out, (str, pathlib.Path)) else out
     if resume:
         backend = backend_to_resume(out, backend)
     settings = {
@@ -173,7 +174,8 @@ def train(
                     state.history[-1],
                 )
     p = (state.best if patience else state.p).moved(text.get)
-    _say_if_collapsed(p, x_train)
+    if epochs > 1:  # after one, as of an estimator's partial_fit, it is too early to tell
+        _say_if_collapsed(p, x_train)
     arrays = {name: text.get(array) for name, array in state.optimizer.items()}
     return Run(p, state.history, out, arrays, offset + state.epoch * _n_batches(x_train, batch_size))
 
@@ -228,8 +230,8 @@ def _epoch(state, make_stepper, pace, optimizer, settings, x_train, epochs, prog
 
     pace["steps"]: so many in a call as take a tenth of a second; it is found on the way. offset: the steps of trainings before.
     """
-    order = noise.permutation(settings["seed"], "shuffle", offset + state.epoch, len(x_train))
     size, n_batches = settings["batch_size"], _n_batches(x_train, settings["batch_size"])
+    order = noise.permutation(settings["seed"], "shuffle", offset // n_batches + state.epoch, len(x_train))
     rate = optimizer.learning_rate * _factor(settings["schedule"], state.epoch)
     sums, batch = np.zeros(len(TERMS)), 0
     while batch < n_batches:
@@ -307,7 +309,7 @@ def _say_grey_once():
     )
 
 
-COLLAPSED = 0.01, 1e-3  # nats of KL, and how far apart reconstructions are, below which the latents carry nothing
+COLLAPSED = 0.01, 1e-3  # nats of KL, and a share of the data's own range: what carries nothing keeps below
 
 
 def _say_if_collapsed(p, x):
@@ -316,7 +318,8 @@ def _say_if_collapsed(p, x):
     mu, logvar = elbo.encode(p, x)
     kl = float(np.mean(np.sum(mu * mu + np.expm1(logvar) - logvar, axis=1)) / 2)
     apart = float(np.ptp(elbo.decode(p, mu), axis=0).max())
-    if len(x) > 1 and (kl < COLLAPSED[0] or apart < COLLAPSED[1]):
+    of_data = float(np.ptp(x, axis=0).max()) / (255 if x.dtype == np.uint8 else 1)
+    if len(x) > 1 and (kl < COLLAPSED[0] or apart < COLLAPSED[1] * of_data):
         logging.getLogger("vae_np").warning(
             "the latents carry nothing (KL %.2g nats; reconstructions differ by at most %.2g): a longer training, a warm-up of "
             "beta or a smaller beta usually helps", kl, apart,
@@ -324,9 +327,17 @@ def _say_if_collapsed(p, x):
 
 
 def backend_to_resume(out, backend):
-    """The backend to go on with: that of the run in the folder, if none is named and it can run here."""
+    """The backend to go on with: the one that is named, else that of the run in the folder; RuntimeError if it cannot run here."""
     before = runs.settings_of(out).get("backend")
-    return before if backend == "auto" and before in kernels.CHECKS and kernels.CHECKS[before]().ok else backend
+    if backend != "auto" or str(before) not in kernels.CHECKS:
+        return backend
+    if not (status := kernels.CHECKS[before]()).ok:
+        others = " or ".join(name for name, other in kernels.available().items() if other.ok)
+        raise RuntimeError(
+            f"{out} was trained on {before!r}, which cannot run here: {status.reason}. To go on on another, name it with "
+            f"--backend ({others}); the last digits will then differ"
+        )
+    return before
 
 
 def backend_name(kernel_set):

@@ -509,7 +509,6 @@ def test_a_backend_that_cannot_run_says_why_and_the_remedy(trained, no_gpu, argu
         "--noise heteroscedastic": "gaussian",
         "--noise-std 2": "gaussian",
         "--likelihood gaussian --noise-std 0": "noise_std",
-        "--valid-fraction 0": "fraction",
         "--valid-fraction 1": "fraction",
         "--valid-fraction nan": "fraction",
         "--valid-fraction inf": "fraction",
