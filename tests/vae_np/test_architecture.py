@@ -181,7 +181,7 @@ def test_pixels_that_rounding_put_outside_are_clipped_and_it_is_said_once(x, cap
 
 @pytest.mark.parametrize(
     "low, high, dtype, said",
-    [(0, 1.00001, float, "from 0 to 1.00001;"), (-2e-6, 1, float, "from -2e-06 to 1;"), (0, 255, int, "from 0 to 255;"),
+    [(0, 1.00001, float, "from 0 to 1.00001;"), (-1.0000001e-6, 1, float, "from -1.0000001e-06 to 1;"), (-2e-6, 1, float, "from -2e-06 to 1;"), (0, 255, int, "from 0 to 255;"),
      (0, 1.0000025, np.float32, "from 0 to 1.0000025;"), (0, 1.0000010000000004, float, "from 0 to 1.0000010000000004;")],
 )  # fmt: skip
 def test_a_refusal_tells_numbers_with_the_digits_that_matter(low, high, dtype, said):
