@@ -5,15 +5,25 @@ import re
 import shlex
 
 import pytest
+from sklearn.datasets import load_digits
 
-from vae_np import cli
+from vae_np import Architecture, cli, train
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 
 
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A folder with what the README's first command leaves, and the rows that its examples share."""
+    monkeypatch.chdir(tmp_path)
+    X = load_digits().data / 16
+    train(Architecture(64, (8,), 2), X, epochs=1, backend="numpy", out="runs/digits")
+    return {"X": X}
+
+
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL))
-def test_python(code, capsys):
-    names = {}
+def test_python(code, clone, capsys):
+    names = clone
     exec(code, names)
     for test in (f for name, f in names.items() if name.startswith("test_")):  # shown for how it fails
         with pytest.raises(AssertionError) as caught:

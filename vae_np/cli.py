@@ -1,4 +1,4 @@
-"""The command `vae-np`: train, evaluate, sample, study, check, backends."""
+"""The command `vae-np`: train, evaluate, encode, reconstruct, sample, study, check, backends."""
 
 import argparse
 import contextlib
@@ -77,10 +77,7 @@ def train(options):
     console = make_console()
     if options.resume:
         options = _as_before(options)
-    try:
-        dataset = _dataset(options)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}; if it has moved, say where it is with --data" if options.resume else error) from None
+    dataset = _dataset(options)
     arch = Architecture(
         dataset.train.shape[1],
         tuple(options.hidden),
@@ -102,8 +99,11 @@ def train(options):
     if dataset.taken:
         console.print(f"   {dataset.taken}")
     words = options.words  # in the folder's config.json, so with paths that hold from anywhere
-    if os.path.isfile(options.data):
+    if options.data not in data.NAMES:
         words = [*words, "--data", os.path.abspath(options.data)]
+    for name in ("csv_header", "csv_index"):
+        if said := getattr(options, name):
+            words = [*words, f"--{name.replace('_', '-')}", said]
     if options.data_dir:
         words = [*words, "--data-dir", os.path.abspath(options.data_dir)]
     given = options.resume or options.out
@@ -257,7 +257,8 @@ def _give_up_folder(folder):
             os.rmdir(os.path.dirname(folder))
 
 
-WHERE_IT_RUNS = ("backend", "threads", "data", "data_dir")  # a run may go on elsewhere; its data are known by their checksum
+# A run may go on elsewhere; its data are known by their checksum, wherever they lie and however they are written.
+WHERE_IT_RUNS = ("backend", "threads", "data", "data_dir", "csv_header", "csv_index")
 
 
 def _as_before(options):
@@ -281,8 +282,15 @@ def _as_before(options):
 def _dataset(options, before=None):
     """The data set that the options name, or else those of the training before."""
     before = before or options
-    header, index = (None if said is None else said == "yes" for said in (before.csv_header, before.csv_index))
-    return data.load(options.data or before.data, options.data_dir or before.data_dir, before.valid_fraction, header, index)
+    header, index = (
+        None if said is None else said == "yes"
+        for said in (options.csv_header or before.csv_header, options.csv_index or before.csv_index)
+    )
+    try:
+        return data.load(options.data or before.data, options.data_dir or before.data_dir, before.valid_fraction, header, index)
+    except FileNotFoundError as error:
+        of_a_run = before is not options and not options.data or getattr(options, "resume", None)
+        raise FileNotFoundError(f"{error}; if it has moved, say where it is with --data" if of_a_run else error) from None
 
 
 def _started_with(run):
@@ -318,7 +326,7 @@ def _backend_name(backend):
     return training.backend_name(kernels.load(backend))
 
 
-# ------------------------------------------------------------------------------------------------- evaluate and sample
+# ------------------------------------------------------------------------------------- evaluate, encode and sample
 
 
 def evaluate(options):
@@ -392,11 +400,74 @@ def _print_bounds(console, p, dataset, before, options):
     )
 
 
+def encode(options):
+    """Write the means of q(z|x), a row of latents for each row of data, as a .npy file."""
+    p = _parameters(options.run)
+    out = _out(options, "latents.npy", ".npy")
+    z = _means(p, _rows(options), options)
+    with replacing(out) as file:
+        np.save(file, z)
+    make_console().print(f"{len(z)} rows of {z.shape[1]} latents, the means of q(z|x), in {out}")
+
+
+def reconstruct(options):
+    """Write the mean of p(x|z) at the mean of q(z|x), a row for each row of data, or draw some of them."""
+    p = _parameters(options.run)
+    out = _out(options, "reconstructions.png", ".png", ".npy")
+    if out.endswith(".npy"):
+        x = elbo.decode(p, _means(p, _rows(options), options), options.backend)
+        with replacing(out) as file:
+            np.save(file, x)
+        make_console().print(f"{len(x)} reconstructions of {x.shape[1]} numbers in {out}")
+        return
+    dataset = _dataset(options, _before(options))
+    image_shape = _check_image_shape(dataset.image_shape, p)
+    from vae_np import plots
+
+    plots.write(plots.reconstructions(p, dataset.shown[0], image_shape, options.seed), out)
+    make_console().print(f"some rows and their reconstructions in {out}")
+
+
+def _before(options):
+    """The options of the training that made the run; those by default, where it was none of the command and the data are named."""
+    of_command = os.path.isdir(options.run) and "command" in _config(options.run)
+    if not (of_command or options.data):
+        raise ValueError(f"{options.run} does not say what data it was trained on: name them with --data")
+    return _started_with(options.run) if of_command else parser().parse_args(["train"])
+
+
+def _rows(options):
+    """All rows of the data set that the options name, or else of the run's own, in its order: in a list of its one or two parts."""
+    before = _before(options)
+    before.valid_fraction = 0
+    dataset = _dataset(options, before)
+    return [rows for rows in (dataset.train, dataset.valid) if rows is not None]
+
+
+def _means(p, parts, options):
+    """The means of q(z|x) of all rows, (N, Z)."""
+    with options.status.status(f"{sum(map(len, parts))} rows"):
+        return np.concatenate([elbo.encode(p, x, options.backend)[0] for x in parts])
+
+
+def _out(options, name, *endings):
+    """The file to write: the one that is named, else one of that name in the run folder."""
+    out = options.out or os.path.join(options.run if os.path.isdir(options.run) else ".", name)
+    if not out.endswith(endings):
+        raise ValueError(f"--out is {out!r}; it must end in {' or '.join(endings)}")
+    return out
+
+
+def _check_image_shape(image_shape, p):
+    if not image_shape:
+        raise ValueError(f"rows of {p.architecture.n_inputs} inputs are no pictures: write the numbers, with --out NAME.npy")
+    return image_shape
+
+
 def sample(options):
     """Draw from the prior and decode: the mean of p(x|z), as a picture or as numbers."""
     p = _parameters(options.run)
-    folder = os.path.isdir(options.run)
-    out = options.out or os.path.join(options.run if folder else ".", "samples.png")
+    out = _out(options, "samples.png", ".png", ".npy")
     shape = 1, architecture.check_count("n", options.n), p.architecture.n_latent
     x = elbo.decode(
         p, noise.normals(noise.check_seed(options.seed), "sample", 1, shape, p.flat.dtype)[0], options.backend
@@ -404,11 +475,10 @@ def sample(options):
     if out.endswith(".npy"):
         with replacing(out) as file:
             np.save(file, x)
-    elif out.endswith(".png"):
-        n_inputs = p.architecture.n_inputs
+    else:
+        n_inputs, folder = p.architecture.n_inputs, os.path.isdir(options.run)
         image_shape = (_config(options.run)["image_shape"] if folder else None) or data.square(n_inputs)
-        if not image_shape:
-            raise ValueError(f"rows of {n_inputs} inputs are no pictures: write the numbers, with --out NAME.npy")
+        _check_image_shape(image_shape, p)
         if len(image_shape) != 2 or math.prod(image_shape) != n_inputs:
             raise ValueError(
                 f"{options.run} has images of shape {image_shape} in its {runs.CONFIG}, but {n_inputs} inputs"
@@ -416,8 +486,6 @@ def sample(options):
         from vae_np import plots
 
         plots.write(plots.samples(x, image_shape), out)
-    else:
-        raise ValueError(f"--out is {out!r}; it must end in .png or .npy")
     make_console().print(f"{options.n} samples in {out}")
 
 
@@ -588,10 +656,10 @@ def study(options):
     with options.status.status("a model, one pass of it, and the proof of every line"):
         p, dataset, said, words = _to_study(options)
         rows = [architecture.check_count("an example", row, 0) for row in options.examples]
-        held_out, _ = dataset.shown
-        if max(rows) >= len(held_out):
-            raise ValueError(f"example {max(rows)} is beyond the {len(held_out)} that are held out")
-        x, eps = held_out[rows], np.empty((said.samples, len(rows), p.architecture.n_latent))
+        shown, _ = dataset.shown
+        if max(rows) >= len(shown):
+            raise ValueError(f"example {max(rows)} is beyond the {len(shown)} {dataset.part} rows")
+        x, eps = shown[rows], np.empty((said.samples, len(rows), p.architecture.n_latent))
         kernels.load("numpy").normals(noise.key(said.seed, "validate"), 0, np.array(rows), eps)
         lines = trace(p, x, eps, said.beta, said.l2, said.objective)
     if options.text or options.name:
@@ -615,10 +683,10 @@ def _to_study(options):
     if options.run:
         before = _started_with(options.run)
         dataset = _dataset(options, before)
-        words = f"held-out rows of {options.data or before.data}, by the model in {options.run}"
+        words = f"{dataset.part} rows of {options.data or before.data}, by the model in {options.run}"
         return _parameters(options.run), dataset, before, words
     name = options.data or "digits"
-    dataset = data.load(name, options.data_dir)
+    dataset = _dataset(options, parser().parse_args(["train"]))
     hidden, latent = STUDIED.get(name, ([400], 20))
     arch = Architecture(
         dataset.train.shape[1],
@@ -633,7 +701,7 @@ def _to_study(options):
     settings = {"objective": options.objective, "beta": options.beta, "l2": options.l2, "seed": options.seed}
     epochs = max(1, steps * AT_ONCE // len(x))
     run = training.train(arch, x, epochs=epochs, batch_size=AT_ONCE, backend="numpy", n_samples=options.samples, **settings)
-    return run.parameters, dataset, options, f"held-out rows of {name}, by a model trained for some {steps} steps"
+    return run.parameters, dataset, options, f"{dataset.part} rows of {name}, by a model trained for some {steps} steps"
 
 
 def backends(options):
@@ -669,21 +737,21 @@ def parser():
         sub.set_defaults(command=function)
         return sub.add_argument
 
-    def of_data(option, default):
+    def of_data(option, default, otherwise=""):
         option(
             "--data",
             type=os.path.expanduser,
             default=default,
-            help="digits, mnist, or a .npz, .npy, .csv or .tsv file; bytes stand for 0..1 in steps of 1/255",
+            help=f"digits, mnist, or a .npz, .npy, .csv or .tsv file; bytes stand for 0..1 in steps of 1/255{otherwise}",
         )
         option("--data-dir", type=os.path.expanduser, help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download")
+        for name, what in (("header", "first line holds names"), ("index", "first column numbers the rows")):
+            option(f"--csv-{name}", choices=("yes", "no"), help=f"whether a .csv or .tsv file's {what}; else it is found out")
 
     known = sorted(kernels.CHECKS)
     option = command(train)
     of_data(option, "digits")
     option("--valid-fraction", type=float, default=0.2, help="rows held out to validate with, or 0; MNIST has its own")
-    option("--csv-header", choices=("yes", "no"), help="whether a table's first line holds names; else it is found out")
-    option("--csv-index", choices=("yes", "no"), help="whether a table's first column numbers the rows; else it is found out")
     option("--hidden", type=int, nargs="*", default=[400], help="widths of the hidden layers; none for a linear model")
     option("--latent", type=int, default=2, help="latent dimensions")
     option("--activation", choices=architecture.ACTIVATIONS, default="relu", help="of the hidden layers")
@@ -719,7 +787,7 @@ def parser():
 
     option = command(evaluate)
     option("run", type=os.path.expanduser, help="a run folder")
-    of_data(option, None)
+    of_data(option, None, "; else the run's own data")
     option("--objective", choices=elbo.OBJECTIVES, help="else the one it was trained with")
     option("--samples", type=int, default=1, help="of z for each example")
     option(
@@ -730,6 +798,19 @@ def parser():
     )
     option("--seed", type=int, default=0, help="of the noise")
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
+
+    def of_rows(option, endings, name):
+        option("run", type=os.path.expanduser, help="a run folder, or an .npz file of parameters")
+        of_data(option, None, "; else the run's own data, all rows in their order, with those of a part of its own last")
+        option("--out", type=os.path.expanduser, metavar="FILE", help=f"{endings}; else {name} in the run folder")
+        option("--backend", choices=["auto", *known], default="auto", help="which kernels")
+
+    option = command(encode)
+    of_rows(option, ".npy, for numbers (rows, latents)", "latents.npy")
+
+    option = command(reconstruct)
+    of_rows(option, ".npy for the numbers of all rows, .png for a picture of 16", "reconstructions.png")
+    option("--seed", type=int, default=0, help="of the choice of rows for a picture")
 
     option = command(sample)
     option("run", type=os.path.expanduser, help="a run folder, or an .npz file of parameters")

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import logging
 import math
 import os
 import pathlib
@@ -14,6 +15,7 @@ from vae_np import noise, table
 from vae_np.architecture import check_number
 from vae_np.parameters import read_npy, read_npz, reading
 
+NAMES = ("digits", "mnist")  # of data sets that are no files
 MNIST_FILES = {  # name: md5 of the uncompressed file
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -41,6 +43,11 @@ class Dataset(_Parts):
     def shown(self):
         """(rows, labels) to look at: those that are held out, or where none are, those that are trained on."""
         return (self.train, self.train_labels) if self.valid is None else (self.valid, self.valid_labels)
+
+    @property
+    def part(self):
+        """What the shown rows are."""
+        return "training" if self.valid is None else "held-out"
 
 
 def load(name="digits", data_dir=None, valid_fraction=0.2, header=None, index=None):
@@ -80,7 +87,7 @@ def load(name="digits", data_dir=None, valid_fraction=0.2, header=None, index=No
     return dataset
 
 
-ROWS = {  # what an .npz file may call its rows: {rows: their labels, (held-out rows, their labels)}
+ROWS = {  # what an .npz file may call its rows: {rows: (their labels, (held-out rows, their labels))}
     "train": ("train_labels", ("valid", "valid_labels")),
     "x_train": ("y_train", ("x_test", "y_test")),
     "x": ("labels", None),
@@ -95,25 +102,28 @@ def _from_npz(path, valid_fraction):
     def wanted(names):
         members.extend(names)
         rows = next((name for name in ROWS if name in names), None)
-        labels, held_out = ROWS.get(rows, (None, None))
-        return [name for name in (rows, labels, *(held_out or ())) if name in names]
+        return [name for name in (rows, (ROWS[rows][1] or [None])[0] if rows else None) if name in names]
 
     arrays = read_npz(path, wanted)
     if not arrays:
         names = textwrap.shorten(", ".join(map(repr, sorted(members))), 300, placeholder=" ...")
         raise ValueError(f"{path} holds {names or 'nothing'}; wanted one of {', '.join(map(repr, ROWS))}")
-    rows = next(iter(arrays))
-    labels, held_out = ROWS[rows]
-    x, shape = _flat(arrays[rows], path)
-    labels = _labels(arrays.get(labels), x, path)
-    if held_out is None:
-        return _split(x, labels, shape, valid_fraction, path)
-    if held_out[0] not in arrays:
-        return Dataset(x, None, labels, None, shape)
-    valid, _ = _flat(arrays[held_out[0]], path)
-    if x.shape[1] != valid.shape[1]:
-        raise ValueError(f"{path} has {x.shape[1]} inputs a row in {rows} and {valid.shape[1]} in {held_out[0]}")
-    return Dataset(x, valid, labels, _labels(arrays.get(held_out[1]), valid, path), shape)
+    rows, *held_out = arrays
+    (x, shape), *valid = (_flat(array, path) for array in arrays.values())
+    labels, of_valid = ROWS[rows]
+    labels = _labels(path, labels, members, x)
+    if valid:
+        valid, _ = valid[0]
+        if x.shape[1] != valid.shape[1]:
+            raise ValueError(f"{path} has {x.shape[1]} inputs a row in {rows} and {valid.shape[1]} in {held_out[0]}")
+        dataset = Dataset(x, valid, labels, _labels(path, of_valid[1], members, valid), shape)
+    elif of_valid:
+        dataset = Dataset(x, None, labels, None, shape)
+    else:
+        dataset = _split(x, labels, shape, valid_fraction, path)
+    if len(members) > 1:
+        dataset.taken = f"{rows} is taken to train on" + (f", and {held_out[0]} to validate with" if held_out else "")
+    return dataset
 
 
 def _read_npy(path):
@@ -140,8 +150,17 @@ def square(n_inputs):
     return (side, side) if side * side == n_inputs and side > 1 else None
 
 
-def _labels(labels, x, path):
-    if labels is not None and labels.shape != (len(x),):
+def _labels(path, name, members, x):
+    """The labels of that name, (N,); None where there are none, or none that can be read: they only colour a picture."""
+    if name not in members:
+        return None
+    try:
+        labels = read_npz(path, lambda names: [name])[name]
+    except ValueError as error:
+        logging.getLogger("vae_np").warning("the labels are left out: %s", error)
+        return None
+    labels = labels[:, 0] if labels.shape == (len(x), 1) else labels  # a column, as Keras keeps those of CIFAR
+    if labels.shape != (len(x),):
         raise ValueError(f"{path} has labels of shape {labels.shape}; wanted one for each row, ({len(x)},)")
     return labels
 
@@ -152,7 +171,7 @@ def _split(x, labels, shape, valid_fraction, path):
         return Dataset(x, None, labels, None, shape)
     if not 0 < n_valid < len(x):
         raise ValueError(
-            f"{path} has {len(x)} rows, of which a valid_fraction of {valid_fraction} leaves one part empty"
+            f"{path} has {len(x)} rows, of which a valid_fraction of {valid_fraction} leaves one part empty; 0 holds none out"
         )
     order = noise.permutation(0, "split", 0, len(x))
     parts = np.sort(order[n_valid:]), np.sort(order[:n_valid])

@@ -294,19 +294,21 @@ def decode(p, z, backend="numpy"):
     z = _finite("z", z, f"(B, {p.architecture.n_latent})", lambda shape: shape[1:] == (p.architecture.n_latent,))
     mean = np.empty((len(z), p.architecture.n_inputs), p.flat.dtype)
     layers = p.moved(text.put).layers
+    means = functools.cache(lambda n: text.zeros((1, n, p.architecture.n_inputs), p.flat.dtype))
     room = functools.cache(lambda n: nodes(p.architecture, "elbo", 1, n, p.flat.dtype, text.zeros))
-    for rows in chunks(len(z)):
-        some, a = text.put(np.array(z[None, rows], p.flat.dtype, order="C")), room(len(z[rows]))
-        text.decoder(layers, a._replace(z=some))
-        mean[rows] = text.get(text.mean(a.output, text.zeros(a.output.shape, a.output.dtype)))[0]
+    for rows in chunks(len(z), -(-CHUNK // 2)):  # fewer: NumPy makes several arrays of their size on the way to a mean
+        some = text.put(np.array(z[None, rows], p.flat.dtype, order="C"))
+        output, _ = text.decoder(layers, room(some.shape[1])._replace(z=some))
+        mean[rows] = text.get(text.mean(output, means(some.shape[1])))[0]
     return mean
 
 
 CHUNK = 1024  # rows at a time, where each goes its own way: so that memory does not grow with their number
 
 
-def chunks(n, size=CHUNK):
-    """Slices of range(n), of that many rows each but for the last."""
+def chunks(n, size=None):
+    """Slices of range(n), of that many rows (CHUNK, if not said) each but for the last."""
+    size = size or CHUNK
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 

@@ -212,6 +212,7 @@ def check_array(name, array, shape, dtype):
 # ------------------------------------------------------------------------------------------------------ files of others
 
 UNPACKED = 2**30, 100  # bytes, and times the file's own size: `Parameters.save` packs nothing
+CGROUP = pathlib.Path("/sys/fs/cgroup")  # where a container is told how much memory it may take
 METHODS = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # those of np.savez; others unpack any number of bytes at once
 
 
@@ -231,7 +232,10 @@ def read_npz(path, wanted=None):
             if members[name].compress_type not in METHODS:
                 raise ValueError("it is packed in a way that np.savez does not use")
             with file.open(members[name]) as content:
-                arrays[name] = read_npy(content, members[name].file_size)
+                try:
+                    arrays[name] = read_npy(content, members[name].file_size)
+                except ValueError as error:
+                    raise ValueError(f"in its {name}, {error}") from None
     return arrays
 
 
@@ -244,18 +248,18 @@ def read_npy(file, size):
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran_order, dtype = header(file)
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, which only a program could unpack: save numbers")
+        raise ValueError("there are Python objects, which only a program could read: save numbers")
     told, there = math.prod(shape) * dtype.itemsize, size - file.tell()
     if told != there:
-        raise ValueError(f"its header tells of {told} bytes, and {there} follow")
+        raise ValueError(f"the header tells of {told} bytes, and {there} follow")
     if told > (free := free_memory()):
-        raise ValueError(f"it would unpack to {told / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free")
+        raise ValueError(f"there are {told / 2**30:.3g} GiB of numbers, and {free / 2**30:.3g} GiB of memory are free")
     array = np.empty(math.prod(shape), dtype)
     rest = memoryview(array).cast("B") if told else memoryview(b"")
     while rest:
         n = file.readinto(rest[: 2**24])
         if not n:
-            raise ValueError(f"{len(rest)} bytes are missing at its end")
+            raise ValueError(f"{len(rest)} bytes are missing at the end")
         rest = rest[n:]
     return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
 
@@ -265,9 +269,10 @@ def free_memory():
     found = [math.inf]
     with contextlib.suppress(OSError, StopIteration, ValueError), open("/proc/meminfo") as file:
         found.append(1024 * int(next(line.split()[1] for line in file if line.startswith("MemAvailable:"))))
-    with contextlib.suppress(OSError, ValueError):  # which says "max" where there is no limit
-        limit, used = (pathlib.Path("/sys/fs/cgroup", name).read_text() for name in ("memory.max", "memory.current"))
-        found.append(int(limit) - int(used))
+    with contextlib.suppress(OSError, StopIteration, ValueError):  # which says "max" where there is no limit
+        limit, used, parts = ((CGROUP / f"memory.{name}").read_text() for name in ("max", "current", "stat"))
+        kept = next(line.split()[1] for line in parts.splitlines() if line.startswith("inactive_file "))
+        found.append(int(limit) - int(used) + int(kept))  # files that were read are kept only where there is room
     return min(found)
 
 

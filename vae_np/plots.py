@@ -24,7 +24,7 @@ def draw_run(p, history, dataset, folder, seed=0):
         if p.architecture.n_latent == 2:
             figures["manifold.png"] = manifold(p, dataset.image_shape)
     if p.architecture.n_latent == 2:
-        figures["latent.png"] = latent(p, *dataset.shown)
+        figures["latent.png"] = latent(p, *dataset.shown, dataset.part)
     return [write(figure, os.path.join(folder, name)) for name, figure in figures.items()]
 
 
@@ -126,7 +126,7 @@ def manifold(p, image_shape, side=20):
     return _grid(decode(p, z), image_shape, side, "the latent plane, at quantiles of the prior")
 
 
-def latent(p, x, labels=None):
+def latent(p, x, labels=None, part="held-out"):
     """The mean of q(z|x) of each row, coloured by label."""
     figure = Figure(figsize=(6.4, 5.6), dpi=120, layout="constrained")
     axes = figure.add_subplot()
@@ -139,7 +139,7 @@ def latent(p, x, labels=None):
         if len(names) <= 10:
             words = [str(name).replace("$", r"\$") for name in names]  # between two of them stands mathematics
             axes.legend(points.legend_elements(num=None)[0], words, title="label", frameon=False, bbox_to_anchor=(1, 1))
-    axes.set(title="validation rows, encoded: the mean of q(z|x)", xlabel="z₁", ylabel="z₂")
+    axes.set(title=f"{part} rows, encoded: the mean of q(z|x)", xlabel="z₁", ylabel="z₂")
     axes.set_aspect("equal", "datalim")
     axes.grid(alpha=0.25)
     return figure

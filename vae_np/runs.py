@@ -78,6 +78,8 @@ def settings_of(out):
     if not os.path.exists(path):
         return {}
     found = read_npz(path, lambda names: [name for name in names if name == "training.state"])
+    if not found:  # parameters alone
+        return {}
     with reading(path, "a checkpoint of a training to resume"):
         return dict(parse("training.state", str(found["training.state"]))["settings"])
 
@@ -89,16 +91,29 @@ def begin(out, resume, fresh, settings, more):
         if not resume:
             raise FileExistsError(f"{out} already holds a run: resume it, or choose another folder")
         state = _load(checkpoint, settings, fresh)
-        before, now = settings_of(out)["backend"], settings["backend"]
+        before, now = _where(settings_of(out), _config(out)), _where(settings, more)
         if before != now:
             logging.getLogger("vae_np").warning(
-                "%s was trained on %s and goes on on %s: its last digits are not those of a run that stayed", out, before, now
+                "%s was trained on %s and goes on on %s: its last digits will differ from those of a run that stayed there", out, before, now
             )
     with replacing(os.path.join(out, CONFIG)) as file:
         file.write(json.dumps({**settings, **more}, indent=2).encode())
     if state.history:  # a kill may have come between the checkpoint and this file
         _write_history(state.history, out)
     return state
+
+
+def _where(settings, more):
+    """Where a training runs, as far as its last digits depend on it: in NumPy's products they do on the number of threads."""
+    backend, threads = settings["backend"], more.get("threads") or 1
+    return f"{backend} (threads: {threads})" if backend == "numpy" else backend
+
+
+def _config(out):
+    """What config.json holds; nothing where it cannot be read, for nothing that matters depends on it."""
+    with contextlib.suppress(OSError, ValueError), open(os.path.join(out, CONFIG), encoding="utf-8") as file:
+        return parse("text", file.read())
+    return {}
 
 
 def save(state, out, settings):

@@ -1,6 +1,8 @@
 """Tables of numbers in text files (.csv, .tsv): what is a header, what an index, and on which line something is wrong."""
 
+import codecs
 import csv
+import re
 
 import numpy as np
 
@@ -14,7 +16,9 @@ def read(path, header=None, index=None):
     header: whether the first line holds names; index: whether the first column numbers the rows. None finds out.
     ValueError: it is not certain, and the words say which option settles it; or a cell is no number, with its line.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    with open(path, "rb") as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as spreadsheets write "Unicode text"
+    with open(path, encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="") as file:  # names may be anything
         lines = [(number, line) for number, line in enumerate(file, 1) if line.partition("#")[0].strip()]
     if not lines:
         raise ValueError("it has no line of numbers")
@@ -22,10 +26,11 @@ def read(path, header=None, index=None):
     first = _cells(lines[0][1], separator)
     if header is None:
         header = '"' in lines[0][1] and not any('"' in line for _, line in lines[1:]) or _is_header(lines[0][0], first)
-    body = lines[header:]
-    x = _numbers(body, separator)
+    x = _numbers(lines[header:], separator, bool(index))
     if header and len(first) == x.shape[1] - 1:
         first = ["", *first]  # as R writes names: none above the index
+    if header and len(first) != x.shape[1]:
+        raise ValueError(f"line {lines[0][0]} has {len(first)} names, and the lines after it have {x.shape[1]} cells")
     if index is None:
         index = _is_index(first if header else None, x)
     words = f"{len(x)} rows of {x.shape[1] - index} columns between {SEPARATORS[separator]}, "
@@ -36,8 +41,9 @@ def read(path, header=None, index=None):
 
 
 def _separator(number, line):
+    line = re.sub('"[^"]*"', "", line)  # a name between quotes may hold any of them
     found = [separator for separator in SEPARATORS if separator in line]
-    if found == [",", ";"] or found == [",", ";", "\t"]:
+    if "," in found and ";" in found:
         raise ValueError(f"line {number} has commas and semicolons: save it with commas, and with points inside numbers")
     return found[-1] if found else ","
 
@@ -49,6 +55,8 @@ def _cells(line, separator):
 def _is_header(number, cells):
     """Whether a first line holds names."""
     numeric, names = [_is_number(cell) for cell in cells], cells[1:] if cells[0] == "" else cells
+    if "" in names and all(numeric[i] or cell == "" for i, cell in enumerate(cells)):
+        raise _no_number(number, cells)
     counts, counts_from_1 = (names == [str(i) for i in range(first, first + len(names))] for first in (0, 1))
     if not any(numeric) or counts and (len(names) > 2 or cells[0] == ""):
         return True
@@ -81,21 +89,40 @@ def _is_number(text):
     return True
 
 
-def _numbers(lines, separator):
-    """The cells of all lines as numbers (N, D); ValueError names the first line and cell that cannot be taken."""
+def _numbers(lines, separator, has_index):
+    """The cells of all lines as numbers (N, D), of an index as 0; ValueError names the first line and cell that cannot be taken."""
     if not lines:
-        return np.zeros((0, 0))
+        raise ValueError("it has a line of names, and no line of numbers")
+    passed_over = {0: lambda cell: 0.0} if has_index else None  # it may be dates or words
     try:
-        return np.loadtxt((line for _, line in lines), delimiter=separator, quotechar='"', ndmin=2)
+        x = np.loadtxt((line for _, line in lines), delimiter=separator, quotechar='"', converters=passed_over, ndmin=2)
     except ValueError as error:
-        width = len(_cells(lines[0][1], separator))
+        width = len(_cells(lines[0][1].partition("#")[0], separator))
         for number, line in lines:
             cells = _cells(line.partition("#")[0], separator)
             if len(cells) != width:
                 raise ValueError(f"line {number} has {len(cells)} cells, and those before it have {width}") from None
-            for i, cell in enumerate(cells, 1):
-                if cell == "":
-                    raise ValueError(f"line {number} has nothing in cell {i}: fill it, or leave the line out") from None
-                if not _is_number(cell):
-                    raise ValueError(f"line {number} has {cell!r} in cell {i}, which is no number") from None
+            if not all(map(_is_number, cells[has_index:])):
+                raise _no_number(number, cells, has_index) from None
         raise error
+    if not np.isfinite(x).all():
+        row, column = np.argwhere(~np.isfinite(x))[0]
+        raise ValueError(
+            f"line {lines[row][0]} has {x[row, column]} in cell {column + 1}, which is NaN or infinite: fill it, or leave the line out"
+        )
+    return x
+
+
+def _no_number(number, cells, has_index=False):
+    """The ValueError for the first cell of a line that is no number, with what to do."""
+    i, cell = next((i, cell) for i, cell in enumerate(cells) if i >= has_index and not _is_number(cell))
+    said = f"line {number} has {cell!r} in cell {i + 1}, which is no number"
+    if cell == "":
+        said = f"line {number} has nothing in cell {i + 1}: fill it, or leave the line out"
+    elif _is_number(cell.replace(",", ".")):
+        said += ": save it with points inside numbers"
+    elif len(cells) == 1 and all(map(_is_number, cell.split())):
+        said += ": save it with commas between cells"
+    elif i == 0 and len(cells) > 1 and all(map(_is_number, cells[1:])):
+        said += ": if the first column is the rows' index, say so with --csv-index yes"
+    return ValueError(said)

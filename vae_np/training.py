@@ -327,9 +327,17 @@ def _say_if_collapsed(p, x):
 
 
 def backend_to_resume(out, backend):
-    """The backend to go on with: that of the run in the folder, if none is named and it can run here."""
+    """The backend to go on with: the one that is named, else that of the run in the folder; RuntimeError if it cannot run here."""
     before = runs.settings_of(out).get("backend")
-    return before if backend == "auto" and before in kernels.CHECKS and kernels.CHECKS[before]().ok else backend
+    if backend != "auto" or str(before) not in kernels.CHECKS:
+        return backend
+    if not (status := kernels.CHECKS[before]()).ok:
+        others = " or ".join(name for name, other in kernels.available().items() if other.ok)
+        raise RuntimeError(
+            f"{out} was trained on {before!r}, which cannot run here: {status.reason}. To go on on another, name it with "
+            f"--backend ({others}); the last digits will then differ"
+        )
+    return before
 
 
 def backend_name(kernel_set):

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vae_np import Architecture
+from vae_np import Architecture, architecture
 from vae_np.architecture import check_choice, check_count, check_number
 
 
@@ -157,12 +157,36 @@ def test_pixels_from_0_to_1_are_taken(x):
 
 
 @pytest.mark.parametrize(
-    "x", [[[0, np.nextafter(1, 2), 0]], [[-5e-324, 0, 1]], [[2, 2, 2]], [[-1, -1, -1]], [[0, 0, 255.0]]]
+    "x", [[[0, 1.00001, 0]], [[-1e-5, 0, 1]], [[2, 2, 2]], [[-1, -1, -1]], [[0, 0, 255.0]]]
 )
 def test_pixels_outside_are_refused_by_the_bernoulli_likelihood_alone(x):
     with pytest.raises(ValueError, match="pixels goes from .* to .*; the Bernoulli likelihood wants pixels in"):
         BERNOULLI.check_inputs(x, "pixels")
     assert (GAUSSIAN.check_inputs(x) == np.array(x)).all()
+
+
+@pytest.mark.parametrize("x", [
+    [[0, 1 + 2e-16, 0.5]], [[-1e-17, 0, 1]], [[-5e-324, 0, 1]], np.array([[-1e-8, 1 + 1.2e-7, 0.3]], np.float32)
+], ids=str)  # fmt: skip
+def test_pixels_that_rounding_put_outside_are_clipped_and_it_is_said_once(x, caplog):
+    architecture._say_clipped_once.cache_clear()
+    given = np.array(x)
+    for _ in range(2):
+        taken = BERNOULLI.check_inputs(x)
+        assert taken.dtype == given.dtype and taken.tolist() == given.clip(0, 1).tolist()
+    assert (np.array(x) == given).all(), "the caller's own array stays as it is"
+    assert [record.message for record in caplog.records] == ["pixels that rounding has put just outside [0, 1] are taken for 0 and 1"]
+    assert (GAUSSIAN.check_inputs(x) == given).all() and len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    "low, high, dtype, said",
+    [(0, 1.00001, float, "from 0 to 1.00001;"), (-1.0000001e-6, 1, float, "from -1.0000001e-06 to 1;"), (-2e-6, 1, float, "from -2e-06 to 1;"), (0, 255, int, "from 0 to 255;"),
+     (0, 1.0000025, np.float32, "from 0 to 1.0000025;"), (0, 1.0000010000000004, float, "from 0 to 1.0000010000000004;")],
+)  # fmt: skip
+def test_a_refusal_tells_numbers_with_the_digits_that_matter(low, high, dtype, said):
+    with pytest.raises(ValueError, match=f"pixels goes {said}"):
+        BERNOULLI.check_inputs(np.array([[low, high, 0]], dtype), "pixels")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

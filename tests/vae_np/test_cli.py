@@ -21,7 +21,7 @@ import pooch
 import pytest
 import requests
 
-from vae_np import cli, data, elbo, kernels, training
+from vae_np import architecture, cli, data, elbo, kernels, training
 from vae_np.architecture import Architecture
 from vae_np.kernels import reference
 from vae_np.parameters import Parameters
@@ -179,6 +179,32 @@ def test_every_option_reaches_the_training_that_config_json_describes(rows):
     assert [row["learning_rate"] for row in history("deep/folder")] == pytest.approx([0.005, 0.0025])
 
 
+def test_what_was_taken_of_a_table_is_told_and_known_to_all_commands(rows):
+    x = np.loadtxt(rows, delimiter=",")
+    np.savetxt("counted.csv", np.column_stack([range(40), x]), delimiter=",", header="id,1,2,3,4,5", comments="")
+    assert "--csv-header yes or no" in refused("train", "--data", "counted.csv", *SMALL)
+    settled = "--csv-header", "yes", "--csv-index", "yes"
+    out = done("train", "--data", "counted.csv", *settled, *SMALL, "--out", "run")
+    assert "40 rows of 5 columns between commas, the first line taken for names, the first column for the rows' index" in out
+    done("evaluate", "run")
+    done("encode", "run", "--out", "z.npy")
+    done("encode", "run", "--data", rows, "--csv-header", "no", "--csv-index", "no", "--out", "again.npy")
+    np.testing.assert_array_equal(np.load("z.npy"), np.load("again.npy"))
+
+
+@pytest.mark.parametrize("how", ["--valid-fraction 0", "train alone"])
+def test_without_validation_there_are_training_rows_alone(how):
+    x = np.random.default_rng(0).random((30, 4, 9))
+    np.savez("rows.npz", **({"train": x} if how == "train alone" else {"x": x}))
+    out = done("train", "--data", "rows.npz", *SMALL, *(() if how == "train alone" else how.split()), "--out", "run")
+    assert "30 rows to train on, none to validate with" in out and PICTURES <= {path.name for path in pathlib.Path("run").iterdir()}
+    assert not any(name.startswith("valid") for name in history("run")[0])
+    assert [row[:2] for row in cells(done("evaluate", "run"))] == [["train", "30"]]
+    assert "of 30 training rows" in done("evaluate", "run", "--importance-samples", 2)
+    done("train", "--resume", "run", "--epochs", 2)
+    assert "beyond the 30 training rows" in refused("study", "--run", "run", "--examples", 30)
+
+
 def test_no_hidden_layers_make_a_linear_model(rows):
     done("train", "--data", rows, "--epochs", 1, "--hidden", "--out", "linear")
     assert Parameters.load("linear/checkpoint.npz").architecture.hidden == ()
@@ -292,6 +318,63 @@ def test_resuming_a_finished_run_changes_no_parameter(run):
     assert len(history(run)) == 3
 
 
+def test_a_run_whose_data_have_moved_goes_on_where_they_are_named(rows, monkeypatch):
+    """From then on by itself, from any folder, and however the same numbers are written."""
+    done("train", "--data", rows, *SMALL, "--out", "run")
+    x = np.loadtxt(rows, delimiter=",")
+    pathlib.Path(rows).unlink()
+    pathlib.Path("there").mkdir()
+    np.savetxt("there/moved.csv", np.column_stack([range(40), x]), delimiter=",")
+    assert "if it has moved, say where it is with --data" in refused("train", "--resume", "run", "--epochs", 2)
+    assert "--csv-index yes or no" in refused("train", "--resume", "run", "--epochs", 2, "--data", "there/moved.csv")
+    done("train", "--resume", "run", "--epochs", 2, "--data", "there/moved.csv", "--csv-index", "yes")
+    monkeypatch.chdir("there")
+    done("train", "--resume", "../run", "--epochs", 3)
+    assert len(history("../run")) == 3
+    np.savetxt("other.csv", x + 1e-9, delimiter=",")
+    assert "other data" in refused("train", "--resume", "../run", "--epochs", 4, "--data", "other.csv", "--csv-index", "no")
+
+
+SAID = "its last digits will differ from those of a run that stayed there"
+
+
+@pytest.mark.parametrize(
+    "before, given, now, said",
+    [
+        ("numpy", "", "numpy", False),
+        ("numba", "", "numba", False),
+        ("numpy", "--backend numba", "numba", True),
+        ("numba", "--backend numpy", "numpy", True),
+        ("numba", "--threads 1", "numba", False),
+        ("numpy", "--threads 2", "numpy", True),
+        ("numpy", "--threads 1", "numpy", False),
+    ],
+)
+def test_a_run_goes_on_with_its_backend_or_with_another_which_is_said(rows, before, given, now, said):
+    done("train", "--data", rows, *SMALL, "--backend", before, "--out", "run")
+    answer = command("train", "--resume", "run", "--epochs", 2, *given.split())
+    assert answer.code == 0 and f"backend {now}" in answer.out and len(history("run")) == 2
+    assert (SAID in " ".join(answer.err.split())) == said
+    assert f"backend {now}" in done("train", "--resume", "run", "--epochs", 3), "it stays where it is"
+
+
+def test_a_run_whose_backend_cannot_run_here_is_told_what_to_do(rows, monkeypatch):
+    done("train", "--data", rows, *SMALL, "--backend", "numba", "--out", "run")
+    missing = kernels.Status(False, "numba is not installed", "run `pip install numba`")
+    monkeypatch.setattr(kernels, "CHECKS", kernels.CHECKS | {"numba": lambda: missing})
+    line = refused("train", "--resume", "run", "--epochs", 2)
+    assert "trained on 'numba', which cannot run here: numba is not installed" in line and "--backend (numpy" in line
+    assert len(history("run")) == 1
+    done("train", "--resume", "run", "--epochs", 2, "--backend", "numpy")
+    assert len(history("run")) == 2
+
+
+def test_a_file_called_as_a_data_set_is_not_taken_for_it():
+    pathlib.Path("digits").touch()
+    done("train", *SMALL, "--out", "run")
+    done("train", "--resume", "run", "--epochs", 2)
+
+
 def test_a_run_is_not_resumed_on_other_data(rows):
     done("train", "--data", rows, "--latent", 3, *SMALL, "--out", "run")
     np.savetxt(rows, np.random.default_rng(1).random((40, 5)), delimiter=",")
@@ -320,8 +403,60 @@ def test_evaluate_prints_the_terms_that_the_library_computes(trained, options):
 def test_a_run_can_be_evaluated_on_another_file_and_where_its_own_is_gone(rows):
     done("train", "--data", rows, "--latent", 3, *SMALL, "--out", "run")
     shutil.move(rows, "moved.csv")
-    assert rows in refused("evaluate", "run")
+    for what in "evaluate", "encode", "reconstruct":
+        assert rows in (said := refused(what, "run")) and "if it has moved, say where it is with --data" in said
     assert ["train", "32"] in [row[:2] for row in cells(done("evaluate", "run", "--data", "moved.csv"))]
+
+
+def all_of(name, **options):
+    """All rows of a data set, those of a part of its own last."""
+    dataset = data.load(name, valid_fraction=0, **options)
+    return np.concatenate([rows for rows in (dataset.train, dataset.valid) if rows is not None])
+
+
+def test_encode_writes_the_mean_of_q_for_every_row_in_the_order_of_the_data(trained):
+    pathlib.Path("z.npy").write_text("an older file, as of `sample`, is replaced")
+    assert done("encode", trained[1], "--out", "z.npy") == "1797 rows of 2 latents, the means of q(z|x), in z.npy\n"
+    p, z = Parameters.load(trained[1] / "checkpoint.npz"), np.load("z.npy")
+    assert z.dtype == np.float32 and z.shape == (1797, 2)
+    np.testing.assert_array_equal(z, elbo.encode(p, all_of("digits"), "auto")[0])
+
+
+def test_reconstruct_writes_the_mean_of_p_at_the_mean_of_q(trained):
+    done("reconstruct", trained[1], "--out", "x.npy", "--backend", "numpy")
+    p, x = Parameters.load(trained[1] / "checkpoint.npz"), np.load("x.npy")
+    assert x.dtype == np.float32 and x.shape == (1797, 64)
+    np.testing.assert_array_equal(x, elbo.decode(p, elbo.encode(p, all_of("digits"))[0]))
+
+
+def test_reconstruct_draws_the_picture_that_training_drew(run):
+    drawn = (run / "reconstructions.png").read_bytes()
+    (run / "reconstructions.png").unlink()
+    done("reconstruct", run, "--seed", 5)
+    assert (run / "reconstructions.png").read_bytes() == drawn
+
+
+def test_encode_takes_other_data_and_parameters_alone(trained, rows):
+    np.savez("parts.npz", train=np.random.default_rng(0).random((9, 5)), valid=np.random.default_rng(1).random((4, 5)))
+    done("train", "--data", rows, "--dtype", "float64", *SMALL, "--out", "run")
+    p = Parameters.load("run/checkpoint.npz")
+    p.save("alone.npz")
+    for words, name in ((["run"], rows), (["run", "--data", "parts.npz"], "parts.npz"), (["alone.npz", "--data", rows], rows)):
+        done("encode", *words, "--out", "z.npy")
+        np.testing.assert_array_equal(np.load("z.npy"), elbo.encode(p, all_of(name), "auto")[0])
+    assert np.load("z.npy").dtype == np.float64
+    done("encode", "run")
+    assert pathlib.Path("run/latents.npy").exists()
+
+
+def test_the_rows_of_a_run_of_the_library_are_named(tmp_path):
+    x = np.random.default_rng(0).uniform(size=(20, 16))
+    training.train(Architecture(16, (5,), 2), x, epochs=1, backend="numpy", out=tmp_path / "run")
+    assert "name them with --data" in refused("encode", "run")
+    np.save("x.npy", x)
+    done("reconstruct", "run", "--data", "x.npy")
+    done("encode", "run", "--data", "x.npy")
+    assert np.load("run/latents.npy").shape == (20, 2)
 
 
 def test_samples_are_probabilities_that_the_seed_fixes(trained):
@@ -471,7 +606,9 @@ def test_backends_says_why_one_cannot_run_and_what_to_do(no_gpu):
     assert ["cupy", "no", "there is no GPU", "run `pip install '.[cuda13]'` in the clone"] in cells(done("backends"))
 
 
-@pytest.mark.parametrize("arguments", ["train", "evaluate RUN", "sample RUN --out a.npy", "check"])
+@pytest.mark.parametrize(
+    "arguments", ["train", "evaluate RUN", "encode RUN --out a.npy", "reconstruct RUN --out a.npy", "sample RUN --out a.npy", "check"]
+)
 def test_a_backend_that_cannot_run_says_why_and_the_remedy(trained, no_gpu, arguments):
     line = refused(*arguments.replace("RUN", str(trained[1])).split(), "--backend", "cupy")
     assert all(words in line for words in ("'cupy'", "there is no GPU", "run `pip install '.[cuda13]'` in the clone"))
@@ -546,6 +683,13 @@ def test_data_that_the_likelihood_cannot_take_are_refused(values, wanted):
     assert not pathlib.Path("runs").exists()
 
 
+def test_pixels_that_rounding_put_outside_0_to_1_are_taken_and_it_is_said_once():
+    np.save("rows.npy", np.tile([-1e-17, 1 + 2e-16, 0.5], (10, 1)))
+    architecture._say_clipped_once.cache_clear()
+    answer = command("train", "--data", "rows.npy", *SMALL, "--out", "run")
+    assert answer.code == 0 and answer.err.count("rounding has put just outside [0, 1]") == 1
+
+
 def test_data_outside_0_to_1_are_welcome_to_a_gaussian():
     np.save("rows.npy", np.random.default_rng(0).normal(3, 2, (20, 5)))
     done("train", "--data", "rows.npy", "--latent", 3, "--likelihood", "gaussian", *SMALL, "--out", "run")
@@ -564,6 +708,14 @@ def test_data_outside_0_to_1_are_welcome_to_a_gaussian():
         "evaluate RUN --data gone.npy": "gone.npy",
         "evaluate RUN --data cifar": "'cifar'",
         "evaluate RUN --data rows.csv": "64",
+        "encode nowhere": "nowhere",
+        "encode .": "no trained model",
+        "encode RUN --out z.csv": "z.csv",
+        "encode RUN --data gone.npy": "gone.npy",
+        "encode RUN --data rows.csv --out z.npy": "64",
+        "encode RUN/checkpoint.npz --out z.npy": "name them with --data",
+        "reconstruct RUN --out x.jpg": "x.jpg",
+        "reconstruct RUN --data rows.csv --out x.npy": "64",
         "sample nowhere": "nowhere",
         "sample .": "no trained model",
         "sample rows.csv": "rows.csv",
@@ -576,13 +728,14 @@ def test_data_outside_0_to_1_are_welcome_to_a_gaussian():
 )
 def test_a_bad_argument_of_the_other_commands_is_named(trained, rows, arguments, wanted):
     before = contents(trained[1])
-    assert wanted in refused(*[str(trained[1]) if word == "RUN" else word for word in arguments.split()])
+    assert wanted in refused(*[word.replace("RUN", str(trained[1])) for word in arguments.split()])
     assert contents(trained[1]) == before
 
 
 @pytest.mark.parametrize("name", ["picture.png", "numbers.npy"])
-def test_a_file_that_cannot_be_written_is_named_by_the_name_it_was_given(trained, name):
-    line = refused("sample", trained[1], "--out", f"nowhere/{name}")
+@pytest.mark.parametrize("what", ["sample", "reconstruct", "encode"])
+def test_a_file_that_cannot_be_written_is_named_by_the_name_it_was_given(trained, name, what):
+    line = refused(what, trained[1], "--out", f"nowhere/{name}")
     assert f"nowhere/{name}" in line and "partial" not in line
 
 
@@ -625,10 +778,10 @@ def test_an_argument_that_cannot_be_parsed_is_named_with_what_is_known(arguments
     assert answer.err.startswith("usage: vae-np") and wanted in answer.err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["", "train", "evaluate", "sample", "check", "backends"])
+@pytest.mark.parametrize("name", ["", "train", "evaluate", "encode", "reconstruct", "sample", "check", "backends"])
 def test_help_tells_what_a_command_does(name):
     out = done(*name.split(), "--help")
-    known = ("train", "evaluate", "sample", "check", "backends")
+    known = ("train", "evaluate", "encode", "reconstruct", "sample", "check", "backends")
     wanted = [getattr(cli, name).__doc__.split(",")[0]] if name else known
     assert all(words in " ".join(out.split()) for words in wanted)
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import pathlib
+import re
 import tempfile
 
 import numpy as np
@@ -14,7 +15,7 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_np import Architecture, data
+from vae_np import Architecture, data, table
 
 # "One clear sentence" leaves no room for a warning of NumPy's beside it.
 pytestmark = pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning", "error::DeprecationWarning")
@@ -29,6 +30,10 @@ def numbered(n, n_inputs=5):
     x = pixels(n, n_inputs)
     x[:, 0] = np.arange(n)
     return x
+
+
+def savecsv(path, x):
+    np.savetxt(path, x, delimiter=",")
 
 
 def refusal(name, *arguments, kind=ValueError, **options):
@@ -89,10 +94,20 @@ def test_any_file_is_split_into_two_parts_of_the_wanted_sizes_with_every_row_in_
     assert sorted([*dataset.train[:, 0], *dataset.valid[:, 0]]) == list(range(n))
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.5, 2, float("nan"), float("inf")])
+@pytest.mark.parametrize("fraction", [0.01, 1, -0.5, 2, float("nan"), float("inf")])
 def test_a_fraction_that_leaves_a_part_empty_is_named(tmp_path, fraction):
     np.save(tmp_path / "x.npy", pixels(10, 3))
     assert "fraction" in refusal(tmp_path / "x.npy", valid_fraction=fraction)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv"])
+def test_a_fraction_of_0_holds_no_row_out(tmp_path, suffix):
+    x, path = pixels(10, 3), str(tmp_path / f"x{suffix}")
+    {".npy": np.save, ".npz": lambda path, x: np.savez(path, x=x, labels=np.arange(10)), ".csv": savecsv}[suffix](path, x)
+    dataset = data.load(path, valid_fraction=0)
+    assert dataset.train.tolist() == x.tolist() and dataset.valid is dataset.valid_labels is None
+    assert dataset.shown[0] is dataset.train and dataset.part == "training"
+    assert dataset.train_labels is None or dataset.train_labels.tolist() == list(range(10))
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -135,6 +150,53 @@ def test_train_and_valid_are_taken_as_they_are(tmp_path):
     np.testing.assert_array_equal(dataset.valid, valid)
     np.testing.assert_array_equal(dataset.valid_labels, labels)
     assert dataset.train_labels is None and dataset.image_shape == (2, 2)
+
+
+@pytest.mark.parametrize("rows", ["train", "x_train"])
+@pytest.mark.parametrize("fraction", [0, 0.5])
+def test_rows_to_train_on_alone_are_trained_on_without_validation(tmp_path, rows, fraction):
+    np.savez(tmp_path / "a.npz", **{rows: pixels(6, 4)})
+    dataset = data.load(str(tmp_path / "a.npz"), valid_fraction=fraction)
+    assert dataset.train.tolist() == pixels(6, 4).tolist() and dataset.valid is None
+
+
+@pytest.mark.parametrize("rows, labels", {"x": "labels", "X": "y", "arr_0": "labels"}.items())
+def test_rows_are_found_under_the_names_that_people_use(tmp_path, rows, labels):
+    np.savez(tmp_path / "a.npz", **{rows: numbered(10), labels: np.arange(10)})
+    dataset = data.load(str(tmp_path / "a.npz"))
+    assert sorted([*dataset.train[:, 0], *dataset.valid[:, 0]]) == list(range(10))
+    assert dataset.train_labels.tolist() == dataset.train[:, 0].tolist()
+    assert dataset.taken == f"{rows} is taken to train on"
+
+
+@pytest.mark.parametrize("rows, held_out", {"train": "valid", "x_train": "x_test"}.items())
+def test_parts_are_found_under_the_names_that_people_use_with_labels_in_a_column_too(tmp_path, rows, held_out):
+    labels = {"train": ("train_labels", "valid_labels"), "x_train": ("y_train", "y_test")}[rows]
+    arrays = {held_out: pixels(3, 2, 4), rows: pixels(6, 2, 4), labels[0]: np.arange(6)[:, None], labels[1]: np.arange(3)}
+    np.savez(tmp_path / "a.npz", other=np.zeros(1), **arrays)
+    dataset = data.load(str(tmp_path / "a.npz"))
+    assert dataset.train.tolist() == arrays[rows].reshape(6, 8).tolist()
+    assert dataset.valid.tolist() == arrays[held_out].reshape(3, 8).tolist() and dataset.image_shape == (2, 4)
+    assert (dataset.train_labels.tolist(), dataset.valid_labels.tolist()) == (list(range(6)), list(range(3)))
+    assert dataset.taken == f"{rows} is taken to train on, and {held_out} to validate with"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+@pytest.mark.parametrize("shape", [(10, 3, 7, 1), (10, 1, 3, 7)])
+def test_images_of_one_channel_are_images(tmp_path, shape, suffix):
+    path = str(tmp_path / f"a{suffix}")
+    {".npz": lambda: np.savez(path, x=pixels(*shape)), ".npy": lambda: np.save(path, pixels(*shape))}[suffix]()
+    dataset = data.load(path, valid_fraction=0)
+    assert dataset.image_shape == (3, 7) and dataset.train.tolist() == pixels(10, 21).tolist()
+
+
+def test_objects_block_a_file_only_where_they_are_needed(tmp_path, caplog):
+    np.savez(tmp_path / "a.npz", x=numbered(10), meta=OBJECTS, labels=np.array(["a"] * 10, dtype=object))
+    dataset = data.load(str(tmp_path / "a.npz"))
+    assert len(dataset.train) == 8 and dataset.train_labels is None
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["the labels are left out"]
+    np.savez(tmp_path / "a.npz", x=OBJECTS, meta=numbered(10))
+    assert "in its x, there are Python objects" in refusal(tmp_path / "a.npz")
 
 
 def test_the_shape_of_the_images_is_that_of_those_to_train_on(tmp_path):
@@ -190,16 +252,113 @@ def test_a_csv_is_read_with_or_without_a_line_of_names(tmp_path, header):
 
 
 def test_a_csv_of_one_column_has_rows_of_one_input(tmp_path):
-    (tmp_path / "a.csv").write_text("".join(f"{i}\n" for i in range(10)))
+    savecsv(tmp_path / "a.csv", np.arange(10.0))
     dataset = data.load(str(tmp_path / "a.csv"))
     assert dataset.train.shape == (8, 1) and sorted(np.concatenate(dataset[:2])[:, 0]) == list(range(10))
 
 
-def test_a_csv_as_a_spreadsheet_writes_it_loses_no_row(tmp_path):
-    # Spreadsheets begin UTF-8 files with a byte order mark; taken for a letter it makes the first number a name.
-    (tmp_path / "a.csv").write_text("".join(f"{i},0.5\r\n" for i in range(10)), encoding="utf-8-sig")
-    dataset = data.load(str(tmp_path / "a.csv"))
-    assert sorted([*dataset.train[:, 0], *dataset.valid[:, 0]]) == list(range(10))
+# ------------------------------------------------------------------------------------------------------------- tables
+
+COUNTING = "".join(f"{i},0.5,{i / 10}\n" for i in range(4))
+TABLES = {  # what stands in the file: (its text, whether its first line is taken for names, its first column for an index)
+    "numbers": ("0.5,1,2\n3,4,5\n", False, False),
+    "names": ("a,b\n0,1\n1,1\n", True, False),
+    "names of pandas": ("0,1,2\n0.5,0.1,7\n2,2,2\n", True, False),
+    "names and index of pandas": (",0,1\n0,0.5,0.1\n1,2,2\n2,3,3\n", True, True),
+    "index of pandas and one column": (",0\n0,0.5\n1,2\n", True, True),
+    "index of pandas that begins at 1": (",a\n1,0.5\n2,2\n", True, True),
+    "index of R": ('"a","b"\n"1",0.5,0.1\n"2",2,3\n', True, True),
+    "index of R with a column of no name": ('"","a"\n"1",0.5\n"2",2\n', True, True),
+    "names between quotes": ('"1.5","7"\n0.5,1\n3,4\n', True, False),
+    "all between quotes": ('"0.5","1"\n"3","4"\n', False, False),
+    "separators in names": ('"a, b; c","d\te"\n0.5,1\n3,4\n', True, False),
+    "names that hold digits": ("x1,x2\n0.5,1\n3,4\n", True, False),
+    "two rows that count": ("0.5,0\n1,3\n", False, False),
+    "a first column that counts and has a name": ("time,b\n0,0.5\n1,3\n2,3\n", True, False),
+    "semicolons": ("a;b\n0.5;1\n3;4\n", True, False),
+    "tabs": ("a\tb\n0.5\t1\n3\t4\n", True, False),
+    "empty lines and remarks": ("\n# by me\na,b\n\n0.5,1  # the first\n3,4\n\n\n", True, False),
+    "no end of the last line": ("0.5,1\n3,4", False, False),
+}
+WRITTEN = {  # how a text becomes bytes
+    "plain": lambda text: text.encode(),
+    "of a spreadsheet": lambda text: text.replace("\n", "\r\n").encode("utf-8-sig"),
+    "of a spreadsheet, as Unicode text": lambda text: text.replace("\n", "\r\n").encode("utf-16"),
+}
+
+
+def numbers_of(text, header, index):
+    """The table by other means: of the lines' cells, those that are neither names nor an index."""
+    lines = [re.split("[,;\t]", line.partition("#")[0].replace('"', "")) for line in text.splitlines() if line.partition("#")[0]]
+    return [[float(cell) for cell in line[index:]] for line in lines[header:]]
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("what", TABLES)
+def test_a_table_is_read_as_it_is_meant_and_what_was_taken_is_told(tmp_path, what, written):
+    text, header, index = TABLES[what]
+    (tmp_path / "a.csv").write_bytes(WRITTEN[written](text))
+    x, words = table.read(tmp_path / "a.csv")
+    assert x.tolist() == numbers_of(text, header, index)
+    assert f"{len(x)} rows of {x.shape[1]} columns" in words and ("first line taken for names" in words) == header
+    assert ("first column for the rows' index" in words) == index
+
+
+@pytest.mark.parametrize(
+    "text, option, answers",
+    [
+        ("0,1\n0.5,2\n3,4\n", "header", [True, False]),  # names of pandas, or a row of zeros and ones
+        ("1,2,3\n0.5,2,9\n3,4,9\n", "header", [True, False]),
+        ("a,2\n0.5,2\n3,4\n", "header", [True]),
+        ("0\n0.5\n3\n", "header", [True, False]),
+        (COUNTING, "index", [True, False]),
+        (f"id,b,c\n{COUNTING}", "index", [True, False]),
+        (f"Index,b,c\n{COUNTING}", "index", [True, False]),
+        (f",b,c\n{COUNTING[:10]}{COUNTING[20:]}", "index", [True, False]),  # of which a row was taken out
+    ],
+)
+def test_what_is_not_certain_is_asked_and_the_option_settles_it(tmp_path, text, option, answers):
+    (tmp_path / "a.csv").write_text(text)
+    assert f"--csv-{option} yes or no" in refusal(tmp_path / "a.csv")
+    for said in answers:
+        x, _ = table.read(tmp_path / "a.csv", **{option: said})
+        header = said if option == "header" else text != COUNTING
+        assert x.tolist() == numbers_of(text, header, said and option == "index")
+
+
+def test_an_index_of_words_is_passed_over_where_it_is_said_to_be_one(tmp_path):
+    (tmp_path / "a.csv").write_text(",a,b\n2020-01-01,0.5,1\n2020-01-02,3,4\n")
+    assert "line 2 has '2020-01-01' in cell 1" in (said := refusal(tmp_path / "a.csv")) and "--csv-index yes" in said
+    assert table.read(tmp_path / "a.csv", index=True)[0].tolist() == [[0.5, 1], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    {
+        "a,b\n\n1,2\n3,\n": "line 4 has nothing in cell 2: fill it",
+        "0.5,,1\n1,2,3\n": "line 1 has nothing in cell 2: fill it",
+        "0.5,2,\n1,2,\n": "line 1 has nothing in cell 3: fill it",
+        "a,b\n1,2\n3,NaN\n": "line 3 has nan in cell 2, which is NaN or infinite: fill it",
+        "a,b\n1,2\n3,NA\n": "line 3 has 'NA' in cell 2, which is no number",
+        '"a","b"\n"1","x"\n': "line 2 has 'x' in cell 2, which is no number",
+        "a,b\n0.5,1\n3,4,5\n": "line 3 has 3 cells, and those before it have 2",
+        "a,b,c\n0.5,1\n3,4\n5,6\n": "",
+        "a,b,c,d\n0.5,1\n3,4\n": "line 1 has 4 names, and the lines after it have 2 cells",
+        "0,5;1,5\n2,5;3,5\n": "line 1 has commas and semicolons: save it with commas, and with points inside numbers",
+        "a;b\n0,5;1,5\n": "line 2 has '0,5' in cell 1, which is no number: save it with points inside numbers",
+        "0.5 1 2\n3 4 5\n": "line 2 has '3 4 5' in cell 1, which is no number: save it with commas between cells",
+        "a,b\n": "a line of names, and no line of numbers",
+        "# a\n\n": "no line of numbers",
+    }.items(),
+)
+def test_of_a_table_that_is_none_the_line_and_the_remedy_are_told(tmp_path, text, wanted):
+    (tmp_path / "a.tsv").write_text(text)
+    assert wanted in refusal(tmp_path / "a.tsv")
+
+
+def test_names_in_any_encoding_are_passed_over(tmp_path):
+    (tmp_path / "a.csv").write_bytes("größe,höhe\n0.5,1\n3,4\n".encode("cp1252"))
+    assert table.read(tmp_path / "a.csv")[0].tolist() == [[0.5, 1], [3, 4]]
 
 
 # --------------------------------------------------------------------------------------------- files that are broken
@@ -231,16 +390,15 @@ BROKEN = {  # what is wrong: (ending, content)
     "pickle in an npy": (".npy", npy(OBJECTS)),
     "other keys": (".npz", npz(images=X)),
     "no keys": (".npz", npz()),
-    "train without valid": (".npz", npz(train=X)),
     "vector in an npz": (".npz", npz(x=X[0])),
     "vector in an npy": (".npy", npy(X[0])),
     "a number": (".npz", npz(x=3.0)),
     "text": (".npz", npz(x=X.astype(str))),
     "complex numbers": (".npz", npz(x=X + 0j)),
-    "four axes": (".npz", npz(x=X.reshape(10, 2, 2, 1))),
+    "three channels": (".npz", npz(x=np.zeros((10, 2, 2, 3)))),
     "one row in an npz": (".npz", npz(x=X[:1])),
     "one row in an npy": (".npy", npy(X[:1])),
-    "one row in a csv": (".csv", b"1,2\n"),
+    "one row in a csv": (".csv", b"0.5,2\n"),
     "no rows": (".npz", npz(x=X[:0])),
     "no images": (".npz", npz(x=np.zeros((0, 2, 2)))),
     "images of no width": (".npz", npz(x=np.zeros((10, 2, 0)))),
@@ -255,7 +413,6 @@ BROKEN = {  # what is wrong: (ending, content)
     "a word in the first row of a csv": (".csv", b"1,two\n3,4\n5,6\n"),
     "only words": (".csv", b"some words\nand others\nand more\n"),
     "lines of unequal length": (".csv", b"1,2\n3,4,5\n6,7\n"),
-    "semicolons": (".csv", b"1;2\n3;4\n5;6\n"),
     "names and no rows": (".csv", b"width,height\n"),
     "bytes that are no text": (".csv", npy(X)),
 }
@@ -296,7 +453,7 @@ def test_whatever_byte_is_damaged_the_file_is_read_or_named(suffix, draw):
 def test_the_keys_that_are_there_and_those_that_are_wanted_are_named(tmp_path):
     np.savez(tmp_path / "a.npz", pictures=pixels(3, 3), other=1)
     message = refusal(tmp_path / "a.npz")
-    assert all(word in message for word in ("other", "pictures", "`x`", "`train`", "`valid`"))
+    assert all(repr(word) in message for word in ("other", "pictures", *data.ROWS))
 
 
 @pytest.mark.parametrize("name", ["cifar", "rows.txt", "Digits", "", "npz", "rows.npz.gz"])

@@ -134,7 +134,7 @@ def test_ones_own_run_and_examples(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     {
-        "--examples 5000": "example 5000 is beyond the 359 that are held out",
+        "--examples 5000": "example 5000 is beyond the 359 held-out rows",
         "--run nowhere": "nowhere is no run folder",
         "--samples 0": "n_samples is 0",
         "--out /nowhere/page.html": "/nowhere/page.html",
