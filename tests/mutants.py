@@ -66,6 +66,8 @@ SEEN_BY = {
         f"vae_np/{name}.py": [f"test_{name}.py", "test_training.py", "test_faults.py"]
         for name in ("architecture", "data", "estimator", "parameters", "runs", "steps", "training")
     },
+    "vae_np/console.py": ["test_console.py"],
+    "vae_np/table.py": ["test_data.py"],
     **{
         f"vae_np/testing/{name}.py": [f"test_{name}.py", "test_testing.py", "test_mistakes.py"]
         for name in ("comparison", "gradients", "mistakes", "operations", "oracles", "problems", "properties")
@@ -84,8 +86,9 @@ TESTS = ["tests/kernels", "tests/meaning", "tests/vae_np", "tests/benchmarks"]
 LEFT_OUT = "killed_by_the_system", "killed_at_random", "processes_of_their_own", "kernels/test_load.py"
 LEFT_OUT += "text_whole", "compilation", "trained_to_the_end", "browser", "test_host_cupy"
 LIMIT = 120  # seconds of computing until a change counts as seen because nothing comes to an end
-SAMPLE = 3  # changes of each file in MODEL_TEXT in a short run, and 1 of each other, many of which wait for a compiler
+SAMPLE = 3  # changes in a short run of each of these files, and of each folder of others
 MODEL_TEXT = "vae_np/elbo.py", "vae_np/optimizers.py", "vae_np/bounds.py", "kernels/reference.py"
+
 
 # ----------------------------------------------------------------------------------------------------- the changes
 
@@ -390,32 +393,36 @@ class Run:
         self.stale = self.equivalent - {mutant.key for mutants in self.mutants.values() for mutant in mutants}
         self.counts = {file: collections.Counter() for file in SEEN_BY}
 
-    def chosen(self, file):
-        mutants = [m for m in self.mutants[file] if {file, f"{file}:{m.function}"} & set(self.args.where)]
+    def chosen(self):
+        """The changes of this run: all, or in a short one some of each file of the model's text and of each other folder."""
+        groups = collections.defaultdict(list)
+        for file, mutants in self.mutants.items():
+            if self.args.short and file == "kernels/cpu/mathematics.py":  # each of its changes compiles every kernel anew
+                continue
+            wanted = [m for m in mutants if {file, f"{file}:{m.function}"} & set(self.args.where)]
+            groups[file if file in MODEL_TEXT else pathlib.Path(file).parent] += [m for m in wanted if not self.args.short or m.key not in self.equivalent]
         if not self.args.short:
-            return [mutant for mutant in mutants if mutant.is_python]
-        if file == "kernels/cpu/mathematics.py":  # each of its changes compiles every kernel anew
-            return []
-        mutants = [m for m in mutants if m.key not in self.equivalent]
-        n, chosen = SAMPLE if file in MODEL_TEXT else 1, []
-        for i in range(n):
-            rest = mutants[len(mutants) * (2 * i + 1) // (2 * n) :]
-            chosen += itertools.islice((mutant for mutant in rest if mutant.is_python), 1)
-        return chosen
+            return [mutant for mutants in groups.values() for mutant in mutants if mutant.is_python]
+        found = []
+        for mutants in groups.values():
+            for i in range(SAMPLE):
+                rest = mutants[len(mutants) * (2 * i + 1) // (2 * SAMPLE) :]
+                found += itertools.islice((mutant for mutant in rest if mutant.is_python), 1)
+        return found
 
     def pytest_runtestloop(self, session):
         wake_the_compiler(np.eye(2))
         for file in SEEN_BY:
             module_of(file)  # imported before the forks
-        chosen = {file: self.chosen(file) for file in SEEN_BY}
+        chosen = self.chosen()
         if not self.args.short:
-            files = [file for file in SEEN_BY if chosen[file]]
+            files = dict.fromkeys(mutant.file for mutant in chosen)
             # All its names are put in place anew, which for compiled ones would take minutes.
             unchanged = [Mutant(f, "", 0, "" if "/cpu/" in f else source_of(f), "", (0, 0, "")) for f in files]
             for mutant, verdict in verdicts(unchanged, self.args.jobs, session.items):
                 if verdict != "survived":
                     pytest.exit(f"the tests fail with {mutant.file} as it is", returncode=1)
-        for mutant, verdict in verdicts(sum(chosen.values(), []), self.args.jobs, session.items):
+        for mutant, verdict in verdicts(chosen, self.args.jobs, session.items):
             if mutant.key in self.equivalent:
                 verdict = "equivalent" if verdict == "survived" else self.stale.add(mutant.key) or verdict
             if verdict == "survived":
@@ -442,7 +449,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("where", nargs="*", default=list(SEEN_BY), metavar="FILE[:FUNCTION]")
     parser.add_argument(
-        "--short", action="store_true", help=f"{SAMPLE} changes of each file of the model's text, 1 of others"
+        "--short", action="store_true", help=f"{SAMPLE} changes of each file of the model's text, and of each folder of others"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--tests", nargs="+", default=TESTS, help="what to run instead of all that can see a change")

@@ -220,6 +220,8 @@ for command in {commands}:
 COMMANDS = (
     "train --hidden 4 --epochs 1 --backend numpy --out run",
     "evaluate run --importance-samples 3",
+    "encode run",
+    "reconstruct run",
     "sample run --n 4",
     "check --backend numpy",
     "study --hidden 3 --examples 0",

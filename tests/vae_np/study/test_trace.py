@@ -25,7 +25,7 @@ PROBLEMS = list(every_kind())
     PROBLEMS,
     ids=[f"{q.p.architecture.likelihood}-{q.p.architecture.noise}-{q.p.architecture.activation}-{q.objective}" for q in PROBLEMS],
 )
-def test_every_line_is_covered_and_right(problem):
+def test_every_line_is_covered_and_right_and_every_derivative_is_the_one_that_trains(problem):
     lines = trace(*problem, elements=None)
     assert lines.worst < TOLERANCE and not lines.wrong
     assert not [line for line in lines if line.misshapen]
@@ -35,15 +35,6 @@ def test_every_line_is_covered_and_right(problem):
             if statement.source.startswith('"""') or len(problem.p.architecture.hidden) < 2 and "[i" in statement.source:
                 continue  # the lines of a loop that runs once at the most do not all run
             assert (function.__name__, statement.number) in ran, statement.source
-
-
-@pytest.mark.parametrize(
-    "problem",
-    PROBLEMS,
-    ids=[f"{q.p.architecture.likelihood}-{q.p.architecture.noise}-{q.p.architecture.activation}-{q.objective}" for q in PROBLEMS],
-)
-def test_every_derivative_is_proven_and_is_the_one_that_trains(problem):
-    lines = trace(*problem)
     proven = {array.name: array for line in lines for array in line.writes if array.error is not None}
     value, g = loss_and_gradients(*problem)
     assert value.total == lines.value.total
