@@ -44,9 +44,8 @@ sys.path[0] = str(ROOT)
 
 from tests.kernels.gpu import host_cupy, on_host  # noqa: E402
 MODEL = ["tests/kernels/test_", "tests/meaning"]
-MODEL += [
-    f"tests/vae_np/test_{name}.py" for name in ("parameters", "optimizers", "elbo", "properties", "bounds", "steps", "training")
-]
+MODEL += [f"tests/vae_np/test_{name}.py" for name in ("parameters", "optimizers", "elbo", "chunks", "properties", "bounds")]
+MODEL += ["tests/vae_np/test_steps.py", "tests/vae_np/test_training.py"]
 # file: the tests that can see a change to it, those first that see most. Of the kernels' own, those that name the operation
 # come before all others.
 SEEN_BY = {

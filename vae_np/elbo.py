@@ -296,7 +296,7 @@ def decode(p, z, backend="numpy"):
     layers = p.moved(text.put).layers
     means = functools.cache(lambda n: text.zeros((1, n, p.architecture.n_inputs), p.flat.dtype))
     room = functools.cache(lambda n: nodes(p.architecture, "elbo", 1, n, p.flat.dtype, text.zeros))
-    for rows in chunks(len(z), -(-CHUNK // 2)):  # fewer: NumPy makes several arrays of their size on the way to a mean
+    for rows in chunks(len(z), CHUNK // 2):  # fewer: NumPy makes several arrays of their size on the way to a mean
         some = text.put(np.array(z[None, rows], p.flat.dtype, order="C"))
         output, _ = text.decoder(layers, room(some.shape[1])._replace(z=some))
         mean[rows] = text.get(text.mean(output, means(some.shape[1])))[0]
