@@ -7,6 +7,7 @@ WIDTH, LEFT, RIGHT, TOP, BOTTOM = 360, 48, 350, 32, 182  # of the whole, and the
 COLOURS = "#3b82c4", "#d0573f", "#94801c", "#8f62c9", "#2f8f5b", "#b5588f"  # seen on white and on black
 DASHES = "none", "8 3", "2 2", "9 3 2 3", "15 4", "5 5"
 N_TICKS = 5
+SMALLEST = 1e-300  # what is smaller is drawn as 0: half of it may be none
 
 
 def lines(title, axis, values, curves, here=None, log=""):
@@ -46,8 +47,9 @@ def _scale(numbers, start, end, log, tight=False):
     """Some round ticks, and the function from a number to its place between start and end; tight: no further than the numbers."""
     shown = [number for number in numbers if _drawn(number, log)] or [1]
     low, high = min(shown), max(shown)
-    if math.isclose(low, high, rel_tol=1e-4):  # the ticks have six digits
-        low, high = (low / 2, high * 2) if log else (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
+    if math.isclose(low, high, rel_tol=1e-4, abs_tol=SMALLEST):  # the ticks have six digits
+        half = (abs(low) if abs(low) > SMALLEST else 1) / 2
+        low, high = (low / 2, high * 2) if log else (low - half, high + half)
     elif not tight and not log and 0 < low < high / 2:
         low = 0
     ticks = _decades(low, high) if log else _steps(low, high)
@@ -77,7 +79,7 @@ def _decades(low, high):
 
 
 def _drawn(number, log):
-    return math.isfinite(number) and (number > 0 or not log)
+    return math.isfinite(number) and (number > SMALLEST or not log)
 
 
 def _path(points):

@@ -73,6 +73,8 @@ def test_what_cannot_be_drawn_is_a_gap(log):
 @given(numbers=st.lists(st.floats(-1e30, 1e30), min_size=5, max_size=5), log=st.sampled_from(["", "y"]))
 @example([100, 100.0001, 100, 100, 100], "")  # by what no tick can tell apart
 @example([100, 100.02, 100, 100, 100], "")
+@example([0, 0, 0, 0, 5e-324], "")
+@example([0, 0, 0, 1e-310, 5e-324], "y")
 def test_any_curve_stays_on_the_plot_between_a_few_round_ticks(numbers, log):
     svg = drawn(curves={"a": numbers}, log=log)
     for piece in points(lines_of(svg)[0].get("d")):
