@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from vae_np import noise, steps
 from vae_np.architecture import Architecture, check_choice, check_count
-from vae_np.elbo import decode, encode
+from vae_np.elbo import chunks, decode, encode
 from vae_np.optimizers import OPTIMIZERS
 from vae_np.training import evaluate, train
 
@@ -161,7 +161,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         X = self._check(X)
         # Noise counted by position would let a row's score depend on the rows before it. Counted by a checksum of its
         # content, a row meets the same noise wherever it stands. + 0.0 turns -0.0, equal but of other bytes, into 0.0.
-        examples = np.array([zlib.crc32(row + 0.0) for row in X], np.int64)
+        examples = np.array([zlib.crc32(row) for rows in chunks(len(X)) for row in X[rows] + 0.0], np.int64)
         value = evaluate(
             self.parameters_,
             X,

@@ -17,13 +17,13 @@ from vae_np.kernels.cpu.emit import (
 )
 from vae_np.kernels.cpu.jit import exact
 from vae_np.kernels.cpu.mathematics import inline
-from vae_np.kernels.cpu.scratch import BYTES, array_in, give_back, take
+from vae_np.kernels.cpu.scratch import array_in, give_back, take
 from vae_np.kernels.cpu.words import late
 
 ROWS_KEEP_THEIR_BITS = VECTOR > 0  # whatever rows are multiplied with them; a BLAS promises no such thing
 MOST_TERMS = 1024  # of a sum at a time
 ROWS = 24  # of a product at a time, in whole tiles; more where sums are short
-PACKED = BYTES  # of the other matrix, which stay in a core's own cache meanwhile
+PACKED = 2**19  # bytes of the other matrix, which stay in a core's own cache meanwhile
 
 
 def about():
@@ -31,6 +31,13 @@ def about():
     if VECTOR:
         return f"matrix products of its own, for vectors of {VECTOR} bytes"
     return "matrix products of the BLAS, slower: this processor's vectors are not known"
+
+
+@inline
+def divided(buffer):
+    """Room for packed panels, and for rows: 768 bytes off a whole page from them, or their lines would share sets of the cache."""
+    n = PACKED // buffer.itemsize
+    return buffer[:n], buffer[n + 768 // buffer.itemsize :]
 
 
 @inline
@@ -65,8 +72,8 @@ def _product(a, b, c, soon, soon2, soon3):
     """
     width = 2 * VECTOR // b.itemsize
     is_packed = a.shape[0] > 64 and (VECTOR == 32 or b.strides[0] % 2048 == 0)
-    buffers = take(), take()
-    packed, room = array_in(buffers[0], b), array_in(buffers[1], a)
+    buffer = take()
+    packed, room = divided(array_in(buffer, b))
     for k in range(0, b.shape[0], MOST_TERMS):
         terms = b[k : k + MOST_TERMS]
         n = terms.shape[0]
@@ -83,8 +90,7 @@ def _product(a, b, c, soon, soon2, soon3):
                     if is_packed:
                         of_b = packed[j * n : (j + width) * n].reshape((n, width))[:, : of_b.shape[1]]
                     panel(some, of_b, c[i : i + height, first + j : first + j + width], k > 0)
-    give_back(buffers[0])
-    give_back(buffers[1])
+    give_back(buffer)
 
 
 @inline
@@ -115,8 +121,8 @@ def _product_transposed(a, b, c):
     As c.T = b @ a.T: the rows of a become columns, which are fewer than those of b.T where a layer is larger than a batch.
     """
     width = 2 * VECTOR // a.itemsize
-    buffers = take(), take()
-    packed, room = array_in(buffers[0], a), array_in(buffers[1], b)
+    buffer = take()
+    packed, room = divided(array_in(buffer, a))
     for k in range(0, a.shape[1], MOST_TERMS):
         n = min(MOST_TERMS, a.shape[1] - k)
         together, height = columns_together(n, width), rows_together(n)
@@ -130,8 +136,7 @@ def _product_transposed(a, b, c):
                     of_c = c[first + j : min(first + j + width, a.shape[0]), i : i + height]
                     of_a = packed[j * n : (j + width) * n].reshape((n, width))[:, : of_c.shape[0]]
                     panel_turned(some, of_a, of_c, k > 0)
-    give_back(buffers[0])
-    give_back(buffers[1])
+    give_back(buffer)
 
 
 def _blas_product(a, b, c, soon, soon2, soon3):

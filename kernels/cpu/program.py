@@ -33,7 +33,7 @@ from vae_np.kernels.cpu.scratch import BYTES, array_in, give_back, take
 from vae_np.kernels.cpu.words import address_of, compiled, kind_of, words_of
 
 UPDATES = ("sgd", "adagrad", "adam")
-PIECE_BYTES = 2**17, BYTES  # of weights: more than enough pieces for all threads, and what stays in a core's own cache
+PIECE_BYTES = 2**17, 2**19  # of weights: more than enough pieces for all threads, and what stays in a core's own cache
 SPINS = 2000  # looks at a barrier before a thread lets others have the core
 
 # ----------------------------------------------------------------------------------------------------------- recording

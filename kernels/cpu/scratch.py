@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from vae_np.kernels.cpu.mathematics import inline
 
-BYTES, ALIGNED = 2**19, 64  # of a buffer
+BYTES, ALIGNED = 2**19 + 2**18, 64  # of a buffer
 SLOTS, LINE = 64, 8  # buffers that are kept; each slot has a line of the cache, of so many words, to itself
 POOL = "vae_np.scratch_pool"
 _pool = np.zeros(SLOTS * LINE, np.int64)  # addresses; 0 where a buffer is in use or has not been asked for
