@@ -16,7 +16,6 @@ from vae_np.architecture import check_choice, check_count, check_number
 from vae_np.console import make_console, print_in_any_encoding
 from vae_np.plots import write
 
-
 WIDTH = 140  # of a page that is no terminal
 
 

@@ -40,9 +40,7 @@ def adam(p, g, m, v, t):
     m = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, m, g)
     v = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, v, g)
     m_scale, v_scale = -1 / jnp.expm1(t * math.log(b1)), -1 / jnp.expm1(t * math.log(b2))
-    p = jax.tree.map(
-        lambda p, m, v: p - ADAM.learning_rate * (m * m_scale) / (jnp.sqrt(v * v_scale) + ADAM.epsilon), p, m, v
-    )
+    p = jax.tree.map(lambda p, m, v: p - ADAM.learning_rate * (m * m_scale) / (jnp.sqrt(v * v_scale) + ADAM.epsilon), p, m, v)
     return p, m, v
 
 

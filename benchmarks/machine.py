@@ -106,9 +106,7 @@ def commit():
         return subprocess.run(("git", "-C", folder, *words), capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + (
-            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
-        )
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -141,12 +139,7 @@ def multiply_add_peak():
     """{how: float32 operations a second}, a multiply-add being two: a compiled loop, and NumPy's matrix product."""
     x = np.linspace(0.5, 1.0, 2**17, dtype=np.float32).reshape(8, -1)
     loop = _multiply_adds()
-    peaks = {
-        "multiply-adds in a Numba loop": 2
-        * CHAIN
-        * x.size
-        / _fastest(lambda: loop(x, np.float32(0.5), np.float32(0.25)))
-    }
+    peaks = {"multiply-adds in a Numba loop": 2 * CHAIN * x.size / _fastest(lambda: loop(x, np.float32(0.5), np.float32(0.25)))}
     for n in (256, 512, 1024):
         a, b, out = (np.ones((n, n), np.float32) for _ in range(3))
         peaks[f"NumPy's product of {n} x {n}"] = 2 * n**3 / _fastest(lambda: np.matmul(a, b, out=out))

@@ -110,9 +110,7 @@ class OperationSession:
         result = self.function(*self.arguments)
         results = result if isinstance(result, tuple) else (result,)
         self.changed = [
-            i
-            for i, argument in enumerate(self.arguments)
-            if any(np.shares_memory(argument, array) for array in results)
+            i for i, argument in enumerate(self.arguments) if any(np.shares_memory(argument, array) for array in results)
         ]
         self.n = measure.calibrate(self._seconds)
 
@@ -186,9 +184,7 @@ def compare_operations(rounds, backends, say=lambda words: None, sizes=EXAMPLE, 
                 else:
                     row |= measure.summary(seconds[backend])
                     row["share_of_copy"] = n_bytes / row["median"] / copies[size]
-                    row["share_of_peak"] = (
-                        None if cost.operations is None else cost.operations / row["median"] / peaks[how]
-                    )
+                    row["share_of_peak"] = None if cost.operations is None else cost.operations / row["median"] / peaks[how]
                 rows.append(row)
     return {
         "sizes": sizes._asdict(),

@@ -25,9 +25,17 @@ class Table(NamedTuple):
 KEYS = ("median", "p10", "minimum")
 # By whom the others' time is divided.
 PEERS = (
-    "floor", "torch eager", "torch compiled", "jax jit", "jax scan",
-    "floor gpu", "torch eager gpu", "torch compiled gpu", "torch graph gpu", "jax scan gpu",
-)  # fmt: skip
+    "floor",
+    "torch eager",
+    "torch compiled",
+    "jax jit",
+    "jax scan",
+    "floor gpu",
+    "torch eager gpu",
+    "torch compiled gpu",
+    "torch graph gpu",
+    "jax scan gpu",
+)
 
 
 def tables(document):
@@ -45,8 +53,7 @@ def about(document):
     lines = [
         f"{machine['processor']}, {machine['cores_allowed']} of {machine['cores']} cores, {machine['system']}",
         f"BLAS: {blas or 'unknown'}",
-        f"Python {machine['python']}, "
-        + ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
+        f"Python {machine['python']}, " + ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
         f"commit {machine['commit'] or 'unknown'}, {document['date']}",
     ]
     if gpu := machine.get("gpu"):
@@ -63,13 +70,15 @@ def _step_table(result):
     rows = []
     for row in result["rows"]:
         ratios = row.get("ratios", {})
-        rows.append([
-            row["name"],
-            *((f"{1e6 * row[key]:.0f}" for key in KEYS) if "median" in row else (row["status"], "", "")),
-            *(f"{ratios[peer]:.2f}" if peer in ratios else "" for peer in peers),
-            f"{row['loss_error']:.0e}" if "loss_error" in row else "",
-            f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "",
-        ])  # fmt: skip
+        rows.append(
+            [
+                row["name"],
+                *((f"{1e6 * row[key]:.0f}" for key in KEYS) if "median" in row else (row["status"], "", "")),
+                *(f"{ratios[peer]:.2f}" if peer in ratios else "" for peer in peers),
+                f"{row['loss_error']:.0e}" if "loss_error" in row else "",
+                f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "",
+            ]
+        )
     floor = timed.get(FLOORS[_device(result)])
     speed = f", {result['flops'] / floor['median'] / 1e9:.0f} GFLOP/s at the floor" if floor else ""
     return Table(
@@ -210,9 +219,16 @@ def _reasons(rows):
 # -------------------------------------------------------------------------------------------------------------- plots
 
 COLOURS = {
-    "floor": "#222222", "numpy": "#8a8a8a", "numba": "#1f6f8b", "cupy": "#3a9d5d", "torch eager": "#d1495b",
-    "torch compiled": "#e58a96", "torch graph": "#7b2d3b", "jax jit": "#b8860b", "jax scan": "#e0b84c",
-}  # fmt: skip
+    "floor": "#222222",
+    "numpy": "#8a8a8a",
+    "numba": "#1f6f8b",
+    "cupy": "#3a9d5d",
+    "torch eager": "#d1495b",
+    "torch compiled": "#e58a96",
+    "torch graph": "#7b2d3b",
+    "jax jit": "#b8860b",
+    "jax scan": "#e0b84c",
+}
 
 
 def _colour(name):

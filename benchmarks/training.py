@@ -56,9 +56,7 @@ def train_to(target, contestants, epochs, threads, seed=0, say=lambda words: Non
                     del children[name]
                     continue
                 p = Parameters(workload.architecture, flat)
-                loss = training.evaluate(
-                    p, dataset.valid, workload.objective, workload.n_samples, seed=seed, step=epoch
-                ).total
+                loss = training.evaluate(p, dataset.valid, workload.objective, workload.n_samples, seed=seed, step=epoch).total
                 history = rows[name]["history"]
                 before = history[-1]["seconds"] if history else 0.0
                 history.append({"epoch": epoch, "seconds": before + seconds, "test": loss})

@@ -43,6 +43,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from tests.kernels.gpu import host_cupy, on_host  # noqa: E402
+
 MODEL = ["tests/kernels/test_", "tests/meaning"]
 MODEL += [f"tests/vae_np/test_{name}.py" for name in ("parameters", "optimizers", "elbo", "chunks", "properties", "bounds")]
 MODEL += ["tests/vae_np/test_steps.py", "tests/vae_np/test_training.py"]
@@ -92,11 +93,36 @@ MODEL_TEXT = "vae_np/elbo.py", "vae_np/optimizers.py", "vae_np/bounds.py", "kern
 # ----------------------------------------------------------------------------------------------------- the changes
 
 OPERATORS = {
-    "+": ["-"], "-": ["+"], "*": ["/"], "/": ["*"], "//": ["*"], "**": ["*"], "%": ["*"], "<<": [">>"], ">>": ["<<"],
-    "&": ["|"], "|": ["&"], "^": ["&"], "<": ["<=", ">="], "<=": ["<", ">"], ">": [">=", "<="], ">=": [">", "<"],
-    "==": ["!="], "!=": ["=="], "is": ["is not"], "is not": ["is"], "in": ["not in"], "not in": ["in"], "and": ["or"],
-    "or": ["and"], "+=": ["-=", "="], "-=": ["+=", "="], "*=": ["/=", "="], "/=": ["*=", "="], "|=": ["="],
-}  # fmt: skip
+    "+": ["-"],
+    "-": ["+"],
+    "*": ["/"],
+    "/": ["*"],
+    "//": ["*"],
+    "**": ["*"],
+    "%": ["*"],
+    "<<": [">>"],
+    ">>": ["<<"],
+    "&": ["|"],
+    "|": ["&"],
+    "^": ["&"],
+    "<": ["<=", ">="],
+    "<=": ["<", ">"],
+    ">": [">=", "<="],
+    ">=": [">", "<"],
+    "==": ["!="],
+    "!=": ["=="],
+    "is": ["is not"],
+    "is not": ["is"],
+    "in": ["not in"],
+    "not in": ["in"],
+    "and": ["or"],
+    "or": ["and"],
+    "+=": ["-=", "="],
+    "-=": ["+=", "="],
+    "*=": ["/=", "="],
+    "/=": ["*=", "="],
+    "|=": ["="],
+}
 NAMES = {"max": "min", "min": "max", "maximum": "minimum", "minimum": "maximum", "any": "all", "all": "any"}
 # Calls without which a thing only gets another type, or breaks at once; and those whose arguments may change places.
 CASTS = {"range", "type", "float64", "int64", "uint64"}
@@ -399,7 +425,9 @@ class Run:
             if self.args.short and file == "kernels/cpu/mathematics.py":  # each of its changes compiles every kernel anew
                 continue
             wanted = [m for m in mutants if {file, f"{file}:{m.function}"} & set(self.args.where)]
-            groups[file if file in MODEL_TEXT else pathlib.Path(file).parent] += [m for m in wanted if not self.args.short or m.key not in self.equivalent]
+            groups[file if file in MODEL_TEXT else pathlib.Path(file).parent] += [
+                m for m in wanted if not self.args.short or m.key not in self.equivalent
+            ]
         if not self.args.short:
             return [mutant for mutants in groups.values() for mutant in mutants if mutant.is_python]
         found = []

@@ -185,7 +185,9 @@ OPTIONAL = {"cupy", "hypothesis"}  # each is asked for in one place, which says 
 def test_every_package_that_is_imported_is_declared():
     options = config()["options"]
     declared = requirements(options["install_requires"]) | OPTIONAL | {"vae_np"}
-    missing = {name: path for name, path in imported("vae_np", "kernels").items() if DISTRIBUTIONS.get(name, name) not in declared}
+    missing = {
+        name: path for name, path in imported("vae_np", "kernels").items() if DISTRIBUTIONS.get(name, name) not in declared
+    }
     assert not missing
     extras = config()["options.extras_require"]
     declared |= requirements(extras["test"]) | requirements(extras["bench"]) | {"benchmarks", "tests"}

@@ -38,9 +38,7 @@ def check_number(name, value, least=0.0, above=False):
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and (number > least if above else number >= least)):
-        raise ValueError(
-            f"{name} is {value!r}; it must be a finite number, {'above' if above else 'at least'} {least:g}"
-        )
+        raise ValueError(f"{name} is {value!r}; it must be a finite number, {'above' if above else 'at least'} {least:g}")
     return number
 
 

@@ -270,9 +270,7 @@ def _as_before(options):
         if name in ("resume", "epochs", "command") or getattr(options, name) == default:
             continue
         if name not in WHERE_IT_RUNS:
-            raise ValueError(
-                f"--resume keeps the run's own settings: --{name.replace('_', '-')} cannot be given with it"
-            )
+            raise ValueError(f"--resume keeps the run's own settings: --{name.replace('_', '-')} cannot be given with it")
         setattr(before, name, getattr(options, name))
     before.epochs = _config(options.resume)["epochs"] if options.epochs is None else options.epochs
     before.resume, before.status = options.resume, options.status
@@ -289,7 +287,7 @@ def _dataset(options, before=None):
     try:
         return data.load(options.data or before.data, options.data_dir or before.data_dir, before.valid_fraction, header, index)
     except FileNotFoundError as error:
-        of_a_run = before is not options and not options.data or getattr(options, "resume", None)
+        of_a_run = (before is not options and not options.data) or getattr(options, "resume", None)
         raise FileNotFoundError(f"{error}; if it has moved, say where it is with --data" if of_a_run else error) from None
 
 
@@ -366,9 +364,7 @@ def _print_bounds(console, p, dataset, before, options):
     from vae_np import bounds
 
     x, part, parts = dataset.shown[0], "training" if dataset.valid is None else "validation", []
-    bar = Progress(
-        TextColumn("{task.completed}/{task.total} rows"), BarColumn(), TimeRemainingColumn(), console=options.status
-    )
+    bar = Progress(TextColumn("{task.completed}/{task.total} rows"), BarColumn(), TimeRemainingColumn(), console=options.status)
     task = bar.add_task("", total=len(x))
 
     def progress(done, part):
@@ -384,9 +380,7 @@ def _print_bounds(console, p, dataset, before, options):
         if not parts:
             raise
     ll = bounds.join(parts)
-    table = Table(
-        "nats per example", "mean", "± over rows", "± of sampling", title=f"{len(ll)} of {len(x)} {part} rows"
-    )
+    table = Table("nats per example", "mean", "± over rows", "± of sampling", title=f"{len(ll)} of {len(x)} {part} rows")
     for L, bound in ll.bounds.items():
         name = "ELBO, 1 sample" if L == 1 else f"bound of {L} samples"
         table.add_row(name, f"{bound.mean():.3f}", f"{bound.std() / len(ll) ** 0.5:.3f}", "")
@@ -469,9 +463,7 @@ def sample(options):
     p = _parameters(options.run)
     out = _out(options, "samples.png", ".png", ".npy")
     shape = 1, architecture.check_count("n", options.n), p.architecture.n_latent
-    x = elbo.decode(
-        p, noise.normals(noise.check_seed(options.seed), "sample", 1, shape, p.flat.dtype)[0], options.backend
-    )
+    x = elbo.decode(p, noise.normals(noise.check_seed(options.seed), "sample", 1, shape, p.flat.dtype)[0], options.backend)
     if out.endswith(".npy"):
         with replacing(out) as file:
             np.save(file, x)
@@ -480,9 +472,7 @@ def sample(options):
         image_shape = (_config(options.run)["image_shape"] if folder else None) or data.square(n_inputs)
         _check_image_shape(image_shape, p)
         if len(image_shape) != 2 or math.prod(image_shape) != n_inputs:
-            raise ValueError(
-                f"{options.run} has images of shape {image_shape} in its {runs.CONFIG}, but {n_inputs} inputs"
-            )
+            raise ValueError(f"{options.run} has images of shape {image_shape} in its {runs.CONFIG}, but {n_inputs} inputs")
         from vae_np import plots
 
         plots.write(plots.samples(x, image_shape), out)
@@ -514,9 +504,7 @@ def check(options):
         "(an element under a hundredth of its parameter's largest is compared to that hundredth)"
     )
     for choice, backend in itertools.product(NOISES, backends):
-        likelihood = (
-            f"Gaussian, {choice.get('noise', 'fixed')} noise" if choice["likelihood"] == "gaussian" else "Bernoulli"
-        )
+        likelihood = f"Gaussian, {choice.get('noise', 'fixed')} noise" if choice["likelihood"] == "gaussian" else "Bernoulli"
         title = f"{likelihood}, {backend}"
         table = Table(Column("parameter", no_wrap=True), title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
         columns = []
@@ -543,9 +531,7 @@ def check(options):
             table.add_row(row[0].name, *cells)
         console.print(table, "")
     console.print(
-        "\n".join(off)
-        if off
-        else f"every gradient is right: the worst relative difference is {worst:.1e} (limit {limit:.0e})"
+        "\n".join(off) if off else f"every gradient is right: the worst relative difference is {worst:.1e} (limit {limit:.0e})"
     )
     return 1 if off else 0
 
@@ -575,9 +561,7 @@ def mistakes(options):
         table.add_row("\n  ".join(lines), differences, f"{found.gradient_error:.0%}", *numbers)
     console = make_console()
     console.print(table)
-    console.print(
-        "Where its own differences agree, the gradient is that of a wrong loss, and no gradient check can see it."
-    )
+    console.print("Where its own differences agree, the gradient is that of a wrong loss, and no gradient check can see it.")
 
 
 def explain_bound(options):
@@ -590,9 +574,7 @@ def explain_bound(options):
         elbo_curve, log_p, p = known.bound_of_a_linear_model(x, n_latent)
         on_digits = known.error_of_a_linear_autoencoder(x, n_latent)
         rng = np.random.default_rng(0)
-        on_a_plane = known.error_of_a_linear_autoencoder(
-            rng.normal(size=(200, 2)) @ rng.normal(size=(2, 16)) + 1, n_latent
-        )
+        on_a_plane = known.error_of_a_linear_autoencoder(rng.normal(size=(200, 2)) @ rng.normal(size=(2, 16)) + 1, n_latent)
     table = Table("model", "reached", "known", "")
     table.add_row(
         "linear VAE on digits: ELBO",
@@ -629,17 +611,22 @@ def burda(options):
     dataset = dataset._replace(valid=dataset.valid[: options.rows])
     with _shown(console, options.status, options.objective) as show:
         stages = published.burda(
-            dataset, options.stages, options.objective, options.samples, options.importance_samples, options.seed,
-            options.backend, options.out, show,
-        )  # fmt: skip
+            dataset,
+            options.stages,
+            options.objective,
+            options.samples,
+            options.importance_samples,
+            options.seed,
+            options.backend,
+            options.out,
+            show,
+        )
         for stage, epochs, ll, active in stages:
             console.print(
                 f"stage {stage}, {epochs} epochs: -log p(x) {-ll.mean():.2f} ± {ll.std() / len(ll) ** 0.5:.2f} nats "
                 f"({len(ll)} test digits), -ELBO {-ll.bounds[1].mean():.2f}, {active.sum()} of 50 latents active"
             )
-    console.print(
-        "published after all 8 stages, 3280 epochs: 86.76 with 1 sample (VAE), 84.78 with 50 weighted ones (IWAE)"
-    )
+    console.print("published after all 8 stages, 3280 epochs: 86.76 with 1 sample (VAE), 84.78 with 50 weighted ones (IWAE)")
 
 
 # --------------------------------------------------------------------------------------------------------------- study
@@ -721,9 +708,7 @@ def backends(options):
 
 
 def parser():
-    top = argparse.ArgumentParser(
-        prog="vae-np", description="A variational autoencoder, every derivative written by hand."
-    )
+    top = argparse.ArgumentParser(prog="vae-np", description="A variational autoencoder, every derivative written by hand.")
     top.add_argument("--version", action="version", version=f"%(prog)s {vae_np.__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
@@ -744,7 +729,11 @@ def parser():
             default=default,
             help=f"digits, mnist, or a .npz, .npy, .csv or .tsv file; bytes stand for 0..1 in steps of 1/255{otherwise}",
         )
-        option("--data-dir", type=os.path.expanduser, help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download")
+        option(
+            "--data-dir",
+            type=os.path.expanduser,
+            help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download",
+        )
         for name, what in (("header", "first line holds names"), ("index", "first column numbers the rows")):
             option(f"--csv-{name}", choices=("yes", "no"), help=f"whether a .csv or .tsv file's {what}; else it is found out")
 
@@ -770,9 +759,7 @@ def parser():
     option("--l2", type=float, default=0.0, help="weight of half the squared weights")
     option("--optimizer", choices=optimizers.OPTIMIZERS, default="adam", help="how the gradient is followed")
     option("--learning-rate", type=float, help="else the optimizer's own: 1e-3 for adam, 1e-2 for the others")
-    option(
-        "--schedule", type=_pair, nargs="*", default=[], metavar="EPOCH:FACTOR", help="learning rate from that epoch on"
-    )
+    option("--schedule", type=_pair, nargs="*", default=[], metavar="EPOCH:FACTOR", help="learning rate from that epoch on")
     option("--epochs", type=int, help="else 200 for digits and 20 for others")
     option("--batch-size", type=int, default=128, help="examples a step")
     option("--binarize", action="store_true", help="draw black or white from grey pixels, afresh for each batch")
@@ -781,9 +768,13 @@ def parser():
     option("--seed", type=int, default=0, help="of the weights, the order and all noise")
     option("--dtype", choices=("float32", "float64"), default="float32", help="to compute in")
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
-    option("--threads", type=int, help="else all cores where a step is worth it (numpy: 1, whatever else changes the last digits)")
+    option(
+        "--threads", type=int, help="else all cores where a step is worth it (numpy: 1, whatever else changes the last digits)"
+    )
     option("--out", type=os.path.expanduser, metavar="FOLDER", help="else a new one in runs/")
-    option("--resume", type=os.path.expanduser, metavar="FOLDER", help="go on with that run and its settings; --epochs may be more")
+    option(
+        "--resume", type=os.path.expanduser, metavar="FOLDER", help="go on with that run and its settings; --epochs may be more"
+    )
 
     option = command(evaluate)
     option("run", type=os.path.expanduser, help="a run folder")
@@ -815,7 +806,12 @@ def parser():
     option = command(sample)
     option("run", type=os.path.expanduser, help="a run folder, or an .npz file of parameters")
     option("--n", type=int, default=144, help="how many")
-    option("--out", type=os.path.expanduser, metavar="FILE", help=".png for a picture, .npy for numbers; else samples.png in the run folder")
+    option(
+        "--out",
+        type=os.path.expanduser,
+        metavar="FILE",
+        help=".png for a picture, .npy for numbers; else samples.png in the run folder",
+    )
     option("--seed", type=int, default=0, help="of the draws")
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
 
@@ -826,7 +822,12 @@ def parser():
     option = command(study)
     option("name", nargs="?", help="walk through the lines here, from the first that makes or calls it: KL, dmu, backward, ...")
     option("--text", action="store_true", help="walk through the lines here, a key for each, instead of writing a page")
-    option("--run", type=os.path.expanduser, metavar="FOLDER", help="of a training, to study its model, else one that is trained for a moment")
+    option(
+        "--run",
+        type=os.path.expanduser,
+        metavar="FOLDER",
+        help="of a training, to study its model, else one that is trained for a moment",
+    )
     of_data(option, None)
     option("--examples", type=int, nargs="+", default=[0, 1, 2, 3], metavar="ROW", help="of the held-out rows")
     option("--hidden", type=int, nargs="*", help="widths of the hidden layers; else 64 for digits and 400 for others")
@@ -847,7 +848,9 @@ def parser():
     option("--out", type=os.path.expanduser, default="bound.png", metavar="FILE", help="the picture")
 
     option = command(burda)
-    option("--data-dir", type=os.path.expanduser, help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download")
+    option(
+        "--data-dir", type=os.path.expanduser, help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download"
+    )
     option("--stages", type=int, default=8, help="of 1, 3, 9, ... 2187 epochs: how many to train")
     option("--objective", choices=elbo.OBJECTIVES, default="elbo", help="elbo for the VAE's rows, iwae for the IWAE's")
     option("--samples", type=int, default=1, help="of z for each example, k in the table")
@@ -855,7 +858,9 @@ def parser():
     option("--rows", type=int, default=10_000, help="of the test part to estimate it on")
     option("--seed", type=int, default=0, help="of the weights, the order and all noise")
     option("--backend", choices=["auto", *known], default="auto", help="which kernels")
-    option("--out", type=os.path.expanduser, default="runs/burda", metavar="FOLDER", help="of the run; one that is there goes on")
+    option(
+        "--out", type=os.path.expanduser, default="runs/burda", metavar="FOLDER", help="of the run; one that is there goes on"
+    )
 
     command(backends)
     return top

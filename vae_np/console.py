@@ -32,7 +32,10 @@ def _spelled(character):
         return ASCII[character]
     name, kind = unicodedata.name(character, ""), unicodedata.decomposition(character)
     if kind.startswith("<"):  # an index or a power
-        return "^" * name.startswith("SUPERSCRIPT") + unicodedata.normalize("NFKD", character).encode("ascii", "backslashreplace").decode()
+        return (
+            "^" * name.startswith("SUPERSCRIPT")
+            + unicodedata.normalize("NFKD", character).encode("ascii", "backslashreplace").decode()
+        )
     if name.startswith("BOX DRAWINGS"):
         return {"HORIZONTAL": "-", "VERTICAL": "|"}.get(name.removeprefix("BOX DRAWINGS ").split(" ", 1)[1], "+")
     if name.startswith("GREEK"):

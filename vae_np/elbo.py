@@ -11,7 +11,7 @@ bound functions whole.
 
 import functools
 import types
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,29 @@ from vae_np import blas, kernels
 from vae_np.architecture import check_choice, check_number
 from vae_np.kernels import reference
 from vae_np.parameters import Parameters
+
+if TYPE_CHECKING:  # an editor's way to the definitions; of the names that `bind` chooses, to one that it may choose
+    from vae_np.kernels.reference import (
+        affine,
+        affine_backward,
+        affine_backward_add,
+        affine_gradients,
+        reparameterize,
+        reparameterize_backward_add,
+    )
+    from vae_np.kernels.reference import affine_relu as affine_activation
+    from vae_np.kernels.reference import bernoulli_nll as likelihood_nll
+    from vae_np.kernels.reference import bernoulli_nll_backward as likelihood_nll_backward
+    from vae_np.kernels.reference import constant as noise_layer
+    from vae_np.kernels.reference import constant_backward_add as noise_layer_backward_add
+    from vae_np.kernels.reference import constant_gradients as noise_layer_gradients
+    from vae_np.kernels.reference import elbo as bound
+    from vae_np.kernels.reference import elbo_backward as bound_backward
+    from vae_np.kernels.reference import gaussian_kl as divergence
+    from vae_np.kernels.reference import gaussian_kl_backward as divergence_backward
+    from vae_np.kernels.reference import relu_backward as activation_backward
+
+    n_hidden = 1
 
 # ---------------------------------------------------------------------------------------------------------- the text
 

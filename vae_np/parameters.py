@@ -67,9 +67,7 @@ class Parameters(Mapping):
         if flat.dtype not in (np.float32, np.float64) or not flat.dtype.isnative:
             raise ValueError(f"flat has dtype {flat.dtype}; known are {', '.join(map(repr, DTYPES))}")
         if flat.shape != (n_parameters(architecture),):
-            raise ValueError(
-                f"flat has shape {flat.shape}; this architecture has {n_parameters(architecture)} parameters"
-            )
+            raise ValueError(f"flat has shape {flat.shape}; this architecture has {n_parameters(architecture)} parameters")
         self.architecture, self.flat, self._views = architecture, flat, {}
         position = 0
         for name, shape in architecture.shapes.items():

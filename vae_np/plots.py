@@ -48,15 +48,8 @@ def losses(history):
     for axes, (term, title) in zip(figure.subplots(1, 3), titles.items()):
         for part, colour in (("train", TRAIN), ("valid", VALID)):
             if f"{part}_{term}" in history[0]:
-                axes.plot(
-                    epochs, [row[f"{part}_{term}"] for row in history], color=colour, label=part, lw=1.8, marker=marker
-                )
-        shown = [
-            row[key]
-            for row in history[len(history) // 20 :]
-            for key in (f"train_{term}", f"valid_{term}")
-            if key in row
-        ]
+                axes.plot(epochs, [row[f"{part}_{term}"] for row in history], color=colour, label=part, lw=1.8, marker=marker)
+        shown = [row[key] for row in history[len(history) // 20 :] for key in (f"train_{term}", f"valid_{term}") if key in row]
         margin = 0.06 * (max(shown) - min(shown)) or 1
         axes.set(
             title=title,
@@ -82,9 +75,7 @@ def known_answers(elbo, log_p, on_digits, on_a_plane):
     bound.plot(steps, best, color=VALID, label="ELBO")
     bound.axhline(elbo.limit, color="black", ls="--", lw=1, label="maximum of probabilistic PCA")
     start = min(best[len(best) // 100], elbo.limit - 1)
-    bound.set(
-        title="linear VAE on digits", ylabel="nats per row", ylim=(start, elbo.limit + 0.05 * (elbo.limit - start))
-    )
+    bound.set(title="linear VAE on digits", ylabel="nats per row", ylim=(start, elbo.limit + 0.05 * (elbo.limit - start)))
     for axes, curve, title in (
         (digits, on_digits, "linear autoencoder on digits"),
         (plane, on_a_plane, "the same on a plane of data"),

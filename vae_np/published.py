@@ -16,9 +16,7 @@ ENDS = np.cumsum(3 ** np.arange(STAGES))
 SCHEDULE = [(int(end - 3**i), 10 ** (-i / 7)) for i, end in enumerate(ENDS)]
 
 
-def burda(
-    dataset, stages=STAGES, objective="elbo", k=1, n_samples=5000, seed=0, backend="auto", out=None, progress=None
-):
+def burda(dataset, stages=STAGES, objective="elbo", k=1, n_samples=5000, seed=0, backend="auto", out=None, progress=None):
     """Train for the first stages of the published schedule on MNIST; yield (stage, epochs, LogLikelihood, active units).
 
     784-200-200-50-200-200-784, tanh, batches of 20 binarised afresh, Adam (0.9, 0.999, 1e-4), the output's bias begun at

@@ -58,9 +58,7 @@ def locked(out):
         try:
             stack.enter_context(filelock.FileLock(os.path.join(out, ".lock"), blocking=False))
         except filelock.Timeout:
-            raise BlockingIOError(
-                f"another training is running in {out}: let it end, or choose another folder"
-            ) from None
+            raise BlockingIOError(f"another training is running in {out}: let it end, or choose another folder") from None
         except OSError as error:
             if error.filename is not None:
                 raise
@@ -94,7 +92,10 @@ def begin(out, resume, fresh, settings, more):
         before, now = _where(settings_of(out), _config(out)), _where(settings, more)
         if before != now:
             logging.getLogger("vae_np").warning(
-                "%s was trained on %s and goes on on %s: its last digits will differ from those of a run that stayed there", out, before, now
+                "%s was trained on %s and goes on on %s: its last digits will differ from those of a run that stayed there",
+                out,
+                before,
+                now,
             )
     with replacing(os.path.join(out, CONFIG)) as file:
         file.write(json.dumps({**settings, **more}, indent=2).encode())
@@ -121,9 +122,7 @@ def save(state, out, settings):
     arrays = {f"optimizer.{name}": array for name, array in state.optimizer.items()}
     progress = json.dumps({"settings": settings, "history": state.history})
     best = state.best if settings["patience"] else state.p
-    best.save(
-        os.path.join(out, CHECKPOINT), **arrays, **{"training.flat": state.p.flat, "training.state": np.array(progress)}
-    )
+    best.save(os.path.join(out, CHECKPOINT), **arrays, **{"training.flat": state.p.flat, "training.state": np.array(progress)})
     _write_history(state.history, out)
 
 
@@ -139,9 +138,7 @@ def _load(path, settings, fresh):
     if changed:
         was, given = before[changed[0]], settings[changed[0]]
         what = "other data" if changed[0] == "data" else f"{changed[0]} {was!r}, not {given!r}"
-        raise ValueError(
-            f"{os.path.dirname(path)} was trained with {what}: resume it as it was, or choose another folder"
-        )
+        raise ValueError(f"{os.path.dirname(path)} was trained with {what}: resume it as it was, or choose another folder")
     with reading(path, "a checkpoint of a training to resume"):
         if best.architecture != fresh.p.architecture or best.flat.dtype != fresh.p.flat.dtype:
             raise ValueError(f"its settings are not those of its parameters, {best!r}")
@@ -173,7 +170,7 @@ def not_finite(row):
     """
     for name, value in row.items():
         of_a_term = name.endswith(("_reconstruction", "_kl"))
-        if math.isnan(value) or math.isinf(value) and not of_a_term:
+        if math.isnan(value) or (math.isinf(value) and not of_a_term):
             return name
     return None
 

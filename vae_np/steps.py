@@ -5,6 +5,7 @@ steps by itself, on threads of its own.
 """
 
 import functools
+import itertools
 import math
 import os
 
@@ -80,7 +81,7 @@ def stepper(
             by_example(text, elbo.part(a, start, stop), elbo.part(d, start, stop), rows[start:stop], step_of_noise, beta)
 
         program = text.kernels.capture(
-            examples=[functools.partial(of_part, *edge) for edge in zip(edges, edges[1:])],
+            examples=[functools.partial(of_part, *edge) for edge in itertools.pairwise(edges)],
             weights=lambda kernels: by_weight(elbo.bind(arch, objective, kernels), step_of_update, rate),
             means=(a.loss, a.nll, a.kl),
             squares=[W for name, W in p.items() if name.endswith(".W")] if l2 else [],

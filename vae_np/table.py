@@ -25,7 +25,7 @@ def read(path, header=None, index=None):
     separator = _separator(*lines[0])
     first = _cells(lines[0][1], separator)
     if header is None:
-        header = '"' in lines[0][1] and not any('"' in line for _, line in lines[1:]) or _is_header(lines[0][0], first)
+        header = ('"' in lines[0][1] and not any('"' in line for _, line in lines[1:])) or _is_header(lines[0][0], first)
     x = _numbers(lines[header:], separator, bool(index))
     if header and len(first) == x.shape[1] - 1:
         first = ["", *first]  # as R writes names: none above the index
@@ -58,7 +58,7 @@ def _is_header(number, cells):
     if "" in names and all(numeric[i] or cell == "" for i, cell in enumerate(cells)):
         raise _no_number(number, cells)
     counts, counts_from_1 = (names == [str(i) for i in range(first, first + len(names))] for first in (0, 1))
-    if not any(numeric) or counts and (len(names) > 2 or cells[0] == ""):
+    if not any(numeric) or (counts and (len(names) > 2 or cells[0] == "")):
         return True
     if all(numeric) and not counts and not counts_from_1:
         return False
@@ -74,10 +74,14 @@ def _is_index(names, x):
     name = None if names is None else names[0].lower()
     if name == "":
         if not counts:
-            raise ValueError("its first column has no name and does not count the rows: say what it is with --csv-index yes or no")
+            raise ValueError(
+                "its first column has no name and does not count the rows: say what it is with --csv-index yes or no"
+            )
         return True
-    if counts and (names is None and len(x) > 2 or name in INDEX_NAMES):
-        raise ValueError("its first column counts the rows, and may be their index: say whether it is with --csv-index yes or no")
+    if counts and ((names is None and len(x) > 2) or name in INDEX_NAMES):
+        raise ValueError(
+            "its first column counts the rows, and may be their index: say whether it is with --csv-index yes or no"
+        )
     return False
 
 

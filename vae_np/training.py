@@ -126,7 +126,9 @@ def train(
     p = Parameters.initialize(architecture, seed, dtype, scheme) if start is None else start.astype(dtype)
     state = runs.State(p, p.copy(), initial_state(optimizer, p.flat))
     if offset and arrays.keys() != state.optimizer.keys():
-        raise ValueError(f"start was trained by an optimizer with {', '.join(arrays)}; {optimizer!r} has {', '.join(state.optimizer)}")
+        raise ValueError(
+            f"start was trained by an optimizer with {', '.join(arrays)}; {optimizer!r} has {', '.join(state.optimizer)}"
+        )
     for name, array in arrays.items():
         state.optimizer[name][...] = array
 
@@ -238,7 +240,9 @@ def _epoch(state, make_stepper, pace, optimizer, settings, x_train, epochs, prog
         together = max(1, min(pace["steps"], len(x_train) // size - batch))  # all batches but the last are of one size
         rows = order[batch * size : (batch + together) * size].reshape(together, -1)
         first, started = state.epoch * n_batches + batch + 1, time.perf_counter()
-        beta = settings["beta"] * np.minimum(1.0, np.arange(first, first + together) / (settings["beta_warmup"] * n_batches or 1))
+        beta = settings["beta"] * np.minimum(
+            1.0, np.arange(first, first + together) / (settings["beta_warmup"] * n_batches or 1)
+        )
         terms = make_stepper(rows.shape[1])(rows, offset + first, beta, rate)
         _check_finite(terms, offset + first)
         sums = sum(terms * rows.shape[1], start=sums)  # step by step: the same bits however many are together
@@ -264,9 +268,7 @@ def _check_finite(terms, first):
     if len(wrong):
         at = dict(zip(TERMS, terms[wrong[0]].tolist()))
         term = next((t for t in ("reconstruction", "kl", "l2") if not math.isfinite(at[t])), "total")
-        raise FloatingPointError(
-            f"the loss is no longer finite: its term {term} is {at[term]} at step {first + wrong[0]}"
-        )
+        raise FloatingPointError(f"the loss is no longer finite: its term {term} is {at[term]} at step {first + wrong[0]}")
 
 
 def _note_epoch(state, row):
@@ -288,9 +290,7 @@ def _check_schedule(schedule):
         pairs = [(epoch, factor) for epoch, factor in schedule]
     except (TypeError, ValueError):
         raise ValueError(f"schedule is {schedule!r}; it must be a sequence of (epoch, factor) pairs") from None
-    return sorted(
-        [check_count("an epoch in schedule", e, 0), check_number("a factor in schedule", f)] for e, f in pairs
-    )
+    return sorted([check_count("an epoch in schedule", e, 0), check_number("a factor in schedule", f)] for e, f in pairs)
 
 
 def _factor(schedule, epoch):
@@ -322,8 +322,10 @@ def _say_if_collapsed(p, x):
     if len(x) > 1 and (kl < COLLAPSED[0] or apart < COLLAPSED[1] * of_data):
         logging.getLogger("vae_np").warning(
             "the latents carry nothing (KL %.2g nats; reconstructions differ by at most %.2g): a longer training, a warm-up of "
-            "beta or a smaller beta usually helps", kl, apart,
-        )  # fmt: skip
+            "beta or a smaller beta usually helps",
+            kl,
+            apart,
+        )
 
 
 def backend_to_resume(out, backend):

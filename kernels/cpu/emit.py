@@ -209,7 +209,7 @@ def store_tile(e, vectors, p, i, height, v, mask, is_turned):
             e.store(vector, row, mask)
         return
     for vector, (column, n, exists) in zip(turned(e, vectors), columns_of_tile(e, p, i, height, v, mask)):
-        e.choose(exists, lambda: e.store_first(n, vector, column) or [], lambda: [])
+        e.choose(exists, lambda: e.store_first(n, vector, column) or [], list)
 
 
 def turned(e, vectors):

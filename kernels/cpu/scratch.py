@@ -1,8 +1,8 @@
 """Scratch memory for compiled code: buffers of one size, kept in a pool. Nothing large may stand on a caller's stack.
 
-    buffer = take()
-    array = array_in(buffer, like)  # of the dtype of another array
-    give_back(buffer)
+buffer = take()
+array = array_in(buffer, like)  # of the dtype of another array
+give_back(buffer)
 """
 
 import llvmlite.binding

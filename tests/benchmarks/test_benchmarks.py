@@ -92,7 +92,7 @@ def test_a_comparison_in_processes_of_their_own():
     """As it is; PyTorch and JAX start slowly, and are tried in this process."""
     chosen = [contestants()["floor"], contestants()["numpy"], Contestant("absent", "not installed")]
     result = json.loads(json.dumps(measure.compare(DIGITS, chosen, REFERENCE, 1, rounds=1)))
-    floor, numpy, absent = result["rows"]
+    floor, numpy, _ = result["rows"]
     assert [row["status"] for row in result["rows"]] == ["ok", "ok", "missing"]
     assert result["share_of_others"] is None or 0 <= result["share_of_others"]
     for row in (floor, numpy):
@@ -205,10 +205,15 @@ def test_a_step_is_of_the_products_that_its_shapes_say():
 
 def test_workloads_are_the_published_ones():
     found = {
-        w.name: ("-".join(map(str, (w.architecture.n_inputs, *w.architecture.hidden, w.architecture.n_latent))),
-                 w.batch_size, w.architecture.activation, w.n_samples, w.n_rows)
+        w.name: (
+            "-".join(map(str, (w.architecture.n_inputs, *w.architecture.hidden, w.architecture.n_latent))),
+            w.batch_size,
+            w.architecture.activation,
+            w.n_samples,
+            w.n_rows,
+        )
         for w in WORKLOADS.values()
-    }  # fmt: skip
+    }
     assert found == {
         "digits": ("64-64-8", 64, "relu", 1, 1797),
         "example": ("784-400-20", 128, "relu", 1, 60_000),

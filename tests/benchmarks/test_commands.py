@@ -120,7 +120,7 @@ def test_training_takes_seeds_in_turn_and_no_floor(asked):
     assert asked == [(99.5, ["numpy", "numba"], 4, 2, seed) for seed in range(3)]
     asked.clear()
     run("training")
-    ((target, who, epochs, threads, seed),) = asked
+    ((target, who, _, threads, seed),) = asked
     assert (target, threads, seed) == (training.TARGET, 3, 0)
     assert "numba" in who and "torch eager" in who and "floor" not in who
 

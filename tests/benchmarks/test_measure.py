@@ -125,8 +125,11 @@ def test_a_training_is_the_seconds_of_its_steps(clock):
     assert seconds == 4 * 2.0**-10
     assert parameters == [len(its.contestant.did)]
     assert [what if isinstance(what, str) else what.tolist() for what in its.contestant.did[-4:]] == [
-        parts[0].tolist(), "go", parts[1].tolist(), "go",
-    ]  # fmt: skip
+        parts[0].tolist(),
+        "go",
+        parts[1].tolist(),
+        "go",
+    ]
 
 
 def test_warming_is_all_that_a_start_takes_and_ends_at_the_initial_parameters(clock):
@@ -350,7 +353,7 @@ def test_everyone_takes_each_place_in_turn(clock):
     asked = []
     asks = {name: (lambda name=name: asked.append(name) or len(asked)) for name in "abc"}
     numbers, failed = measure.interleave(asks, 4)
-    assert "".join(asked) == "abc" "bca" "cab" "abc"
+    assert "".join(asked) == "abcbcacababc"
     assert numbers == {"a": [1, 6, 8, 10], "b": [2, 4, 9, 11], "c": [3, 5, 7, 12]}
     assert failed == {}
     assert clock.slept == [measure.GAP] * 12
@@ -365,7 +368,7 @@ def test_who_fails_is_asked_no_more(clock):
 
     asks = {"a": lambda: asked.append("a") or 1.0, "b": failing, "c": lambda: asked.append("c") or 2.0}
     numbers, failed = measure.interleave(asks, 3)
-    assert "".join(asked) == "abc" "ca" "ca"
+    assert "".join(asked) == "abccaca"
     assert failed == {"b": "out of memory"}
     assert numbers["a"] == [1.0] * 3 and numbers["c"] == [2.0] * 3
 
@@ -378,8 +381,10 @@ def test_a_ratio_is_the_median_within_a_round():
 
 def test_a_summary_has_the_median_the_tenth_and_the_least():
     assert measure.summary([70.0, 10.0, 0.0, 20.0, 100.0, 40.0, 30.0, 80.0, 90.0, 50.0, 60.0]) == {
-        "median": 50.0, "p10": 10.0, "minimum": 0.0,
-    }  # fmt: skip
+        "median": 50.0,
+        "p10": 10.0,
+        "minimum": 0.0,
+    }
 
 
 WANTED = [200.0, 100.0, 50.0, 25.0]
@@ -458,12 +463,23 @@ def test_a_comparison_asks_in_turn_and_in_one_place(scripted, contestant):
     start = ("start", [4, 5], measure.Session, WEIGHTED, 2)
     asked = [words for words in scripted if words[1] != "cpu_seconds"]
     assert asked == [
-        ("reference", *start), ("reference", "losses"),
-        ("a", *start), ("a", "losses"), ("a", "calibrate"),
-        ("b", *start), ("b", "losses"), ("b", "calibrate"),
-        ("a", "block"), ("b", "block"), ("b", "block"), ("a", "block"), ("a", "block"), ("b", "block"),
-        ("a", "about"), ("b", "about"),
-    ]  # fmt: skip
+        ("reference", *start),
+        ("reference", "losses"),
+        ("a", *start),
+        ("a", "losses"),
+        ("a", "calibrate"),
+        ("b", *start),
+        ("b", "losses"),
+        ("b", "calibrate"),
+        ("a", "block"),
+        ("b", "block"),
+        ("b", "block"),
+        ("a", "block"),
+        ("a", "block"),
+        ("b", "block"),
+        ("a", "about"),
+        ("b", "about"),
+    ]
 
 
 @pytest.mark.parametrize("known", [(None, 1.0), (1.0, None), (None, None)])

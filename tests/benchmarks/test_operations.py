@@ -204,10 +204,17 @@ def test_a_kernel_set_is_checked_before_it_is_timed_and_in_turn(timed):
     assert timed.asked == [
         ("numpy", "start", [5], operations.OperationSession, "numpy", SIZES),
         ("numba", "start", [5], operations.OperationSession, "numba", SIZES),
-        ("numpy", "multiply_add_peak"), ("numpy", "copy_bandwidth", 2**16),
-        ("numpy", "check", name), ("numba", "check", name), ("numpy", "choose", name), ("numba", "choose", name),
-        ("numpy", "block"), ("numba", "block"), ("numba", "block"), ("numpy", "block"),
-    ]  # fmt: skip
+        ("numpy", "multiply_add_peak"),
+        ("numpy", "copy_bandwidth", 2**16),
+        ("numpy", "check", name),
+        ("numba", "check", name),
+        ("numpy", "choose", name),
+        ("numba", "choose", name),
+        ("numpy", "block"),
+        ("numba", "block"),
+        ("numba", "block"),
+        ("numpy", "block"),
+    ]
 
 
 def test_wrong_and_failed_operations_have_no_times(timed):

@@ -13,8 +13,16 @@ def test_table_of_steps():
     table, on_gpu = report.tables(DOCUMENTS["step"])
     assert table.title == "example: 784-400-20 tanh, batch 128, L = 5, 2 threads; µs a step"
     assert table.columns == [
-        "contestant", "median", "p10", "min", "÷ floor", "÷ torch eager", "÷ jax scan", "loss off by", "peak MB",
-    ]  # fmt: skip
+        "contestant",
+        "median",
+        "p10",
+        "min",
+        "÷ floor",
+        "÷ torch eager",
+        "÷ jax scan",
+        "loss off by",
+        "peak MB",
+    ]
     assert table.rows == [
         ["floor", "1500", "1400", "1300", "1.00", "0.32", "0.52", "", "61"],
         ["numpy", "wrong", "", "", "", "", "", "3e-02", ""],
@@ -63,8 +71,17 @@ def test_table_of_kernels():
     (table,) = report.tables(DOCUMENTS["kernels"])
     assert table.title == "operations at B 128, D 784, H 400, Z 20, L 1; float32, one thread, called from Python"
     assert table.columns == [
-        "operation", "backend", "µs", "min µs", "kB", "GB/s", "of copy", "kFLOP", "GFLOP/s", "of peak",
-    ]  # fmt: skip
+        "operation",
+        "backend",
+        "µs",
+        "min µs",
+        "kB",
+        "GB/s",
+        "of copy",
+        "kFLOP",
+        "GFLOP/s",
+        "of peak",
+    ]
     assert table.rows == [
         ["affine", "numpy", "20.25", "18.75", "810", "40.0", "31%", "40500", "2000.0", "77%"],
         ["normals", "numba", "162.50", "157.50", "11", "0.1", "2%", "", "", ""],
@@ -161,8 +178,10 @@ def test_plot_of_steps():
     third = round(0.8 / 3, 6)
     assert bars(one) == {"numba": [(-third, 1.11)], "torch eager": [(0, 3.12)], "jax scan": [(third, 1.92)]}
     assert bars(two) == {
-        "numba": [(-third, 1.11), (round(1 - third, 6), 2.5)], "torch eager": [(0, 3.12)], "jax scan": [(third, 1.92)],
-    }  # fmt: skip
+        "numba": [(-third, 1.11), (round(1 - third, 6), 2.5)],
+        "torch eager": [(0, 3.12)],
+        "jax scan": [(third, 1.92)],
+    }
     assert bars(gpu) == {"cupy": [(0, 1.34)]}
     for axes in (one, two, gpu):
         assert axes.get_yscale() == "log" and axes.get_ylabel() == "time ÷ floor"
@@ -254,8 +273,12 @@ def test_page(kept, tmp_path):
     assert all((tmp_path / path).read_bytes().startswith(b"\x89PNG") for path in written[1:])
     text = out.read_text()
     assert [line for line in text.splitlines() if line.startswith("#")] == [
-        "# Benchmarks", "## step", "## kernels", "## scaling", "## training",
-    ]  # fmt: skip
+        "# Benchmarks",
+        "## step",
+        "## kernels",
+        "## scaling",
+        "## training",
+    ]
     end = text[text.index("## scaling") :]
     about = "\n".join(f"* {line}" for line in report.about(DOCUMENTS["scaling"]))
     assert end.startswith(f"""## scaling

@@ -78,7 +78,7 @@ def test_a_target_can_be_reached_in_the_last_epoch(made_up):
 @pytest.mark.parametrize("n_rows, sizes", [(ROWS, SIZES), (8, SIZES[:1])])
 def test_every_epoch_has_each_row_once_in_the_order_of_vae_np(n_rows, sizes, made_up):
     train(made_up("a", [1.0, 1.0], [300.0, 200.0]), epochs=2, seed=7, workload=WORKLOAD._replace(n_rows=n_rows))
-    start, losses, warm, *epochs, about = made_up.asked[2:]
+    start, _, warm, *epochs, _ = made_up.asked[2:]
     assert start[1:4] == ("start", [4, 5], measure.Session) and start[5] == 2
     assert start[4].seed == 7
     assert warm == ("a", "warm", sizes)

@@ -1,5 +1,4 @@
 import importlib.util
-import pathlib
 import re
 import subprocess
 import sys
@@ -51,7 +50,11 @@ def a_cupy(driver=13000, runtime=13000, devices=1, nvrtc=(13, 2), compile=lambda
 @pytest.mark.parametrize(
     "cupy, reason, remedy",
     [
-        (a_cupy(driver=error("libcuda.so.1 is missing\nmore")), "cupy cannot be used: libcuda.so.1 is missing", "new virtual environment"),
+        (
+            a_cupy(driver=error("libcuda.so.1 is missing\nmore")),
+            "cupy cannot be used: libcuda.so.1 is missing",
+            "new virtual environment",
+        ),
         (a_cupy(driver=0), "there is no NVIDIA driver", "use numba"),
         (a_cupy(driver=11040), r"the driver \(CUDA 11.4\) cannot be used: it is too old", "update"),
         (a_cupy(devices=error("cudaErrorNoDevice")), "no GPU is visible: cudaErrorNoDevice", "CUDA_VISIBLE_DEVICES"),

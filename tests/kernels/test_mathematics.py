@@ -95,7 +95,7 @@ def worst(name, real):
         for i in range(x.size):
             more, less = exact(number(x[i]), number(pixel))
             wanted, got, larger = more - less, number(y[i]), max(abs(more), abs(less))
-            if wanted != wanted and got != got or larger < flushed and got == 0:
+            if (wanted != wanted and got != got) or (larger < flushed and got == 0):
                 continue
             if wanted != wanted or got != got:
                 return math.inf, x[i]

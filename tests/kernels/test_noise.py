@@ -126,15 +126,11 @@ def test_the_key_of_a_seed_and_a_use_never_changes():
     zero = np.uint64(0)
     low, high, _, _ = reference.philox((np.uint64(4), zero, zero, zero), 2**40 + 7)  # "train" is the fourth use
     assert int(noise.key(2**40 + 7, "train")) == int(high) << 32 | int(low)
-    assert len({int(noise.key(seed, use)) for seed in (7, 2**40 + 7, 2**63) for use in noise.USES}) == 3 * len(
-        noise.USES
-    )
+    assert len({int(noise.key(seed, use)) for seed in (7, 2**40 + 7, 2**63) for use in noise.USES}) == 3 * len(noise.USES)
 
 
 def test_logarithm_cosine_and_sine_are_exact_to_the_last_digits():
-    w = np.concatenate(
-        [np.arange(1000), 2**32 - 1 - np.arange(1000), np.random.default_rng(0).integers(0, 2**32, 100_000)]
-    )
+    w = np.concatenate([np.arange(1000), 2**32 - 1 - np.arange(1000), np.random.default_rng(0).integers(0, 2**32, 100_000)])
     w = w.astype(np.uint64)
     log = np.log((2 * w.astype(np.longdouble) + 1) / np.longdouble(2**33))
     assert (np.abs(reference.log_uniform(w) - log) <= 2.5 * np.spacing(np.abs(log.astype(float)))).all()
@@ -145,8 +141,7 @@ def test_logarithm_cosine_and_sine_are_exact_to_the_last_digits():
 
 def test_permutation_is_one_and_depends_on_seed_use_and_step():
     orders = [
-        noise.permutation(*which, 1000)
-        for which in ((0, "shuffle", 0), (0, "shuffle", 1), (1, "shuffle", 0), (0, "split", 0))
+        noise.permutation(*which, 1000) for which in ((0, "shuffle", 0), (0, "shuffle", 1), (1, "shuffle", 0), (0, "split", 0))
     ]
     assert all((np.sort(order) == np.arange(1000)).all() for order in orders)
     assert len({tuple(order) for order in orders}) == 4

@@ -102,9 +102,7 @@ def test_kl(kernel_set, name, K):
 def test_bernoulli_nll(kernel_set):
     logits, noise, dnll = 3 * normal(L, B, D), np.zeros((L, B, 1)), normal(L, B)
     x = np.random.default_rng(0).uniform(size=(B, D))
-    dlogits, _ = filled(
-        kernel_set, "bernoulli_nll_backward", dnll, logits, noise, x, results=[logits.shape, noise.shape]
-    )
+    dlogits, _ = filled(kernel_set, "bernoulli_nll_backward", dnll, logits, noise, x, results=[logits.shape, noise.shape])
     check(lambda: filled(kernel_set, "bernoulli_nll", logits, noise, x, results=[(L, B)])[0], [logits], [dlogits], dnll)
 
 
@@ -191,9 +189,14 @@ def test_bernoulli_gradient_is_never_lost_to_rounding(kernel_set, logit, target)
     real = np.float32
     noise = np.zeros((1, 1, 1), real)
     dlogits, _ = filled(
-        kernel_set, "bernoulli_nll_backward", np.ones((1, 1), real), np.full((1, 1, 1), logit, real), noise,
-        np.full((1, 1), target, real), results=[(1, 1, 1), (1, 1, 1)],
-    )  # fmt: skip
+        kernel_set,
+        "bernoulli_nll_backward",
+        np.ones((1, 1), real),
+        np.full((1, 1, 1), logit, real),
+        noise,
+        np.full((1, 1), target, real),
+        results=[(1, 1, 1), (1, 1, 1)],
+    )
     e = math.exp(-abs(logit))
     one, zero = (1 / (1 + e), e / (1 + e)) if logit >= 0 else (e / (1 + e), 1 / (1 + e))
     x = float(real(target))

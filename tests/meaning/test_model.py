@@ -120,10 +120,7 @@ def test_both_objectives_have_the_same_expected_gradient(backend, rng):
     p, x, n, blocks = model(), rng.uniform(size=(2, 4)), 500, 40
     closed, sampled = (
         np.array(
-            [
-                loss_and_gradients(p, x, rng.normal(size=(n, 2, 2)), 1.0, 0.0, objective, backend)[1].flat
-                for _ in range(blocks)
-            ]
+            [loss_and_gradients(p, x, rng.normal(size=(n, 2, 2)), 1.0, 0.0, objective, backend)[1].flat for _ in range(blocks)]
         )
         for objective in ("elbo", "elbo_mc")
     )

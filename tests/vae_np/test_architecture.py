@@ -9,11 +9,21 @@ from vae_np.architecture import check_choice, check_count, check_number
 
 def test_names_and_shapes_of_the_parameters():
     assert Architecture(784, (400, 200), 20).shapes == {
-        "encoder.0.W": (784, 400), "encoder.0.b": (400,), "encoder.1.W": (400, 200), "encoder.1.b": (200,),
-        "mu.W": (200, 20), "mu.b": (20,), "logvar.W": (200, 20), "logvar.b": (20,),
-        "decoder.0.W": (20, 200), "decoder.0.b": (200,), "decoder.1.W": (200, 400), "decoder.1.b": (400,),
-        "output.W": (400, 784), "output.b": (784,),
-    }  # fmt: skip
+        "encoder.0.W": (784, 400),
+        "encoder.0.b": (400,),
+        "encoder.1.W": (400, 200),
+        "encoder.1.b": (200,),
+        "mu.W": (200, 20),
+        "mu.b": (20,),
+        "logvar.W": (200, 20),
+        "logvar.b": (20,),
+        "decoder.0.W": (20, 200),
+        "decoder.0.b": (200,),
+        "decoder.1.W": (200, 400),
+        "decoder.1.b": (400,),
+        "output.W": (400, 784),
+        "output.b": (784,),
+    }
 
 
 def test_a_linear_model_has_no_hidden_layers():
@@ -94,19 +104,36 @@ def test_check_count_refuses(value, least):
         check_count("n", value, least)
 
 
-@pytest.mark.parametrize("value, least, above", [
-    (0, 0.0, False), (5e-324, 0.0, True), (np.float32(0.5), 0.0, True), (True, 0.0, False), (-1.0, -1.0, False),
-    (1e308, 1.0, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "value, least, above",
+    [
+        (0, 0.0, False),
+        (5e-324, 0.0, True),
+        (np.float32(0.5), 0.0, True),
+        (True, 0.0, False),
+        (-1.0, -1.0, False),
+        (1e308, 1.0, True),
+    ],
+)
 def test_check_number_gives_a_float(value, least, above):
     number = check_number("beta", value, least, above)
     assert number == value and type(number) is float
 
 
-@pytest.mark.parametrize("value, above", [
-    (-5e-324, False), (0.0, True), (np.nan, False), (np.inf, False), (-np.inf, True), ("1", False), (None, True),
-    (1j, False), ([], True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "value, above",
+    [
+        (-5e-324, False),
+        (0.0, True),
+        (np.nan, False),
+        (np.inf, False),
+        (-np.inf, True),
+        ("1", False),
+        (None, True),
+        (1j, False),
+        ([], True),
+    ],
+)
 def test_check_number_refuses(value, above):
     wanted = "above 0" if above else "at least 0"
     with pytest.raises(ValueError, match=f"beta is .*; it must be a finite number, {wanted}$"):
@@ -138,36 +165,34 @@ def test_bytes_stay_bytes_whatever_they_are(architecture, what):
 
 @pytest.mark.parametrize("x", [[[0, 1, 0]], [[1, 1, 1]], [[0, 0, 0], [0, 0, 1]]])
 def test_bytes_of_0_and_1_are_refused_and_the_same_numbers_are_not(x):
-    for architecture in (BERNOULLI, GAUSSIAN):
+    for arch in (BERNOULLI, GAUSSIAN):
         with pytest.raises(ValueError, match="pixels is bytes of 0 and 1, .*: pass it as bool or float"):
-            architecture.check_inputs(np.array(x, np.uint8), "pixels")
+            arch.check_inputs(np.array(x, np.uint8), "pixels")
         for dtype in (bool, np.int8, np.int64, np.uint16, np.float16, ">f8", "longdouble"):
-            taken = architecture.check_inputs(np.array(x, dtype))
+            taken = arch.check_inputs(np.array(x, dtype))
             assert taken.dtype == np.float64 and taken.dtype.isnative and taken.tolist() == x
         for dtype in (np.float32, np.float64):
             given = np.array(x, dtype)
-            assert architecture.check_inputs(given) is given
+            assert arch.check_inputs(given) is given
 
 
-@pytest.mark.parametrize("x", [
-    [[0.0, -0.0, 1.0]], np.zeros((1, 3)), np.ones((2, 3)), [[0, 1, 0]], [[5e-324, np.nextafter(1, 0), 0.5]]
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "x", [[[0.0, -0.0, 1.0]], np.zeros((1, 3)), np.ones((2, 3)), [[0, 1, 0]], [[5e-324, np.nextafter(1, 0), 0.5]]], ids=str
+)
 def test_pixels_from_0_to_1_are_taken(x):
     assert (BERNOULLI.check_inputs(x) == np.array(x)).all()
 
 
-@pytest.mark.parametrize(
-    "x", [[[0, 1.00001, 0]], [[-1e-5, 0, 1]], [[2, 2, 2]], [[-1, -1, -1]], [[0, 0, 255.0]]]
-)
+@pytest.mark.parametrize("x", [[[0, 1.00001, 0]], [[-1e-5, 0, 1]], [[2, 2, 2]], [[-1, -1, -1]], [[0, 0, 255.0]]])
 def test_pixels_outside_are_refused_by_the_bernoulli_likelihood_alone(x):
     with pytest.raises(ValueError, match="pixels goes from .* to .*; the Bernoulli likelihood wants pixels in"):
         BERNOULLI.check_inputs(x, "pixels")
     assert (GAUSSIAN.check_inputs(x) == np.array(x)).all()
 
 
-@pytest.mark.parametrize("x", [
-    [[0, 1 + 2e-16, 0.5]], [[-1e-17, 0, 1]], [[-5e-324, 0, 1]], np.array([[-1e-8, 1 + 1.2e-7, 0.3]], np.float32)
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "x", [[[0, 1 + 2e-16, 0.5]], [[-1e-17, 0, 1]], [[-5e-324, 0, 1]], np.array([[-1e-8, 1 + 1.2e-7, 0.3]], np.float32)], ids=str
+)
 def test_pixels_that_rounding_put_outside_are_clipped_and_it_is_said_once(x, caplog):
     architecture._say_clipped_once.cache_clear()
     given = np.array(x)
@@ -175,15 +200,23 @@ def test_pixels_that_rounding_put_outside_are_clipped_and_it_is_said_once(x, cap
         taken = BERNOULLI.check_inputs(x)
         assert taken.dtype == given.dtype and taken.tolist() == given.clip(0, 1).tolist()
     assert (np.array(x) == given).all(), "the caller's own array stays as it is"
-    assert [record.message for record in caplog.records] == ["pixels that rounding has put just outside [0, 1] are taken for 0 and 1"]
+    assert [record.message for record in caplog.records] == [
+        "pixels that rounding has put just outside [0, 1] are taken for 0 and 1"
+    ]
     assert (GAUSSIAN.check_inputs(x) == given).all() and len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(
     "low, high, dtype, said",
-    [(0, 1.00001, float, "from 0 to 1.00001;"), (-1.0000001e-6, 1, float, "from -1.0000001e-06 to 1;"), (-2e-6, 1, float, "from -2e-06 to 1;"), (0, 255, int, "from 0 to 255;"),
-     (0, 1.0000025, np.float32, "from 0 to 1.0000025;"), (0, 1.0000010000000004, float, "from 0 to 1.0000010000000004;")],
-)  # fmt: skip
+    [
+        (0, 1.00001, float, "from 0 to 1.00001;"),
+        (-1.0000001e-6, 1, float, "from -1.0000001e-06 to 1;"),
+        (-2e-6, 1, float, "from -2e-06 to 1;"),
+        (0, 255, int, "from 0 to 255;"),
+        (0, 1.0000025, np.float32, "from 0 to 1.0000025;"),
+        (0, 1.0000010000000004, float, "from 0 to 1.0000010000000004;"),
+    ],
+)
 def test_a_refusal_tells_numbers_with_the_digits_that_matter(low, high, dtype, said):
     with pytest.raises(ValueError, match=f"pixels goes {said}"):
         BERNOULLI.check_inputs(np.array([[low, high, 0]], dtype), "pixels")
@@ -195,9 +228,9 @@ def test_inputs_that_are_not_finite_are_refused(value, dtype):
     for place in ((0, 0), (1, 1), (1, 2)):
         x = np.zeros((2, 3), dtype)
         x[place] = value
-        for architecture in (BERNOULLI, GAUSSIAN):
+        for arch in (BERNOULLI, GAUSSIAN):
             with pytest.raises(ValueError, match="^pixels holds NaN or infinite values; every input must be finite$"):
-                architecture.check_inputs(x, "pixels")
+                arch.check_inputs(x, "pixels")
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,9 @@ def test_without_validation_there_are_training_rows_alone(how):
     x = np.random.default_rng(0).random((30, 4, 9))
     np.savez("rows.npz", **({"train": x} if how == "train alone" else {"x": x}))
     out = done("train", "--data", "rows.npz", *SMALL, *(() if how == "train alone" else how.split()), "--out", "run")
-    assert "30 rows to train on, none to validate with" in out and PICTURES <= {path.name for path in pathlib.Path("run").iterdir()}
+    assert "30 rows to train on, none to validate with" in out and PICTURES <= {
+        path.name for path in pathlib.Path("run").iterdir()
+    }
     assert not any(name.startswith("valid") for name in history("run")[0])
     assert [row[:2] for row in cells(done("evaluate", "run"))] == [["train", "30"]]
     assert "of 30 training rows" in done("evaluate", "run", "--importance-samples", 2)
@@ -384,9 +386,7 @@ def test_a_run_is_not_resumed_on_other_data(rows):
 # ----------------------------------------------------------------------------------------------- evaluate and sample
 
 
-@pytest.mark.parametrize(
-    "options", [(), ("--objective", "elbo_mc", "--samples", 3, "--seed", 2)], ids=["default", "given"]
-)
+@pytest.mark.parametrize("options", [(), ("--objective", "elbo_mc", "--samples", 3, "--seed", 2)], ids=["default", "given"])
 def test_evaluate_prints_the_terms_that_the_library_computes(trained, options):
     given = dict(zip(options[::2], options[1::2]))
     table = {row[0]: row[1:] for row in cells(done("evaluate", trained[1], *options))}
@@ -607,7 +607,8 @@ def test_backends_says_why_one_cannot_run_and_what_to_do(no_gpu):
 
 
 @pytest.mark.parametrize(
-    "arguments", ["train", "evaluate RUN", "encode RUN --out a.npy", "reconstruct RUN --out a.npy", "sample RUN --out a.npy", "check"]
+    "arguments",
+    ["train", "evaluate RUN", "encode RUN --out a.npy", "reconstruct RUN --out a.npy", "sample RUN --out a.npy", "check"],
 )
 def test_a_backend_that_cannot_run_says_why_and_the_remedy(trained, no_gpu, arguments):
     line = refused(*arguments.replace("RUN", str(trained[1])).split(), "--backend", "cupy")
@@ -834,8 +835,7 @@ def test_evaluate_prints_the_bounds_and_log_p(run):
     answer = done("evaluate", run, "--importance-samples", 100)
     rows = dict(re.findall(r"│ (ELBO, 1 sample|bound of \d+ samples|log p\(x\), 100 samples) +│ +(-[\d.]+)", answer))
     values = [
-        float(rows[name])
-        for name in ("ELBO, 1 sample", "bound of 5 samples", "bound of 50 samples", "log p(x), 100 samples")
+        float(rows[name]) for name in ("ELBO, 1 sample", "bound of 5 samples", "bound of 50 samples", "log p(x), 100 samples")
     ]
     assert values == sorted(values)
     assert "effective sample size" in answer and "latents active" in answer

@@ -289,7 +289,9 @@ WRITTEN = {  # how a text becomes bytes
 
 def numbers_of(text, header, index):
     """The table by other means: of the lines' cells, those that are neither names nor an index."""
-    lines = [re.split("[,;\t]", line.partition("#")[0].replace('"', "")) for line in text.splitlines() if line.partition("#")[0]]
+    lines = [
+        re.split("[,;\t]", line.partition("#")[0].replace('"', "")) for line in text.splitlines() if line.partition("#")[0]
+    ]
     return [[float(cell) for cell in line[index:]] for line in lines[header:]]
 
 
@@ -585,7 +587,7 @@ def test_a_file_with_another_checksum_is_refused_and_named(places, name, zipped)
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gz"])
 def test_a_file_that_goes_on_after_mnist_is_refused(places, monkeypatch, zipped):
     """Though no more of it is read than a byte beyond the largest, which is this one."""
-    name = list(data.MNIST_FILES)[0]
+    name = next(iter(data.MNIST_FILES))
     monkeypatch.setattr(data, "MNIST_BYTES", len(places.contents[name]))
     places.fill(places.option, zipped)
     assert_is_mnist(data.load("mnist", str(places.option)), places)

@@ -272,9 +272,7 @@ def test_parameters_that_are_none_are_refused_with_what_is_wrong(what, run, refu
 
 def test_numbers_in_the_other_order_of_bytes_are_the_same_numbers(run):
     wanted, good = quick(run, epochs=4).parameters.flat, dict(np.load(run / "checkpoint.npz"))
-    swapped = {
-        name: array.astype(array.dtype.newbyteorder()) for name, array in good.items() if array.dtype.kind == "f"
-    }
+    swapped = {name: array.astype(array.dtype.newbyteorder()) for name, array in good.items() if array.dtype.kind == "f"}
     (run / "checkpoint.npz").write_bytes(packed({**good, **swapped}))
     assert (quick(run, epochs=4).parameters.flat == wanted).all()
 
@@ -359,7 +357,10 @@ CHECKPOINTS = {  # of whole parameters: the members that differ, words said
         lambda good: {"optimizer.m": good["optimizer.m"].astype(int)},
         "optimizer.m holds int64",
     ),
-    "an optimizer of objects": ({"optimizer.m": pickled(np.array([{}], object))}, "in its optimizer.m, there are Python objects"),
+    "an optimizer of objects": (
+        {"optimizer.m": pickled(np.array([{}], object))},
+        "in its optimizer.m, there are Python objects",
+    ),
     "an optimizer of another model": (swapped("optimizer.m", "optimizer.v"), "its optimizer.m holds"),
     "flat parameters of another model": (swapped("training.flat"), "its training.flat holds"),
     "another model under these settings": (swapped(), "its settings are not those of its parameters"),
@@ -440,9 +441,7 @@ def test_the_names_in_a_file_are_quoted_and_not_all_of_a_million(tmp_path):
     assert "wanted one of 'train', 'x_train', 'x', 'X', 'arr_0'" in said
 
 
-@pytest.mark.parametrize(
-    "content", ["# a\n# b\n", "a,b\n# c\n", "1,2\n3,4\n\x00\n", "1,2\n" + "3," * 10**5 + "\n", "nan,\n"]
-)
+@pytest.mark.parametrize("content", ["# a\n# b\n", "a,b\n# c\n", "1,2\n3,4\n\x00\n", "1,2\n" + "3," * 10**5 + "\n", "nan,\n"])
 def test_a_csv_of_no_numbers_is_named(content, tmp_path):
     (tmp_path / "a.csv").write_text(content)
     assert str(tmp_path / "a.csv") in sentence(ValueError, data.load, str(tmp_path / "a.csv"))
@@ -522,9 +521,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("room", [0, 500, 1000, 3000, 6000, 9000, 11000, 13000, 20000])
-def test_on_a_full_disk_training_ends_with_the_file_named_and_goes_on_when_there_is_room(
-    room, tmp_path, monkeypatch, whole
-):
+def test_on_a_full_disk_training_ends_with_the_file_named_and_goes_on_when_there_is_room(room, tmp_path, monkeypatch, whole):
     with monkeypatch.context() as patch:
         patch.setattr(Full, "room", room)
         patch.setattr(parameters, "open", lambda path, mode: io.BufferedWriter(Full(path, mode)), raising=False)
@@ -654,9 +651,7 @@ def test_two_that_write_one_file_share_nothing_that_is_half_written(tmp_path):
     assert contents(tmp_path) == {"a": b"first, whole"}
 
 
-@pytest.mark.parametrize(
-    "error", [OSError("5 requested and 0 written"), OSError(errno.EIO, "broken"), RuntimeError("x")]
-)
+@pytest.mark.parametrize("error", [OSError("5 requested and 0 written"), OSError(errno.EIO, "broken"), RuntimeError("x")])
 def test_a_write_that_fails_leaves_the_file_before_it_and_says_which(error, tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"old")
@@ -770,9 +765,7 @@ KILLED = "in a write", "SIGKILL", "SIGTERM"
 @pytest.fixture(scope="module")
 def unharmed(tmp_path_factory):
     """unharmed(epochs): the bits of a run that was left alone."""
-    return functools.cache(
-        lambda epochs: comparable(quick(tmp_path_factory.mktemp("run"), epochs=epochs, patience=10**6).path)
-    )
+    return functools.cache(lambda epochs: comparable(quick(tmp_path_factory.mktemp("run"), epochs=epochs, patience=10**6).path))
 
 
 def kill_and_resume(how, kills, epochs, wanted, tmp_path):

@@ -22,9 +22,7 @@ def test_a_mistake_is_caught_by_its_check_which_passes_without_it(mistake):
 @pytest.mark.parametrize("mistake", (NONE, *MISTAKES), ids=lambda mistake: mistake.name)
 def test_its_row_in_the_readme_says_what_is_found(mistake):
     name, written = re.escape(mistake.name.replace("|", r"\|")), re.escape(mistake.written)
-    row = re.search(
-        rf"^\| {name}(?:<br>`{written}`)? \| (\w+) \| (\d+) % \| (.*?) \|", README.read_text(), re.MULTILINE
-    )
+    row = re.search(rf"^\| {name}(?:<br>`{written}`)? \| (\w+) \| (\d+) % \| (.*?) \|", README.read_text(), re.MULTILINE)
     assert row, f"the README has no row for {mistake.name}"
     with np.errstate(all="ignore"):
         own, right = gradient_errors(mistake)

@@ -42,9 +42,7 @@ def test_a_noise_that_depends_on_nothing_is_a_layer_without_weights(dtype):
     assert len(p.layers.encoder) == len(p.layers.decoder) == 1  # of no layers the type of one is kept
 
 
-@pytest.mark.parametrize(
-    "duplicate", [Parameters.copy, copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))]
-)
+@pytest.mark.parametrize("duplicate", [Parameters.copy, copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
 def test_copies_view_their_own_buffer(duplicate):
     p = Parameters.initialize(ARCH)
     q = duplicate(p)
@@ -72,9 +70,7 @@ def test_initialization_repeats_differs_by_layer_and_is_one_in_both_dtypes():
     p, again, other = (Parameters.initialize(Architecture(6, (5,), 3), seed=seed) for seed in (1, 1, 2))
     assert (p.flat == again.flat).all() and (p["mu.W"] != other["mu.W"]).all()
     assert (p["mu.W"] != p["logvar.W"]).all(), "the two heads start alike"
-    assert (
-        Parameters.initialize(Architecture(6, (5,), 3), seed=1, dtype="float32").flat == p.flat.astype("float32")
-    ).all()
+    assert (Parameters.initialize(Architecture(6, (5,), 3), seed=1, dtype="float32").flat == p.flat.astype("float32")).all()
     unsaid, said = Parameters.initialize(ARCH), Parameters.initialize(ARCH, 0, "float64", "glorot")
     assert (unsaid.flat == said.flat).all() and unsaid.flat.dtype == "float64"
 

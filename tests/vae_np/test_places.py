@@ -79,7 +79,7 @@ def test_without_a_place_for_a_cache_it_compiles_and_says_so_once_also_on_a_smal
     np.save("rows.npy", X.astype(np.float32))  # for the command and the estimator alike: each dtype is compiled apart
     shutil.copytree(ROOT / "vae_np", elsewhere / "vae_np", ignore=shutil.ignore_patterns("__pycache__"))
     (elsewhere / "vae_np" / "kernels" / "cpu" / "__pycache__").touch()  # as if read-only, for root too
-    nowhere = {name: "/dev/null/none" for name in ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR")}
+    nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR"), "/dev/null/none")
     out, said = of_python(NO_PLACE, folder=elsewhere, NUMBA_OPT="0", **nowhere)  # in less time
     assert "train None" in out and "fit (40, 2)" in out
     assert said.count("compiling kernels") == said.count("NUMBA_CACHE_DIR") == 1
@@ -122,7 +122,12 @@ for words in "backends", "train --data rows.npy --hidden 4 --epochs 1", "train -
 
 def test_where_numba_compiles_nothing_numpy_is_taken_and_the_reason_told():
     out, said = of_python(NOTHING_IS_COMPILED, NUMBA_DISABLE_JIT="1")
-    assert [line for line in out.splitlines() if line.startswith("--")] == ["-- backends 0", "-- train 0", "-- train 2", "-- check 0"]
+    assert [line for line in out.splitlines() if line.startswith("--")] == [
+        "-- backends 0",
+        "-- train 0",
+        "-- train 2",
+        "-- check 0",
+    ]
     assert "auto is numpy" in out and "backend numpy" in out
     words = "sets NUMBA_DISABLE_JIT, so that nothing is compiled; unset NUMBA_DISABLE_JIT"
     assert said.splitlines()[-1] == f"vae-np: backend 'numba' cannot run: the environment {words}"

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import itertools
 import threading
 
 import numpy as np
@@ -32,9 +33,17 @@ KINDS = [
 
 
 def made(
-    backend, kind=KINDS[0], hidden=(20, 11), dtype="float64", optimizer=Adam(0.01), rows=ROWS, beta=0.7, rate=None,
-    data=DATA, **options,
-):  # fmt: skip
+    backend,
+    kind=KINDS[0],
+    hidden=(20, 11),
+    dtype="float64",
+    optimizer=Adam(0.01),
+    rows=ROWS,
+    beta=0.7,
+    rate=None,
+    data=DATA,
+    **options,
+):
     """(terms, parameters, the optimizer's arrays) after a few steps."""
     p = Parameters.initialize(Architecture(data.shape[1], hidden, 5, **kind), dtype=dtype)
     text = elbo.bind(p.architecture, backend=backend)
@@ -201,13 +210,13 @@ def program_of(backend, arch, real, n_samples, n_examples, l2, objective):
         kernels.sgd(p.flat, g.flat, velocity.flat, rate, 0.0)
 
     squares = [W for name, W in p.items() if name.endswith(".W")]
-    parts = [functools.partial(of_part, *edge) for edge in zip(halves, halves[1:])]
+    parts = [functools.partial(of_part, *edge) for edge in itertools.pairwise(halves)]
     run = kernel_set.capture(parts, of_weights, (a.loss, a.nll, a.kl), squares, (beta,), (nothing,))
 
     def steps_from(q, x, eps, beta, threads, n_steps):
         p.flat[...] = text.put(q.flat)
         velocity.flat.fill(0)
-        for start, stop in zip(halves, halves[1:]):
+        for start, stop in itertools.pairwise(halves):
             part = elbo.part(a, start, stop)
             part.x[...], part.eps[...] = text.put(x[start:stop].astype(real)), text.put(eps[:, start:stop].astype(real))
         loss, nll, kl, *sums = run(threads, (np.full(n_steps, beta), np.zeros((n_steps, 1))))[-1]

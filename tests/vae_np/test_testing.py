@@ -64,7 +64,7 @@ def test_right_gradients_pass_and_every_parameter_is_reported(method):
 
 @pytest.mark.parametrize("method, error", [("auto", 3e-12), ("complex", 3e-12), ("richardson", 1e-5), ("central", 1e-4)])
 def test_every_element_is_compared_and_the_worst_is_named_with_both_values(method, error):
-    for name, index in [(name, index) for name in PARAMS for index in np.ndindex(PARAMS[name].shape)]:
+    for name, index in [(key, index) for key in PARAMS for index in np.ndindex(PARAMS[key].shape)]:
         wrong = {key: array.copy() for key, array in TANH.items()}
         wrong[name][index] += error * np.abs(wrong[name]).max()
         where = f"{name}[{', '.join(map(str, index))}]".replace("[", r"\[").replace("]", r"\]")
@@ -141,7 +141,9 @@ def test_no_gradient_is_called_wrong_at_a_kink(method, scale):
     with pytest.raises(ValueError, match=r"^fn is not smooth near b\[60\]: it has a kink there, .*; take another point"):
         check_gradients(lambda p: scale * p["b"] @ (p["b"].real >= 0), params, {"b": scale * (params["b"] > 0)}, method=method)
     with pytest.raises(AssertionError, match=r"^b\[3\] is .* \(1 of 61 elements are off\)$"):
-        check_gradients(lambda p: scale * np.maximum(p["b"], 0).sum(), params, {"b": scale * (1 + np.eye(61)[3])}, method=method)
+        check_gradients(
+            lambda p: scale * np.maximum(p["b"], 0).sum(), params, {"b": scale * (1 + np.eye(61)[3])}, method=method
+        )
     if method in ("auto", "complex"):  # where the gradient takes the same side
         check_gradients(lambda p: scale * p["b"] @ (p["b"].real > 0), params, {"b": scale * (params["b"] > 0)}, method=method)
 
@@ -243,11 +245,14 @@ def test_parameters_that_share_memory_are_refused():
     for tied in (W, W.T, W[1:2, :2]):
         with pytest.raises(ValueError, match=r"^params\['a'\] and params\['b'\] share memory: give an array once"):
             check_gradients(lambda p: np.sum(p["a"]) + np.sum(p["b"]), {"a": W, "b": tied}, {"a": W, "b": np.ones(tied.shape)})
-    check_gradients(lambda p: np.sum(p["a"]) + np.sum(p["b"]), {"a": W[::2], "b": W[1::2]}, {"a": np.ones((2, 3)), "b": np.ones((1, 3))})
+    check_gradients(
+        lambda p: np.sum(p["a"]) + np.sum(p["b"]), {"a": W[::2], "b": W[1::2]}, {"a": np.ones((2, 3)), "b": np.ones((1, 3))}
+    )
 
 
 @pytest.mark.parametrize(
-    "params", [{"b": np.array([1, 2])}, {"b": [1.0, 2.0]}, {"b": np.array([1, 2], "f4")}, {"b": 3.0}, types.MappingProxyType({"b": 1.0})]
+    "params",
+    [{"b": np.array([1, 2])}, {"b": [1.0, 2.0]}, {"b": np.array([1, 2], "f4")}, {"b": 3.0}, types.MappingProxyType({"b": 1.0})],
 )
 @pytest.mark.parametrize("method", METHODS)
 def test_parameters_of_any_real_numbers_are_taken(params, method):
@@ -386,9 +391,7 @@ def test_one_element_among_many_is_enough():
 
 def test_small_elements_are_not_let_off():
     wanted = np.array([1.0, 1e-2, 1e-6, 0.0])
-    np.testing.assert_allclose(
-        relative_errors(wanted * (1 + 1e-3), wanted), [1e-3, 1e-3, 1e-7, 0], rtol=0.02, atol=1e-12
-    )
+    np.testing.assert_allclose(relative_errors(wanted * (1 + 1e-3), wanted), [1e-3, 1e-3, 1e-7, 0], rtol=0.02, atol=1e-12)
     assert relative_errors(np.array([1.0, 1e-3]), np.array([1.0, 0.0]))[1] == pytest.approx(0.1)
     assert (relative_errors(np.zeros(2), np.zeros(2)) == 0).all()
     assert (relative_errors(np.array([np.inf, -np.inf]), np.array([np.inf, 1.0])) == np.inf).all()
@@ -397,11 +400,15 @@ def test_small_elements_are_not_let_off():
 # --------------------------------------------------------------------------------------------------------- oracles
 
 
-@pytest.mark.parametrize("problem", list(every_kind()), ids=lambda problem: f"{problem.objective}-{problem.p.architecture.activation}")
+@pytest.mark.parametrize(
+    "problem", list(every_kind()), ids=lambda problem: f"{problem.objective}-{problem.p.architecture.activation}"
+)
 def test_the_complex_oracle_is_analytic(problem):
     """`check_with_complex_steps` takes it for that: each of its complex steps is the difference."""
     architecture, (p, *rest) = problem.p.architecture, problem
-    gradient = check_gradients(lambda q: complex_elbo(architecture, q, *rest), p, loss_and_gradients(*problem)[1], method="complex")
+    gradient = check_gradients(
+        lambda q: complex_elbo(architecture, q, *rest), p, loss_and_gradients(*problem)[1], method="complex"
+    )
     assert len(gradient) == len(p)
 
 
@@ -529,9 +536,7 @@ SUBTLE = {  # what only the whole model shows
     "no gradient of a large logit": changed(
         "bernoulli_nll_backward", lambda *a: np.copyto(a[4], 0, where=np.abs(a[1]) > 1e4 - 10)
     ),
-    "no gradient of a large log-variance": changed(
-        "gaussian_kl_backward", lambda *a: np.copyto(a[-1], 0, where=a[2] > 10)
-    ),
+    "no gradient of a large log-variance": changed("gaussian_kl_backward", lambda *a: np.copyto(a[-1], 0, where=a[2] > 10)),
     "no gradient of a saturated unit": changed("softplus_backward", lambda dh, h: np.copyto(dh, 0, where=h > 20)),
     "no l2": changed("affine_gradients", lambda *a: np.multiply(a[4], 2 if a[3] == 0 else 1, out=a[4])),
     "beta of 1": changed("iwae", lambda nll, kl, beta, loss: np.add(loss, beta == 1, out=loss)),
@@ -718,9 +723,7 @@ def test_problems_are_arguments_of_the_loss(problem, backend):
 
 
 @settings(max_examples=20)
-@given(
-    p=parameters(Architecture(3, (2,), 2)), x=batches(Architecture(3, (2,), 2)), eps=noises(Architecture(3, (2,), 2), 4)
-)
+@given(p=parameters(Architecture(3, (2,), 2)), x=batches(Architecture(3, (2,), 2)), eps=noises(Architecture(3, (2,), 2), 4))
 def test_pieces_of_a_problem_can_be_drawn_alone(p, x, eps):
     assert p.architecture.n_latent == 2 and x.shape[1] == 3 and eps.shape[1:] == (4, 2)
     assert x.min() >= 0 and x.max() <= 1

@@ -99,12 +99,31 @@ def epochs_kept(folder):
 def test_the_defaults_are_those_of_the_design():
     given = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()}
     assert given == {
-        "architecture": inspect.Parameter.empty, "x_train": inspect.Parameter.empty, "x_valid": None, "epochs": 10,
-        "batch_size": 128, "optimizer": Adam(1e-3), "objective": "elbo", "n_samples": 1, "beta": 1.0, "l2": 0.0,
-        "binarize": False, "seed": 0, "dtype": "float32", "backend": "auto", "threads": None, "out": None, "resume": False,
-        "beta_warmup": 0.0, "schedule": (), "patience": None, "scheme": "glorot", "start": None,
-        "progress": None, "notes": None,
-    }  # fmt: skip
+        "architecture": inspect.Parameter.empty,
+        "x_train": inspect.Parameter.empty,
+        "x_valid": None,
+        "epochs": 10,
+        "batch_size": 128,
+        "optimizer": Adam(1e-3),
+        "objective": "elbo",
+        "n_samples": 1,
+        "beta": 1.0,
+        "l2": 0.0,
+        "binarize": False,
+        "seed": 0,
+        "dtype": "float32",
+        "backend": "auto",
+        "threads": None,
+        "out": None,
+        "resume": False,
+        "beta_warmup": 0.0,
+        "schedule": (),
+        "patience": None,
+        "scheme": "glorot",
+        "start": None,
+        "progress": None,
+        "notes": None,
+    }
     of_evaluation = inspect.signature(evaluate).parameters
     assert all(of_evaluation[name].default == given[name] for name in of_evaluation.keys() & given.keys())
 
@@ -126,9 +145,17 @@ def updates(kernel_set, optimizer, flat):
 def test_training_is_what_the_text_says(its_kernels, backend, optimizer, binarize):
     """Two epochs by hand, from the public pieces: order, noise, gradient, update and means, the last batch short."""
     run = quick(
-        epochs=2, beta=0.7, l2=0.1, n_samples=2, seed=5, dtype="float64", backend=backend, optimizer=optimizer,
-        binarize=binarize, schedule=[(1, 0.1)],
-    )  # fmt: skip
+        epochs=2,
+        beta=0.7,
+        l2=0.1,
+        n_samples=2,
+        seed=5,
+        dtype="float64",
+        backend=backend,
+        optimizer=optimizer,
+        binarize=binarize,
+        schedule=[(1, 0.1)],
+    )
     p, step = Parameters.initialize(ARCH, seed=5), 0
     update = updates(its_kernels, optimizer, p.flat)
     for epoch in range(2):
@@ -166,9 +193,7 @@ def test_validation_pixels_are_drawn_once(monkeypatch):
     assert [step for k, step, _ in seen if k == int(key(0, "binarize"))] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(
-    "optimizer", [SGD(0.01, momentum=0.9), Adagrad(0.05), Adam(0.01)], ids=lambda o: type(o).__name__
-)
+@pytest.mark.parametrize("optimizer", [SGD(0.01, momentum=0.9), Adagrad(0.05), Adam(0.01)], ids=lambda o: type(o).__name__)
 def test_every_optimizer_learns(optimizer):
     history = quick(optimizer=optimizer, epochs=30, dtype="float64").history
     assert history[-1]["valid_total"] < history[0]["valid_total"] - 0.05
@@ -448,9 +473,7 @@ def test_evaluation_does_not_depend_on_the_chunks(n, n_samples, chunk):
     assert parts.total == pytest.approx(whole.total) and parts.total == pytest.approx(whole.per_example.mean())
 
 
-@pytest.mark.parametrize(
-    "n_samples, chunk, wanted", [(1, 10, [9]), (1, 4, [4, 1]), (3, 10, [3]), (3, 7, [2, 1]), (8, 7, [1])]
-)
+@pytest.mark.parametrize("n_samples, chunk, wanted", [(1, 10, [9]), (1, 4, [4, 1]), (3, 10, [3]), (3, 7, [2, 1]), (8, 7, [1])])
 def test_evaluation_holds_no_more_rows_at_a_time_than_a_chunk(monkeypatch, n_samples, chunk, wanted):
     sizes, nodes = [], training.elbo.nodes
     monkeypatch.setattr(training.elbo, "CHUNK", chunk)
@@ -584,10 +607,21 @@ def test_the_history_is_never_ahead_of_its_checkpoint(tmp_path, monkeypatch, kil
 def test_a_run_with_every_setting_is_resumed_to_the_same_bits(tmp_path):
     other = Parameters.initialize(ARCH, seed=9)
     settings = {
-        "objective": "iwae", "n_samples": 3, "beta": 0.7, "beta_warmup": 3, "schedule": [(3, 0.1), (1, 0.5)], "l2": 0.1,
-        "binarize": True, "patience": 5, "seed": 2**64 - 1, "dtype": "float64", "start": other, "threads": 1,
-        "batch_size": 5, "optimizer": SGD(0.1, 0.9),
-    }  # fmt: skip
+        "objective": "iwae",
+        "n_samples": 3,
+        "beta": 0.7,
+        "beta_warmup": 3,
+        "schedule": [(3, 0.1), (1, 0.5)],
+        "l2": 0.1,
+        "binarize": True,
+        "patience": 5,
+        "seed": 2**64 - 1,
+        "dtype": "float64",
+        "start": other,
+        "threads": 1,
+        "batch_size": 5,
+        "optimizer": SGD(0.1, 0.9),
+    }
     wanted = quick(epochs=4, **settings)
     quick(epochs=2, **settings, out=tmp_path)
     assert_same(quick(epochs=4, **settings, out=tmp_path, resume=True), wanted)
@@ -595,10 +629,19 @@ def test_a_run_with_every_setting_is_resumed_to_the_same_bits(tmp_path):
 
 def test_numbers_of_numpy_are_numbers(tmp_path):
     numbers = {
-        "epochs": np.int64(2), "patience": np.int64(3), "batch_size": np.int32(8), "optimizer": Adam(np.float32(1e-3)),
-        "n_samples": np.uint8(2), "beta": np.float32(0.5), "beta_warmup": np.int8(1), "l2": np.float32(0.25),
-        "seed": np.uint64(7), "binarize": np.True_, "schedule": np.array([[1, 2]]), "threads": np.int64(1),
-    }  # fmt: skip
+        "epochs": np.int64(2),
+        "patience": np.int64(3),
+        "batch_size": np.int32(8),
+        "optimizer": Adam(np.float32(1e-3)),
+        "n_samples": np.uint8(2),
+        "beta": np.float32(0.5),
+        "beta_warmup": np.int8(1),
+        "l2": np.float32(0.25),
+        "seed": np.uint64(7),
+        "binarize": np.True_,
+        "schedule": np.array([[1, 2]]),
+        "threads": np.int64(1),
+    }
     run = quick(**numbers, out=tmp_path)
     assert len(run.history) == 2
     plain = {name: value.item() for name, value in numbers.items() if isinstance(value, np.generic)}
@@ -650,9 +693,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
 )
 def test_a_run_is_resumed_only_as_it_was(tmp_path, changes, sentence):
     quick(out=tmp_path)
-    with pytest.raises(
-        ValueError, match="was trained with .*: resume it as it was, or choose another folder"
-    ) as caught:
+    with pytest.raises(ValueError, match="was trained with .*: resume it as it was, or choose another folder") as caught:
         quick(out=tmp_path, resume=True, **changes)
     assert sentence in str(caught.value)
 
@@ -720,12 +761,15 @@ def test_no_step_without_a_finite_loss_goes_unseen(monkeypatch, tmp_path, clock,
     assert together == [1, 2, 4, 4, 1, 8, 3, 1][: len(together)]
 
 
-@pytest.mark.parametrize("terms, words", [
-    ([np.nan, 1, np.nan, 0], "kl is nan"),
-    ([-np.inf, -np.inf, 1, 0], "reconstruction is -inf"),
-    ([np.inf, 1, 1, np.inf], "l2 is inf"),
-    ([np.inf, 1, 1, 0], "total is inf"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "terms, words",
+    [
+        ([np.nan, 1, np.nan, 0], "kl is nan"),
+        ([-np.inf, -np.inf, 1, 0], "reconstruction is -inf"),
+        ([np.inf, 1, 1, np.inf], "l2 is inf"),
+        ([np.inf, 1, 1, 0], "total is inf"),
+    ],
+)
 def test_the_term_that_is_not_finite_is_named(monkeypatch, terms, words):
     stepping(monkeypatch, lambda make_steps, p, state, rows, *numbers: np.array([terms] * len(rows)))
     with pytest.raises(FloatingPointError, match=f"its term {words} at step 1$"):
@@ -763,9 +807,9 @@ def test_an_optimizer_that_overflows_alone_ends_training(tmp_path, backend):
     assert epochs_kept(tmp_path) == (0, 0)
 
 
-@pytest.mark.parametrize("changes", [
-    np.nan, np.inf, -np.inf, {"l2": np.inf}, {"reconstruction": np.nan}, {"kl": np.nan}
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "changes", [np.nan, np.inf, -np.inf, {"l2": np.inf}, {"reconstruction": np.nan}, {"kl": np.nan}], ids=str
+)
 @pytest.mark.parametrize("patience", [None, 2])
 def test_a_validation_that_is_not_finite_is_not_kept(monkeypatch, tmp_path, changes, patience):
     wanted = quick(epochs=3, patience=patience)

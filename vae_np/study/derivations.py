@@ -281,7 +281,9 @@ DERIVATIONS = {
                 "the logit",
                 "logits = log(mean / (1 - mean))",
             ),
-            Step("which solved for the mean gives the sigmoid, and by symmetry", "mean = sigmoid(logits) = 1 - sigmoid(-logits)"),
+            Step(
+                "which solved for the mean gives the sigmoid, and by symmetry", "mean = sigmoid(logits) = 1 - sigmoid(-logits)"
+            ),
             Step(
                 "Put in, and summed over the pixels, this is the line of the forward pass. The code computes either log "
                 "so: no probability is formed that could round to 0.",

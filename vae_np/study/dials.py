@@ -147,7 +147,9 @@ def _samples(p, x, beta, here):
             losses, dmu, _ = _repeated(p, x, eps.reshape(n, L, *eps.shape[1:]), beta, objective)
             loss[f"loss by {objective}, nats"] = losses.mean()
             spread[f"standard deviation of dmu by {objective}"] = np.sqrt(dmu.var(axis=0, ddof=1).sum())
-        measured.append({"the loss without L2, its mean over the draws": loss, "how far one draw's dmu is from its mean": spread})
+        measured.append(
+            {"the loss without L2, its mean over the draws": loss, "how far one draw's dmu is from its mean": spread}
+        )
     words = (
         "Each gradient is taken from L samples of each example, many times over. By elbo its standard deviation falls as "
         "1 / sqrt(L), and the loss keeps its mean. By iwae the loss falls as L grows: the bound on -log p(x) becomes tighter."

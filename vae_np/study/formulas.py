@@ -71,7 +71,7 @@ def parse(text):
         return tree
 
     def product(tree):
-        while tokens[0] == "(" or tokens[0][:1].isalnum() and tokens[0] not in ("where", "else"):
+        while tokens[0] == "(" or (tokens[0][:1].isalnum() and tokens[0] not in ("where", "else")):
             tree = "product", tree, factor()
         return tree
 

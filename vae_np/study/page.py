@@ -276,7 +276,9 @@ def _operation(line):
     found = stem(line.operation)
     why = f'<a href="#why-{found}">why?</a>' if found in DERIVATIONS else ""
     source = f"<pre><code>{html.escape(inspect.getsource(function))}</code></pre>" if function else ""
-    return f"<details><summary><code>{html.escape(line.operation)}</code>, as NumPy computes it {why}</summary>{source}</details>"
+    return (
+        f"<details><summary><code>{html.escape(line.operation)}</code>, as NumPy computes it {why}</summary>{source}</details>"
+    )
 
 
 def _array(trace, line, array, image_shape):
@@ -417,7 +419,9 @@ def _ending(function):
 
 
 def _dials(dials, estimators):
-    parts = ["<p>Computed ahead, on the same examples. Move a dial: the marks in its drawings and the numbers below follow.</p>"]
+    parts = [
+        "<p>Computed ahead, on the same examples. Move a dial: the marks in its drawings and the numbers below follow.</p>"
+    ]
     for dial in dials:
         here = dial.values.index(dial.here)
         drawings = "".join(chart.lines(c.title, dial.axis, dial.values, c.curves, dial.here, c.log) for c in dial.charts)

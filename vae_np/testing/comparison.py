@@ -66,8 +66,7 @@ def assert_close(given, wanted, name="array", kind="model", rtol=None, resolutio
     if errors.size and not errors.max() <= rtol:
         index = np.unravel_index(errors.argmax(), errors.shape)
         raise AssertionError(
-            f"{label(name, index)} is {given[index]}; wanted {wanted[index]}: "
-            f"relative error {errors[index]:.1e} > {rtol:.0e}"
+            f"{label(name, index)} is {given[index]}; wanted {wanted[index]}: relative error {errors[index]:.1e} > {rtol:.0e}"
         )
 
 

@@ -172,7 +172,9 @@ def _try_twice(fn, params, with_gradients):
     if not np.isfinite(value):
         raise ValueError(f"fn returns {value:g} at params; it must return a finite number")
     if abs(value - again) > 1e-12 * abs(value):
-        raise ValueError(f"fn is random: at the same params it returns {value!r}, then {again!r}; give it its noise from outside")
+        raise ValueError(
+            f"fn is random: at the same params it returns {value!r}, then {again!r}; give it its noise from outside"
+        )
     for name in own or ():
         if own_again.keys() != own.keys() or not np.allclose(own[name], own_again[name], 1e-9, 0, equal_nan=True):
             raise ValueError(f"fn is random: at the same params it returns another gradient of {name} the second time")

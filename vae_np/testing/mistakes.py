@@ -226,9 +226,7 @@ MISTAKES = (
         {"reparameterize_backward_add": whole_logvar_backward},
     ),
     Mistake("heads of mu and logvar seeded alike", "W_logvar = W_mu", heads_start_apart, start=heads_alike),
-    Mistake(
-        "Adam's step counted in epochs", "m / (1 - beta1**epoch)", adam_is_the_published_one, {"adam": adam_by_epochs}
-    ),
+    Mistake("Adam's step counted in epochs", "m / (1 - beta1**epoch)", adam_is_the_published_one, {"adam": adam_by_epochs}),
     Mistake("evaluated at the mean of q", "loss(p, x, eps=0)", reported_elbo_is_the_expectation, std_of_eps=0.0),
 )
 
@@ -276,8 +274,14 @@ def find(mistake, seeds=(0, 1, 2), epochs=60):
         for seed in seeds:
             start = mistake.start(Parameters.initialize(ARCH, seed, "float32"))
             p = training.train(
-                ARCH, x_train, epochs=epochs, batch_size=BATCH, optimizer=Adam(1e-3), seed=seed, start=start,
+                ARCH,
+                x_train,
+                epochs=epochs,
+                batch_size=BATCH,
+                optimizer=Adam(1e-3),
+                seed=seed,
+                start=start,
                 backend=mistake.kernel_set,
-            ).parameters  # fmt: skip
+            ).parameters
             ends.append([reported(of, p, x, of.kernel_set).total for of in (mistake, NONE)])
         return Finding(*gradient_errors(mistake), caught_by, *np.mean(ends, axis=0).tolist())

@@ -22,10 +22,7 @@ def operations(kernel_set):
     return {
         name: list(inspect.signature(f).parameters)
         for name, f in vars(kernel_set).items()
-        if callable(f)
-        and f.__module__.startswith(kernel_set.__name__)
-        and not name.startswith("_")
-        and name not in HELPERS
+        if callable(f) and f.__module__.startswith(kernel_set.__name__) and not name.startswith("_") and name not in HELPERS
     }
 
 
@@ -73,17 +70,58 @@ def random_arguments(name, dtype, sizes=SIZES[0], shared_noise=False, large=Fals
     B, D, H, Z, L = sizes
     K, N, n = L if name.startswith(("sampled", "iwae")) else 1, 1 if shared_noise else D, D * H
     shapes = {
-        "x": (B, D), "W": (D, H), "b": (H,), "y": (B, H), "dy": (B, H), "dx": (B, D), "dW": (D, H), "db": (H,), "h": (B, H),
-        "dh": (B, H), "mu": (B, Z), "logvar": (B, Z), "eps": (L, B, Z), "z": (L, B, Z), "dz": (L, B, Z), "dmu": (B, Z),
-        "dlogvar": (B, Z), "kl": (K, B), "dkl": (K, B), "logits": (L, B, D), "dlogits": (L, B, D), "mean": (L, B, D),
-        "dmean": (L, B, D), "output": (L, B, D), "noise": (L, B, N), "dnoise": (L, B, N), "nll": (L, B), "dnll": (L, B),
-        "loss": (B,), "p": (n,), "g": (n,), "velocity": (n,), "squares": (n,), "m": (n,), "v": (n,), "pixels": (B, D),
-    }  # fmt: skip
+        "x": (B, D),
+        "W": (D, H),
+        "b": (H,),
+        "y": (B, H),
+        "dy": (B, H),
+        "dx": (B, D),
+        "dW": (D, H),
+        "db": (H,),
+        "h": (B, H),
+        "dh": (B, H),
+        "mu": (B, Z),
+        "logvar": (B, Z),
+        "eps": (L, B, Z),
+        "z": (L, B, Z),
+        "dz": (L, B, Z),
+        "dmu": (B, Z),
+        "dlogvar": (B, Z),
+        "kl": (K, B),
+        "dkl": (K, B),
+        "logits": (L, B, D),
+        "dlogits": (L, B, D),
+        "mean": (L, B, D),
+        "dmean": (L, B, D),
+        "output": (L, B, D),
+        "noise": (L, B, N),
+        "dnoise": (L, B, N),
+        "nll": (L, B),
+        "dnll": (L, B),
+        "loss": (B,),
+        "p": (n,),
+        "g": (n,),
+        "velocity": (n,),
+        "squares": (n,),
+        "m": (n,),
+        "v": (n,),
+        "pixels": (B, D),
+    }
     numbers = {
-        "l2": 0.1, "beta": 0.7, "n_examples": 3 * B, "learning_rate": 0.01, "momentum": 0.9, "epsilon": 1e-8, "step": B, "beta1": 0.9,
-        "beta2": 0.99, "key": np.uint64(2**63 + 11), "rows": rng.integers(0, 2 * B, B), "examples": np.arange(B) * 1000,
+        "l2": 0.1,
+        "beta": 0.7,
+        "n_examples": 3 * B,
+        "learning_rate": 0.01,
+        "momentum": 0.9,
+        "epsilon": 1e-8,
+        "step": B,
+        "beta1": 0.9,
+        "beta2": 0.99,
+        "key": np.uint64(2**63 + 11),
+        "rows": rng.integers(0, 2 * B, B),
+        "examples": np.arange(B) * 1000,
         "data": rng.integers(0, 256, (2 * B, D)).astype(np.uint8),
-    }  # fmt: skip
+    }
     changes = {
         **dict.fromkeys(("x", "pixels"), lambda array: np.clip(array, 0, 1)),  # 0 and 1 among them
         **dict.fromkeys(("squares", "v"), np.abs),

@@ -64,9 +64,7 @@ def reference_elbo(architecture, p, x, eps, beta=1.0, l2=0.0, objective="elbo", 
         log_w, nll_b, kl_b = [], [], []
         for l in range(L):
             z = [mean[j] + variance[j] ** number(0.5) * number(float(eps[l][b][j])) for j in range(Z)]
-            log_ratio = sum(
-                log_normal(z[j], mean[j], variance[j]) - log_normal(z[j], number(0), number(1)) for j in range(Z)
-            )
+            log_ratio = sum(log_normal(z[j], mean[j], variance[j]) - log_normal(z[j], number(0), number(1)) for j in range(Z))
             nll_b.append(-log_likelihood(x_b, z))
             kl_b.append(closed if objective == "elbo" else log_ratio)
             log_w.append(-nll_b[-1] - number(beta) * kl_b[-1])

@@ -49,9 +49,19 @@ def random_noise(architecture, n_examples=3, n_samples=2, dtype="float64", seed=
 
 
 def random_problem(
-    architecture, objective="elbo", n_examples=3, n_samples=2, beta=0.7, l2=0.1, dtype="float64", seed=0, pixels="grey",
-    logit=0.0, logvar=0.0, noise=0.0,
-):  # fmt: skip
+    architecture,
+    objective="elbo",
+    n_examples=3,
+    n_samples=2,
+    beta=0.7,
+    l2=0.1,
+    dtype="float64",
+    seed=0,
+    pixels="grey",
+    logit=0.0,
+    logvar=0.0,
+    noise=0.0,
+):
     """A Problem of that size; everything in it follows from these arguments."""
     return Problem(
         random_parameters(architecture, dtype, seed, logit, logvar, noise),

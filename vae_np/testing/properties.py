@@ -50,15 +50,11 @@ def value_is_finite_wherever_it_can_be(model, problem):
         if abs(number) < largest / 1e6:
             finite[term] = number
         elif abs(number) > largest:
-            require(
-                not np.isfinite(getattr(value, term)), f"{term} is {getattr(value, term):g}, and truly beyond {real}"
-            )
+            require(not np.isfinite(getattr(value, term)), f"{term} is {getattr(value, term):g}, and truly beyond {real}")
     _same_value(value, finite, problem)
     if len(finite) == 4:
         for name in g:
-            require(
-                np.isfinite(g[name]).all(), f"the gradient of {name} is not finite, though the loss is {value.total:g}"
-            )
+            require(np.isfinite(g[name]).all(), f"the gradient of {name} is not finite, though the loss is {value.total:g}")
 
 
 def what_is_no_number_is_not_hidden(model, problem):
@@ -201,8 +197,13 @@ def units_of_x_cost_their_logarithm(model, problem):
     at = problem._replace(l2=0.0)
     cost = arch.n_inputs * np.log(c)
     _symmetry(
-        model, at, lambda p: rescaled(p, c, 2 * np.log(c)), lambda g: rescaled(g, 1 / c, 0), x=at.x * at.x.dtype.type(c), cost=cost
-    )  # fmt: skip
+        model,
+        at,
+        lambda p: rescaled(p, c, 2 * np.log(c)),
+        lambda g: rescaled(g, 1 / c, 0),
+        x=at.x * at.x.dtype.type(c),
+        cost=cost,
+    )
 
 
 def loss_is_linear_in_beta(model, problem):

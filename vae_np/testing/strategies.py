@@ -59,14 +59,10 @@ def batches(architecture, max_examples=4, dtypes=dtypes()):
 
 def noises(architecture, n_examples, max_samples=3, dtypes=dtypes()):
     """eps (L, B, Z)"""
-    return st.builds(
-        random_noise, st.just(architecture), st.just(n_examples), st.integers(1, max_samples), dtypes, seeds
-    )
+    return st.builds(random_noise, st.just(architecture), st.just(n_examples), st.integers(1, max_samples), dtypes, seeds)
 
 
-def problems(
-    architectures=architectures(), objectives=objectives(), dtypes=st.just("float64"), max_examples=4, max_samples=3
-):
+def problems(architectures=architectures(), objectives=objectives(), dtypes=st.just("float64"), max_examples=4, max_samples=3):
     """Problems for `loss_and_gradients(*problem)`."""
     return st.builds(
         random_problem,

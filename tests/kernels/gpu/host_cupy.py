@@ -616,9 +616,7 @@ class RawModule:
         location = (ctypes.c_void_p * 4)()  # of the library's file name, its beginning, a symbol and its address
         _libc.dladdr(library.host_cuda_entries, location)
         self.base = location[1]
-        symbols = re.findall(
-            r"(\w+) (\w+) [bB] (_ZZ(?!17host_cuda)\S+)|\w+ \w+ [tT] (\S+)", _command(["nm", "-S", self.path])
-        )
+        symbols = re.findall(r"(\w+) (\w+) [bB] (_ZZ(?!17host_cuda)\S+)|\w+ \w+ [tT] (\S+)", _command(["nm", "-S", self.path]))
         shared = [(int(begin, 16), int(size, 16), name) for begin, size, name, _ in symbols if name]
         self.shared = (_Range * len(shared))(*((self.base + begin, size) for begin, size, _ in shared))
         self._kernels = {}
@@ -669,7 +667,7 @@ class RawKernel:
         kind, pointer = argument.kind.decode(), argument.pointer
         wanted = f"{self.name}: argument {i}: the kernel takes {kind}{argument.size}{'*' * pointer}, not"
         if isinstance(value, ndarray):
-            if not pointer or kind != "V" and (kind, argument.size) != (value.dtype.kind, value.itemsize):
+            if not pointer or (kind != "V" and (kind, argument.size) != (value.dtype.kind, value.itemsize)):
                 raise TypeError(f"{wanted} an array of {value.dtype}")
             return np.uint64(value.data.ptr)
         if value is None or isinstance(value, MemoryPointer):
@@ -726,9 +724,7 @@ class RawKernel:
 def _whereabouts(address, values):
     for a in _allocations():
         if a.low - PAGE <= address < a.high + PAGE:
-            distance = (
-                f"{address - a.stop} bytes past the end" if address >= a.stop else f"{a.start - address} bytes before"
-            )
+            distance = f"{address - a.stop} bytes past the end" if address >= a.stop else f"{a.start - address} bytes before"
             which = [i for i, value in enumerate(values.tolist()) if a.start <= value <= a.stop]
             return f", {distance} of {f'argument {which[0]}' if which else 'an array that it was not given'}"
     return f", at {address:#x}"

@@ -24,9 +24,13 @@ def compiled(name, real, architecture):
     text, options = on_host.DEVICE.source(name, real)
     macros = [tuple(option[2:].split("=", 1)) for option in options if option.startswith("-D")]
     options, log = set(options), io.StringIO()
-    program = cuda.Program(text, "c++", cuda.ProgramOptions(
-        std="c++17", arch=architecture, define_macro=macros, fma="--fmad=false" not in options, ftz=True, ptxas_options="-v"
-    ))  # fmt: skip
+    program = cuda.Program(
+        text,
+        "c++",
+        cuda.ProgramOptions(
+            std="c++17", arch=architecture, define_macro=macros, fma="--fmad=false" not in options, ftz=True, ptxas_options="-v"
+        ),
+    )
     assert program.compile("cubin", logs=log).code
     used = {}
     for part in log.getvalue().split("Compiling entry function")[1:]:

@@ -124,9 +124,7 @@ def kernels(real):
     return module(CODE, REAL=real, AFTER_TILE="__syncthreads();")
 
 
-@pytest.fixture(
-    params=[("forward", 0), ("reverse", 0), ("shuffled", 1), ("shuffled", 2)], ids=lambda p: f"{p[0]}{p[1]}"
-)
+@pytest.fixture(params=[("forward", 0), ("reverse", 0), ("shuffled", 1), ("shuffled", 2)], ids=lambda p: f"{p[0]}{p[1]}")
 def in_order(request):
     with cp.order(*request.param):
         yield
@@ -252,9 +250,7 @@ def test_a_missing_barrier_is_seen_by_an_order():
     for setting in orders():
         with setting:
             turned = cp.empty((64, 64))
-            launch(
-                CODE, cp.asarray(x), turned, np.int32(64), np.int32(64), name="transpose", REAL="double", AFTER_TILE=""
-            )
+            launch(CODE, cp.asarray(x), turned, np.int32(64), np.int32(64), name="transpose", REAL="double", AFTER_TILE="")
             wrong += not np.array_equal(turned.get(), x.T)
     assert wrong
 
@@ -793,9 +789,7 @@ def blas():
 def test_gemm_is_that_of_blas(blas, real, ta, tb):
     library, handle = blas
     dtype, m, n, k = REALS[real], 4, 3, 5
-    scalar, gemm = (
-        (ctypes.c_float, library.cublasSgemm_v2) if real == "float" else (ctypes.c_double, library.cublasDgemm_v2)
-    )
+    scalar, gemm = (ctypes.c_float, library.cublasSgemm_v2) if real == "float" else (ctypes.c_double, library.cublasDgemm_v2)
     rng = np.random.default_rng(3)
     a, b, c = (rng.random(shape).astype(dtype) for shape in ((6, 8), (6, 8), (n, 6)))  # columns are 8 or 6 apart
     left, right = a[: m if ta else k, : k if ta else m], b[: k if tb else n, : n if tb else k]
@@ -824,10 +818,7 @@ def test_gemv_is_that_of_blas(blas, trans, incx):
     one, half = ctypes.c_double(1), ctypes.c_double(0.5)
     pa, px, py = (array.data.ptr for array in device)
     assert (
-        library.cublasDgemv_v2(
-            handle, trans, 4, 3, one_p := ctypes.byref(one), pa, 6, px, incx, ctypes.byref(half), py, 1
-        )
-        == 0
+        library.cublasDgemv_v2(handle, trans, 4, 3, one_p := ctypes.byref(one), pa, 6, px, incx, ctypes.byref(half), py, 1) == 0
     )
     matrix, count = (a[:, :4], 4) if trans else (a[:, :4].T, 3)
     vector = x[: count * abs(incx) : abs(incx)][:: 1 if incx > 0 else -1]
@@ -848,9 +839,7 @@ def test_products_are_captured_with_their_scalars(blas):
     stream.begin_capture()
     p = x.data.ptr
     assert (
-        library.cublasDgemm_v2(
-            handle, 0, 0, 2, 2, 2, ctypes.byref(alpha), p, 2, p, 2, ctypes.byref(ctypes.c_double(0)), p, 2
-        )
+        library.cublasDgemm_v2(handle, 0, 0, 2, 2, 2, ctypes.byref(alpha), p, 2, p, 2, ctypes.byref(ctypes.c_double(0)), p, 2)
         == 0
     )
     alpha.value = 100

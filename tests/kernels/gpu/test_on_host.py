@@ -125,9 +125,14 @@ def test_nothing_is_done_on_no_elements():
     DEVICE.product(a, b, GPU.zeros((2, 0), np.float64))
 
 
-@pytest.mark.parametrize("version, platform, name", [
-    (12090, "linux", "libcublas.so.12"), (13000, "linux", "libcublas.so.13"), (13020, "win32", "cublas64_13.dll"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "version, platform, name",
+    [
+        (12090, "linux", "libcublas.so.12"),
+        (13000, "linux", "libcublas.so.13"),
+        (13020, "win32", "cublas64_13.dll"),
+    ],
+)
 def test_the_cublas_is_that_of_cupys_cuda(version, platform, name, monkeypatch):
     monkeypatch.setattr(DEVICE.cupy.cuda.runtime, "runtimeGetVersion", lambda: version)
     monkeypatch.setattr(sys, "platform", platform)
@@ -148,15 +153,27 @@ def test_what_cublas_refuses_is_an_error(monkeypatch):
 
 PLANTED = {
     "a missing barrier in a sum": (
-        "if (lane == 0) of_warp[warp] = value;\n    __syncthreads();", "if (lane == 0) of_warp[warp] = value;", "gaussian_kl",
+        "if (lane == 0) of_warp[warp] = value;\n    __syncthreads();",
+        "if (lane == 0) of_warp[warp] = value;",
+        "gaussian_kl",
     ),
-    "a missing barrier between two sums": ("    __syncthreads();  // what an earlier call left has been read\n", "", "bernoulli_nll"),
+    "a missing barrier between two sums": (
+        "    __syncthreads();  // what an earlier call left has been read\n",
+        "",
+        "bernoulli_nll",
+    ),
     "a missing barrier before the columns' sums": (
-        "of_warp[warp][lane] = total;\n        __syncthreads();", "of_warp[warp][lane] = total;", "affine_gradients",
+        "of_warp[warp][lane] = total;\n        __syncthreads();",
+        "of_warp[warp][lane] = total;",
+        "affine_gradients",
     ),
     "a missing barrier before Adam's rate is read": ("    }\n    __syncthreads();\n    REAL b1", "    }\n    REAL b1", "adam"),
     "a wrong index": ("pixel = x[r % B * D + d]", "pixel = x[r * D + d]", "bernoulli_nll"),
-    "a wrong stride": ("noise[r * per_row + (per_row > 1 ? d : 0)];\n            total", "noise[r * per_row];\n            total", "gaussian_nll"),
+    "a wrong stride": (
+        "noise[r * per_row + (per_row > 1 ? d : 0)];\n            total",
+        "noise[r * per_row];\n            total",
+        "gaussian_nll",
+    ),
     "a wrong sign": ("(s - e) * (s + e) - logvar", "(s - e) * (s + e) + logvar", "sampled_kl"),
     "a lost update": ("dmu[i] += of_mu;", "dmu[i] = of_mu;", "reparameterize_backward_add"),
     "an update of too many": ("i < (n); i += gridDim", "i <= (n); i += gridDim", "affine_relu"),
@@ -165,8 +182,12 @@ PLANTED = {
     "a power forgotten": ("1 - pow(beta2, (double)*step)", "1 - beta2", "adam"),
     "a round of noise forgotten": ("round < 10", "round < 9", "normals"),
     "a column too many": ("k < 4 && 4 * block + k < Z", "k < 4", "normals"),
-    "a rounding that others do not have": ("(REAL)data[rows[i / D] * D + i % D] / divisor", "(REAL)data[rows[i / D] * D + i % D] * (1 / divisor)", "gather"),
-}  # fmt: skip
+    "a rounding that others do not have": (
+        "(REAL)data[rows[i / D] * D + i % D] / divisor",
+        "(REAL)data[rows[i / D] * D + i % D] * (1 / divisor)",
+        "gather",
+    ),
+}
 
 
 @pytest.fixture
@@ -412,7 +433,7 @@ def test_the_host_waits_once_for_any_number_of_steps_and_launches_each_of_them_o
 
 
 def test_the_weights_of_single_precision_are_summed_in_double():
-    run, p = stepper()
+    run, _ = stepper()
     weights = Parameters.initialize(KINDS[0][0], dtype="float32")
     squares = sum((W.astype(float) ** 2).sum() for name, W in weights.items() if name.endswith(".W"))
     assert calls(run, [1])[0, 3] == pytest.approx(float(np.float32(0.1)) / 2 * squares, rel=1e-14)
@@ -459,10 +480,21 @@ def test_an_interrupted_run_is_waited_for(monkeypatch):
 def test_a_training_and_what_is_done_with_its_model(real, tmp_path):
     architecture, tolerance = Architecture(30, (20,), 4), 100 * TOLERANCES["model"][real]
     runs = [
-        train(architecture, DATA, DATA[:20], epochs=2, batch_size=32, l2=0.1, binarize=True, patience=2, dtype=real,
-              backend=backend, out=tmp_path / str(i))
+        train(
+            architecture,
+            DATA,
+            DATA[:20],
+            epochs=2,
+            batch_size=32,
+            l2=0.1,
+            binarize=True,
+            patience=2,
+            dtype=real,
+            backend=backend,
+            out=tmp_path / str(i),
+        )
         for i, backend in enumerate((GPU, "numpy"))
-    ]  # fmt: skip
+    ]
     p, q = (run.parameters for run in runs)
     assert type(p.flat) is np.ndarray
     np.testing.assert_allclose(p.flat, q.flat, rtol=tolerance, atol=tolerance)

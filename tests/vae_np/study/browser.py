@@ -9,9 +9,7 @@ import subprocess
 import tempfile
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-QUIET = (
-    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
-)
+QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync".split()
 
 CATCH = '<script>window.wrong = []; addEventListener("error", (e) => wrong.push(String(e.message || e.target.outerHTML)), true);</script>'
 REPORT = """
@@ -30,7 +28,9 @@ def run(page, script, width=1400, height=1000):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "page.html")
         path.write_text(
-            page.replace("<head>", "", 1).replace("<style>", CATCH + "<style>", 1).replace("</html>", REPORT % script + "</html>")
+            page.replace("<head>", "", 1)
+            .replace("<style>", CATCH + "<style>", 1)
+            .replace("</html>", REPORT % script + "</html>")
         )
         options = [*QUIET, f"--user-data-dir={folder}/profile", f"--window-size={width},{height}", "--virtual-time-budget=3000"]
         command = [CHROMIUM, "--headless", *options, "--dump-dom", path.as_uri()]

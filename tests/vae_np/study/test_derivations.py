@@ -50,15 +50,31 @@ def adjoint(rng):
     x = rng.normal(size=9)
     y, other = np.sin(x), x**3
     return {
-        "g": np.sin, "g₁": np.sin, "g₂": lambda x: x**3, "f": lambda y, z=1: np.exp(y) * z**2 + y, "diff_x": diff("x"),
-        "diff_y": diff("y"), "x": x, "y": y, "loss": np.exp(y) + y, "dy": np.exp(y) + 1, "dx": (np.exp(y) + 1) * np.cos(x),
-        "dy_1": np.exp(y) * other**2 + 1, "dy_2": np.exp(y) * 2 * other,
-    }  # fmt: skip
+        "g": np.sin,
+        "g₁": np.sin,
+        "g₂": lambda x: x**3,
+        "f": lambda y, z=1: np.exp(y) * z**2 + y,
+        "diff_x": diff("x"),
+        "diff_y": diff("y"),
+        "x": x,
+        "y": y,
+        "loss": np.exp(y) + y,
+        "dy": np.exp(y) + 1,
+        "dx": (np.exp(y) + 1) * np.cos(x),
+        "dy_1": np.exp(y) * other**2 + 1,
+        "dy_2": np.exp(y) * 2 * other,
+    }
 
 
 def affine(rng):
     """Axes n, i, o. The loss is the sum of sin y; its derivatives are taken element by element."""
-    values = {"x": rng.normal(size=(3, 4)), "W": rng.normal(size=(4, 2)), "b": rng.normal(size=2), "l2": 0.3, "diff_W": diff("W")}
+    values = {
+        "x": rng.normal(size=(3, 4)),
+        "W": rng.normal(size=(4, 2)),
+        "b": rng.normal(size=2),
+        "l2": 0.3,
+        "diff_W": diff("W"),
+    }
     values |= {f"{name}_{index}": along(f, axis) for name, f in SUMS.items() for axis, index in enumerate("nio")}
 
     def loss(**moved):
@@ -118,14 +134,30 @@ def model(rng):
         return WIDTH**2 * np.sum(density[:, None] * density * body(z=first, **weights(first), **samples))
 
     return {
-        "mu": mu, "logvar": logvar, "eps": eps, "x": x, "z": z, "f": lambda z: np.sin(z) + z**3, "N": gaussian, **weights(z),
-        "p(x)": lambda x: norm.pdf(x, 0, np.sqrt(4 + 1 / 2)), "p(x|z)": lambda x, z: norm.pdf(x, 2 * z, np.sqrt(1 / 2)),
-        "p(z)": norm.pdf, "p(z|x)": lambda z, x: norm.pdf(z, 4 * x / 9, 1 / 3),
-        "q(z|x)": lambda z, x: norm.pdf(z, mu, np.sqrt(variance)), "KL(q(z|x) ∥ p(z))": lambda *_: gaussian_kl(mu, variance, 0, 1),
-        "KL(q(z|x) ∥ p(z|x))": lambda *_: gaussian_kl(mu, variance, 4 * x / 9, 1 / 9), "int_z": integral_over_z,
-        "E_q": mean_over_q, "E_eps": mean_over_eps, "mean_l": along(np.mean, 0), "sum_l": along(np.sum, 0), "diff_mu": diff("mu"),
-        "diff_logvar": diff("logvar"), "diff_z": diff("z"),
-    }  # fmt: skip
+        "mu": mu,
+        "logvar": logvar,
+        "eps": eps,
+        "x": x,
+        "z": z,
+        "f": lambda z: np.sin(z) + z**3,
+        "N": gaussian,
+        **weights(z),
+        "p(x)": lambda x: norm.pdf(x, 0, np.sqrt(4 + 1 / 2)),
+        "p(x|z)": lambda x, z: norm.pdf(x, 2 * z, np.sqrt(1 / 2)),
+        "p(z)": norm.pdf,
+        "p(z|x)": lambda z, x: norm.pdf(z, 4 * x / 9, 1 / 3),
+        "q(z|x)": lambda z, x: norm.pdf(z, mu, np.sqrt(variance)),
+        "KL(q(z|x) ∥ p(z))": lambda *_: gaussian_kl(mu, variance, 0, 1),
+        "KL(q(z|x) ∥ p(z|x))": lambda *_: gaussian_kl(mu, variance, 4 * x / 9, 1 / 9),
+        "int_z": integral_over_z,
+        "E_q": mean_over_q,
+        "E_eps": mean_over_eps,
+        "mean_l": along(np.mean, 0),
+        "sum_l": along(np.sum, 0),
+        "diff_mu": diff("mu"),
+        "diff_logvar": diff("logvar"),
+        "diff_z": diff("z"),
+    }
 
 
 def bernoulli_nll(rng):

@@ -222,9 +222,10 @@ def test_a_name_shows_where_it_comes_from_and_where_it_goes(of_images):
     for name, links in ((name, found[name]) for name in ("mu", "dz")):
         value, derivative = name.removeprefix("d"), "d" + name.removeprefix("d")
         wanted = {
-            i for i, line in enumerate(made)
+            i
+            for i, line in enumerate(made)
             if not line.composite and {value, derivative} & {*line.reads, *(array.name for array in line.writes)}
-        }  # fmt: skip
+        }
         assert set(links) == wanted
     assert {made[i].called for i in found["x"]} >= {"affine_activation", "likelihood_nll"}
 

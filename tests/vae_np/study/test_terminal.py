@@ -58,9 +58,18 @@ def test_what_is_wrong_is_told():
 
 @pytest.mark.parametrize(
     ("name", "called"),
-    {"KL": "divergence", "dmu": "divergence_backward", "gaussian_kl": "divergence", "z": "reparameterize", "ELBO": "bound",
-     "backward": "bound_backward", str(SAMPLE): "reparameterize", "reparam": "reparameterize", "dmu.w": "affine_gradients"}.items(),
-)  # fmt: skip
+    {
+        "KL": "divergence",
+        "dmu": "divergence_backward",
+        "gaussian_kl": "divergence",
+        "z": "reparameterize",
+        "ELBO": "bound",
+        "backward": "bound_backward",
+        str(SAMPLE): "reparameterize",
+        "reparam": "reparameterize",
+        "dmu.w": "affine_gradients",
+    }.items(),
+)
 def test_a_name_is_found(name, called):
     lines = trace(*PROBLEM)
     assert lines[terminal.find(lines, name)].called == called

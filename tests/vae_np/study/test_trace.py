@@ -23,7 +23,9 @@ PROBLEMS = list(every_kind())
 @pytest.mark.parametrize(
     "problem",
     PROBLEMS,
-    ids=[f"{q.p.architecture.likelihood}-{q.p.architecture.noise}-{q.p.architecture.activation}-{q.objective}" for q in PROBLEMS],
+    ids=[
+        f"{q.p.architecture.likelihood}-{q.p.architecture.noise}-{q.p.architecture.activation}-{q.objective}" for q in PROBLEMS
+    ],
 )
 def test_every_line_is_covered_and_right_and_every_derivative_is_the_one_that_trains(problem):
     lines = trace(*problem, elements=None)
@@ -32,7 +34,7 @@ def test_every_line_is_covered_and_right_and_every_derivative_is_the_one_that_tr
     ran = {(line.function, line.number) for line in lines}
     for function in elbo.TEXT:
         for statement in statements_of(function).values():
-            if statement.source.startswith('"""') or len(problem.p.architecture.hidden) < 2 and "[i" in statement.source:
+            if statement.source.startswith('"""') or (len(problem.p.architecture.hidden) < 2 and "[i" in statement.source):
                 continue  # the lines of a loop that runs once at the most do not all run
             assert (function.__name__, statement.number) in ran, statement.source
     proven = {array.name: array for line in lines for array in line.writes if array.error is not None}
@@ -73,8 +75,17 @@ def test_a_single_element_that_is_off_is_seen_along_the_dense_directions(index):
 def test_the_values_it_shows_are_those_of_the_pass_and_not_of_a_moved_one(problem):
     lines = trace(*problem)
     assert (lines.p.flat == problem.p.flat).all()
-    shown = {array.name: array.value for line in lines if line.function in ("encoder", "decoder", "forward") for array in line.writes}
-    kept = {"mu": lines.a.mu, "logvar": lines.a.logvar, "z": lines.a.z, "output": lines.a.output, "nll": lines.a.nll, "kl": lines.a.kl}
+    shown = {
+        array.name: array.value for line in lines if line.function in ("encoder", "decoder", "forward") for array in line.writes
+    }
+    kept = {
+        "mu": lines.a.mu,
+        "logvar": lines.a.logvar,
+        "z": lines.a.z,
+        "output": lines.a.output,
+        "nll": lines.a.nll,
+        "kl": lines.a.kl,
+    }
     kept |= {f"{part}[{i}]": array for part in ("encoder", "decoder") for i, array in enumerate(getattr(lines.a, part)) if i}
     kept["loss"] = lines.a.loss
     assert kept.keys() <= shown.keys()
@@ -142,22 +153,62 @@ def changed(function, was, now):
 
 
 TEXT_FAULTS = {  # what is wrong: the function, what stands there, what is planted; it must be found on the line that it is on
-    "a weight of another layer": (elbo.backward, "affine_backward_add(dlogvar, p.logvar.W, dh)", "affine_backward_add(dlogvar, p.mu.W, dh)"),
-    "a derivative of another head": (elbo.backward, "affine_backward_add(dlogvar, p.logvar.W, dh)", "affine_backward_add(dmu, p.logvar.W, dh)"),
-    "overwritten instead of added": (elbo.backward, "affine_backward_add(dlogvar, p.logvar.W, dh)", "affine_backward(dlogvar, p.logvar.W, dh)"),
-    "another saved value: z for eps": (elbo.backward, "reparameterize_backward_add(dz, a.mu, a.logvar, a.eps,", "reparameterize_backward_add(dz, a.mu, a.logvar, a.z,"),
-    "another saved value: a lower layer": (elbo.backward, "activation_backward(dh, a.decoder[i + 1])", "activation_backward(dh, 0.5 * a.decoder[i + 1])"),
-    "another saved value: mu for logvar": (elbo.backward, "divergence_backward(dkl, a.mu, a.logvar,", "divergence_backward(dkl, a.mu, a.mu,"),
+    "a weight of another layer": (
+        elbo.backward,
+        "affine_backward_add(dlogvar, p.logvar.W, dh)",
+        "affine_backward_add(dlogvar, p.mu.W, dh)",
+    ),
+    "a derivative of another head": (
+        elbo.backward,
+        "affine_backward_add(dlogvar, p.logvar.W, dh)",
+        "affine_backward_add(dmu, p.logvar.W, dh)",
+    ),
+    "overwritten instead of added": (
+        elbo.backward,
+        "affine_backward_add(dlogvar, p.logvar.W, dh)",
+        "affine_backward(dlogvar, p.logvar.W, dh)",
+    ),
+    "another saved value: z for eps": (
+        elbo.backward,
+        "reparameterize_backward_add(dz, a.mu, a.logvar, a.eps,",
+        "reparameterize_backward_add(dz, a.mu, a.logvar, a.z,",
+    ),
+    "another saved value: a lower layer": (
+        elbo.backward,
+        "activation_backward(dh, a.decoder[i + 1])",
+        "activation_backward(dh, 0.5 * a.decoder[i + 1])",
+    ),
+    "another saved value: mu for logvar": (
+        elbo.backward,
+        "divergence_backward(dkl, a.mu, a.logvar,",
+        "divergence_backward(dkl, a.mu, a.mu,",
+    ),
     "the KL's path left out": (elbo.backward, "divergence_backward(dkl, a.mu,", "divergence_backward(0 * dkl, a.mu,"),
     "a sign": (elbo.backward, "divergence_backward(dkl, a.mu,", "divergence_backward(-dkl, a.mu,"),
     "a factor": (elbo.backward, "affine_backward(dmu, p.mu.W,", "affine_backward(2 * dmu, p.mu.W,"),
-    "the batch counted twice": (elbo.backward, "bound_backward(a.nll, a.kl, beta, n_examples,", "bound_backward(a.nll, a.kl, beta, 2 * n_examples,"),
-    "beta forgotten": (elbo.backward, "bound_backward(a.nll, a.kl, beta, n_examples,", "bound_backward(a.nll, a.kl, 1.0, n_examples,"),
-    "the input of another layer": (elbo.weight_gradients, "affine_gradients(top, d.mu,", "affine_gradients(d.encoder[n_hidden], d.mu,"),
+    "the batch counted twice": (
+        elbo.backward,
+        "bound_backward(a.nll, a.kl, beta, n_examples,",
+        "bound_backward(a.nll, a.kl, beta, 2 * n_examples,",
+    ),
+    "beta forgotten": (
+        elbo.backward,
+        "bound_backward(a.nll, a.kl, beta, n_examples,",
+        "bound_backward(a.nll, a.kl, 1.0, n_examples,",
+    ),
+    "the input of another layer": (
+        elbo.weight_gradients,
+        "affine_gradients(top, d.mu,",
+        "affine_gradients(d.encoder[n_hidden], d.mu,",
+    ),
     "l2 forgotten": (elbo.weight_gradients, "d.logvar, p.logvar.W, l2,", "d.logvar, p.logvar.W, 0.0,"),
     "l2 of another layer's weights": (elbo.weight_gradients, "d.logvar, p.logvar.W, l2,", "d.logvar, p.mu.W, l2,"),
-    "a NumPy line of one's own": (elbo.backward, "dy = activation_backward(dh, a.encoder[i + 1])", "dh *= 1 - a.encoder[i + 1]\n        dy = dh"),
-}  # fmt: skip
+    "a NumPy line of one's own": (
+        elbo.backward,
+        "dy = activation_backward(dh, a.encoder[i + 1])",
+        "dh *= 1 - a.encoder[i + 1]\n        dy = dh",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", TEXT_FAULTS)
@@ -182,11 +233,21 @@ OPERATION_FAULTS = {  # what is wrong: the operation, what stands in it, what is
     "tanh for its square": ("tanh_backward", "(1 - h) * (1 + h)", "1 - h", {}),
     "relu's mask from dh": ("relu_backward", "np.where(h > 0", "np.where(dh > 0", {"activation": "relu"}),
     "softplus' own value": ("softplus_backward", "-np.expm1(-h)", "1 / (1 + np.exp(-h))", {"activation": "softplus"}),
-    "precision forgotten": ("gaussian_nll_backward", "(mean - x) * precision", "mean - x", {"likelihood": "gaussian", "noise": "shared"}),
-    "not summed where shared": ("gaussian_nll_backward", "per_input.sum(axis=-1, keepdims=True)", "per_input[..., :1]", {"likelihood": "gaussian", "noise": "shared"}),
+    "precision forgotten": (
+        "gaussian_nll_backward",
+        "(mean - x) * precision",
+        "mean - x",
+        {"likelihood": "gaussian", "noise": "shared"},
+    ),
+    "not summed where shared": (
+        "gaussian_nll_backward",
+        "per_input.sum(axis=-1, keepdims=True)",
+        "per_input[..., :1]",
+        {"likelihood": "gaussian", "noise": "shared"},
+    ),
     "unnormalised weights": ("iwae_backward", "w.sum(axis=0) * n_examples", "n_examples", {"objective": "iwae"}),
     "the prior's path lost": ("sampled_kl_backward", "    dz += dkl[:, :, None] * z\n", "", {"objective": "elbo_mc"}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", OPERATION_FAULTS)
@@ -201,8 +262,10 @@ def test_a_fault_of_an_operation_is_found_where_it_is_called(name):
 
 
 def test_a_path_that_is_never_added_is_named():
-    planted, number = changed(
-        elbo.backward, "    dmu, dlogvar = reparameterize_backward_add(dz, a.mu, a.logvar, a.eps, dmu, dlogvar)", "    dmu = d.mu"
+    planted, _ = changed(
+        elbo.backward,
+        "    dmu, dlogvar = reparameterize_backward_add(dz, a.mu, a.logvar, a.eps, dmu, dlogvar)",
+        "    dmu = d.mu",
     )
     lines = trace(*PROBLEM, backward=planted)
     (wrong,) = lines.wrong
