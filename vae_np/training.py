@@ -41,47 +41,113 @@ def train(
     architecture,
     x_train,
     x_valid=None,
-    epochs=10,
-    batch_size=128,
-    optimizer=Adam(1e-3),
+    *,
+    # what is minimised
     objective="elbo",
     n_samples=1,
     beta=1.0,
+    beta_warmup=0.0,
     l2=0.0,
     binarize=False,
-    seed=0,
-    dtype="float32",
-    backend="auto",
-    threads=None,
-    out=None,
-    resume=False,
-    beta_warmup=0.0,
+    # how
+    epochs=10,
+    batch_size=128,
+    optimizer=Adam(1e-3),
     schedule=(),
     patience=None,
     scheme="glorot",
     start=None,
+    seed=0,
+    # where it runs
+    dtype="float32",
+    backend="auto",
+    threads=None,
+    # what is kept, and told
+    out=None,
+    resume=False,
     progress=None,
     notes=None,
 ):
-    """Minimise the loss of `loss_and_gradients` over shuffled minibatches, the last and shorter one included: a Run.
+    """Minimise the loss of `loss_and_gradients` over shuffled minibatches.
 
-    x (N, D): bytes stay bytes until a batch is gathered. binarize draws black or white from grey pixels, afresh for each
-    batch. beta rises from 0 over the first beta_warmup epochs. schedule: (epoch, factor) pairs; from that epoch on
-    (the first is 0) the optimizer's learning rate is multiplied by the factor. With patience, training ends after that
-    many epochs without a lower validation total, and the best epoch's parameters are returned. The weights start as
-    `Parameters.initialize` makes them by that scheme, or as the Parameters `start`; of a Run `start`, the optimizer's arrays and
-    the count of steps are taken over, too. threads: by default, on "numba", all
-    cores where a step is work enough for them; their number changes no bit. On "numpy" they are the BLAS's, by default one,
-    and with another number the last digits differ.
+    Every epoch shuffles the rows and uses each of them once; its last minibatch may be smaller than the others. The same
+    arguments give the same bits, on any number of threads of the backend "numba".
 
-    out: a folder for checkpoint.npz, history.csv and config.json. resume=True goes on from its checkpoint, or starts where
-    there is none yet, to the same bits as a run that was never stopped; `epochs` may have grown. progress(done, of, row)
-    is called some ten times a second with the means so far, and after each epoch with the history row. notes: a dict to be kept
-    in config.json.
+    Parameters
+    ----------
+    architecture : Architecture
+        The sizes of the model, its activation and its likelihood.
+    x_train : array (N, D)
+        The rows to train on. Bytes stand for 0 to 1 in steps of 1/255, and stay bytes until a minibatch is gathered.
+    x_valid : array (M, D), optional
+        Rows that are not trained on. Their loss is measured after every epoch.
+    objective : {"elbo", "elbo_mc", "iwae"}
+        The bound on log p(x): with the KL in closed form, with the KL of the samples, or with importance weights.
+    n_samples : int
+        Samples of z per example.
+    beta, beta_warmup : float
+        The weight of the KL, and the number of epochs over which it rises from 0 to beta.
+    l2 : float
+        The loss contains l2 / 2 times the sum of the squared weights.
+    binarize : bool
+        Whether grey pixels are drawn black or white, afresh for each minibatch.
+    epochs, batch_size : int
+        The number of epochs, and of rows in a minibatch.
+    optimizer : SGD, Adagrad or Adam
+        The optimizer, with its settings.
+    schedule : sequence of (epoch, factor)
+        From that epoch on (the first is 0) the optimizer's learning rate is multiplied by the factor.
+    patience : int, optional
+        Training ends after this many epochs without a lower validation loss, and the parameters of the best epoch are
+        returned. It needs x_valid.
+    scheme : str
+        The scheme by which `Parameters.initialize` draws the first weights.
+    start : Parameters or Run, optional
+        The first weights, in place of the scheme's. Of a Run, the optimizer's arrays and the count of steps are used too.
+    seed : int
+        The seed of the first weights, of the shuffling and of all noise.
+    dtype : {"float32", "float64"}
+        The type of all numbers.
+    backend : str or module
+        "numpy", "numba", "cupy", "auto" for the fastest of them that works here, or a kernel set of your own.
+    threads : int, optional
+        The number of threads. By default "numba" uses all cores where a step is work enough for them, and NumPy's BLAS
+        uses one; with another number of the BLAS's threads the last digits differ.
+    out : path, optional
+        A folder for checkpoint.npz, history.csv and config.json.
+    resume : bool
+        Whether training continues from the checkpoint in `out`, or begins where there is none yet. The result has the
+        same bits as a training that was never stopped. `epochs` may have grown.
+    progress : function, optional
+        progress(done, of, row) is called some ten times a second with the means so far, and after every epoch with its
+        row of the history.
+    notes : dict, optional
+        What is kept in config.json beside the settings.
 
-    ValueError, TypeError: an argument, or a checkpoint that is not whole. FileExistsError: out holds a run and resume is
-    False. BlockingIOError: another training is running in out. OSError: out cannot be written. RuntimeError: the backend
-    cannot run here. FloatingPointError: the loss is no longer finite. Of all these the last checkpoint stays.
+    Returns
+    -------
+    Run
+        The parameters, the history in nats per example, the folder, and what another training can start from.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument cannot be used, or a checkpoint is not whole.
+    FileExistsError
+        `out` holds a run, and resume is False.
+    BlockingIOError
+        Another training is running in `out`.
+    OSError
+        `out` cannot be written.
+    RuntimeError
+        The backend cannot run here.
+    FloatingPointError
+        The loss is no longer finite.
+        Whatever is raised, the last checkpoint stays as it is.
+
+    References
+    ----------
+    Kingma & Welling 2014, algorithm 1 (minibatches, L samples); Burda et al. 2016, equation 8 ("iwae").
     """
     if not isinstance(architecture, Architecture):
         raise TypeError(f"architecture is {architecture!r}; it must be an Architecture")
