@@ -73,7 +73,7 @@ def _handle(kind, handler):
 
 
 def train(options):
-    """Train a model on a data set, and draw what it learnt."""
+    """Train a model on a data set, and draw pictures of what it has learnt."""
     console = make_console()
     if options.resume:
         options = _as_before(options)
@@ -311,7 +311,7 @@ def _config(run):
     """What config.json says of a run, made by whatever caller of `training.train`."""
     path = os.path.join(run, runs.CONFIG)
     if not os.path.isfile(path):
-        raise ValueError(f"{run} is no run folder: it has no {runs.CONFIG}")
+        raise ValueError(f"{run} is not a run folder: it has no {runs.CONFIG}")
     with reading(path, RUN), open(path, encoding="utf-8") as file:
         config = parse("text", file.read())
         architecture.check_count("its epochs", config["epochs"])
@@ -328,7 +328,7 @@ def _backend_name(backend):
 
 
 def evaluate(options):
-    """The terms of a trained model's loss on its data, in nats per example."""
+    """Print the terms of a trained model's loss on its data, in nats per example."""
     before = _started_with(options.run)
     p = _parameters(options.run)
     dataset = _dataset(options, before)
@@ -459,7 +459,7 @@ def _check_image_shape(image_shape, p):
 
 
 def sample(options):
-    """Draw from the prior and decode: the mean of p(x|z), as a picture or as numbers."""
+    """Draw latents from the prior and decode them: the mean of p(x|z) is written as a picture or as numbers."""
     p = _parameters(options.run)
     out = _out(options, "samples.png", ".png", ".npy")
     shape = 1, architecture.check_count("n", options.n), p.architecture.n_latent
@@ -537,7 +537,7 @@ def check(options):
 
 
 def mistakes(options):
-    """Make mistakes that published VAEs have made; show what catches each, and what it costs on held-out digits."""
+    """Train with mistakes that published VAEs have made, and show what finds each and what it costs on held-out digits."""
     from vae_np.testing import TOLERANCES
     from vae_np.testing.mistakes import MISTAKES, NONE, find
 
@@ -565,7 +565,7 @@ def mistakes(options):
 
 
 def explain_bound(options):
-    """Fit models whose best loss is known in closed form, and show them reach it and not pass it."""
+    """Train models whose best loss is known in closed form, and show that they reach it and do not pass it."""
     from vae_np import known, plots
 
     console = make_console()
@@ -598,7 +598,7 @@ def explain_bound(options):
         "nothing is discarded",
     )
     console.print(table)
-    console.print("A loss that does not reach zero is no failure: what is left is what so few latents cannot say.")
+    console.print("A loss that does not reach zero is not a failure: what is left is what so few latents cannot say.")
     console.print(plots.write(plots.known_answers(elbo_curve, log_p, on_digits, on_a_plane), options.out))
 
 
@@ -636,7 +636,7 @@ STEPS, AT_ONCE = {"digits": 2000}, 128  # of training for a model to study, and 
 
 
 def study(options):
-    """Study the gradients line by line: a page of equations, numbers and proofs, or (with --text or NAME) the same here."""
+    """Write a page on which each line of the gradients stands with its equation, its numbers and its proof."""
     from vae_np.study import page, terminal, trace
 
     console, started = make_console(), time.perf_counter()
@@ -692,7 +692,7 @@ def _to_study(options):
 
 
 def backends(options):
-    """Which kernel sets run on this machine, and what keeps the others."""
+    """Print which kernel sets work on this machine, and what keeps the others from it."""
     table, found = Table("backend", "runs here", "why not", "what to do"), kernels.available()
     for name, status in found.items():
         table.add_row(name, "yes" if status.ok else "no", Text(status.reason), Text(status.remedy))
@@ -707,6 +707,13 @@ def backends(options):
 # ------------------------------------------------------------------------------------------------------------- options
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells a default where there is one."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def parser():
     top = argparse.ArgumentParser(prog="vae-np", description="A variational autoencoder, every derivative written by hand.")
     top.add_argument("--version", action="version", version=f"%(prog)s {vae_np.__version__}")
@@ -717,7 +724,7 @@ def parser():
             function.__name__.replace("_", "-"),
             help=function.__doc__,
             description=function.__doc__,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
         )
         sub.set_defaults(command=function)
         return sub.add_argument
@@ -727,139 +734,248 @@ def parser():
             "--data",
             type=os.path.expanduser,
             default=default,
-            help=f"digits, mnist, or a .npz, .npy, .csv or .tsv file; bytes stand for 0..1 in steps of 1/255{otherwise}",
+            help=f"The data: digits, mnist, or a .npz, .npy, .csv or .tsv file. Bytes stand for 0 to 1 in steps of 1/255.{otherwise}",
         )
         option(
             "--data-dir",
             type=os.path.expanduser,
-            help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download",
+            help="The folder of MNIST's files. By default it is $VAE_NP_DATA or a cache folder; files that are missing are downloaded.",
         )
-        for name, what in (("header", "first line holds names"), ("index", "first column numbers the rows")):
-            option(f"--csv-{name}", choices=("yes", "no"), help=f"whether a .csv or .tsv file's {what}; else it is found out")
+        for name, what in (("header", "first line holds the names of the columns"), ("index", "first column numbers the rows")):
+            option(
+                f"--csv-{name}",
+                choices=("yes", "no"),
+                help=f"Whether the {what} in a .csv or .tsv file. By default the file itself tells.",
+            )
 
     known = sorted(kernels.CHECKS)
     option = command(train)
     of_data(option, "digits")
-    option("--valid-fraction", type=float, default=0.2, help="rows held out to validate with, or 0; MNIST has its own")
-    option("--hidden", type=int, nargs="*", default=[400], help="widths of the hidden layers; none for a linear model")
-    option("--latent", type=int, default=2, help="latent dimensions")
-    option("--activation", choices=architecture.ACTIVATIONS, default="relu", help="of the hidden layers")
-    option("--likelihood", choices=architecture.LIKELIHOODS, default="bernoulli", help="p(x|z)")
-    option("--noise", choices=architecture.NOISES, default="fixed", help="of a Gaussian likelihood")
-    option("--noise-std", type=float, default=1.0, help="the standard deviation of fixed noise")
+    option(
+        "--valid-fraction",
+        type=float,
+        default=0.2,
+        help="The share of the rows that is held out for validation; 0 holds none out. MNIST has a validation part of its own.",
+    )
+    option(
+        "--hidden", type=int, nargs="*", default=[400], help="The widths of the hidden layers. No number makes a linear model."
+    )
+    option("--latent", type=int, default=2, help="The number of latent dimensions.")
+    option("--activation", choices=architecture.ACTIVATIONS, default="relu", help="The activation of the hidden layers.")
+    option("--likelihood", choices=architecture.LIKELIHOODS, default="bernoulli", help="The distribution of x given z, p(x|z).")
+    option(
+        "--noise",
+        choices=architecture.NOISES,
+        default="fixed",
+        help="How the noise of a Gaussian likelihood is found: it is fixed, shared by all rows, or predicted for each.",
+    )
+    option("--noise-std", type=float, default=1.0, help="The standard deviation of fixed noise.")
     option(
         "--objective",
         choices=elbo.OBJECTIVES,
         default="elbo",
-        help="the KL in closed form, sampled, or importance weights",
+        help="The bound on log p(x): with the KL in closed form, with the KL of the samples, or with importance weights.",
     )
-    option("--samples", type=int, default=1, help="of z for each example")
-    option("--beta", type=float, default=1.0, help="weight of the KL; 1 for the ELBO")
-    option("--beta-warmup", type=float, default=0.0, metavar="EPOCHS", help="over which beta rises from 0")
-    option("--l2", type=float, default=0.0, help="weight of half the squared weights")
-    option("--optimizer", choices=optimizers.OPTIMIZERS, default="adam", help="how the gradient is followed")
-    option("--learning-rate", type=float, help="else the optimizer's own: 1e-3 for adam, 1e-2 for the others")
-    option("--schedule", type=_pair, nargs="*", default=[], metavar="EPOCH:FACTOR", help="learning rate from that epoch on")
-    option("--epochs", type=int, help="else 200 for digits and 20 for others")
-    option("--batch-size", type=int, default=128, help="examples a step")
-    option("--binarize", action="store_true", help="draw black or white from grey pixels, afresh for each batch")
-    option("--patience", type=int, metavar="EPOCHS", help="end after so many epochs without a better validation")
-    option("--scheme", choices=SCHEMES, default="glorot", help="how the hidden layers' weights start")
-    option("--seed", type=int, default=0, help="of the weights, the order and all noise")
-    option("--dtype", choices=("float32", "float64"), default="float32", help="to compute in")
-    option("--backend", choices=["auto", *known], default="auto", help="which kernels")
+    option("--samples", type=int, default=1, help="Samples of z per example.")
+    option("--beta", type=float, default=1.0, help="The weight of the KL. The ELBO has 1.")
     option(
-        "--threads", type=int, help="else all cores where a step is worth it (numpy: 1, whatever else changes the last digits)"
+        "--beta-warmup", type=float, default=0.0, metavar="EPOCHS", help="The number of epochs over which beta rises from 0."
     )
-    option("--out", type=os.path.expanduser, metavar="FOLDER", help="else a new one in runs/")
+    option("--l2", type=float, default=0.0, help="The weight of the L2 term, which is half the sum of the squared weights.")
+    option("--optimizer", choices=optimizers.OPTIMIZERS, default="adam", help="The optimizer.")
+    option("--learning-rate", type=float, help="The learning rate. By default it is 1e-3 for adam and 1e-2 for the others.")
     option(
-        "--resume", type=os.path.expanduser, metavar="FOLDER", help="go on with that run and its settings; --epochs may be more"
+        "--schedule",
+        type=_pair,
+        nargs="*",
+        default=[],
+        metavar="EPOCH:FACTOR",
+        help="From this epoch on (the first is 0) the learning rate is multiplied by the factor.",
+    )
+    option("--epochs", type=int, help="The number of epochs. By default it is 200 for digits and 20 for other data.")
+    option("--batch-size", type=int, default=128, help="The number of examples in a minibatch.")
+    option("--binarize", action="store_true", help="Grey pixels are drawn black or white, afresh for each minibatch.")
+    option(
+        "--patience", type=int, metavar="EPOCHS", help="Training ends after this many epochs without a lower validation loss."
+    )
+    option("--scheme", choices=SCHEMES, default="glorot", help="The scheme that draws the first weights of the hidden layers.")
+    option("--seed", type=int, default=0, help="The seed of the first weights, of the order of the rows and of all noise.")
+    option("--dtype", choices=("float32", "float64"), default="float32", help="The type of all numbers.")
+    option(
+        "--backend",
+        choices=["auto", *known],
+        default="auto",
+        help="The kernels that compute: auto takes the fastest that work here.",
+    )
+    option(
+        "--threads",
+        type=int,
+        help="The number of threads. By default it is all cores where a step is work enough. On numpy it is 1, and another number changes the last digits.",
+    )
+    option(
+        "--out",
+        type=os.path.expanduser,
+        metavar="FOLDER",
+        help="The folder of the run. By default a new folder in runs/ is made.",
+    )
+    option(
+        "--resume",
+        type=os.path.expanduser,
+        metavar="FOLDER",
+        help="Training continues in this run folder, with the settings of the run. --epochs may be larger than before.",
     )
 
     option = command(evaluate)
-    option("run", type=os.path.expanduser, help="a run folder")
-    of_data(option, None, "; else the run's own data")
-    option("--objective", choices=elbo.OBJECTIVES, help="else the one it was trained with")
-    option("--samples", type=int, default=1, help="of z for each example")
+    option("run", type=os.path.expanduser, help="The run folder.")
+    of_data(option, None, " By default the data of the run are used.")
+    option("--objective", choices=elbo.OBJECTIVES, help="The bound. By default it is the one that the run was trained with.")
+    option("--samples", type=int, default=1, help="Samples of z per example.")
     option(
         "--importance-samples",
         type=int,
         metavar="N",
-        help="estimate log p(x) too, with N weights; Ctrl-C keeps what is done",
+        help="log p(x) is estimated too, with N importance weights per row. After Ctrl-C the rows that are done are reported.",
     )
-    option("--seed", type=int, default=0, help="of the noise")
-    option("--backend", choices=["auto", *known], default="auto", help="which kernels")
+    option("--seed", type=int, default=0, help="The seed of the noise.")
+    option(
+        "--backend",
+        choices=["auto", *known],
+        default="auto",
+        help="The kernels that compute: auto takes the fastest that work here.",
+    )
 
     def of_rows(option, endings, name):
-        option("run", type=os.path.expanduser, help="a run folder, or an .npz file of parameters")
-        of_data(option, None, "; else the run's own data, all rows in their order, with those of a part of its own last")
-        option("--out", type=os.path.expanduser, metavar="FILE", help=f"{endings}; else {name} in the run folder")
-        option("--backend", choices=["auto", *known], default="auto", help="which kernels")
+        option("run", type=os.path.expanduser, help="A run folder, or an .npz file of parameters.")
+        of_data(
+            option,
+            None,
+            " By default all rows of the run's data are taken in their order; a validation part of its own comes last.",
+        )
+        option("--out", type=os.path.expanduser, metavar="FILE", help=f"{endings} By default it is {name} in the run folder.")
+        option(
+            "--backend",
+            choices=["auto", *known],
+            default="auto",
+            help="The kernels that compute: auto takes the fastest that work here.",
+        )
 
     option = command(encode)
-    of_rows(option, ".npy, for numbers (rows, latents)", "latents.npy")
+    of_rows(option, "The .npy file that is written, of shape (rows, latents).", "latents.npy")
 
     option = command(reconstruct)
-    of_rows(option, ".npy for the numbers of all rows, .png for a picture of 16", "reconstructions.png")
-    option("--seed", type=int, default=0, help="of the choice of rows for a picture")
+    of_rows(
+        option, "The file that is written: .npy holds all rows, and .png is a picture of 16 of them.", "reconstructions.png"
+    )
+    option("--seed", type=int, default=0, help="The seed of the choice of rows for a picture.")
 
     option = command(sample)
-    option("run", type=os.path.expanduser, help="a run folder, or an .npz file of parameters")
-    option("--n", type=int, default=144, help="how many")
+    option("run", type=os.path.expanduser, help="A run folder, or an .npz file of parameters.")
+    option("--n", type=int, default=144, help="The number of samples.")
     option(
         "--out",
         type=os.path.expanduser,
         metavar="FILE",
-        help=".png for a picture, .npy for numbers; else samples.png in the run folder",
+        help="The file that is written: .png is a picture and .npy holds the numbers. By default it is samples.png in the run folder.",
     )
-    option("--seed", type=int, default=0, help="of the draws")
-    option("--backend", choices=["auto", *known], default="auto", help="which kernels")
+    option("--seed", type=int, default=0, help="The seed of the samples.")
+    option(
+        "--backend",
+        choices=["auto", *known],
+        default="auto",
+        help="The kernels that compute: auto takes the fastest that work here.",
+    )
 
     option = command(check)
-    option("--backend", choices=known, nargs="*", help="else every one that runs here")
-    option("--seed", type=int, default=0, help="of the models and their data")
+    option("--backend", choices=known, nargs="*", help="The kernels that are checked. By default all that work here are.")
+    option("--seed", type=int, default=0, help="The seed of the models and of their data.")
 
     option = command(study)
-    option("name", nargs="?", help="walk through the lines here, from the first that makes or calls it: KL, dmu, backward, ...")
-    option("--text", action="store_true", help="walk through the lines here, a key for each, instead of writing a page")
+    option(
+        "name",
+        nargs="?",
+        help="The lines are shown here in the terminal, from the first one that makes or calls this name: KL, dmu, backward, ...",
+    )
+    option(
+        "--text", action="store_true", help="The lines are shown here in the terminal, one after each key. No page is written."
+    )
     option(
         "--run",
         type=os.path.expanduser,
         metavar="FOLDER",
-        help="of a training, to study its model, else one that is trained for a moment",
+        help="The run folder whose model is studied. By default a small model is trained first.",
     )
     of_data(option, None)
-    option("--examples", type=int, nargs="+", default=[0, 1, 2, 3], metavar="ROW", help="of the held-out rows")
-    option("--hidden", type=int, nargs="*", help="widths of the hidden layers; else 64 for digits and 400 for others")
-    option("--latent", type=int, help="latent dimensions; else 8 for digits and 20 for others")
-    option("--activation", choices=architecture.ACTIVATIONS, default="relu", help="of the hidden layers")
-    option("--likelihood", choices=architecture.LIKELIHOODS, default="bernoulli", help="p(x|z)")
-    option("--noise", choices=architecture.NOISES, default="fixed", help="of a Gaussian likelihood")
-    option("--objective", choices=elbo.OBJECTIVES, default="elbo", help="the KL in closed form, sampled, or importance weights")
-    option("--samples", type=int, default=2, help="of z for each example")
-    option("--beta", type=float, default=1.0, help="weight of the KL; 1 for the ELBO")
-    option("--l2", type=float, default=1e-3, help="weight of half the squared weights")
-    option("--seed", type=int, default=0, help="of the weights, the order and all noise")
-    option("--out", type=os.path.expanduser, default="study.html", metavar="FILE", help="the page")
+    option(
+        "--examples",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2, 3],
+        metavar="ROW",
+        help="The numbers of the held-out rows that are looked at.",
+    )
+    option(
+        "--hidden",
+        type=int,
+        nargs="*",
+        help="The widths of the hidden layers. By default it is 64 for digits and 400 for other data.",
+    )
+    option("--latent", type=int, help="The number of latent dimensions. By default it is 8 for digits and 20 for other data.")
+    option("--activation", choices=architecture.ACTIVATIONS, default="relu", help="The activation of the hidden layers.")
+    option("--likelihood", choices=architecture.LIKELIHOODS, default="bernoulli", help="The distribution of x given z, p(x|z).")
+    option(
+        "--noise",
+        choices=architecture.NOISES,
+        default="fixed",
+        help="How the noise of a Gaussian likelihood is found: it is fixed, shared by all rows, or predicted for each.",
+    )
+    option(
+        "--objective",
+        choices=elbo.OBJECTIVES,
+        default="elbo",
+        help="The bound on log p(x): with the KL in closed form, with the KL of the samples, or with importance weights.",
+    )
+    option("--samples", type=int, default=2, help="Samples of z per example.")
+    option("--beta", type=float, default=1.0, help="The weight of the KL. The ELBO has 1.")
+    option("--l2", type=float, default=1e-3, help="The weight of the L2 term, which is half the sum of the squared weights.")
+    option("--seed", type=int, default=0, help="The seed of the first weights, of the order of the rows and of all noise.")
+    option("--out", type=os.path.expanduser, default="study.html", metavar="FILE", help="The page that is written.")
 
     command(mistakes)
 
     option = command(explain_bound)
-    option("--out", type=os.path.expanduser, default="bound.png", metavar="FILE", help="the picture")
+    option("--out", type=os.path.expanduser, default="bound.png", metavar="FILE", help="The picture that is written.")
 
     option = command(burda)
     option(
-        "--data-dir", type=os.path.expanduser, help="the folder of MNIST's files; else $VAE_NP_DATA, a cache folder, a download"
+        "--data-dir",
+        type=os.path.expanduser,
+        help="The folder of MNIST's files. By default it is $VAE_NP_DATA or a cache folder; files that are missing are downloaded.",
     )
-    option("--stages", type=int, default=8, help="of 1, 3, 9, ... 2187 epochs: how many to train")
-    option("--objective", choices=elbo.OBJECTIVES, default="elbo", help="elbo for the VAE's rows, iwae for the IWAE's")
-    option("--samples", type=int, default=1, help="of z for each example, k in the table")
-    option("--importance-samples", type=int, default=5000, help="to estimate log p(x) with")
-    option("--rows", type=int, default=10_000, help="of the test part to estimate it on")
-    option("--seed", type=int, default=0, help="of the weights, the order and all noise")
-    option("--backend", choices=["auto", *known], default="auto", help="which kernels")
+    option("--stages", type=int, default=8, help="The number of stages that are trained. They have 1, 3, 9, ... 2187 epochs.")
     option(
-        "--out", type=os.path.expanduser, default="runs/burda", metavar="FOLDER", help="of the run; one that is there goes on"
+        "--objective",
+        choices=elbo.OBJECTIVES,
+        default="elbo",
+        help="The bound: elbo gives the rows of the VAE in the table, and iwae those of the IWAE.",
+    )
+    option("--samples", type=int, default=1, help="Samples of z per example, k in the table.")
+    option(
+        "--importance-samples", type=int, default=5000, help="The number of importance weights by which log p(x) is estimated."
+    )
+    option("--rows", type=int, default=10_000, help="The number of rows of the test part on which log p(x) is estimated.")
+    option("--seed", type=int, default=0, help="The seed of the first weights, of the order of the rows and of all noise.")
+    option(
+        "--backend",
+        choices=["auto", *known],
+        default="auto",
+        help="The kernels that compute: auto takes the fastest that work here.",
+    )
+    option(
+        "--out",
+        type=os.path.expanduser,
+        default="runs/burda",
+        metavar="FOLDER",
+        help="The folder of the run. An existing run is resumed.",
     )
 
     command(backends)
@@ -871,4 +987,4 @@ def _pair(text):
         epoch, factor = text.split(":")
         return int(epoch), float(factor)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no EPOCH:FACTOR, such as 10:0.1") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form EPOCH:FACTOR, such as 10:0.1") from None

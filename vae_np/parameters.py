@@ -193,9 +193,9 @@ def parse(name, text):
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"its {name} is no JSON ({error})") from None
+        raise ValueError(f"its {name} is not JSON ({error})") from None
     if not isinstance(value, dict):
-        raise ValueError(f"its {name} is no JSON object")
+        raise ValueError(f"its {name} is not a JSON object")
     return value
 
 

@@ -155,12 +155,12 @@ def _check_history(history, validated):
     columns = ["epoch", "beta", "learning_rate", *(f"train_{term}" for term in TERMS)]
     columns += [f"valid_{term}" for term in TERMS if validated] + ["seconds"]
     if not (isinstance(history, list) and history):
-        raise ValueError("its history is no list of epochs")
+        raise ValueError("its history is not a list of epochs")
     for epoch, row in enumerate(history, 1):
         if list(row) != columns or row["epoch"] != epoch:
             raise ValueError(f"row {epoch} of its history is not that of epoch {epoch}")
         if not all(type(value) in (int, float) for value in row.values()) or not_finite(row):
-            raise ValueError(f"row {epoch} of its history holds what is no finite number")
+            raise ValueError(f"row {epoch} of its history holds a value that is not a finite number")
 
 
 def not_finite(row):

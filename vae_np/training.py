@@ -371,7 +371,7 @@ def _has_grey(x):
 @functools.cache
 def _say_grey_once():
     logging.getLogger("vae_np").warning(
-        "the pixels are grey: a Bernoulli likelihood of them is no density (binarize draws black or white from them)"
+        "the pixels are grey: a Bernoulli likelihood of them is not a density (binarize draws black or white from them)"
     )
 
 

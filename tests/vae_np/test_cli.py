@@ -700,7 +700,7 @@ def test_data_outside_0_to_1_are_welcome_to_a_gaussian():
     ("arguments", "wanted"),
     {
         "evaluate nowhere": "nowhere",
-        "evaluate .": "no run folder",
+        "evaluate .": "is not a run folder",
         "evaluate rows.csv": "rows.csv",
         "evaluate RUN --samples 0": "samples",
         "evaluate RUN --samples -2": "samples",

@@ -40,7 +40,7 @@ def parse(text):
     def take(*wanted):
         if wanted and tokens[0] not in wanted:
             place = " ".join(tokens).strip() or "its end"
-            raise ValueError(f"{text!r} is no formula: it wants {' or '.join(wanted) or 'to end'} at {place}")
+            raise ValueError(f"{text!r} is not a formula: it wants {' or '.join(wanted) or 'to end'} at {place}")
         return tokens.pop(0)
 
     def relation():

@@ -144,7 +144,7 @@ def test_ones_own_run_and_examples(tmp_path, capsys):
     ("words", "told"),
     {
         "--examples 5000": "example 5000 is beyond the 359 held-out rows",
-        "--run nowhere": "nowhere is no run folder",
+        "--run nowhere": "nowhere is not a run folder",
         "--samples 0": "n_samples is 0",
         "--out /nowhere/page.html": "/nowhere/page.html",
     }.items(),
