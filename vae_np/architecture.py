@@ -105,8 +105,8 @@ class Architecture:
         """x as a contiguous array (N, n_inputs) of bytes, float32 or float64, copied only where it must be.
 
         TypeError or ValueError, in one sentence, for what this model can't take: another shape, no rows, text, NaN,
-        infinities, or under the Bernoulli likelihood anything outside [0, 1] by more than rounding. Bytes stand for 0..1 in steps of 1/255;
-        bytes of only 0 and 1 are refused, as they are most likely meant as numbers.
+        infinities, or under the Bernoulli likelihood anything outside [0, 1] by more than rounding. Bytes stand for 0..1 in
+        steps of 1/255; bytes of only 0 and 1 are refused, as they are most likely meant as numbers.
         """
         x = np.asarray(x)
         if x.dtype.kind not in "buif":

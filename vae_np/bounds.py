@@ -9,7 +9,7 @@ import numpy as np
 
 from vae_np import blas, elbo, noise
 from vae_np.architecture import check_count, check_number
-from vae_np.elbo import CHUNK
+from vae_np.elbo import CHUNK, chunks
 
 BLOCK = 50  # samples drawn at a time; 1, 5 and 50 divide it, so that every group of samples stands in one block
 GROUPS = (1, 5, 50)
@@ -41,14 +41,14 @@ def log_likelihood(p, x, n_samples=5000, seed=0, binarize=False, backend="auto",
     n_samples, seed = check_count("n_samples", n_samples), noise.check_seed(seed)
     text = elbo.bind(p.architecture, "iwae", backend)
     p, parts = p.moved(text.put), []
-    for start in range(0, len(x), 4 * CHUNK // BLOCK):
-        rows = np.arange(start, min(start + 4 * CHUNK // BLOCK, len(x)))
+    for part in chunks(len(x), 4 * CHUNK // BLOCK):
+        rows = np.arange(part.start, part.stop)
         sums = _Sums(len(rows))
         for log_w in _log_weights(p, text, x, rows, n_samples, seed, binarize):
             sums.add(log_w)
         parts.append(sums.result())
         if progress:
-            progress(start + len(rows), parts[-1])
+            progress(part.stop, parts[-1])
     return join(parts)
 
 

@@ -509,13 +509,9 @@ def check(options):
         table = Table(Column("parameter", no_wrap=True), title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
         columns = []
         for activation, objective in itertools.product(architecture.ACTIVATIONS, elbo.OBJECTIVES):
-            lines = (
-                activation[:4],
-                activation[4:],
-                objective[:4],
-                objective[4:],
-            )  # so that a terminal of 80 columns has room
-            table.add_column("\n".join(lines), justify="right", no_wrap=True)
+            # In four lines, so that a terminal of 80 columns has room.
+            title = "\n".join((activation[:4], activation[4:], objective[:4], objective[4:]))
+            table.add_column(title, justify="right", no_wrap=True)
             arch = Architecture(6, (5, 4), 3, activation, **choice)
             with options.status.status(f"{likelihood}: {backend}, {activation}, {objective}"):
                 p, *rest = random_problem(arch, objective, seed=options.seed)
@@ -729,6 +725,23 @@ def parser():
         sub.set_defaults(command=function)
         return sub.add_argument
 
+    known = sorted(kernels.CHECKS)
+
+    def of_backend(option):
+        option(
+            "--backend",
+            choices=["auto", *known],
+            default="auto",
+            help="The kernels that compute: auto takes the fastest that work here.",
+        )
+
+    def of_folder(option):
+        option(
+            "--data-dir",
+            type=os.path.expanduser,
+            help="The folder of MNIST's files. By default it is $VAE_NP_DATA or a cache folder; files that are missing are downloaded.",
+        )
+
     def of_data(option, default, otherwise=""):
         option(
             "--data",
@@ -736,11 +749,7 @@ def parser():
             default=default,
             help=f"The data: digits, mnist, or a .npz, .npy, .csv or .tsv file. Bytes stand for 0 to 1 in steps of 1/255.{otherwise}",
         )
-        option(
-            "--data-dir",
-            type=os.path.expanduser,
-            help="The folder of MNIST's files. By default it is $VAE_NP_DATA or a cache folder; files that are missing are downloaded.",
-        )
+        of_folder(option)
         for name, what in (("header", "first line holds the names of the columns"), ("index", "first column numbers the rows")):
             option(
                 f"--csv-{name}",
@@ -748,7 +757,28 @@ def parser():
                 help=f"Whether the {what} in a .csv or .tsv file. By default the file itself tells.",
             )
 
-    known = sorted(kernels.CHECKS)
+    def of_model(option, samples, l2):
+        option("--activation", choices=architecture.ACTIVATIONS, default="relu", help="The activation of the hidden layers.")
+        option(
+            "--likelihood", choices=architecture.LIKELIHOODS, default="bernoulli", help="The distribution of x given z, p(x|z)."
+        )
+        option(
+            "--noise",
+            choices=architecture.NOISES,
+            default="fixed",
+            help="How the noise of a Gaussian likelihood is found: it is fixed, shared by all rows, or predicted for each.",
+        )
+        option(
+            "--objective",
+            choices=elbo.OBJECTIVES,
+            default="elbo",
+            help="The bound on log p(x): with the KL in closed form, with the KL of the samples, or with importance weights.",
+        )
+        option("--samples", type=int, default=samples, help="Samples of z per example.")
+        option("--beta", type=float, default=1.0, help="The weight of the KL. The ELBO has 1.")
+        option("--l2", type=float, default=l2, help="The weight of the L2 term, which is half the sum of the squared weights.")
+        option("--seed", type=int, default=0, help="The seed of the first weights, of the order of the rows and of all noise.")
+
     option = command(train)
     of_data(option, "digits")
     option(
@@ -761,27 +791,11 @@ def parser():
         "--hidden", type=int, nargs="*", default=[400], help="The widths of the hidden layers. No number makes a linear model."
     )
     option("--latent", type=int, default=2, help="The number of latent dimensions.")
-    option("--activation", choices=architecture.ACTIVATIONS, default="relu", help="The activation of the hidden layers.")
-    option("--likelihood", choices=architecture.LIKELIHOODS, default="bernoulli", help="The distribution of x given z, p(x|z).")
-    option(
-        "--noise",
-        choices=architecture.NOISES,
-        default="fixed",
-        help="How the noise of a Gaussian likelihood is found: it is fixed, shared by all rows, or predicted for each.",
-    )
+    of_model(option, samples=1, l2=0.0)
     option("--noise-std", type=float, default=1.0, help="The standard deviation of fixed noise.")
-    option(
-        "--objective",
-        choices=elbo.OBJECTIVES,
-        default="elbo",
-        help="The bound on log p(x): with the KL in closed form, with the KL of the samples, or with importance weights.",
-    )
-    option("--samples", type=int, default=1, help="Samples of z per example.")
-    option("--beta", type=float, default=1.0, help="The weight of the KL. The ELBO has 1.")
     option(
         "--beta-warmup", type=float, default=0.0, metavar="EPOCHS", help="The number of epochs over which beta rises from 0."
     )
-    option("--l2", type=float, default=0.0, help="The weight of the L2 term, which is half the sum of the squared weights.")
     option("--optimizer", choices=optimizers.OPTIMIZERS, default="adam", help="The optimizer.")
     option("--learning-rate", type=float, help="The learning rate. By default it is 1e-3 for adam and 1e-2 for the others.")
     option(
@@ -799,14 +813,8 @@ def parser():
         "--patience", type=int, metavar="EPOCHS", help="Training ends after this many epochs without a lower validation loss."
     )
     option("--scheme", choices=SCHEMES, default="glorot", help="The scheme that draws the first weights of the hidden layers.")
-    option("--seed", type=int, default=0, help="The seed of the first weights, of the order of the rows and of all noise.")
     option("--dtype", choices=("float32", "float64"), default="float32", help="The type of all numbers.")
-    option(
-        "--backend",
-        choices=["auto", *known],
-        default="auto",
-        help="The kernels that compute: auto takes the fastest that work here.",
-    )
+    of_backend(option)
     option(
         "--threads",
         type=int,
@@ -837,12 +845,7 @@ def parser():
         help="log p(x) is estimated too, with N importance weights per row. After Ctrl-C the rows that are done are reported.",
     )
     option("--seed", type=int, default=0, help="The seed of the noise.")
-    option(
-        "--backend",
-        choices=["auto", *known],
-        default="auto",
-        help="The kernels that compute: auto takes the fastest that work here.",
-    )
+    of_backend(option)
 
     def of_rows(option, endings, name):
         option("run", type=os.path.expanduser, help="A run folder, or an .npz file of parameters.")
@@ -852,12 +855,7 @@ def parser():
             " By default all rows of the run's data are taken in their order; a validation part of its own comes last.",
         )
         option("--out", type=os.path.expanduser, metavar="FILE", help=f"{endings} By default it is {name} in the run folder.")
-        option(
-            "--backend",
-            choices=["auto", *known],
-            default="auto",
-            help="The kernels that compute: auto takes the fastest that work here.",
-        )
+        of_backend(option)
 
     option = command(encode)
     of_rows(option, "The .npy file that is written, of shape (rows, latents).", "latents.npy")
@@ -878,12 +876,7 @@ def parser():
         help="The file that is written: .png is a picture and .npy holds the numbers. By default it is samples.png in the run folder.",
     )
     option("--seed", type=int, default=0, help="The seed of the samples.")
-    option(
-        "--backend",
-        choices=["auto", *known],
-        default="auto",
-        help="The kernels that compute: auto takes the fastest that work here.",
-    )
+    of_backend(option)
 
     option = command(check)
     option("--backend", choices=known, nargs="*", help="The kernels that are checked. By default all that work here are.")
@@ -920,24 +913,7 @@ def parser():
         help="The widths of the hidden layers. By default it is 64 for digits and 400 for other data.",
     )
     option("--latent", type=int, help="The number of latent dimensions. By default it is 8 for digits and 20 for other data.")
-    option("--activation", choices=architecture.ACTIVATIONS, default="relu", help="The activation of the hidden layers.")
-    option("--likelihood", choices=architecture.LIKELIHOODS, default="bernoulli", help="The distribution of x given z, p(x|z).")
-    option(
-        "--noise",
-        choices=architecture.NOISES,
-        default="fixed",
-        help="How the noise of a Gaussian likelihood is found: it is fixed, shared by all rows, or predicted for each.",
-    )
-    option(
-        "--objective",
-        choices=elbo.OBJECTIVES,
-        default="elbo",
-        help="The bound on log p(x): with the KL in closed form, with the KL of the samples, or with importance weights.",
-    )
-    option("--samples", type=int, default=2, help="Samples of z per example.")
-    option("--beta", type=float, default=1.0, help="The weight of the KL. The ELBO has 1.")
-    option("--l2", type=float, default=1e-3, help="The weight of the L2 term, which is half the sum of the squared weights.")
-    option("--seed", type=int, default=0, help="The seed of the first weights, of the order of the rows and of all noise.")
+    of_model(option, samples=2, l2=1e-3)
     option("--out", type=os.path.expanduser, default="study.html", metavar="FILE", help="The page that is written.")
 
     command(mistakes)
@@ -946,11 +922,7 @@ def parser():
     option("--out", type=os.path.expanduser, default="bound.png", metavar="FILE", help="The picture that is written.")
 
     option = command(burda)
-    option(
-        "--data-dir",
-        type=os.path.expanduser,
-        help="The folder of MNIST's files. By default it is $VAE_NP_DATA or a cache folder; files that are missing are downloaded.",
-    )
+    of_folder(option)
     option("--stages", type=int, default=8, help="The number of stages that are trained. They have 1, 3, 9, ... 2187 epochs.")
     option(
         "--objective",
@@ -964,12 +936,7 @@ def parser():
     )
     option("--rows", type=int, default=10_000, help="The number of rows of the test part on which log p(x) is estimated.")
     option("--seed", type=int, default=0, help="The seed of the first weights, of the order of the rows and of all noise.")
-    option(
-        "--backend",
-        choices=["auto", *known],
-        default="auto",
-        help="The kernels that compute: auto takes the fastest that work here.",
-    )
+    of_backend(option)
     option(
         "--out",
         type=os.path.expanduser,

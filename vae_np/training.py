@@ -396,8 +396,10 @@ def _say_if_collapsed(p, x):
 
 def backend_to_resume(out, backend):
     """The backend to go on with: the one that is named, else that of the run in the folder; RuntimeError if it cannot run here."""
+    if backend != "auto":
+        return backend
     before = runs.settings_of(out).get("backend")
-    if backend != "auto" or str(before) not in kernels.CHECKS:
+    if str(before) not in kernels.CHECKS:
         return backend
     if not (status := kernels.CHECKS[before]()).ok:
         others = " or ".join(name for name, other in kernels.available().items() if other.ok)
