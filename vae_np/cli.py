@@ -399,8 +399,7 @@ def encode(options):
     p = _parameters(options.run)
     out = _out(options, "latents.npy", ".npy")
     z = _means(p, _rows(options), options)
-    with replacing(out) as file:
-        np.save(file, z)
+    _save(out, z)
     make_console().print(f"{len(z)} rows of {z.shape[1]} latents, the means of q(z|x), in {out}")
 
 
@@ -410,8 +409,7 @@ def reconstruct(options):
     out = _out(options, "reconstructions.png", ".png", ".npy")
     if out.endswith(".npy"):
         x = elbo.decode(p, _means(p, _rows(options), options), options.backend)
-        with replacing(out) as file:
-            np.save(file, x)
+        _save(out, x)
         make_console().print(f"{len(x)} reconstructions of {x.shape[1]} numbers in {out}")
         return
     dataset = _dataset(options, _before(options))
@@ -452,6 +450,11 @@ def _out(options, name, *endings):
     return out
 
 
+def _save(out, array):
+    with replacing(out) as file:
+        np.save(file, array)
+
+
 def _check_image_shape(image_shape, p):
     if not image_shape:
         raise ValueError(f"rows of {p.architecture.n_inputs} inputs are no pictures: write the numbers, with --out NAME.npy")
@@ -465,8 +468,7 @@ def sample(options):
     shape = 1, architecture.check_count("n", options.n), p.architecture.n_latent
     x = elbo.decode(p, noise.normals(noise.check_seed(options.seed), "sample", 1, shape, p.flat.dtype)[0], options.backend)
     if out.endswith(".npy"):
-        with replacing(out) as file:
-            np.save(file, x)
+        _save(out, x)
     else:
         n_inputs, folder = p.architecture.n_inputs, os.path.isdir(options.run)
         image_shape = (_config(options.run)["image_shape"] if folder else None) or data.square(n_inputs)
