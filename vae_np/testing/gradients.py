@@ -2,11 +2,10 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vae_np.architecture import check_choice
 from vae_np.testing.comparison import TOLERANCES, label, relative_errors, rounding

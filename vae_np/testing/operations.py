@@ -16,6 +16,8 @@ from vae_np.testing.comparison import assert_close, require, rounding
 from vae_np.testing.properties import check_elbo, said_of, with_backend
 
 REFERENCE = kernels.load("numpy")
+
+
 def on_numpy(kernel_set: types.ModuleType) -> types.ModuleType:
     """A set whose operations take NumPy's arrays: the set itself, or its operations between its `put` and `get`."""
     if kernel_set.put is REFERENCE.put:
@@ -70,14 +72,13 @@ def random_arguments(
     objectives = [objective for objective in OBJECTIVES.values() if stem(name) in (objective.divergence, objective.bound)]
     K = L if objectives and all(objective.sampled for objective in objectives) else 1
     N, n = 1 if shared_noise else D, D * H
-    keeps_y = any(name in (f"affine_{kept.name}", f"{kept.name}_backward") for kept in ACTIVATIONS.values() if kept.keeps_y)
-    of_activation = "y" in OPERATIONS[name] and "h" in OPERATIONS[name] or "dh" in OPERATIONS[name]
+    has_y = all(of.keeps_y for of in ACTIVATIONS.values() if name in (f"affine_{of.name}", f"{of.name}_backward"))
     names_of_shapes = {
         "x dx pixels": (B, D),
         "W dW": (D, H),
         "b db": (H,),
         "dy h dh": (B, H),
-        "y": (B, H) if keeps_y or not of_activation else (0, H),
+        "y": (B, H) if has_y else (0, H),
         "mu logvar dmu dlogvar": (B, Z),
         "eps z dz": (L, B, Z),
         "kl dkl": (K, B),

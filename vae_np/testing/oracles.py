@@ -90,7 +90,9 @@ def reference_elbo(
         log_w, nll_b, kl_b = [], [], []
         for l in range(L):
             z = [mean[j] + variance[j] ** number(0.5) * number(float(eps[l][b][j])) for j in range(Z)]
-            log_ratio = sum(_log_normal(m, z[j], mean[j], variance[j]) - _log_normal(m, z[j], number(0), number(1)) for j in range(Z))
+            log_ratio = sum(
+                _log_normal(m, z[j], mean[j], variance[j]) - _log_normal(m, z[j], number(0), number(1)) for j in range(Z)
+            )
             nll_b.append(-log_likelihood(x_b, z))
             kl_b.append(log_ratio if bound.sampled else closed)
             log_w.append(-nll_b[-1] - number(beta) * kl_b[-1])
