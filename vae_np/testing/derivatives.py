@@ -230,7 +230,7 @@ def real_number(value: Any) -> float:
     found = number(value)
     if not isinstance(found, numbers.Real):
         raise TypeError(f"fn returns {kind_of(value)}; it must return a real number")
-    if isinstance(found, (np.float16, np.float32)):
+    if np.asarray(found).dtype in (np.float16, np.float32):
         raise TypeError(f"fn returns {kind_of(value)}; its derivatives can only be told in double precision")
     return float(found)
 

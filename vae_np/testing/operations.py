@@ -11,14 +11,14 @@ import numpy as np
 from vae_np import kernels
 from vae_np.choices import ACTIVATIONS, OBJECTIVES
 from vae_np.kernels import contract
-from vae_np.kernels.contract import BATCHES, ENDINGS, OPERATIONS
+from vae_np.kernels.contract import BATCHES, ENDINGS, OPERATIONS, KernelSet
 from vae_np.testing.comparison import assert_close, require, rounding
 from vae_np.testing.properties import check_elbo, said_of, with_backend
 
 REFERENCE = kernels.load("numpy")
 
 
-def on_numpy(kernel_set: types.ModuleType) -> types.ModuleType:
+def on_numpy(kernel_set: KernelSet) -> KernelSet:
     """A set whose operations take NumPy's arrays: the set itself, or its operations between its `put` and `get`."""
     if kernel_set.put is REFERENCE.put:
         return kernel_set
@@ -37,7 +37,7 @@ def on_numpy(kernel_set: types.ModuleType) -> types.ModuleType:
 
     own = types.ModuleType(kernel_set.__name__)
     vars(own).update({name: between(vars(kernel_set)[name]) for name in OPERATIONS})
-    return own
+    return kernels.load(own)
 
 
 def with_changes(**functions: Callable[..., Any]) -> types.ModuleType:
@@ -126,7 +126,7 @@ def cases(name: str) -> Iterator[tuple]:
     return itertools.product(("float32", "float64"), SIZES, noises, edges)
 
 
-def check_operation(kernel_set: types.ModuleType, name: str, *case: Any, cancelling: bool = False) -> None:
+def check_operation(kernel_set: types.ModuleType | KernelSet, name: str, *case: Any, cancelling: bool = False) -> None:
     """AssertionError unless an operation leaves in every argument, and returns, what the reference does.
 
     case: one of `cases`. An array that the reference fills without reading it holds NaN before. Matrix products are sums of many terms,
@@ -150,9 +150,9 @@ def check_operation(kernel_set: types.ModuleType, name: str, *case: Any, cancell
 
 
 def _places(result, arguments):
-    """Which of the arguments an operation returned, by their positions."""
+    """The positions of the arguments that an operation returned; -1 for an array that is none of them."""
     arrays = result if isinstance(result, tuple) else (result,)
-    return [next((i for i, a in enumerate(arguments) if np.shares_memory(a, array)), None) for array in arrays]
+    return [next((i for i, a in enumerate(arguments) if np.shares_memory(a, array)), -1) for array in arrays]
 
 
 def check_kernels(kernel_set: types.ModuleType) -> dict[str, int]:
@@ -179,12 +179,12 @@ def check_kernels(kernel_set: types.ModuleType) -> dict[str, int]:
     if off := contract.differences(kernel_set):
         raise AssertionError("\n".join(off))
     off, tried = [], {}
-    model, kernel_set = with_backend(kernel_set), on_numpy(kernels.load(kernel_set))
+    model, operations = with_backend(kernel_set), on_numpy(kernels.load(kernel_set))
     for name in OPERATIONS:
         for case in cases(name):
             tried[name] = tried.get(name, 0) + 1
             try:
-                check_operation(kernel_set, name, *case)
+                check_operation(operations, name, *case)
             except Exception as error:  # whatever an operation raises is a finding
                 off.append(f"{case[0]}: {said_of(error)}")
                 break

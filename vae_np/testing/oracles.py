@@ -81,7 +81,8 @@ def reference_elbo(
             variances = [number(architecture.noise_std) ** 2] * len(x)
         return sum(log_likelihood_of_input(m, *of_input) for of_input in zip(x, output, variances))
 
-    L, B, Z = np.shape(eps)
+    x, eps = np.asarray(x), np.asarray(eps)
+    L, B, Z = eps.shape
     per_example, nlls, kls = [], [], []
     for b in range(B):
         x_b = [number(float(value)) for value in x[b]]
