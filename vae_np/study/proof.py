@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_np.testing.comparison import relative_errors
-from vae_np.testing.gradients import differences
+from vae_np.testing.derivatives import differences
 
 TOLERANCE = 1e-6  # of a derivative's error; differences of the loss are good to some 1e-9
 STEPS = (1e-3, 1e-4, 1e-5)  # of the differences: where one crosses a kink, the next is taken
