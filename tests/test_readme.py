@@ -99,6 +99,37 @@ def test_files_that_are_named_exist(page):
         assert (ROOT / path).exists(), f"{page.name} names {path}, which does not exist"
 
 
+def tree():
+    """The paths in CONTRIBUTING's tree of files; a line is indented below its folder, and may hold several names."""
+    block = re.search(
+        r"^## Where everything is\n\n(.*?)\n\n", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL | re.MULTILINE
+    )[1]
+    folders = {4: ""}
+    for line in block.splitlines():
+        depth, names = len(line) - len(line.lstrip()), re.split("  +", line.strip())[0]
+        for name in names.split(", "):
+            yield folders[depth] + name
+            if name.endswith("/"):
+                folders[depth + 2] = folders[depth] + name
+
+
+@pytest.mark.parametrize("path", tree())
+def test_the_tree_of_files_is_right(path):
+    assert (ROOT / path).is_dir() if path.endswith("/") else (ROOT / path).is_file()
+
+
+def test_the_tree_of_files_is_whole():
+    """Every file of vae_np, and every folder of code beside it, stands in the tree."""
+    named = set(tree())
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "vae_np").glob("*.py") if not path.name.startswith("__")}
+    folders = {
+        f"{path.parent.relative_to(ROOT)}/"
+        for top in ("vae_np", "kernels", "benchmarks")
+        for path in (ROOT / top).glob("*/*.py")
+    }
+    assert files | folders - {"vae_np/kernels/"} <= named
+
+
 def test_every_page_is_reached_from_the_readme():
     readme = PAGES[0].read_text()
     assert all(f"]({page.relative_to(ROOT)})" in readme for page in PAGES[1:])
