@@ -104,13 +104,14 @@ def tree():
     block = re.search(
         r"^## Where everything is\n\n(.*?)\n\n", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL | re.MULTILINE
     )[1]
-    folders = {4: ""}
+    folders, paths = {4: ""}, []
     for line in block.splitlines():
         depth, names = len(line) - len(line.lstrip()), re.split("  +", line.strip())[0]
         for name in names.split(", "):
-            yield folders[depth] + name
+            paths.append(folders[depth] + name)
             if name.endswith("/"):
                 folders[depth + 2] = folders[depth] + name
+    return paths
 
 
 @pytest.mark.parametrize("path", tree())
