@@ -184,7 +184,7 @@ def test_an_argument_that_cannot_be_parsed_is_named_with_what_is_known(arguments
 @pytest.mark.parametrize("name", ["", *(command.name for command in cli.COMMANDS)])
 def test_help_tells_what_a_command_does(name):
     out = done(*name.split(), "--help")
-    helps = {command.name: command.help for command in cli.COMMANDS}
+    helps = {command.name: command.help or "" for command in cli.COMMANDS}
     wanted = [helps[name]] if name else [*helps, *helps.values()]
     assert all(words in " ".join(out.split()) for words in wanted)
 
