@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import measure, training
+from benchmarks import measure, processes, training
 from benchmarks.contestants import contestants
 from benchmarks.workloads import WORKLOADS, synthetic
 from vae_np import data, noise
@@ -32,7 +32,7 @@ def made_up(scripted, contestant, monkeypatch):
         own = np.full(WORKLOAD.parameters().flat.size, float(len(losses)), np.float32)
         losses[own[0]] = iter(test)
         epochs = [s if isinstance(s, Exception) else (s, own) for s in seconds]
-        its = {"losses": WANTED, "warm": 2.0 ** len(losses), "about": {"note": name.upper(), "peak_memory_mb": 1.0}}
+        its = {"losses": WANTED, "warm_up": 2.0 ** len(losses), "describe": {"note": name.upper(), "peak_memory_mb": 1.0}}
         return contestant(name, **its | {"train": iter(epochs)} | script)
 
     monkeypatch.setattr(training.training, "evaluate", evaluate)
@@ -81,7 +81,7 @@ def test_every_epoch_has_each_row_once_in_the_order_of_vae_np(n_rows, sizes, mad
     start, _, warm, *epochs, _ = made_up.asked[2:]
     assert start[1:4] == ("start", [4, 5], measure.Session) and start[5] == 2
     assert start[4].seed == 7
-    assert warm == ("a", "warm", sizes)
+    assert warm == ("a", "warm_up", sizes)
     for k, (_, method, parts) in enumerate(epochs):
         assert method == "train" and [part.shape for part in parts] == sizes
         order = np.concatenate([part.ravel() for part in parts])
@@ -91,11 +91,11 @@ def test_every_epoch_has_each_row_once_in_the_order_of_vae_np(n_rows, sizes, mad
 
 
 def test_who_is_missing_wrong_or_failed_is_not_trained(made_up, contestant, clock):
-    failed = measure.Failed("out of memory")
+    failed = processes.WorkerError("out of memory")
     result = train(
         contestant("absent", "not installed"),
         made_up("wrong", [], [], losses=[1.0, 1.0]),
-        made_up("fails early", [], [], warm=failed),
+        made_up("fails early", [], [], warm_up=failed),
         made_up("fails late", [1.0, failed], [300.0]),
         made_up("a", [8.0, 8.0, 8.0], [300.0, 200.0, 150.0]),
     )
@@ -104,7 +104,7 @@ def test_who_is_missing_wrong_or_failed_is_not_trained(made_up, contestant, cloc
     assert [row["reason"] for row in rows.values()][2:] == ["out of memory", "out of memory", ""]
     assert [name for name, row in rows.items() if "seconds" in row] == ["a"]
     assert [len(row["history"]) for row in rows.values()] == [0, 0, 0, 1, 3]
-    assert clock.slept == [measure.GAP] * 5
+    assert clock.slept == [measure.PAUSE_SECONDS] * 5
 
 
 def test_without_a_workload_it_is_mnist(monkeypatch):
@@ -114,7 +114,7 @@ def test_without_a_workload_it_is_mnist(monkeypatch):
     monkeypatch.setattr(measure, "reference_losses", lambda workload, *_: seen.append(workload))
     monkeypatch.setattr(data, "load", {"mnist": dataset}.get)
     training.train_to(100.0, [], 1, 1, 3)
-    assert seen == [WORKLOADS["example"]._replace(source="mnist", n_rows=30, seed=3)]
+    assert seen == [WORKLOADS["example"]._replace(data_set="mnist", n_rows=30, seed=3)]
 
 
 def test_a_contestant_learns(in_process, monkeypatch):
