@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vae_np import noise
+from vae_np import streams
 from vae_np.elbo import decode, encode
 from vae_np.parameters import replacing
 
@@ -16,15 +16,15 @@ TRAIN, VALID = "#1f6f8b", "#d1495b"
 
 def draw_run(p, history, dataset, folder, seed=0):
     """Draw every picture that this run allows into the folder; the list of their paths."""
-    figures = {"losses.png": losses(history)}
+    figures, (x, labels) = {"losses.png": losses(history)}, dataset.shown
     if dataset.image_shape:
-        figures["reconstructions.png"] = reconstructions(p, dataset.shown[0], dataset.image_shape, seed)
-        z = noise.normals(seed, "sample", 1, (1, 144, p.architecture.n_latent), p.flat.dtype)[0]
+        figures["reconstructions.png"] = reconstructions(p, x, dataset.image_shape, seed)
+        z = streams.normals(seed, "sample", 1, (1, 144, p.architecture.n_latent), p.flat.dtype)[0]
         figures["samples.png"] = samples(decode(p, z), dataset.image_shape)
         if p.architecture.n_latent == 2:
             figures["manifold.png"] = manifold(p, dataset.image_shape)
     if p.architecture.n_latent == 2:
-        figures["latent.png"] = latent(p, *dataset.shown, dataset.part)
+        figures["latent.png"] = latent(p, x, labels, dataset.part)
     return [write(figure, os.path.join(folder, name)) for name, figure in figures.items()]
 
 
@@ -93,7 +93,7 @@ def known_answers(elbo, log_p, on_digits, on_a_plane):
 
 def reconstructions(p, x, image_shape, seed=0, n=16):
     """Inputs above, and below each the mean of p(x|z) at the mean of q(z|x)."""
-    rows = np.sort(noise.permutation(seed, "sample", 0, len(x))[:n])
+    rows = np.sort(streams.permutation(seed, "sample", 0, len(x))[:n])
     x = x[rows] / (255 if x.dtype == np.uint8 else 1)
     means = decode(p, encode(p, x)[0])
     figure = Figure(figsize=(max(len(rows), 6) * 0.72, 2.0), dpi=130, layout="constrained")
@@ -129,7 +129,8 @@ def latent(p, x, labels=None, part="held-out"):
         points = axes.scatter(*mu.T, s=9, c=np.searchsorted(names, labels), cmap=colours, alpha=0.75, lw=0)
         if len(names) <= 10:
             words = [str(name).replace("$", r"\$") for name in names]  # between two of them stands mathematics
-            axes.legend(points.legend_elements(num=None)[0], words, title="label", frameon=False, bbox_to_anchor=(1, 1))
+            handles = points.legend_elements(num=None)[0]  # pyright: ignore[reportArgumentType]  # None: one for each number
+            axes.legend(handles, words, title="label", frameon=False, bbox_to_anchor=(1, 1))
     axes.set(title=f"{part} rows, encoded: the mean of q(z|x)", xlabel="z₁", ylabel="z₂")
     axes.set_aspect("equal", "datalim")
     axes.grid(alpha=0.25)
