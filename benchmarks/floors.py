@@ -10,6 +10,7 @@ from benchmarks.contestants import Trainer
 from benchmarks.workloads import Workload
 from vae_np import blas, elbo, kernels
 from vae_np.architecture import Architecture
+from vae_np.buffers import Buffers, buffers
 
 
 class Floor(Trainer):
@@ -76,7 +77,7 @@ def operands(workload: Workload, backend: str) -> list[tuple[str, NDArray, NDArr
     """
     arch, model = workload.architecture, elbo.bind(workload.architecture, backend=backend)
     sizes = workload.objective, workload.n_samples, workload.batch_size, np.float32
-    a, d = (elbo.nodes(arch, *sizes, model.zeros) for _ in range(2))
+    a, d = (buffers(arch, *sizes, model.zeros) for _ in range(2))
     p, g = (workload.parameters().moved(model.put) for _ in range(2))
     rng = np.random.default_rng(0)
     for array in itertools.chain(a.encoder, a.decoder, d.encoder, d.decoder, (d.mu, d.logvar, d.output)):
@@ -89,7 +90,7 @@ def operands(workload: Workload, backend: str) -> list[tuple[str, NDArray, NDArr
     return found
 
 
-def _input_and_result(layer: str, values: elbo.Nodes, arch: Architecture) -> tuple[NDArray, NDArray]:
+def _input_and_result(layer: str, values: Buffers, arch: Architecture) -> tuple[NDArray, NDArray]:
     """Return where the input and the result of a layer stand among the values of a pass, each as a matrix of rows."""
     top = len(arch.hidden)
     part, _, i = layer.partition(".")

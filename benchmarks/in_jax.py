@@ -1,7 +1,4 @@
 """The contestant JAX: the same model as a pure function from state to state, which is compiled whole."""
-# pyright: reportMissingImports=false
-
-# JAX is in the extra `bench`, which need not be installed where types are checked.
 
 import functools
 import math

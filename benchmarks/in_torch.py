@@ -1,7 +1,4 @@
 """The contestant PyTorch: the same model as the library's users write it."""
-# pyright: reportMissingImports=false
-
-# PyTorch is in the extra `bench`, which need not be installed where types are checked.
 
 import itertools
 import math

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from benchmarks.contestants import Trainer
 from benchmarks.workloads import ADAM, Workload
 from vae_np import elbo, steps
-from vae_np.optimizers import initial_state
 
 
 class VaeNp(Trainer):
@@ -18,7 +17,7 @@ class VaeNp(Trainer):
         self.data = self.model.put(workload.dataset())
         self.initial = workload.parameters(dtype)
         self.p = self.initial.copy().moved(self.model.put)
-        self.state = {name: self.model.put(array) for name, array in initial_state(ADAM, self.initial.flat).items()}
+        self.state = {name: self.model.put(array) for name, array in ADAM.initial_state(self.initial).items()}
         self.steppers = {}
         self.restart()
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_np import data, noise
+from vae_np import data, streams
 from vae_np.architecture import Architecture, check_choice
 from vae_np.kernels import reference
 from vae_np.optimizers import Adam
@@ -72,7 +72,7 @@ class Workload(NamedTuple):
         for i in range(n):
             epoch, k = divmod(start + i, per_epoch)
             if epoch not in orders:
-                orders = {epoch: noise.permutation(self.seed, "shuffle", epoch, self.n_rows)}
+                orders = {epoch: streams.permutation(self.seed, "shuffle", epoch, self.n_rows)}
             rows[i] = orders[epoch][k * self.batch_size : (k + 1) * self.batch_size]
         return rows
 
@@ -80,7 +80,7 @@ class Workload(NamedTuple):
         """Return the noise (n, L, B, Z) that vae_np draws in n steps on rows (n, B), the first of which has that number."""
         eps = np.empty((len(rows), self.n_samples, rows.shape[1], self.architecture.n_latent), np.float32)
         for i in range(len(rows)):
-            reference.normals(noise.key(self.seed, "train"), first + i, rows[i], eps[i])
+            reference.normals(streams.key(self.seed, "train"), first + i, rows[i], eps[i])
         return eps
 
     def products(self) -> list[Product]:

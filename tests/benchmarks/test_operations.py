@@ -33,7 +33,7 @@ def test_a_block_is_the_seconds_of_a_call_without_what_restores_its_arguments(cl
     """What an operation changes is as it was at first every few calls."""
     seen = []
 
-    def tanh_backward(dh, h):
+    def tanh_backward(dh, y, h):
         clock.now += 2.0**-12
         seen.append(dh.sum())
         dh *= 0.5
@@ -60,7 +60,7 @@ def test_all_results_are_restored():
 
 
 def test_wrong_operation_is_called_wrong():
-    session = operations.OperationSession(with_changes(tanh_backward=lambda dh, h: dh), SIZES)
+    session = operations.OperationSession(with_changes(tanh_backward=lambda dh, y, h: dh), SIZES)
     assert session.check("tanh_backward").startswith("AssertionError: tanh_backward")
     assert session.check("relu_backward") == ""
 

@@ -9,11 +9,12 @@ import pytest
 from benchmarks import measure, processes, training
 from benchmarks.contestants import contestants
 from benchmarks.workloads import WORKLOADS, synthetic
-from vae_np import data, noise
+from vae_np import data, streams
 
 ROWS, BATCH = 10, 4
 WORKLOAD = WORKLOADS["digits"]._replace(batch_size=BATCH, n_rows=ROWS)
 DATASET = types.SimpleNamespace(train=np.zeros((ROWS, 64), np.uint8), valid="the rows that are held out")
+DATASET_WITHOUT_TEST = types.SimpleNamespace(train=DATASET.train, valid=None)
 WANTED = [3.0, 2.0]
 SIZES = [(2, BATCH), (1, 2)]  # whole batches, and the rest
 
@@ -35,7 +36,7 @@ def made_up(scripted, contestant, monkeypatch):
         its = {"losses": WANTED, "warm_up": 2.0 ** len(losses), "describe": {"note": name.upper(), "peak_memory_mb": 1.0}}
         return contestant(name, **its | {"train": iter(epochs)} | script)
 
-    monkeypatch.setattr(training.training, "evaluate", evaluate)
+    monkeypatch.setattr(training.evaluation, "evaluate", evaluate)
     made.evaluated, made.asked = asked, scripted
     return made
 
@@ -85,7 +86,7 @@ def test_every_epoch_has_each_row_once_in_the_order_of_vae_np(n_rows, sizes, mad
     for k, (_, method, parts) in enumerate(epochs):
         assert method == "train" and [part.shape for part in parts] == sizes
         order = np.concatenate([part.ravel() for part in parts])
-        assert np.array_equal(order, noise.permutation(7, "shuffle", k, n_rows))
+        assert np.array_equal(order, streams.permutation(7, "shuffle", k, n_rows))
     assert len(epochs) == 2
     assert made_up.evaluated == [(7, 1), (7, 2)]
 
@@ -110,15 +111,20 @@ def test_who_is_missing_wrong_or_failed_is_not_trained(made_up, contestant, cloc
 def test_without_a_workload_it_is_mnist(monkeypatch):
     """The default data and workload, as far as the reference sees them."""
     seen = []
-    dataset = types.SimpleNamespace(train=np.zeros((30, 784), np.uint8), valid=None)
+    dataset = types.SimpleNamespace(train=np.zeros((30, 784), np.uint8), valid="held out")
     monkeypatch.setattr(measure, "reference_losses", lambda workload, *_: seen.append(workload))
     monkeypatch.setattr(data, "load", {"mnist": dataset}.get)
     training.train_to(100.0, [], 1, 1, 3)
     assert seen == [WORKLOADS["example"]._replace(data_set="mnist", n_rows=30, seed=3)]
 
 
+def test_data_without_rows_to_test_on_are_refused():
+    with pytest.raises(ValueError, match="no rows to test on"):
+        training.train_to(100.0, [], 1, 1, dataset=DATASET_WITHOUT_TEST)
+
+
 def test_a_contestant_learns(in_process, monkeypatch):
-    monkeypatch.setattr(training.training, "evaluate", functools.partial(training.training.evaluate, backend="numpy"))
+    monkeypatch.setattr(training.evaluation, "evaluate", functools.partial(training.evaluation.evaluate, backend="numpy"))
     workload = WORKLOADS["digits"]._replace(n_rows=300)
     held_out = types.SimpleNamespace(valid=synthetic(350, 64)[300:])
     (row,) = training.train_to(40.0, [contestants()["numpy"]], 3, 1, workload=workload, dataset=held_out)["rows"]

@@ -8,8 +8,7 @@ import pytest
 
 from benchmarks.contestants import REFERENCE
 from benchmarks.workloads import ADAM, AXES, WORKLOADS, scaled, select, synthetic
-from vae_np import data, loss_and_gradients, noise
-from vae_np.optimizers import initial_state
+from vae_np import data, loss_and_gradients, streams
 from vae_np.testing.operations import REFERENCE as REFERENCE_SET
 
 DIGITS = WORKLOADS["digits"]
@@ -21,7 +20,7 @@ def test_batches_are_pieces_of_shuffled_epochs():
     rows = DIGITS.batches(2 * per_epoch)
     assert rows.shape == (2 * per_epoch, DIGITS.batch_size)
     for epoch, own in enumerate(np.split(rows, 2)):
-        order = noise.permutation(DIGITS.seed, "shuffle", epoch, DIGITS.n_rows)
+        order = streams.permutation(DIGITS.seed, "shuffle", epoch, DIGITS.n_rows)
         assert np.array_equal(own.ravel(), order[: own.size])
     assert np.array_equal(rows[5:40], DIGITS.batches(35, 5))
     other = DIGITS._replace(seed=1)
@@ -46,7 +45,7 @@ def test_noise_is_that_of_training(n_samples):
     assert eps.shape == (3, n_samples, DIGITS.batch_size, 8) and eps.dtype == np.float32
     wanted = REFERENCE.make(workload, 1).losses(rows)
     p = workload.parameters("float64")
-    state = initial_state(ADAM, p.flat)
+    state = ADAM.initial_state(p)
     for step in range(3):
         value, g = loss_and_gradients(p, x[rows[step]] / 255, eps[step].astype(np.float64), objective=workload.objective)
         assert value.total == pytest.approx(wanted[step], rel=1e-6)
