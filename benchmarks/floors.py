@@ -41,7 +41,7 @@ class FloorOfGPU(Trainer):
 
     def __init__(self, workload: Workload, threads: int, backend: str = "cupy") -> None:
         gpu: Any = kernels.load(backend)
-        transposed = {"forward": {}, "dx": {"b_as": gpu.device.TURN}, "dW": {"a_as": gpu.device.TURN}}
+        transposed = {"forward": {}, "dx": {"b_as": gpu.device.TRANSPOSED}, "dW": {"a_as": gpu.device.TRANSPOSED}}
         self.stream = gpu.graph.stream_of_graphs()
         with self.stream:
             self.operands = operands(workload, backend)
