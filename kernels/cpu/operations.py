@@ -1,6 +1,6 @@
-"""The operations of `kernels.reference` as compiled loops: each array is read once and written once where it can be.
+"""The operations of `kernels.reference` as compiled loops, which read and write each array once where they can.
 
-The formulas stand in `kernels.reference`, under the same names. A row is what the last axis holds; a term of a sum is a
+The formulas stand in `kernels.reference`, under the same names. A row is what the last axis holds. A term of a sum is a
 function of its own, because only the sum around it may be reordered (`jit.REORDER`).
 """
 
@@ -26,8 +26,8 @@ def flat(x):
 
 
 @inline
-def only(y):
-    """One array that a product brings near, and none else: the one that it fills."""
+def prefetch_only(y):
+    """The arrays that a product prefetches, where y alone is one: the array that it fills."""
     return y, y[:0], y[:0]
 
 
@@ -36,7 +36,7 @@ def only(y):
 
 @kernel
 def affine(x, W, b, y):
-    product(rows(x), W, rows(y), only(rows(y)))
+    product(rows(x), W, rows(y), prefetch_only(rows(y)))
     for i in range(rows(y).shape[0]):
         row = rows(y)[i]
         for o in range(row.shape[0]):
@@ -63,13 +63,13 @@ def affine_backward_add(dy, W, dx):
 
 @kernel
 def affine_gradients(x, dy, W, l2, dW, db):
-    gradients_of_layer(rows(x), rows(dy), W, l2, dW, db, only(dW))
+    gradients_of_layer(rows(x), rows(dy), W, l2, dW, db, prefetch_only(dW))
     return dW, db
 
 
 @inline
-def gradients_of_layer(x, dy, W, l2, dW, db, soon):
-    product(x.T, dy, dW, soon)
+def gradients_of_layer(x, dy, W, l2, dW, db, prefetched):
+    product(x.T, dy, dW, prefetched)
     if l2 != 0:
         for i in range(W.shape[0]):
             for o in range(W.shape[1]):
@@ -111,7 +111,7 @@ def constant_gradients(x, dy, W, l2, dW, db):
 
 @kernel
 def affine_relu(x, W, b, y, h):
-    product(rows(x), W, rows(h), only(rows(h)))
+    product(rows(x), W, rows(h), prefetch_only(rows(h)))
     for i in range(rows(h).shape[0]):
         row = rows(h)[i]
         for o in range(row.shape[0]):
@@ -124,14 +124,14 @@ def affine_relu(x, W, b, y, h):
 def relu_backward(dh, y, h):
     zero, dh_flat, h_flat = dh.dtype.type(0), flat(dh), flat(h)
     for i in range(h_flat.shape[0]):
-        unmasked = dh_flat[i]  # read in either case, so that the loop has no branch
+        unmasked = dh_flat[i]  # it is read in either case, so that the loop has no branch
         dh_flat[i] = unmasked if h_flat[i] > zero else zero
     return dh
 
 
 @kernel
 def affine_tanh(x, W, b, y, h):
-    product(rows(x), W, rows(h), only(rows(h)))
+    product(rows(x), W, rows(h), prefetch_only(rows(h)))
     for i in range(rows(h).shape[0]):
         row = rows(h)[i]
         for o in range(row.shape[0]):
@@ -149,7 +149,7 @@ def tanh_backward(dh, y, h):
 
 @kernel
 def affine_softplus(x, W, b, y, h):
-    product(rows(x), W, rows(h), only(rows(h)))
+    product(rows(x), W, rows(h), prefetch_only(rows(h)))
     for i in range(rows(h).shape[0]):
         row = rows(h)[i]
         for o in range(row.shape[0]):
@@ -263,7 +263,7 @@ def bernoulli_term(logit, x, zero, one):
 
 @kernel
 def bernoulli_nll(logits, output_logvar, x, nll):
-    """Each term is within 3 ulp or flushed"""
+    """Each term is within 3 ulp or flushed."""
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     for l in range(logits.shape[0]):
         for b in range(logits.shape[1]):
@@ -277,7 +277,7 @@ def bernoulli_nll(logits, output_logvar, x, nll):
 
 @kernel
 def bernoulli_nll_backward(dnll, logits, output_logvar, x, dlogits, doutput_logvar):
-    """The factor of dnll is a difference that may cancel: within 4 ulp of the larger of its two terms, or flushed"""
+    """The factor of dnll is a difference that may cancel: it is within 4 ulp of the larger of its two terms, or flushed."""
     one = logits.dtype.type(1)
     for l in range(logits.shape[0]):
         for b in range(logits.shape[1]):
@@ -373,8 +373,8 @@ def elbo_backward(nll, kl, beta, n_examples, dnll, dkl):
     return dnll, dkl
 
 
-# exact: log w is computed twice, and must be the same both times. Fused one time and not the other, a log w of -1e41 would
-# differ from itself by more than exp can take.
+# These are `exact`, because log w is computed twice and must be the same both times. With a fused multiply-add in only one
+# of the two places, a log w of -1e41 would differ from itself by more than exp can take.
 
 
 @exact
@@ -431,7 +431,7 @@ def adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon):
     rate = p.dtype.type(learning_rate / (1 - beta1**step))
     per_std = p.dtype.type(1 / math.sqrt(1 - beta2**step))
     b1, b2, small = p.dtype.type(beta1), p.dtype.type(beta2), p.dtype.type(epsilon)
-    c1, c2 = p.dtype.type(1 - beta1), p.dtype.type(1 - beta2)  # taken before they are rounded: 1 - beta2 may be tiny
+    c1, c2 = p.dtype.type(1 - beta1), p.dtype.type(1 - beta2)  # subtracted before rounding: 1 - beta2 may be tiny
     for i in range(p.shape[0]):
         m[i] = b1 * m[i] + c1 * g[i]
         v[i] = b2 * v[i] + c2 * (g[i] * g[i])

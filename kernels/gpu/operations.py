@@ -1,11 +1,11 @@
-"""The operations of `kernels.reference` on the GPU: arrays in, kernels launched, arrays out. Nothing waits for the device."""
+"""The operations of `kernels.reference` on the GPU: each launches its kernels, and does not wait for the GPU."""
 
 import cupy
 import numpy as np
 
-from vae_np.kernels.gpu.device import TURN, launch, product
+from vae_np.kernels.gpu.device import TRANSPOSED, launch, product
 
-SUMMING = 1024  # threads that sum columns together, whole warps
+SUMMING = 1024  # so many threads sum columns together; they must be whole warps
 
 # ---------------------------------------------------------------------------------------------------------- arrays
 
@@ -23,7 +23,7 @@ def get(array):
 
 
 def _number(value, dtype):
-    """A number as an array of no axes, in which a captured step will find another one each time."""
+    """A number as an array of no axes: a captured step reads it anew in every replay."""
     return value if isinstance(value, cupy.ndarray) else cupy.asarray(np.asarray(value, dtype))
 
 
@@ -32,12 +32,12 @@ def _rows(x):
 
 
 def _over(array, kernel, *arguments):
-    """Launch one of the operations' kernels over all elements of an array."""
+    """Launch a kernel with a thread for each element of an array."""
     launch("operations", kernel, array.dtype, array.size, *arguments)
 
 
 def _by_row(array, kernel, *arguments):
-    """Launch one with a block for each element of an array, which it sums."""
+    """Launch a kernel with a block for each element of an array; the block computes it as a sum."""
     launch("operations", kernel, array.dtype, array.size, *arguments, per_block=1)
 
 
@@ -45,7 +45,7 @@ def _by_row(array, kernel, *arguments):
 
 
 def _layer(finish, x, W, b, y):
-    """A product, and a kernel that adds the bias to it and applies what comes then."""
+    """Launch the product x @ W, and then a kernel that adds the bias and applies the activation."""
     product(_rows(x), W, _rows(y))
     _over(y, finish, b, y, y.size, y.shape[-1])
     return y
@@ -56,19 +56,19 @@ def affine(x, W, b, y):
 
 
 def affine_backward(dy, W, dx):
-    product(_rows(dy), W, _rows(dx), b_as=TURN)
+    product(_rows(dy), W, _rows(dx), b_as=TRANSPOSED)
     return dx
 
 
 def affine_backward_add(dy, W, dx):
-    product(_rows(dy), W, _rows(dx), b_as=TURN, add=True)
+    product(_rows(dy), W, _rows(dx), b_as=TRANSPOSED, add=True)
     return dx
 
 
 def affine_gradients(x, dy, W, l2, dW, db):
     if l2:
         _over(dW, "scale", W, W.dtype.type(l2), dW, dW.size)
-    product(_rows(x), _rows(dy), dW, a_as=TURN, add=bool(l2))
+    product(_rows(x), _rows(dy), dW, a_as=TRANSPOSED, add=bool(l2))
     _sum_rows(dy, db)
     return dW, db
 
@@ -237,11 +237,11 @@ def adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon):
     return p
 
 
-# ----------------------------------------------------------------------------------------------- batches and noise
+# ----------------------------------------------------------------------------------------------- batches and random numbers
 
 
 def _whole_numbers(array):
-    """The array, if it is what a kernel was compiled for: it would take any other for that all the same."""
+    """The array, if it holds int64: the kernel would read any other as if it did."""
     if array.dtype != np.int64:
         raise TypeError(f"the numbers of rows are {array.dtype}; they must be int64")
     return array

@@ -1,9 +1,13 @@
 import collections.abc
+import ctypes
+import sys
 import types
 
 import pytest
 
-from benchmarks import machine, measure, operations, training
+from benchmarks import machine, measure, operations, processes, training
+from tests.kernels.gpu import on_host
+from vae_np import kernels
 
 
 class Clock:
@@ -24,19 +28,19 @@ class Clock:
 
 
 class InProcess:
-    """In place of measure.Child: the session is made and asked in this process."""
+    """In place of processes.Worker: the session is made and asked in this process."""
 
     def __init__(self, cores, session, *arguments):
         self.session = self.answer(session, *arguments)
 
-    def ask(self, method, *given):
+    def call(self, method, *given):
         return self.answer(getattr(self.session, method), *given)
 
     def answer(self, function, *given):
         try:
             return function(*given)
         except Exception as error:
-            raise measure.Failed(f"{type(error).__name__}: {error}") from error
+            raise processes.WorkerError(f"{type(error).__name__}: {error}") from error
 
     def close(self):
         pass
@@ -46,7 +50,7 @@ class InProcess:
 def clock(monkeypatch):
     """No benchmark looks at a real clock."""
     clock = Clock()
-    for module in (measure, operations, machine, training):
+    for module in (measure, operations, machine, processes, training):
         monkeypatch.setattr(module, "time", clock)
     return clock
 
@@ -54,8 +58,8 @@ def clock(monkeypatch):
 @pytest.fixture
 def in_process(monkeypatch):
     """No benchmark starts a process, and a block is as short as can be."""
-    monkeypatch.setattr(measure, "Child", InProcess)
-    monkeypatch.setattr(measure, "BLOCK", 1e-9)
+    monkeypatch.setattr(processes, "Worker", InProcess)
+    monkeypatch.setattr(measure, "BLOCK_SECONDS", 1e-9)
 
 
 @pytest.fixture
@@ -75,7 +79,7 @@ def scripted(monkeypatch, clock):
             made.append(self)
             asked.append((script["name"], "start", cores, session, *arguments))
 
-        def ask(self, method, *given):
+        def call(self, method, *given):
             assert not self.closed
             asked.append((self.script["name"], method, *given))
             answer = self.script[method]
@@ -90,8 +94,8 @@ def scripted(monkeypatch, clock):
         def close(self):
             self.closed = True
 
-    monkeypatch.setattr(measure, "Child", Scripted)
-    monkeypatch.setattr(measure, "cores_here", lambda: [0, 1, 4, 5])
+    monkeypatch.setattr(processes, "Worker", Scripted)
+    monkeypatch.setattr(processes, "allowed_cores", lambda: [0, 1, 4, 5])
     yield asked
     assert all(child.closed for child in made)
 
@@ -104,3 +108,20 @@ def contestant():
         return types.SimpleNamespace(name=name, reason=reason, device=device, make={"name": name, **script})
 
     return made
+
+
+@pytest.fixture
+def gpu(monkeypatch, in_process):
+    """A GPU can be used, as far as the benchmarks know; what runs on it is run by the host, and in this process."""
+    if not on_host.KERNELS:
+        pytest.skip("no g++")
+
+    class Cublas(on_host.DEVICE.load_cublas):
+        def cublasGetProperty(self, part, number):
+            ctypes.cast(number, ctypes.POINTER(ctypes.c_int))[0] = (13, 2, 1)[part]
+            return 0
+
+    monkeypatch.setattr(kernels, "CHECKS", kernels.CHECKS | {"cupy": lambda: kernels.Status(True)})
+    monkeypatch.setattr(measure, "CHECKED_STEPS", 2)
+    monkeypatch.setattr(on_host.DEVICE, "load_cublas", Cublas)
+    monkeypatch.setitem(sys.modules, "vae_np.kernels.gpu", on_host.KERNELS)

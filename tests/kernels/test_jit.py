@@ -55,7 +55,7 @@ def test_a_full_disk_is_said_once(cache, monkeypatch, caplog):
     monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", full)
     assert [hits(fresh()), hits(fresh())] == [0, 0]
     assert [record.message for record in caplog.records] == [
-        "compiled kernels cannot be kept for the next run: No space left on device"
+        "the compiled kernels cannot be kept for the next run: No space left on device"
     ]
 
 
