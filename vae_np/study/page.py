@@ -1,11 +1,8 @@
 """The trace as one HTML file that needs nothing else: no network, and no script to be read or printed."""
 
-import base64
 import html
 import inspect
-import io
 import json
-import math
 import pathlib
 import re
 
@@ -13,13 +10,13 @@ import numpy as np
 
 from vae_np import elbo
 from vae_np.kernels import reference
-from vae_np.study import chart, formulas
+from vae_np.study import chart, formulas, markup
+from vae_np.study.cards import TERMS, cards
 from vae_np.study.derivations import DERIVATIONS, stem
+from vae_np.study.pictures import images
 from vae_np.study.proof import TOLERANCE
 
 FILES = pathlib.Path(__file__).parent
-TERMS = {"reconstruction": "reconstruction", "kl": "KL", "l2": "L2"}
-LARGEST = 64, 96  # rows and columns of a heat map; what is larger is shown by means of blocks
 
 
 def write(path, trace, data, image_shape=None, dials=(), estimators=None):
@@ -36,7 +33,7 @@ def page(trace, data, image_shape=None, dials=(), estimators=None):
     """The HTML of the whole page."""
     sections = {
         "text": ("The text", _listing(trace)),
-        "lines": ("Line by line", _lines(trace, image_shape)),
+        "lines": ("Line by line", cards(trace, image_shape)),
         "derivations": ("Derivations", _derivations(trace)),
     }
     if dials:
@@ -63,10 +60,7 @@ def page(trace, data, image_shape=None, dials=(), estimators=None):
 
 def fragment(trace):
     """The HTML of a trace for a notebook: its lines, with equations, shapes and errors."""
-    return f'<style>{(FILES / "page.css").read_text(encoding="utf-8")}</style><div class="study">{_verdict(trace)}{_lines(trace, None)}</div>'
-
-
-# ------------------------------------------------------------------------------------------------------------ the head
+    return f'<style>{(FILES / "page.css").read_text(encoding="utf-8")}</style><div class="study">{_verdict(trace)}{cards(trace, None)}</div>'
 
 
 def _head(trace, data, image_shape):
@@ -82,8 +76,8 @@ def _head(trace, data, image_shape):
         text = elbo.bind(arch)
         mean = text.mean(trace.a.output, np.zeros_like(trace.a.output))[0]
         pictures = (
-            f"<figure>{_pictures(trace.a.x, image_shape, 'the examples x')}"
-            f"{_pictures(mean, image_shape, 'the mean of p(x|z) of each')}"
+            f"<figure>{images(trace.a.x, image_shape, 'the examples x')}"
+            f"{images(mean, image_shape, 'the mean of p(x|z) of each')}"
             "<figcaption>The examples, and below each the mean of p(x|z) at its first sample z.</figcaption></figure>"
         )
     return f"""<h1>The gradients of a VAE, line by line</h1>
@@ -104,7 +98,7 @@ def _verdict(trace):
     if not trace.wrong:
         words = f"{len(proven)} derivatives agree with differences of the loss; the worst is off by {trace.worst:.0e} of itself"
         return f'<p class="verdict right">✓ {words} (limit {TOLERANCE:.0e}).</p>'
-    places = ", ".join(_link(trace, i) for i, line in enumerate(trace) if line.wrong)
+    places = ", ".join(markup.link(trace, i) for i, line in enumerate(trace) if line.wrong)
     return f'<p class="verdict wrong">✗ A derivative goes wrong at {places}.</p>'
 
 
@@ -115,30 +109,6 @@ def _paths_menu():
         for kind, words in kinds.items()
     )
     return f'<fieldset class="paths"><legend>follow</legend>{radios}</fieldset>'
-
-
-# ------------------------------------------------------------------------------------------------------- code and names
-
-
-def _code(source, symbols):
-    """A line of code in which what names an array can be clicked."""
-    parts, position = [], 0
-    for start, end, name in symbols:
-        parts.append(html.escape(source[position:start]))
-        parts.append(f'<button type="button" data-name="{html.escape(name)}">{html.escape(source[start:end])}</button>')
-        position = end
-    code, sign, comment = source[position:].partition("  # ")
-    parts.append(html.escape(code.rstrip() if sign else code))
-    return "".join(parts) + (f' <span class="comment"># {html.escape(comment)}</span>' if sign else "")
-
-
-def _math(name):
-    return formulas.mathml(("name", name))
-
-
-def _link(trace, i):
-    line = trace[i]
-    return f'<a href="#l{i}">line {line.number}</a>'
 
 
 def _listing(trace):
@@ -154,10 +124,14 @@ def _listing(trace):
             line = trace[ran[0]] if ran else None
             inside = line.source.count("\n") + 1 if line else 0
             indent = len(source) - len(source.lstrip())
-            code = _code(line.source, line.symbols) if line else f'<span class="still">{_code(source.lstrip(), ())}</span>'
+            code = (
+                markup.code(line.source, line.symbols)
+                if line
+                else f'<span class="still">{markup.code(source.lstrip(), ())}</span>'
+            )
             code = " " * indent + code
             errors = [trace[i].error for i in ran if trace[i].error is not None]
-            mark = _mark(max(errors), any(trace[i].wrong for i in ran)) if errors else ""
+            mark = markup.mark(max(errors), any(trace[i].wrong for i in ran)) if errors else ""
             number = f'<a href="#l{ran[0]}" aria-label="line {number}">{number}</a>' if ran else number
             rows.append(
                 f'<div class="row"><span class="number">{number}</span><code>{code}</code><span class="mark">{mark}</span></div>'
@@ -165,227 +139,6 @@ def _listing(trace):
         blocks.append(f'<div class="listing" role="group" aria-label="{function}">{"".join(rows)}</div>')
     words = "This is the program itself. Click a name to see where it comes from and where it goes, a line's number to study the line."
     return f"<p>{words}</p>{''.join(blocks)}"
-
-
-def _mark(error, wrong):
-    if error <= TOLERANCE:
-        return f'<span class="right" title="off by {error:.0e} of itself">✓ {error:.0e}</span>'
-    return f'<span class="wrong">✗ {error:.0e}{"" if wrong else ", from above"}</span>'
-
-
-# -------------------------------------------------------------------------------------------------------- line by line
-
-
-def _lines(trace, image_shape):
-    """Each line of forward, and beside it the lines that undo it."""
-    forward = [i for i, line in enumerate(trace) if not line.undoes and line.function not in ("backward", "weight_gradients")]
-    paths = _paths(trace, forward)
-    shown, rows = set(), []
-    for i in forward:
-        if not trace[i].called or trace[i].composite:
-            rows.append(f'<div class="pair thin">{_card(trace, i, paths, image_shape)}</div>')
-            continue
-        partners = [j for j, line in enumerate(trace) if i in line.undoes and j not in shown]
-        shown.update(partners)
-        cards = [_card(trace, j, paths, image_shape) for j in partners]
-        # The backward pass is read from the bottom up, and so are two lines of it that undo one.
-        back = "".join(card for j, card in zip(partners[::-1], cards[::-1]) if trace[j].function != "weight_gradients")
-        gradients = "".join(card for j, card in zip(partners, cards) if trace[j].function == "weight_gradients")
-        rows.append(f'<div class="pair">{_card(trace, i, paths, image_shape)}<div class="undo">{back}</div>{gradients}</div>')
-    rest = [i for i, line in enumerate(trace) if i not in shown and i not in forward]
-    if rest:
-        rows.append("".join(f'<div class="pair thin">{_card(trace, i, paths, image_shape)}</div>' for i in rest))
-    return (
-        "<p>On the left the lines of the forward pass, from the top down. On the right, beside each, the lines of the backward "
-        "pass that undo it: they run from the bottom up. Below the two stand the gradients of a layer's weights, which are taken last. "
-        "Keys: <kbd>j</kbd> and <kbd>k</kbd> go along in the order in which the lines ran.</p>"
-        '<div class="heads" aria-hidden="true"><span>forward ↓</span><span>backward ↑</span></div>' + "".join(rows)
-    )
-
-
-def _paths(trace, forward):
-    """{index of a line: the paths on which it lies}"""
-    made_by, read_by = {}, {}  # {name of a value: indices of lines}; it is read where something of its derivative comes from
-    for i in forward:
-        if trace[i].called and not trace[i].composite:
-            for array in trace[i].writes:
-                made_by.setdefault(array.name, set()).add(i)
-    for line in trace:
-        for array in line.writes:
-            read_by.setdefault(array.name.removesuffix(".y")[1:], set()).update(array.through)
-
-    def along(start, steps):
-        """These lines and all that are reached from them."""
-        found, new = set(), set(start)
-        while new:
-            found |= new
-            new = {j for i in new for j in steps(i)} - found
-        return found
-
-    def down(i):
-        return [j for name, lines in made_by.items() if i in lines for j in read_by.get(name, ())]
-
-    def up(i):
-        return [j for name, lines in read_by.items() if i in lines for j in made_by.get(name, ())]
-
-    called = {trace[i].called: i for i in forward}
-    lines_of = {
-        "reconstruction": along(made_by.get("nll", ()), up) | read_by.get("nll", set()),
-        "kl": along(made_by.get("kl", ()), up) | read_by.get("kl", set()),
-        "z": along({called["reparameterize"]} if "reparameterize" in called else (), down),
-        "divergence": along({called["divergence"]} if "divergence" in called else (), down),
-    }
-    paths = {}
-    for i, line in enumerate(trace):
-        undone = set(line.undoes) or {i}
-        paths[i] = {"all", *(path for path, lines in lines_of.items() if undone & lines)}
-        if any(np.abs(trace.terms["l2"].get(array.name, 0)).max(initial=0) > 1e-14 for array in line.writes):
-            paths[i].add("l2")
-    return paths
-
-
-def _card(trace, i, paths, image_shape):
-    line = trace[i]
-    kind = {"backward": "backward", "weight_gradients": "gradients"}.get(line.function, "forward")
-    trees = formulas.equations(line)
-    maths = "".join(f'<div class="equation">{formulas.mathml(tree)}</div>' for tree in trees)
-    state = " off" if line.wrong else ""
-    misshapen = f'<p class="wrong">{html.escape(line.misshapen)}</p>' if line.misshapen else ""
-    arrays = (
-        "".join(_array(trace, line, array, image_shape) for array in line.writes) if line.called and not line.composite else ""
-    )
-    return (
-        f'<article id="l{i}" class="card {kind}{state}" data-paths="{" ".join(sorted(paths[i]))}" tabindex="-1">'
-        f'<p class="where"><a href="#l{i}">{line.function}, line {line.number}</a>{_undone(trace, i)}</p>'
-        f"<pre><code>{_code(line.source, line.symbols)}</code></pre>{maths}{misshapen}"
-        f'<div class="arrays">{arrays}</div>{_operation(line)}</article>'
-    )
-
-
-def _undone(trace, i):
-    links = ", ".join(_link(trace, j) for j in trace[i].undoes)
-    return f' <span class="undoes">undoes {links}</span>' if links else ""
-
-
-def _operation(line):
-    """What the operation is: the rest of its docstring, its code, and a link to its derivation."""
-    if line.composite or not line.called:
-        words = " ".join(line.definition.split("\n")[0].split())
-        return f'<p class="note">{html.escape(words)}</p>' if words else ""
-    function = getattr(reference, line.operation, None)
-    found = stem(line.operation)
-    why = f'<a href="#why-{found}">why?</a>' if found in DERIVATIONS else ""
-    source = f"<pre><code>{html.escape(inspect.getsource(function))}</code></pre>" if function else ""
-    return (
-        f"<details><summary><code>{html.escape(line.operation)}</code>, as NumPy computes it {why}</summary>{source}</details>"
-    )
-
-
-def _array(trace, line, array, image_shape):
-    value = array.value
-    letters, shape = _letters(line, array), " × ".join(map(str, value.shape))
-    norm, least, most = float(np.linalg.norm(value)), float(value.min()), float(value.max())
-    proof = ""
-    if array.error is not None:
-        through = ", ".join(_link(trace, j) for j in array.through)
-        lacks = ", ".join(_link(trace, j) for j in array.lacks)
-        proof = _mark(array.error, line.wrong) + (f' <span class="through">through {through}</span>' if through else "")
-        proof += f' <span class="wrong">lacks the path through {lacks}</span>' if lacks else ""
-    picture = _picture(array, trace, image_shape)
-    return (
-        f'<div class="array"><div class="name">{_math(array.name)} '
-        f'<span class="shape">{html.escape(letters)}{shape}</span></div>'
-        f'<div class="numbers">{least:.3g} … {most:.3g}, norm {norm:.3g}</div>{picture}'
-        f'<div class="proof">{proof}</div>{_shares(trace, array)}</div>'
-    )
-
-
-def _letters(line, array):
-    """The shape of an array as the line's comment has it."""
-    names = [other.name for other in line.writes]
-    shapes = line.shapes[-len(names) :]
-    return f"({shapes[min(names.index(array.name), len(shapes) - 1)]}) = " if shapes else ""
-
-
-def _shares(trace, array):
-    """What each term of the loss gives to a derivative: bars of their norms."""
-    name = array.name.removesuffix(".y")
-    parts = {term: float(np.linalg.norm(of[name])) for term, of in trace.terms.items() if name in of}
-    parts = {term: norm for term, norm in parts.items() if norm > 1e-12}
-    if array.error is None or len(parts) < 2 or array.name.endswith(".y") or not _complete(trace, array):
-        return ""
-    largest = max(parts.values())
-    bars = "".join(
-        f'<div class="share {term}"><span>{TERMS[term]}</span>'
-        f'<i style="width:{100 * norm / largest:.1f}%"></i><b>{norm:.3g}</b></div>'
-        for term, norm in parts.items()
-    )
-    return f'<div class="shares" role="group" aria-label="norm of the part that each term of the loss gives">{bars}</div>'
-
-
-def _complete(trace, array):
-    """Whether a derivative is what it is in the end: the terms' parts are of that."""
-    return [other for line in trace for other in line.writes if other.name == array.name][-1] is array
-
-
-# ------------------------------------------------------------------------------------------------------------ pictures
-
-RED, BLUE = (190, 54, 74), (31, 111, 139)
-
-
-def _picture(array, trace, image_shape):
-    value = array.value
-    if value.size < 2 or not value.any():
-        return ""
-    name = array.name.removeprefix("d")
-    if image_shape and name in ("x", "output") and value.shape[-1] == math.prod(image_shape):
-        if array.name == "output":
-            words = "the output as images, of each example's first sample"
-        else:
-            words = "its derivative as images, red where less would lower the loss, blue where more would"
-        return _pictures(value.reshape(-1, *value.shape[-2:])[0], image_shape, words, signed=True)
-    rows = value.reshape(-1, value.shape[-1])
-    for axis, most in enumerate(LARGEST):
-        edges = np.linspace(0, rows.shape[axis], min(most, rows.shape[axis]) + 1).astype(int)
-        rows = np.add.reduceat(rows, edges[:-1], axis=axis) / np.diff(edges).reshape((-1, 1) if axis == 0 else (1, -1))
-    height = min(8 * rows.shape[0], 96)
-    words = f"heat map of {array.name}: red above 0, blue below"
-    return f'<img class="heat" style="height:{height}px" alt="{html.escape(words)}" src="{_signed(rows)}">'
-
-
-def _pictures(rows, image_shape, words, signed=False):
-    """Rows as images side by side."""
-    images = rows.reshape(-1, *image_shape)
-    gap = np.full((len(images), image_shape[0], 1), 0.0)
-    strip = np.concatenate([np.concatenate([image, space], axis=1) for image, space in zip(images, gap)], axis=1)[:, :-1]
-    source = _signed(strip) if signed else _grey(strip)
-    return f'<img class="pictures" alt="{html.escape(words)}" src="{source}">'
-
-
-def _signed(values):
-    """A PNG whose colour is the sign and whose opacity the size, so that 0 is the page itself."""
-    scale = np.abs(values).max() or 1.0
-    levels = np.round(127 * values / scale).astype(int) + 127
-    colours = [BLUE if level < 127 else RED for level in range(255)]
-    return _png(levels, colours, [round(255 * (abs(level - 127) / 127) ** 0.7) for level in range(255)])
-
-
-def _grey(values):
-    low, high = float(values.min()), float(values.max())
-    levels = np.round(255 * (values - low) / (high - low or 1)).astype(int)
-    return _png(levels, [(255 - level,) * 3 for level in range(256)])
-
-
-def _png(levels, colours, opacity=None):
-    from PIL import Image
-
-    image, file = Image.fromarray(levels.astype(np.uint8), "P"), io.BytesIO()
-    image.putpalette([part for colour in colours for part in colour])
-    image.save(file, "png", optimize=True, **({"transparency": bytes(opacity)} if opacity else {}))
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-# --------------------------------------------------------------------------------------------- derivations, dials, names
 
 
 def _derivations(trace):
@@ -446,7 +199,7 @@ def _estimators(estimators):
             error = np.linalg.norm(estimate.mean - of["reparameterised"].mean) / np.linalg.norm(estimate.standard_error)
             deviation = "" if kind == "reparameterised" else f"{error:.1f}"
             rows += (
-                f'<tr><th scope="row">{_math(name)}, {kind}</th><td>{np.linalg.norm(estimate.mean):.3g}</td><td>{deviation}</td>'
+                f'<tr><th scope="row">{markup.math(name)}, {kind}</th><td>{np.linalg.norm(estimate.mean):.3g}</td><td>{deviation}</td>'
                 f"<td>{estimate.variance.sum():.3g}</td><td>{estimate.ratio:,.3g}</td></tr>"
             )
     return f"""<div class="dial" id="estimators"><h3>Why the trick matters: the same gradient, estimated in two ways</h3>
@@ -472,7 +225,7 @@ def _inspector(trace):
         for name in line.reads:
             places.setdefault(name, {"made": [], "read": []})["read"].append(i)
     for name, place in places.items():
-        place["math"] = _math(name)
+        place["math"] = markup.math(name)
     lines = [[line.function, line.number, " ".join(line.source.split("  # ")[0].split())] for line in trace]
     data = json.dumps({"names": places, "lines": lines}).replace("</", "<\\/")
     return (
