@@ -9,7 +9,10 @@ import importlib
 import importlib.util
 import logging
 import types
-from typing import NamedTuple
+from typing import NamedTuple, cast
+
+from vae_np.kernels import contract
+from vae_np.kernels.contract import KernelSet
 
 TOOLKIT = "run `pip install 'cupy-cuda13x[ctk]'` (or 12x), which brings CUDA's own libraries"
 
@@ -105,13 +108,16 @@ def available():
     return {name: check() for name, check in CHECKS.items()}
 
 
-def load(name="auto"):
-    """The set of that name, a module; "auto" is the fastest that runs here. A module is a set of one's own, and taken as it is.
+def load(name: str | types.ModuleType = "auto") -> KernelSet:
+    """The kernel set of that name; "auto" is the fastest that runs here. It has every operation and ability of the contract.
 
-    ValueError for an unknown name, RuntimeError for a set that cannot run here.
+    A module is a set of your own. It must have every operation; an ability that it lacks gets the default, and `zeros`, `put`
+    and `get` are NumPy's where it has none.
+
+    ValueError: the name is unknown. RuntimeError: the set cannot run here. TypeError: the module lacks an operation.
     """
     if isinstance(name, types.ModuleType):
-        return name
+        return _whole(name)
     if name == "auto":
         name = next(known for known in reversed(CHECKS) if CHECKS[known]().ok)
         logging.getLogger("vae_np").info("backend 'auto' is %r", name)
@@ -120,4 +126,17 @@ def load(name="auto"):
     status = CHECKS[name]()
     if not status.ok:
         raise RuntimeError(f"backend {name!r} cannot run: {status.reason}; {status.remedy}")
-    return importlib.import_module(MODULES[name])
+    return _whole(importlib.import_module(MODULES[name]))
+
+
+@functools.cache
+def _whole(module: types.ModuleType) -> KernelSet:
+    """The module, or a copy of it that has the defaults of what the module lacks."""
+    contract.exports(module)
+    reference = vars(importlib.import_module(MODULES["numpy"]))
+    defaults = contract.DEFAULTS | {name: reference[name] for name in contract.ARRAYS}
+    if not defaults.keys() <= vars(module).keys():
+        whole = types.ModuleType(module.__name__)
+        vars(whole).update(defaults | vars(module))
+        module = whole
+    return cast(KernelSet, module)

@@ -33,6 +33,14 @@ def get(array):
     return array
 
 
+def about():
+    """How matrices are multiplied"""
+    return "matrix products of the BLAS that NumPy has loaded"
+
+
+capture = edges = None  # no step is recorded: its operations are called one by one
+
+
 # ------------------------------------------------------------------------------------------------------------ layers
 
 
@@ -84,39 +92,39 @@ def constant_gradients(x, dy, W, l2, dW, db):
 
 
 # ------------------------------------------------------------------------- hidden layers: affine, then an activation
-# Each derivative is written in terms of the activation's own value h = f(y), so that y = x @ W + b need not be kept, and
-# takes the place of dh.
+# y is the layer's sum x @ W + b, h = f(y) the value of the activation. The derivatives of these activations follow from h alone,
+# so that y is not kept: it is an array without elements. A derivative takes the place of dh.
 
 
-def affine_relu(x, W, b, h):
+def affine_relu(x, W, b, y, h):
     """h = max(0, x @ W + b)"""
     return np.maximum(affine(x, W, b, h), 0, out=h)
 
 
-def relu_backward(dh, h):
+def relu_backward(dh, y, h):
     """dy = dh where h > 0, else 0          at y = 0 the derivative is taken as 0"""
     dh[...] = np.where(h > 0, dh, 0)
     return dh
 
 
-def affine_tanh(x, W, b, h):
+def affine_tanh(x, W, b, y, h):
     """h = tanh(x @ W + b)"""
     return np.tanh(affine(x, W, b, h), out=h)
 
 
-def tanh_backward(dh, h):
+def tanh_backward(dh, y, h):
     """dy = dh (1 - h^2)                    tanh' = 1 - tanh^2"""
     dh *= (1 - h) * (1 + h)
     return dh
 
 
-def affine_softplus(x, W, b, h):
+def affine_softplus(x, W, b, y, h):
     """h = log(1 + exp(x @ W + b))         within 4 ulp, from the rounded x @ W + b"""
-    y = affine(x, W, b, h)
-    return np.add(np.maximum(y, 0), np.log1p(np.exp(-np.abs(y))), out=h)
+    total = affine(x, W, b, h)
+    return np.add(np.maximum(total, 0), np.log1p(np.exp(-np.abs(total))), out=h)
 
 
-def softplus_backward(dh, h):
+def softplus_backward(dh, y, h):
     """dy = dh (1 - exp(-h))                softplus' = sigmoid, and exp(-h) = 1 - sigmoid"""
     dh *= -np.expm1(-h)
     return dh
@@ -181,45 +189,48 @@ def sampled_kl_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
 
 
 # --------------------------------------------------------------------------------- nll = -log p(x|z) per sample, nats
-# output and noise are the decoder's two results (L, B, D); a noise that all inputs share is (L, B, 1).
+# output and output_logvar are the decoder's two results (L, B, D); an output_logvar that all inputs share is (L, B, 1).
 
 
-def bernoulli_nll(logits, noise, x, nll):
+def bernoulli_nll(logits, output_logvar, x, nll):
     """nll = -sum_d (x log sigmoid(logits) + (1 - x) log sigmoid(-logits))          x (B, D) in [0, 1]; nll (L, B)
 
     -log sigmoid(l) = max(-l, 0) + log(1 + exp(-|l|)): no probability is formed and nothing subtracted, for any logit.
-    noise is not read.
+    output_logvar is not read.
     """
     large = (1 - x) * np.maximum(logits, 0) + x * np.maximum(-logits, 0)
     return np.sum(large + np.log1p(np.exp(-np.abs(logits))), axis=-1, out=nll)
 
 
-def bernoulli_nll_backward(dnll, logits, noise, x, dlogits, dnoise):
+def bernoulli_nll_backward(dnll, logits, output_logvar, x, dlogits, doutput_logvar):
     """dlogits = dnll (sigmoid(logits) - x)
 
     Written as (1 - x) sigmoid(l) - x sigmoid(-l), which loses no digit where sigmoid(l) rounds to 1.
     """
     np.multiply(dnll[:, :, None], (1 - x) * sigmoid(logits) - x * sigmoid(-logits), out=dlogits)
-    return dlogits, dnoise
+    return dlogits, doutput_logvar
 
 
-def gaussian_nll(mean, noise, x, nll):
-    """nll = 1/2 sum_d (log 2 pi + noise + (x - mean)^2 exp(-noise))          noise: the log-variance of x given z
+def gaussian_nll(mean, output_logvar, x, nll):
+    """nll = 1/2 sum_d (log 2 pi + output_logvar + (x - mean)^2 exp(-output_logvar))
 
-    With noise = 0 for all, half the squared error and a constant.
+    output_logvar is the log-variance of x given z. Where it is 0, nll is half the squared error and a constant.
     """
-    np.sum(LOG_2PI + noise + (x - mean) ** 2 * np.exp(-noise), axis=-1, out=nll)
+    np.sum(LOG_2PI + output_logvar + (x - mean) ** 2 * np.exp(-output_logvar), axis=-1, out=nll)
     nll /= 2
     return nll
 
 
-def gaussian_nll_backward(dnll, mean, noise, x, dmean, dnoise):
-    """dmean = dnll (mean - x) exp(-noise);  dnoise = dnll/2 (1 - (x - mean)^2 exp(-noise))     summed over d if shared"""
-    precision = np.exp(-noise)
+def gaussian_nll_backward(dnll, mean, output_logvar, x, dmean, doutput_logvar):
+    """dmean = dnll (mean - x) exp(-output_logvar);  doutput_logvar = dnll/2 (1 - (x - mean)^2 exp(-output_logvar))
+
+    doutput_logvar is summed over d where all inputs share one log-variance.
+    """
+    precision = np.exp(-output_logvar)
     np.multiply(dnll[:, :, None], (mean - x) * precision, out=dmean)
     per_input = dnll[:, :, None] / 2 * (1 - (x - mean) ** 2 * precision)
-    dnoise[...] = per_input if dnoise.shape == mean.shape else per_input.sum(axis=-1, keepdims=True)
-    return dmean, dnoise
+    doutput_logvar[...] = per_input if doutput_logvar.shape == mean.shape else per_input.sum(axis=-1, keepdims=True)
+    return dmean, doutput_logvar
 
 
 def bernoulli_mean(logits, mean):

@@ -5,22 +5,24 @@ import functools
 import logging
 import math
 import operator
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-ACTIVATIONS = ("relu", "tanh", "softplus")
-LIKELIHOODS = ("bernoulli", "gaussian")
-NOISES = ("fixed", "shared", "heteroscedastic")
-ROUNDING = 1e-6  # by how much pixels that were scaled to [0, 1] may miss it, in single precision
+from vae_np.choices import ACTIVATIONS, LIKELIHOODS, NOISES
+
+ROUNDING = 1e-6  # by how much inputs that were scaled to the support may miss it, in single precision
 
 
-def check_choice(name, value, known):
-    """ValueError unless value is one of the known texts."""
+def check_choice(name: str, value: Any, known: Collection[str]) -> None:
+    """ValueError unless value is one of the known names."""
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name} is {value!r}; known are {', '.join(map(repr, known))}")
 
 
-def check_count(name, value, least=1):
+def check_count(name: str, value: Any, least: int = 1) -> int:
     """The value as an int; ValueError unless it is a whole number of at least `least`."""
     try:
         number = operator.index(value)
@@ -31,7 +33,7 @@ def check_count(name, value, least=1):
     return number
 
 
-def check_number(name, value, least=0.0, above=False):
+def check_number(name: str, value: Any, least: float = 0.0, above: bool = False) -> float:
     """The value as a float; ValueError unless it is finite and at least `least` (or above it)."""
     try:
         number = math.nan if isinstance(value, str) else float(value)
@@ -46,14 +48,38 @@ def check_number(name, value, least=0.0, above=False):
 class Architecture:
     """An MLP encoder q(z|x) = N(mu(x), exp(logvar(x))), a prior N(0, 1) and an MLP decoder p(x|z).
 
-    hidden: the widths of the encoder's hidden layers; the decoder has the same ones in reverse. () is a linear model.
-    likelihood "bernoulli": output are the logits of x in [0, 1]. "gaussian": output is the mean of x, and noise is
-    "fixed" (noise_std for all, 1 makes it the squared error), "shared" (one learned log-variance) or "heteroscedastic"
-    (a log-variance for each input, computed from z).
+    Parameters
+    ----------
+    n_inputs : int
+        D, the number of inputs.
+    hidden : sequence of int
+        The widths of the encoder's hidden layers; the decoder has the same widths in reverse. () is a linear model.
+    n_latent : int
+        Z, the number of latents.
+    activation : {"relu", "tanh", "softplus"}
+        The function that follows every hidden layer.
+    likelihood : {"bernoulli", "gaussian"}
+        p(x|z). Of "bernoulli" the decoder's output is the logits of x in [0, 1]; of "gaussian" it is the mean of x.
+    noise : {"fixed", "shared", "heteroscedastic"}
+        The variance of a Gaussian x given z: fixed is noise_std^2 (1 makes it the squared error), shared is one learned
+        log-variance, heteroscedastic is a log-variance of each input, computed from z.
+    noise_std : float
+        The standard deviation of fixed noise.
+
+    Raises
+    ------
+    ValueError
+        A size is not a whole number above 0, a name is unknown, or noise is given to a likelihood that has none.
+
+    Examples
+    --------
+    >>> from vae_np import Architecture
+    >>> Architecture(n_inputs=4, hidden=(3,), n_latent=2).shapes["encoder.0.W"]
+    (4, 3)
     """
 
     n_inputs: int
-    hidden: tuple = (400,)
+    hidden: Sequence[int] = (400,)
     n_latent: int = 20
     activation: str = "relu"
     likelihood: str = "bernoulli"
@@ -74,13 +100,16 @@ class Architecture:
         check_choice("activation", self.activation, ACTIVATIONS)
         check_choice("likelihood", self.likelihood, LIKELIHOODS)
         check_choice("noise", self.noise, NOISES)
-        if self.likelihood == "bernoulli" and (self.noise, self.noise_std) != ("fixed", 1.0):
-            raise ValueError("noise and noise_std belong to likelihood='gaussian'; a Bernoulli likelihood has no noise")
+        default = type(self).noise, type(self).noise_std
+        if not LIKELIHOODS[self.likelihood].has_noise and (self.noise, self.noise_std) != default:
+            with_noise = " or ".join(repr(name) for name, likelihood in LIKELIHOODS.items() if likelihood.has_noise)
+            title = LIKELIHOODS[self.likelihood].title
+            raise ValueError(f"noise and noise_std belong to likelihood={with_noise}; a {title} likelihood has no noise")
 
     @property
-    def shapes(self):
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         """{name: shape} of every parameter, in the order of the flat buffer; W is (inputs, outputs)."""
-        shapes = {}
+        shapes: dict[str, tuple[int, ...]] = {}
 
         def layer(name, inputs, outputs):
             shapes[f"{name}.W"], shapes[f"{name}.b"] = (inputs, outputs), (outputs,)
@@ -95,18 +124,23 @@ class Architecture:
         for i, n_units in enumerate(reversed(self.hidden)):
             width = layer(f"decoder.{i}", width, n_units)
         layer("output", width, self.n_inputs)
-        if self.noise == "shared":
-            shapes["noise.logvar"] = (1,)
-        if self.noise == "heteroscedastic":
-            layer("output_logvar", width, self.n_inputs)
+        noise = NOISES[self.noise]
+        if noise.per_input:
+            layer(noise.parameter, width, self.n_inputs)
+        elif noise.parameter:
+            shapes[noise.parameter] = (1,)
         return shapes
 
-    def check_inputs(self, x, name="x"):
+    def check_inputs(self, x: ArrayLike, name: str = "x") -> NDArray:
         """x as a contiguous array (N, n_inputs) of bytes, float32 or float64, copied only where it must be.
 
-        TypeError or ValueError, in one sentence, for what this model can't take: another shape, no rows, text, NaN,
-        infinities, or under the Bernoulli likelihood anything outside [0, 1] by more than rounding. Bytes stand for 0..1 in
-        steps of 1/255; bytes of only 0 and 1 are refused, as they are most likely meant as numbers.
+        Bytes stand for 0 to 1 in steps of 1/255; bytes of only 0 and 1 are refused, as they are most likely meant as numbers.
+
+        Raises
+        ------
+        TypeError, ValueError
+            x has another shape, no rows, text, NaN or infinities, or values outside the support of the likelihood by more
+            than rounding.
         """
         x = np.asarray(x)
         if x.dtype.kind not in "buif":
@@ -123,18 +157,21 @@ class Architecture:
         low, high = x.min(), x.max()
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError(f"{name} holds NaN or infinite values; every input must be finite")
-        if self.likelihood == "bernoulli" and not (low >= 0 and high <= 1):
-            if low < -ROUNDING or high > 1 + ROUNDING:
+        likelihood = LIKELIHOODS[self.likelihood]
+        least, most = likelihood.support
+        if not (low >= least and high <= most):
+            if low < least - ROUNDING or high > most + ROUNDING:
+                others = [other.name for other in LIKELIHOODS.values() if math.isinf(other.support[0])]
                 raise ValueError(
                     f"{name} goes from {str(low).removesuffix('.0')} to {str(high).removesuffix('.0')}; "
-                    "the Bernoulli likelihood wants pixels in [0, 1]: "
-                    "rescale them, or use likelihood='gaussian'"
+                    f"the {likelihood.title} likelihood wants pixels in [{least:g}, {most:g}]: "
+                    f"rescale them, or use likelihood={' or '.join(map(repr, others))}"
                 )
-            _say_clipped_once()
-            return x.clip(0, 1)
+            _say_clipped_once(least, most)
+            return x.clip(least, most)
         return x
 
 
 @functools.cache
-def _say_clipped_once():
-    logging.getLogger("vae_np").warning("pixels that rounding has put just outside [0, 1] are taken for 0 and 1")
+def _say_clipped_once(least, most):
+    logging.getLogger("vae_np").warning("pixels that rounding has put just outside [%g, %g] are clipped to it", least, most)

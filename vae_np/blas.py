@@ -1,14 +1,17 @@
-"""How many threads the BLAS takes for a matrix product.
+"""The number of threads that the BLAS takes for a matrix product.
 
-A BLAS splits a sum by the number of its threads, and so rounds otherwise for each number. On one thread the same eps gives
+A BLAS splits a sum by the number of its threads, and so rounds differently for each number. On one thread the same eps gives
 the same bits on any number of cores, from any thread, whatever else the process runs.
 """
 
 import contextlib
 import functools
 import threading
+from collections.abc import Iterator
+from typing import Any
 
-_lock, _inside, _limit = threading.Lock(), 0, None
+_lock, _inside = threading.Lock(), 0
+_limit: Any = None
 
 
 @functools.cache
@@ -20,15 +23,15 @@ def _controller():
 
 
 def _set_free():
-    """threadpoolctl lets only the first thread that asked set the limit, unless it is told that this one is done."""
+    """threadpoolctl lets only the first thread that asked set the limit, until it is told that this thread is done."""
     import threadpoolctl
 
     getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", lambda force: None)(force=True)
 
 
 @contextlib.contextmanager
-def limited(threads=1):
-    """`with limited()`: for the whole process, until the last of those that are inside has left. The first one's number holds."""
+def limited(threads: int = 1) -> Iterator[None]:
+    """`with limited()`: a limit for the whole process until the last caller has left; the number of the first one holds."""
     global _inside, _limit
     with _lock:
         if not _inside:

@@ -5,24 +5,39 @@ log (mean of L weights) is a bound that rises with L, from the ELBO at L = 1 tow
 Salakhutdinov 2016 (arXiv 1509.00519), theorem 1.
 """
 
-import numpy as np
+import types
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from vae_np import blas, elbo, noise
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vae_np import blas, elbo, streams
 from vae_np.architecture import check_count, check_number
+from vae_np.buffers import buffers
 from vae_np.elbo import CHUNK, chunks
+from vae_np.parameters import Parameters
 
 BLOCK = 50  # samples drawn at a time; 1, 5 and 50 divide it, so that every group of samples stands in one block
 GROUPS = (1, 5, 50)
 
 
 class LogLikelihood(np.ndarray):
-    """log p(x) of each row in nats, (N,), and how far to trust it.
+    """log p(x) of each row in nats, (N,), and how far it can be trusted.
 
-    effective_sample_size (N,): (sum w)^2 / sum w^2. standard_error (N,): of the estimate, in nats. bounds {L: (N,)}: the
-    mean over groups of L samples of log (mean w), for those L of 1, 5, 50 that n_samples reaches.
+    Attributes
+    ----------
+    effective_sample_size : array (N,)
+        (sum w)^2 / sum w^2 of the importance weights w.
+    standard_error : array (N,)
+        The standard error of the estimate, in nats.
+    bounds : dict of int to array (N,)
+        For those L of 1, 5 and 50 that n_samples reaches: the mean over groups of L samples of log (mean w), in nats.
     """
 
-    effective_sample_size = standard_error = bounds = None
+    effective_sample_size: Any = None  # None of a slice, of which nothing more is known
+    standard_error: Any = None
+    bounds: Any = None
 
     def __array_wrap__(self, array, context=None, return_scalar=False):
         # What is computed from it is an estimate of something else, so a plain number or array.
@@ -30,35 +45,72 @@ class LogLikelihood(np.ndarray):
 
 
 @blas.limited()
-def log_likelihood(p, x, n_samples=5000, seed=0, binarize=False, backend="auto", progress=None):
-    """log p(x) = log mean_l w_l of each row of x (N, D), w = p(x, z) / q(z|x), z ~ q(z|x): a LogLikelihood.
+def log_likelihood(
+    p: Parameters,
+    x: ArrayLike,
+    n_samples: int = 5000,
+    seed: int = 0,
+    binarize: bool = False,
+    backend: str | types.ModuleType = "auto",
+    progress: Callable[[int, LogLikelihood], object] | None = None,
+) -> LogLikelihood:
+    """An estimate of log p(x) of each row by importance sampling: log mean_l w_l, w = p(x, z) / q(z|x), z ~ q(z|x).
 
-    In chunks of rows and blocks of samples, so that memory grows with neither. On average the estimate lies below
-    log p(x), the less the more samples. progress(done, part) is called after each chunk with the number of rows done and
-    their LogLikelihood. Errors as `loss_and_gradients`.
+    On average the estimate lies below log p(x), by less the more samples there are. It is computed in chunks of rows and blocks
+    of samples, so that memory grows with neither. The errors are those of `loss_and_gradients`.
+
+    Parameters
+    ----------
+    p : Parameters
+        The model.
+    x : array (N, D)
+        The rows.
+    n_samples : int
+        The number of importance weights per row.
+    seed : int
+        The seed of the noise.
+    binarize : bool
+        Whether grey pixels are drawn black or white first.
+    backend : str or module
+        As for `loss_and_gradients`.
+    progress : function, optional
+        progress(done, chunk) is called after each chunk with the number of rows done and the chunk's LogLikelihood.
+
+    References
+    ----------
+    Burda, Grosse & Salakhutdinov 2016 (arXiv 1509.00519), theorem 1 and section 5.
     """
     x = p.architecture.check_inputs(x)
     n_samples, seed = check_count("n_samples", n_samples), noise.check_seed(seed)
-    text = elbo.bind(p.architecture, "iwae", backend)
-    p, parts = p.moved(text.put), []
-    for part in chunks(len(x), 4 * CHUNK // BLOCK):
-        rows = np.arange(part.start, part.stop)
+    model = elbo.bind(p.architecture, "iwae", backend)
+    p, done = p.moved(model.put), []
+    for chunk in chunks(len(x), 4 * CHUNK // BLOCK):
+        rows = np.arange(chunk.start, chunk.stop)
         sums = _Sums(len(rows))
-        for log_w in _log_weights(p, text, x, rows, n_samples, seed, binarize):
+        for log_w in _log_weights(p, model, x, rows, n_samples, seed, binarize):
             sums.add(log_w)
-        parts.append(sums.result())
+        done.append(sums.result())
         if progress:
-            progress(part.stop, parts[-1])
-    return join(parts)
+            progress(chunk.stop, done[-1])
+    return join(done)
 
 
-def elbo_gap(p, x, n_samples=5000, seed=0, binarize=False, backend="auto"):
+def elbo_gap(
+    p: Parameters,
+    x: ArrayLike,
+    n_samples: int = 5000,
+    seed: int = 0,
+    binarize: bool = False,
+    backend: str | types.ModuleType = "auto",
+) -> NDArray:
     """log p(x) - ELBO = KL(q(z|x) || p(z|x)) of each row of x (N, D) in nats, estimated with n_samples weights: (N,)"""
     ll = log_likelihood(p, x, n_samples, seed, binarize, backend)
     return ll - ll.bounds[1]
 
 
-def active_units(p, x, threshold=0.01, backend="auto"):
+def active_units(
+    p: Parameters, x: ArrayLike, threshold: float = 0.01, backend: str | types.ModuleType = "auto"
+) -> NDArray[np.bool_]:
     """Which latents are in use: those whose posterior mean has a variance over the rows of x above threshold, (Z,) bool
 
     Burda et al. 2016, section 5.
@@ -66,8 +118,8 @@ def active_units(p, x, threshold=0.01, backend="auto"):
     return elbo.encode(p, x, backend)[0].var(axis=0, dtype=np.float64) > check_number("threshold", threshold)
 
 
-def join(parts):
-    """The LogLikelihood of all rows, from those of its parts."""
+def join(parts: Sequence[LogLikelihood]) -> LogLikelihood:
+    """The LogLikelihood of all rows, from those of its chunks."""
     joined = np.concatenate(parts).view(LogLikelihood)
     joined.effective_sample_size = np.concatenate([part.effective_sample_size for part in parts])
     joined.standard_error = np.concatenate([part.standard_error for part in parts])
@@ -75,21 +127,21 @@ def join(parts):
     return joined
 
 
-def _log_weights(p, text, x, rows, n_samples, seed, binarize):
+def _log_weights(p, model, x, rows, n_samples, seed, binarize) -> Iterator[NDArray]:
     """Blocks of log w = log p(x|z) + log p(z) - log q(z|x): (up to BLOCK, B) each, n_samples in all."""
-    a = elbo.nodes(p.architecture, "iwae", BLOCK, len(rows), p.flat.dtype, text.zeros)
-    counted = text.put(rows)
-    text.kernels.gather(text.put(x[rows]), text.put(np.arange(len(rows))), a.x)
+    a = buffers(p.architecture, "iwae", BLOCK, len(rows), p.flat.dtype, model.zeros)
+    numbers = model.put(rows)
+    model.kernels.gather(model.put(x[rows]), model.put(np.arange(len(rows))), a.x)
     if binarize:
-        text.kernels.binarize(a.x, noise.key(seed, "binarize_validation"), 0, counted, a.x)
+        model.kernels.binarize(a.x, streams.key(seed, "binarize_validation"), 0, numbers, a.x)
     for block in range(-(-n_samples // BLOCK)):
-        text.kernels.normals(noise.key(seed, "importance"), block, counted, a.eps)
-        text.forward(p.layers, a, p.flat.dtype.type(1))
-        yield -(text.get(a.nll).astype(np.float64) + text.get(a.kl))[: n_samples - block * BLOCK]
+        model.kernels.normals(streams.key(seed, "importance"), block, numbers, a.eps)
+        model.forward(p.layers, a, p.flat.dtype.type(1))
+        yield -(model.get(a.nll).astype(np.float64) + model.get(a.kl))[: n_samples - block * BLOCK]
 
 
 class _Sums:
-    """Running sums of w and w^2 over a largest w so far, and of the logs of the groups' means; B rows at once."""
+    """Running sums of w and w^2 in units of the largest w so far, and of the logs of the groups' means; B rows at once."""
 
     def __init__(self, B):
         self.n, self.top, self.w, self.w2 = 0, np.full(B, -np.inf), np.zeros(B), np.zeros(B)

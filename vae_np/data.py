@@ -7,15 +7,16 @@ import math
 import os
 import pathlib
 import textwrap
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vae_np import noise, table
+from vae_np import streams, table
 from vae_np.architecture import check_number
 from vae_np.parameters import read_npy, read_npz, reading
 
-NAMES = ("digits", "mnist")  # of data sets that are no files
 MNIST_FILES = {  # name: md5 of the uncompressed file
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -27,54 +28,61 @@ MNIST_URLS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage
 
 
 class _Parts(NamedTuple):
-    train: np.ndarray  #  (N, D)
-    valid: np.ndarray | None  #  (M, D); None where no row is held out
-    train_labels: np.ndarray | None
-    valid_labels: np.ndarray | None
-    image_shape: tuple | None  # (rows, columns) with rows x columns = D
+    train: NDArray  #  (N, D)
+    valid: NDArray | None  #  (M, D); None where no row is held out
+    train_labels: NDArray | None
+    valid_labels: NDArray | None
+    image_shape: tuple[int, ...] | None  # (rows, columns) with rows x columns = D
 
 
 class Dataset(_Parts):
     """Rows to train on and rows to validate with, their labels (None where there are none), and an image's shape."""
 
-    taken = ""  # what of a file was taken for what, in words
+    taken = ""  # how the content of a file was read, in words
 
     @property
-    def shown(self):
-        """(rows, labels) to look at: those that are held out, or where none are, those that are trained on."""
+    def shown(self) -> tuple[NDArray, NDArray | None]:
+        """(rows, labels) for pictures: those that are held out, or where none are, those that are trained on."""
         return (self.train, self.train_labels) if self.valid is None else (self.valid, self.valid_labels)
 
     @property
-    def part(self):
-        """What the shown rows are."""
+    def part(self) -> str:
+        """What the shown rows are: "held-out" or "training"."""
         return "training" if self.valid is None else "held-out"
 
 
-def load(name="digits", data_dir=None, valid_fraction=0.2, header=None, index=None):
-    """The data set of that name, or of the file at that path: a Dataset.
+def load(
+    name: str = "digits",
+    data_dir: str | os.PathLike | None = None,
+    valid_fraction: float = 0.2,
+    header: bool | None = None,
+    index: bool | None = None,
+) -> Dataset:
+    """The data set of that name, or of the file at that path.
 
-    mnist is validated with its own test part; of the others a fixed random valid_fraction of the rows is held out, or none
-    where that is 0. MNIST is looked for in data_dir, in $VAE_NP_DATA and in the user's cache folder, also as torchvision
-    lays it out, then downloaded to the last.
+    MNIST is validated with its own test part; of the others a fixed random valid_fraction of the rows is held out, or none
+    where that is 0. MNIST is searched for in data_dir, in $VAE_NP_DATA and in the user's cache folder, also in the folders of
+    torchvision; what is found nowhere is downloaded to the cache folder.
 
     An .npz file holds `train` and maybe `valid`, or `x_train` and maybe `x_test`, or `x`, `X` or `arr_0`; labels may stand
     beside them (`train_labels`, `y_train`, `labels`, `y`). Rows may be images, (N, rows, columns), also with an axis of one
     channel. In a .csv each line is a row, of numbers between commas, semicolons or tabs. A first line of names, and an unnamed
     first column that counts the rows, are passed over; header and index, True or False, say so where that is not certain.
 
-    ValueError, FileNotFoundError: the name is unknown or the file is not such. ConnectionError: no download.
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        The name is unknown, or the file is not of that kind.
+    ConnectionError
+        A file of MNIST cannot be downloaded.
     """
-    if name == "digits":
-        from sklearn.datasets import load_digits
-
-        digits = load_digits()
-        return _split(digits.data / 16, digits.target, (8, 8), valid_fraction, name)
-    if name == "mnist":
-        return _mnist(data_dir)
+    if name in DATASETS:
+        return DATASETS[name].load(data_dir, valid_fraction)
     path = os.path.expanduser(name)
     suffix = pathlib.Path(path).suffix.lower()
     if suffix not in (".npz", ".npy", ".csv", ".tsv"):
-        raise ValueError(f"data is {name!r}; known are 'digits', 'mnist', and files ending in .npz, .npy, .csv or .tsv")
+        known = ", ".join(map(repr, DATASETS))
+        raise ValueError(f"data is {name!r}; known are {known}, and files ending in .npz, .npy, .csv or .tsv")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file {path}")
     if suffix == ".npz":
@@ -144,8 +152,8 @@ def _flat(x, path):
     return x, square(x.shape[1])
 
 
-def square(n_inputs):
-    """The shape of the square picture of so many pixels, or None."""
+def square(n_inputs: int) -> tuple[int, int] | None:
+    """The shape of a square picture of that many pixels, or None where there is none."""
     side = math.isqrt(n_inputs)
     return (side, side) if side * side == n_inputs and side > 1 else None
 
@@ -173,12 +181,19 @@ def _split(x, labels, shape, valid_fraction, path):
         raise ValueError(
             f"{path} has {len(x)} rows, of which a valid_fraction of {valid_fraction} leaves one part empty; 0 holds none out"
         )
-    order = noise.permutation(0, "split", 0, len(x))
+    order = streams.permutation(0, "split", 0, len(x))
     parts = np.sort(order[n_valid:]), np.sort(order[:n_valid])
     return Dataset(*(x[rows] for rows in parts), *(None if labels is None else labels[rows] for rows in parts), shape)
 
 
-def _mnist(data_dir):
+def _digits(data_dir, valid_fraction):
+    from sklearn.datasets import load_digits
+
+    x, labels = load_digits(return_X_y=True)
+    return _split(x / 16, labels, (8, 8), valid_fraction, "digits")
+
+
+def _mnist(data_dir, valid_fraction):
     import pooch
 
     cache = pooch.os_cache("vae_np")
@@ -191,9 +206,9 @@ def _mnist(data_dir):
             reading(path, "a readable file"),
             gzip.open(path) if str(path).endswith(".gz") else open(path, "rb") as file,
         ):
-            content = file.read(MNIST_BYTES + 1)  # no more of a .gz that goes on and on
+            content = file.read(MNIST_BYTES + 1)  # no more, because a damaged .gz may unpack to any size
         if hashlib.md5(content).hexdigest() != md5:
-            raise ValueError(f"{path} is not MNIST's {name}: its checksum is another; delete or replace it")
+            raise ValueError(f"{path} is not MNIST's {name}: its checksum is wrong; delete or replace it")
         rank = content[3]
         shape = np.frombuffer(content, ">i4", rank, 4)
         arrays[name] = np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape[0], -1)
@@ -218,3 +233,28 @@ def _download(name, cache):
         f"cannot download {name}.gz ({reason.strerror or type(reason).__name__}). Put MNIST's four files ({', '.join(MNIST_FILES)}, plain or "
         f".gz) into {cache}, or name their folder with --data-dir or $VAE_NP_DATA"
     )
+
+
+# ------------------------------------------------------------------------------------------------- data sets by name
+
+
+class Source(NamedTuple):
+    """A data set that has a name, and what the commands take for it where the user says nothing."""
+
+    words: str
+    load: Callable[[str | os.PathLike | None, float], Dataset]  # of (data_dir, valid_fraction)
+    epochs: int = 20
+    hidden: tuple[int, ...] = (400,)  # of the model that `study` trains
+    latent: int = 20
+    study_steps: int = 200
+
+
+DATASETS = {
+    "digits": Source("the digits of scikit-learn", _digits, epochs=200, hidden=(64,), latent=8, study_steps=2000),
+    "mnist": Source("MNIST, which is downloaded where it is not found", _mnist),
+}
+
+
+def source(name: str) -> Source:
+    """The Source of that name; what is taken for MNIST is taken for the user's files too."""
+    return DATASETS.get(name, DATASETS["mnist"])

@@ -5,19 +5,23 @@ holds the values and `d` their derivatives under the same names, so that d.z is 
 hidden units, Z latents, L samples of each example; K is L where the KL is sampled, and 1 where it is in closed form.
 
 The text names no backend, activation, likelihood or objective. `bind` looks its names up in a table and so chooses
-all of them at once. Python runs the lines, whatever runs the operations; they are such that Numba can compile the
-bound functions whole.
+all of them at once: it makes a Model of the text. Python runs the lines, whatever runs the operations; Numba can compile
+them whole.
 """
 
 import functools
 import types
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from vae_np import blas, kernels
-from vae_np.architecture import check_choice, check_number
-from vae_np.kernels import reference
+from vae_np.architecture import Architecture, check_choice, check_number
+from vae_np.buffers import Buffers, buffers
+from vae_np.choices import NOISES, OBJECTIVES
+from vae_np.kernels import contract
 from vae_np.parameters import Parameters
 
 if TYPE_CHECKING:  # an editor's way to the definitions; of the names that `bind` chooses, to one that it may choose
@@ -32,9 +36,9 @@ if TYPE_CHECKING:  # an editor's way to the definitions; of the names that `bind
     from vae_np.kernels.reference import affine_relu as affine_activation
     from vae_np.kernels.reference import bernoulli_nll as likelihood_nll
     from vae_np.kernels.reference import bernoulli_nll_backward as likelihood_nll_backward
-    from vae_np.kernels.reference import constant as noise_layer
-    from vae_np.kernels.reference import constant_backward_add as noise_layer_backward_add
-    from vae_np.kernels.reference import constant_gradients as noise_layer_gradients
+    from vae_np.kernels.reference import constant as output_logvar_layer
+    from vae_np.kernels.reference import constant_backward_add as output_logvar_layer_backward_add
+    from vae_np.kernels.reference import constant_gradients as output_logvar_layer_gradients
     from vae_np.kernels.reference import elbo as bound
     from vae_np.kernels.reference import elbo_backward as bound_backward
     from vae_np.kernels.reference import gaussian_kl as divergence
@@ -48,61 +52,62 @@ if TYPE_CHECKING:  # an editor's way to the definitions; of the names that `bind
 
 def encoder(p, a):
     """x -> mu, logvar of q(z|x) = N(mu, exp(logvar))"""
-    h = a.x                                                                                       # (B, D)
+    h = a.x                                                                                         # (B, D)
     for i in range(n_hidden):
-        h = affine_activation(h, p.encoder[i].W, p.encoder[i].b, a.encoder[i + 1])                # (B, H)
-    mu = affine(h, p.mu.W, p.mu.b, a.mu)                                                          # (B, Z)
-    logvar = affine(h, p.logvar.W, p.logvar.b, a.logvar)                                          # (B, Z)
+        h = affine_activation(h, p.encoder[i].W, p.encoder[i].b, a.encoder_y[i], a.encoder[i + 1])  # (B, H)
+    mu = affine(h, p.mu.W, p.mu.b, a.mu)                                                            # (B, Z)
+    logvar = affine(h, p.logvar.W, p.logvar.b, a.logvar)                                            # (B, Z)
     return mu, logvar
 
 
 def decoder(p, a):
-    """z -> output, noise of p(x|z): the logits of x, or its mean and its log-variance"""
-    h = a.z                                                                                       # (L, B, Z)
+    """z -> output, output_logvar of p(x|z): the logits of x, or its mean and its log-variance"""
+    h = a.z                                                                                         # (L, B, Z)
     for i in range(n_hidden):
-        h = affine_activation(h, p.decoder[i].W, p.decoder[i].b, a.decoder[i + 1])                # (L, B, H)
-    output = affine(h, p.output.W, p.output.b, a.output)                                          # (L, B, D)
-    noise = noise_layer(h, p.noise.W, p.noise.b, a.noise)                                         # (L, B, D or 1)
-    return output, noise
+        h = affine_activation(h, p.decoder[i].W, p.decoder[i].b, a.decoder_y[i], a.decoder[i + 1])  # (L, B, H)
+    output = affine(h, p.output.W, p.output.b, a.output)                                            # (L, B, D)
+    output_logvar = output_logvar_layer(h, p.output_logvar.W, p.output_logvar.b, a.output_logvar)   # (L, B, D or 1)
+    return output, output_logvar
 
 
 def forward(p, a, beta):
     """x, eps -> the loss of each example in nats: at beta = 1 a bound on -log p(x)"""
-    mu, logvar = encoder(p, a)                                                                    # (B, Z)
-    z = reparameterize(mu, logvar, a.eps, a.z)                                                    # (L, B, Z)
-    output, noise = decoder(p, a)                                                                 # (L, B, D), (L, B, D or 1)
-    nll = likelihood_nll(output, noise, a.x, a.nll)                                               # (L, B)
-    kl = divergence(mu, logvar, a.eps, z, a.kl)                                                   # (K, B)
-    return bound(nll, kl, beta, a.loss)                                                           # (B,)
+    mu, logvar = encoder(p, a)                                                                      # (B, Z)
+    z = reparameterize(mu, logvar, a.eps, a.z)                                                      # (L, B, Z)
+    output, output_logvar = decoder(p, a)                                                           # (L, B, D), (L, B, D or 1)
+    nll = likelihood_nll(output, output_logvar, a.x, a.nll)                                         # (L, B)
+    kl = divergence(mu, logvar, a.eps, z, a.kl)                                                     # (K, B)
+    return bound(nll, kl, beta, a.loss)                                                             # (B,)
 
 
 def backward(p, a, d, beta, n_examples):
     """The lines of `forward` read upwards: from the loss's mean over n_examples to the derivative of every layer's result.
 
-    n_examples is B, or more where a holds a part of a batch: no line but the first looks beyond its own example.
+    n_examples is B, or more where a holds a slice of a batch: no line but the first looks beyond its own example.
     """
-    # What each sample weighs in the loss: 1 / (L B) where the bound is a plain mean, its importance weight in "iwae".
-    dnll, dkl = bound_backward(a.nll, a.kl, beta, n_examples, d.nll, d.kl)                        # (L, B), (K, B)
-    doutput, dnoise = likelihood_nll_backward(dnll, a.output, a.noise, a.x, d.output, d.noise)    # (L, B, D), (L, B, D or 1)
+    # What each sample weighs in the loss: 1 / (L B) where the bound is a plain mean, or else its importance weight.
+    dnll, dkl = bound_backward(a.nll, a.kl, beta, n_examples, d.nll, d.kl)                          # (L, B), (K, B)
+    doutput, doutput_logvar = likelihood_nll_backward(
+        dnll, a.output, a.output_logvar, a.x, d.output, d.output_logvar)                            # (L, B, D), (L, B, D or 1)
 
     # The decoder, from its two results down to z. h = f(y), y = h_below @ W + b; dy takes the place of dh.
-    dh = affine_backward(doutput, p.output.W, d.decoder[n_hidden])                                # (L, B, H)
-    dh = noise_layer_backward_add(dnoise, p.noise.W, dh)                                          # (L, B, H)
+    dh = affine_backward(doutput, p.output.W, d.decoder[n_hidden])                                  # (L, B, H)
+    dh = output_logvar_layer_backward_add(doutput_logvar, p.output_logvar.W, dh)                    # (L, B, H)
     for i in range(n_hidden - 1, -1, -1):
-        dy = activation_backward(dh, a.decoder[i + 1])                                            # (L, B, H)
-        dh = affine_backward(dy, p.decoder[i].W, d.decoder[i])                                    # (L, B, H or Z)
+        dy = activation_backward(dh, a.decoder_y[i], a.decoder[i + 1])                              # (L, B, H)
+        dh = affine_backward(dy, p.decoder[i].W, d.decoder[i])                                      # (L, B, H or Z)
 
     # Two paths lead to mu and logvar: from the KL, and through the sample z.
-    dz, dmu, dlogvar = divergence_backward(dkl, a.mu, a.logvar, a.eps, a.z, dh, d.mu, d.logvar)   # (L, B, Z), (B, Z)
-    dmu, dlogvar = reparameterize_backward_add(dz, a.mu, a.logvar, a.eps, dmu, dlogvar)           # (B, Z)
+    dz, dmu, dlogvar = divergence_backward(dkl, a.mu, a.logvar, a.eps, a.z, dh, d.mu, d.logvar)     # (L, B, Z), (B, Z)
+    dmu, dlogvar = reparameterize_backward_add(dz, a.mu, a.logvar, a.eps, dmu, dlogvar)             # (B, Z)
 
     # The encoder, from its two heads down to its first layer; x itself takes no derivative.
-    dh = affine_backward(dmu, p.mu.W, d.encoder[n_hidden])                                        # (B, H)
-    dh = affine_backward_add(dlogvar, p.logvar.W, dh)                                             # (B, H)
+    dh = affine_backward(dmu, p.mu.W, d.encoder[n_hidden])                                          # (B, H)
+    dh = affine_backward_add(dlogvar, p.logvar.W, dh)                                               # (B, H)
     for i in range(n_hidden - 1, -1, -1):
-        dy = activation_backward(dh, a.encoder[i + 1])                                            # (B, H)
+        dy = activation_backward(dh, a.encoder_y[i], a.encoder[i + 1])                              # (B, H)
         if i > 0:
-            dh = affine_backward(dy, p.encoder[i].W, d.encoder[i])                                # (B, H)
+            dh = affine_backward(dy, p.encoder[i].W, d.encoder[i])                                  # (B, H)
 
 
 def weight_gradients(p, a, d, g, l2):
@@ -117,112 +122,53 @@ def weight_gradients(p, a, d, g, l2):
     for i in range(n_hidden):
         affine_gradients(h[i], d.decoder[i + 1], p.decoder[i].W, l2, g.decoder[i].W, g.decoder[i].b)  # (Z or H, H), (H,)
     affine_gradients(top, d.output, p.output.W, l2, g.output.W, g.output.b)                           # (H, D), (D,)
-    noise_layer_gradients(top, d.noise, p.noise.W, l2, g.noise.W, g.noise.b)                          # (H, D), (D or 1,)
+    output_logvar_layer_gradients(
+        top, d.output_logvar, p.output_logvar.W, l2, g.output_logvar.W, g.output_logvar.b)            # (H, D), (D or 1,)
 
 
 TEXT = (encoder, decoder, forward, backward, weight_gradients)
 
 
-class Nodes(NamedTuple):
-    """The values of one pass, or their derivatives. encoder[0] is x, decoder[0] is z; then come the hidden layers."""
-
-    x: np.ndarray  #       (B, D)
-    eps: np.ndarray  #     (L, B, Z)
-    encoder: tuple  #      (B, H) each
-    mu: np.ndarray  #      (B, Z)
-    logvar: np.ndarray  #  (B, Z)
-    z: np.ndarray  #       (L, B, Z)
-    decoder: tuple  #      (L, B, H) each
-    output: np.ndarray  #  (L, B, D)  logits, or the mean of x
-    noise: np.ndarray  #   (L, B, 1 or D)  log-variance of x given z
-    nll: np.ndarray  #     (L, B)
-    kl: np.ndarray  #      (K, B)
-    loss: np.ndarray  #    (B,)
+# --------------------------------------------------------------------------------- the model: the text and its operations
 
 
-def nodes(architecture, objective, n_samples, n_examples, dtype, zeros=np.zeros):
-    """Room for the values of a pass, or for their derivatives, in arrays that zeros(shape, dtype) makes."""
-    arch, L, B = architecture, n_samples, n_examples
+class Model(NamedTuple):
+    """The functions of the text with the meaning of every name fixed: one model, on one kernel set.
 
-    def array(*shape):
-        return zeros(shape, dtype)
-
-    x, z = array(B, arch.n_inputs), array(L, B, arch.n_latent)
-    return Nodes(
-        x=x,
-        eps=array(L, B, arch.n_latent),
-        encoder=(x, *(array(B, width) for width in arch.hidden)),
-        mu=array(B, arch.n_latent),
-        logvar=array(B, arch.n_latent),
-        z=z,
-        decoder=(z, *(array(L, B, width) for width in reversed(arch.hidden))),
-        output=array(L, B, arch.n_inputs),
-        noise=array(L, B, arch.n_inputs if arch.noise == "heteroscedastic" else 1),
-        nll=array(L, B),
-        kl=array(1 if OBJECTIVES[objective]["divergence"] == "gaussian_kl" else L, B),
-        loss=array(B),
-    )
-
-
-def part(whole, start, stop):
-    """The Nodes of the examples from start to stop, in the memory of those of a batch.
-
-    The samples of a part stand together, and those of the next part follow: to `weight_gradients`, which takes every
-    sample for a row, all parts are again the whole.
+    zeros, put and get make the arrays of the kernel set, and NumPy's arrays of them; mean makes the mean of p(x|z) of the
+    decoder's output.
     """
 
-    def of_examples(array):  # (B, ..)
-        return array[start:stop]
-
-    def of_samples(array):  # (L, B, ..)
-        L, _, *rest = array.shape
-        return array.reshape(-1, *rest)[L * start : L * stop].reshape(L, stop - start, *rest)
-
-    by_example = {name: of_examples(getattr(whole, name)) for name in ("x", "mu", "logvar", "loss")}
-    by_sample = {name: of_samples(getattr(whole, name)) for name in ("eps", "z", "output", "noise", "nll", "kl")}
-    encoder, decoder = tuple(map(of_examples, whole.encoder)), tuple(map(of_samples, whole.decoder))
-    return Nodes(encoder=encoder, decoder=decoder, **by_example, **by_sample)
-
-
-# ------------------------------------------------------------------------------------- the names, and what they mean
-
-OBJECTIVES = {  # name: its KL, and how its samples are weighed
-    "elbo": {"divergence": "gaussian_kl", "bound": "elbo"},
-    "elbo_mc": {"divergence": "sampled_kl", "bound": "elbo"},
-    "iwae": {"divergence": "sampled_kl", "bound": "iwae"},
-}
+    kernels: contract.KernelSet
+    zeros: Callable[..., Any]
+    put: Callable[..., Any]
+    get: Callable[..., NDArray]
+    encoder: Callable[..., Any]
+    decoder: Callable[..., Any]
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    weight_gradients: Callable[..., Any]
+    mean: Callable[..., Any]
 
 
-def bind(architecture, objective="elbo", backend="numpy", text=TEXT):
-    """The text with every name's meaning fixed: a Bound whose functions run on that backend."""
+def bind(
+    architecture: Architecture,
+    objective: str = "elbo",
+    backend: str | types.ModuleType = "numpy",
+    text: tuple[types.FunctionType, ...] = TEXT,
+) -> Model:
+    """The Model of an architecture and an objective on a backend; text: the functions, where some are your own."""
     check_choice("objective", objective, OBJECTIVES)
     choices = {
-        **OBJECTIVES[objective],
+        "divergence": OBJECTIVES[objective].divergence,
+        "bound": OBJECTIVES[objective].bound,
         "affine_activation": f"affine_{architecture.activation}",
         "activation": architecture.activation,
         "likelihood_nll": f"{architecture.likelihood}_nll",
         "likelihood_mean": f"{architecture.likelihood}_mean",
-        "noise_layer": "affine" if architecture.noise == "heteroscedastic" else "constant",
+        "output_logvar_layer": "affine" if NOISES[architecture.noise].per_input else "constant",
     }
     return _bind(kernels.load(backend), tuple(choices.items()), len(architecture.hidden), text)
-
-
-class Bound(NamedTuple):
-    """The functions of the text, bound; `mean` makes the mean of p(x|z) of the decoder's output.
-
-    zeros, put and get make the arrays of the kernel set, and NumPy's of them; those of the reference where a set has none.
-    """
-
-    kernels: object
-    zeros: object
-    put: object
-    get: object
-    encoder: object
-    decoder: object
-    forward: object
-    backward: object
-    weight_gradients: object
-    mean: object
 
 
 @functools.cache
@@ -230,13 +176,13 @@ def _bind(kernel_set, choices, n_hidden, text):
     others = [function.__globals__ for function in text if function not in TEXT]  # what a text of one's own calls besides
     names = {name: value for scope in (*others, vars(kernel_set)) for name, value in scope.items()} | {"n_hidden": n_hidden}
     for name, operation in choices:
-        for ending in ("", "_backward", "_backward_add", "_gradients"):
-            if hasattr(kernel_set, operation + ending):
-                names[name + ending] = getattr(kernel_set, operation + ending)
+        for ending in contract.ENDINGS:
+            if operation + ending in contract.OPERATIONS:
+                names[name + ending] = names[operation + ending]
     for function in text:
         names[function.__name__] = types.FunctionType(function.__code__, names, closure=function.__closure__)
-    arrays = (getattr(kernel_set, name, getattr(reference, name)) for name in ("zeros", "put", "get"))
-    return Bound(kernel_set, *arrays, *(names[function.__name__] for function in text), names["likelihood_mean"])
+    arrays = kernel_set.zeros, kernel_set.put, kernel_set.get
+    return Model(kernel_set, *arrays, *(names[function.__name__] for function in text), names["likelihood_mean"])
 
 
 # ----------------------------------------------------------------------------------------------- the public functions
@@ -245,111 +191,168 @@ def _bind(kernel_set, choices, n_hidden, text):
 class Value(NamedTuple):
     """A loss and its terms in nats: total = reconstruction + beta kl + l2, the first two means over batch and samples.
 
-    Under "iwae" the total is at most that sum (Jensen's inequality); what it is less by is what more samples gain.
+    With importance weights the total is at most that sum (Jensen's inequality); the difference is what more samples gain.
     """
 
     total: float
     reconstruction: float
     kl: float
     l2: float
-    per_example: np.ndarray
+    per_example: NDArray  # (B,)
 
 
-def value_of(text, p, a, l2):
+def value_of(model: Model, p: Parameters, a: Buffers, l2: float) -> Value:
     """The Value of a pass that `forward` has filled; means are taken in double precision."""
-    losses, *terms = map(text.get, (a.loss, a.nll, a.kl))
+    losses, *terms = map(model.get, (a.loss, a.nll, a.kl))
     bound, reconstruction, kl = (float(array.mean(dtype=np.float64)) for array in (losses, *terms))
-    weights = [W for name, W in p.moved(text.get).items() if name.endswith(".W")] if l2 else []
+    weights = p.moved(model.get).weights.values() if l2 else ()
     penalty = float(l2) / 2 * sum(float(np.vdot(W, W)) for W in weights)
     return Value(bound + penalty, reconstruction, kl, penalty, losses)
 
 
 @blas.limited()
-def loss_and_gradients(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="numpy"):
-    """The loss in nats and its gradient: (Value, Parameters).
+def loss_and_gradients(
+    p: Parameters,
+    x: ArrayLike,
+    eps: ArrayLike,
+    beta: float = 1.0,
+    l2: float = 0.0,
+    objective: str = "elbo",
+    backend: str | types.ModuleType = "numpy",
+) -> tuple[Value, Parameters]:
+    """The loss in nats and its gradient by every parameter.
 
-    loss = mean over the batch of (nll + beta kl) + (l2 / 2) sum of squared weights. x (B, D); eps (L, B, Z) or (B, Z),
-    standard normal, or 0 for a plain autoencoder. objective: "elbo" takes the KL in closed form, "elbo_mc" from the
-    samples (Kingma & Welling 2014, eq. 10 and 6), and "iwae" is the importance-weighted bound (Burda et al. 2016, eq. 8).
-    Runs in the dtype of p. The same arguments give the same bits, on any number of threads. Where a term is beyond the
-    range of the dtype, it is not finite.
+    loss = mean over the batch of (nll + beta kl) + (l2 / 2) sum of squared weights. It is computed in the dtype of p. The same
+    arguments give the same bits, on any number of threads. A term that is beyond the range of the dtype is not finite.
 
-    TypeError, ValueError: an argument of the wrong kind, shape or range. RuntimeError: the backend cannot run here.
+    Parameters
+    ----------
+    p : Parameters
+        The parameters of the model.
+    x : array (B, D)
+        The batch. Bytes stand for 0 to 1 in steps of 1/255.
+    eps : array (L, B, Z) or (B, Z)
+        The noise of z = mu + exp(logvar / 2) eps: standard normal, or 0 for a plain autoencoder.
+    beta, l2 : float
+        The weight of the KL, and that of half the sum of the squared weights (biases are not decayed).
+    objective : {"elbo", "elbo_mc", "iwae"}
+        The bound: the KL in closed form, the KL of the samples, or importance weights.
+    backend : str or module
+        "numpy", "numba", "cupy", "auto" for the fastest of them that works here, or a kernel set of your own.
+
+    Returns
+    -------
+    value : Value
+        The loss (total), its terms (reconstruction, kl, l2) and the loss of each example, per_example (B,).
+    g : Parameters
+        The gradient: g["mu.W"] is d total / d p["mu.W"].
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is of the wrong kind, shape or range.
+    RuntimeError
+        The backend cannot run here.
+
+    References
+    ----------
+    Kingma & Welling 2014 (arXiv 1312.6114), eq. 10 ("elbo") and 6 ("elbo_mc"); Burda, Grosse & Salakhutdinov 2016 (arXiv
+    1509.00519), eq. 8 ("iwae").
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vae_np import Architecture, Parameters, loss_and_gradients
+    >>> p = Parameters.initialize(Architecture(n_inputs=4, hidden=(3,), n_latent=2))
+    >>> value, g = loss_and_gradients(p, x=np.eye(4), eps=np.zeros((4, 2)))
+    >>> g["mu.W"].shape
+    (3, 2)
+    >>> abs(value.total - (value.reconstruction + value.kl)) < 1e-12
+    True
     """
-    text, p, a, beta, l2 = _prepare(p, x, eps, beta, l2, objective, backend)
-    d = nodes(p.architecture, objective, *a.eps.shape[:2], p.flat.dtype, text.zeros)
-    g = Parameters(p.architecture, text.zeros(p.flat.shape, p.flat.dtype))
-    text.forward(p.layers, a, beta)
-    text.backward(p.layers, a, d, beta, len(a.x))
-    text.weight_gradients(p.layers, a, d, g.layers, l2)
-    return value_of(text, p, a, l2), g.moved(text.get)
+    model, p, a, beta, l2 = prepare(p, x, eps, beta, l2, objective, backend)
+    d = buffers(p.architecture, objective, *a.eps.shape[:2], p.flat.dtype, model.zeros)
+    g = Parameters(p.architecture, model.zeros(p.flat.shape, p.flat.dtype))
+    model.forward(p.layers, a, beta)
+    model.backward(p.layers, a, d, beta, len(a.x))
+    model.weight_gradients(p.layers, a, d, g.layers, l2)
+    return value_of(model, p, a, l2), g.moved(model.get)
 
 
 @blas.limited()
-def loss(p, x, eps, beta=1.0, l2=0.0, objective="elbo", backend="numpy"):
-    """The Value of `loss_and_gradients` without the gradient; the same arguments."""
-    text, p, a, beta, l2 = _prepare(p, x, eps, beta, l2, objective, backend)
-    text.forward(p.layers, a, beta)
-    return value_of(text, p, a, l2)
+def loss(
+    p: Parameters,
+    x: ArrayLike,
+    eps: ArrayLike,
+    beta: float = 1.0,
+    l2: float = 0.0,
+    objective: str = "elbo",
+    backend: str | types.ModuleType = "numpy",
+) -> Value:
+    """The Value of `loss_and_gradients` without the gradient; the arguments and errors are the same."""
+    model, p, a, beta, l2 = prepare(p, x, eps, beta, l2, objective, backend)
+    model.forward(p.layers, a, beta)
+    return value_of(model, p, a, l2)
 
 
 @blas.limited()
-def encode(p, x, backend="numpy"):
+def encode(p: Parameters, x: ArrayLike, backend: str | types.ModuleType = "numpy") -> tuple[NDArray, NDArray]:
     """x (B, D) -> mu, logvar (B, Z) of q(z|x) = N(mu, exp(logvar))"""
-    _check_parameters(p)
-    text, x = bind(p.architecture, backend=backend), p.architecture.check_inputs(x)
+    check_parameters(p)
+    model, x = bind(p.architecture, backend=backend), p.architecture.check_inputs(x)
     mu, logvar = (np.empty((len(x), p.architecture.n_latent), p.flat.dtype) for _ in range(2))
-    layers = p.moved(text.put).layers
-    room = functools.cache(lambda n: nodes(p.architecture, "elbo", 0, n, p.flat.dtype, text.zeros))
+    layers = p.moved(model.put).layers
+    buffers_of = functools.cache(lambda n: buffers(p.architecture, "elbo", 0, n, p.flat.dtype, model.zeros))
     for rows in chunks(len(x)):
-        some, a = text.put(x[rows]), room(len(x[rows]))
-        text.kernels.gather(some, text.put(np.arange(len(some))), a.x)
-        text.encoder(layers, a)
-        mu[rows], logvar[rows] = text.get(a.mu), text.get(a.logvar)
+        chunk, a = model.put(x[rows]), buffers_of(len(x[rows]))
+        model.kernels.gather(chunk, model.put(np.arange(len(chunk))), a.x)
+        model.encoder(layers, a)
+        mu[rows], logvar[rows] = model.get(a.mu), model.get(a.logvar)
     return mu, logvar
 
 
 @blas.limited()
-def decode(p, z, backend="numpy"):
+def decode(p: Parameters, z: ArrayLike, backend: str | types.ModuleType = "numpy") -> NDArray:
     """z (B, Z) -> the mean of p(x|z), (B, D): probabilities under the Bernoulli likelihood"""
-    _check_parameters(p)
-    text = bind(p.architecture, backend=backend)
+    check_parameters(p)
+    model = bind(p.architecture, backend=backend)
     z = _finite("z", z, f"(B, {p.architecture.n_latent})", lambda shape: shape[1:] == (p.architecture.n_latent,))
     mean = np.empty((len(z), p.architecture.n_inputs), p.flat.dtype)
-    layers = p.moved(text.put).layers
-    means = functools.cache(lambda n: text.zeros((1, n, p.architecture.n_inputs), p.flat.dtype))
-    room = functools.cache(lambda n: nodes(p.architecture, "elbo", 1, n, p.flat.dtype, text.zeros))
+    layers = p.moved(model.put).layers
+    means = functools.cache(lambda n: model.zeros((1, n, p.architecture.n_inputs), p.flat.dtype))
+    buffers_of = functools.cache(lambda n: buffers(p.architecture, "elbo", 1, n, p.flat.dtype, model.zeros))
     for rows in chunks(len(z), CHUNK // 2):  # fewer: NumPy makes several arrays of their size on the way to a mean
-        some = text.put(np.array(z[None, rows], p.flat.dtype, order="C"))
-        output, _ = text.decoder(layers, room(some.shape[1])._replace(z=some))
-        mean[rows] = text.get(text.mean(output, means(some.shape[1])))[0]
+        chunk = model.put(np.array(z[None, rows], p.flat.dtype, order="C"))
+        output, _ = model.decoder(layers, buffers_of(chunk.shape[1])._replace(z=chunk))
+        mean[rows] = model.get(model.mean(output, means(chunk.shape[1])))[0]
     return mean
 
 
 CHUNK = 1024  # rows at a time, where each goes its own way: so that memory does not grow with their number
 
 
-def chunks(n, size=None):
-    """Slices of range(n), of that many rows (CHUNK, if not said) each but for the last."""
+def chunks(n: int, size: int | None = None) -> Iterator[slice]:
+    """Slices of range(n), each but the last of that many rows, by default CHUNK."""
     size = size or CHUNK
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
-def _prepare(p, x, eps, beta, l2, objective, backend, text=TEXT):
-    """The checked arguments of a pass: the bound text, p and the nodes with x and eps where it reads them, beta and l2."""
-    _check_parameters(p)
+def prepare(p, x, eps, beta, l2, objective, backend, text=TEXT):
+    """The checked arguments of a pass: the model, p and the buffers with x and eps where it reads them, beta and l2."""
+    check_parameters(p)
     arch, real = p.architecture, p.flat.dtype.type
-    text = bind(arch, objective, backend, text)
+    model = bind(arch, objective, backend, text)
     x = arch.check_inputs(x)
     B, Z = len(x), arch.n_latent
     eps = _finite("eps", eps, f"({B}, {Z}) or (L, {B}, {Z})", lambda shape: shape[-2:] == (B, Z) and len(shape) in (2, 3))
     eps = np.array(eps.reshape(-1, B, Z), real, order="C")
-    a = nodes(arch, objective, len(eps), len(x), real, text.zeros)._replace(eps=text.put(eps))
-    text.kernels.gather(text.put(x), text.put(np.arange(len(x))), a.x)
-    return text, p.moved(text.put), a, real(check_number("beta", beta)), real(check_number("l2", l2))
+    a = buffers(arch, objective, len(eps), len(x), real, model.zeros)._replace(eps=model.put(eps))
+    model.kernels.gather(model.put(x), model.put(np.arange(len(x))), a.x)
+    return model, p.moved(model.put), a, real(check_number("beta", beta)), real(check_number("l2", l2))
 
 
-def _check_parameters(p):
+def check_parameters(p):
+    """TypeError unless p is Parameters."""
     if not isinstance(p, Parameters):
         raise TypeError(f"p is a {type(p).__name__}; it must be Parameters")
 

@@ -2,54 +2,93 @@
 
 import numbers
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from vae_np import noise, steps
+from vae_np import steps, streams
 from vae_np.architecture import Architecture, check_choice, check_count
+from vae_np.choices import LIKELIHOODS
 from vae_np.elbo import chunks, decode, encode
-from vae_np.optimizers import OPTIMIZERS
-from vae_np.training import evaluate, train
+from vae_np.evaluation import evaluate
+from vae_np.optimizers import OPTIMIZERS, Optimizer
+from vae_np.parameters import Parameters
+from vae_np.training import train
 
 
 class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """A variational autoencoder: X (N, D) -> mu (N, Z), the mean of q(z|x), trained by Adam on shuffled minibatches.
 
-    The arguments are those of `Architecture` and `train`. optimizer: "adam", "sgd" or "adagrad", which then takes learning_rate,
-    or one with all its settings, such as Adam(1e-3, beta1=0.8). n_jobs: how many threads; -1 for all cores, None for as many
-    as pay. verbose: print each epoch. warm_start: another fit starts from the parameters of the one before. likelihood
-    "bernoulli" wants X in [0, 1] and rescales nothing: put a MinMaxScaler(clip=True) before it, or take "gaussian". float32
-    is trained in float32, all else in float64; bytes are the numbers 0 to 255 here. random_state: an int for the same
-    result of every fit, None for a new one.
+    float32 is trained in float32, all else in float64; bytes are the numbers 0 to 255 here.
 
-    Fitted: parameters_ (Parameters), history_ (a dict per epoch, in nats), n_features_in_, and feature_names_in_ where
-    X has column names that are text.
+    Parameters
+    ----------
+    n_latent, hidden, activation, likelihood, noise, noise_std
+        As for `Architecture`. A likelihood with a bounded support, such as "bernoulli", wants X in [0, 1], and X is not
+        rescaled: put a MinMaxScaler(clip=True) before the model, or take "gaussian".
+    objective, n_samples, beta, l2, batch_size, epochs, backend
+        As for `train`.
+    learning_rate : float
+        The learning rate of an optimizer that is given by its name.
+    optimizer : str or Optimizer
+        The name of an optimizer, or one with all its settings, such as Adam(1e-3, beta1=0.8).
+    random_state : int, RandomState or None
+        An int for the same result of every fit, None for a new one.
+    n_jobs : int or None
+        The number of threads: -1 for all cores, None for as many as pay.
+    verbose : int
+        Whether each epoch is printed.
+    warm_start : bool
+        Whether another fit starts from the parameters of the fit before.
+
+    Attributes
+    ----------
+    parameters_ : Parameters
+        The trained model.
+    history_ : list of dict
+        A row for each epoch, in nats.
+    n_features_in_, feature_names_in_
+        The number of columns of X, and their names where X has names that are text.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from vae_np import VAE
+    >>> X = load_digits().data / 16
+    >>> vae = VAE(n_latent=2, hidden=(16,), epochs=1, backend="numpy", random_state=0).fit(X)
+    >>> vae.transform(X).shape
+    (1797, 2)
     """
+
+    parameters_: Parameters
+    history_: list[dict[str, float]]
+    n_features_in_: int
 
     def __init__(
         self,
-        n_latent=2,
-        hidden=(400,),
-        activation="relu",
-        likelihood="bernoulli",
-        objective="elbo",
-        n_samples=1,
-        beta=1.0,
-        l2=0.0,
-        learning_rate=1e-3,
-        batch_size=128,
-        epochs=20,
-        backend="auto",
-        random_state=None,
-        noise="fixed",
-        noise_std=1.0,
-        optimizer="adam",
-        n_jobs=None,
-        verbose=0,
-        warm_start=False,
+        n_latent: int = 2,
+        hidden: Sequence[int] = (400,),
+        activation: str = "relu",
+        likelihood: str = "bernoulli",
+        objective: str = "elbo",
+        n_samples: int = 1,
+        beta: float = 1.0,
+        l2: float = 0.0,
+        learning_rate: float = 1e-3,
+        batch_size: int = 128,
+        epochs: int = 20,
+        backend: str = "auto",
+        random_state: object = None,
+        noise: str = "fixed",
+        noise_std: float = 1.0,
+        optimizer: str | Optimizer = "adam",
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        warm_start: bool = False,
     ):
         self.n_latent = n_latent
         self.hidden = hidden
@@ -71,8 +110,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    def fit(self, X, y=None):
-        """Train on X (N, D), from the start or, with warm_start, from the parameters of the fit before; y is not looked at.
+    def fit(self, X: ArrayLike, y: object = None) -> "VAE":
+        """Train on X (N, D), with warm_start from the parameters of the fit before; y is ignored.
 
         The errors are those of `Architecture` and `train`.
         """
@@ -80,13 +119,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         before = getattr(self, "parameters_", None) if self.warm_start else None
         return self._train(X, before, self.epochs)
 
-    def partial_fit(self, X, y=None):
-        """Train for one more epoch, on X (N, D), with the optimizer as the last call left it; y is not looked at."""
+    def partial_fit(self, X: ArrayLike, y: object = None) -> "VAE":
+        """Train for one more epoch, on X (N, D), with the optimizer as the last call left it; y is ignored."""
         fitted = hasattr(self, "_run")
         X = validate_data(self, X, reset=not fitted, dtype=self.parameters_.flat.dtype if fitted else (np.float64, np.float32))
         return self._train(X, self._run if fitted else None, 1, [*self.history_] if fitted else [])
 
-    def _train(self, X, start, epochs, history=()):
+    def _train(self, X, initial_parameters, epochs, history=()):
         architecture = Architecture(
             X.shape[1], self.hidden, self.n_latent, self.activation, self.likelihood, self.noise, self.noise_std
         )
@@ -105,7 +144,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             dtype=X.dtype,
             backend=self.backend,
             threads=self._threads(),
-            start=start,
+            initial_parameters=initial_parameters,
             progress=self._print if self.verbose else None,
         )
         later = [row | {"epoch": len(history) + row["epoch"]} for row in self._run.history]
@@ -117,7 +156,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         if not isinstance(self.optimizer, str):
             return self.optimizer
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        return OPTIMIZERS[self.optimizer](self.learning_rate)
+        return OPTIMIZERS[self.optimizer](learning_rate=self.learning_rate)
 
     def _threads(self):
         """n_jobs as scikit-learn means it: -1 for all cores, -2 for all but one."""
@@ -130,17 +169,17 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             terms = f"reconstruction {row['train_reconstruction']:.3f}, KL {row['train_kl']:.3f}"
             print(f"epoch {row['epoch']}: loss {row['train_total']:.3f} ({terms}), {row['seconds']:.2g} s", flush=True)
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> NDArray:
         """X (N, D) -> mu (N, Z), the mean of q(z|x)"""
         X = self._check(X)
         return encode(self.parameters_, X, self.backend)[0]
 
-    def inverse_transform(self, Z):
+    def inverse_transform(self, Z: ArrayLike) -> NDArray:
         """Z (N, Z) -> the mean of p(x|z), (N, D): probabilities under the Bernoulli likelihood"""
         check_is_fitted(self)
         return decode(self.parameters_, check_array(Z, dtype=self.parameters_.flat.dtype, input_name="Z"), self.backend)
 
-    def sample(self, n_samples=1):
+    def sample(self, n_samples: int = 1) -> NDArray:
         """n_samples draws of z ~ N(0, 1), each as the mean of p(x|z): (n_samples, D)
 
         The noise of p(x|z) itself is not added. With an int as random_state every call gives the same draws, and fewer
@@ -149,10 +188,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         p = self.parameters_
         shape = (1, check_count("n_samples", n_samples), p.architecture.n_latent)
-        z = noise.normals(self._draw_seed(), "sample", 0, shape, p.flat.dtype)[0]
+        z = streams.normals(self._draw_seed(), "sample", 0, shape, p.flat.dtype)[0]
         return decode(p, z, self.backend)
 
-    def score_samples(self, X):
+    def score_samples(self, X: ArrayLike) -> NDArray:
         """The ELBO of each row in nats, (N,): log p(x|z) - KL(q(z|x) || p(z)), z drawn n_samples times and averaged
 
         The bound itself, whatever was trained: with beta = 1, without l2 and with the KL in closed form, so that models
@@ -173,8 +212,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         )
         return -value.per_example
 
-    def score(self, X, y=None):
-        """The mean of `score_samples`: nats per row, the higher the better; y is not looked at."""
+    def score(self, X: ArrayLike, y: object = None) -> float:
+        """The mean of `score_samples`: nats per row, the higher the better; y is ignored."""
         return float(self.score_samples(X).mean(dtype=np.float64))
 
     def _check(self, X):
@@ -193,5 +232,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        tags.input_tags.positive_only = self.likelihood == "bernoulli"
+        likelihood = LIKELIHOODS.get(self.likelihood)  # a wrong name is refused by fit, not here
+        tags.input_tags.positive_only = likelihood is not None and likelihood.support[0] >= 0
         return tags

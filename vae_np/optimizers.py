@@ -1,53 +1,81 @@
 """Optimizers: how the flat parameters follow the flat gradient. The updates themselves are operations of the kernel sets."""
 
 import dataclasses
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vae_np.architecture import check_number
-
-
-def _keep(optimizer, **fields):
-    for name, value in fields.items():
-        object.__setattr__(optimizer, name, value)
+from vae_np.kernels.contract import KernelSet
+from vae_np.parameters import Parameters
 
 
 @dataclasses.dataclass(frozen=True)
-class SGD:
+class Optimizer:
+    """What all optimizers have: a learning rate, arrays of the shape of the flat parameters, and an update."""
+
+    learning_rate: float
+
+    ARRAYS: ClassVar[tuple[str, ...]] = ()  # the names of the arrays that it keeps, which begin at 0
+
+    def __post_init__(self):
+        self._check("learning_rate", above=True)
+
+    def _check(self, *names: str, above: bool = False, below: float = np.inf) -> None:
+        for name in names:
+            value = check_number(name, getattr(self, name), above=above)
+            if not value < below:
+                raise ValueError(f"{name} is {value!r}; it must be below {below:g}")
+            object.__setattr__(self, name, value)
+
+    def initial_state(self, p: Parameters) -> dict[str, NDArray]:
+        """The arrays that it keeps, before the first update."""
+        return {name: np.zeros_like(p.flat) for name in self.ARRAYS}
+
+    def update(
+        self, kernels: KernelSet, p: NDArray, g: NDArray, state: dict[str, NDArray], step: Any, learning_rate: Any
+    ) -> None:
+        """Change the flat parameters p and the arrays by the flat gradient g; step counts the updates from 1."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class SGD(Optimizer):
     """Gradient descent with momentum: `kernels.reference.sgd`"""
 
     learning_rate: float = 0.01
     momentum: float = 0.0
 
-    STATE = ("velocity",)
+    ARRAYS = ("velocity",)
 
     def __post_init__(self):
-        _keep(self, learning_rate=check_number("learning_rate", self.learning_rate, above=True))
-        _keep(self, momentum=check_number("momentum", self.momentum))
+        super().__post_init__()
+        self._check("momentum")
 
     def update(self, kernels, p, g, state, step, learning_rate):
         kernels.sgd(p, g, state["velocity"], learning_rate, self.momentum)
 
 
 @dataclasses.dataclass(frozen=True)
-class Adagrad:
+class Adagrad(Optimizer):
     """A rate for each parameter that falls with its squared gradients: `kernels.reference.adagrad`"""
 
     learning_rate: float = 0.01
     epsilon: float = 1e-8
 
-    STATE = ("squares",)
+    ARRAYS = ("squares",)
 
     def __post_init__(self):
-        _keep(self, learning_rate=check_number("learning_rate", self.learning_rate, above=True))
-        _keep(self, epsilon=check_number("epsilon", self.epsilon, above=True))
+        super().__post_init__()
+        self._check("epsilon", above=True)
 
     def update(self, kernels, p, g, state, step, learning_rate):
         kernels.adagrad(p, g, state["squares"], learning_rate, self.epsilon)
 
 
 @dataclasses.dataclass(frozen=True)
-class Adam:
+class Adam(Optimizer):
     """Running means of the gradient and its square: `kernels.reference.adam`"""
 
     learning_rate: float = 1e-3
@@ -55,23 +83,15 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
 
-    STATE = ("m", "v")
+    ARRAYS = ("m", "v")
 
     def __post_init__(self):
-        _keep(self, learning_rate=check_number("learning_rate", self.learning_rate, above=True))
-        _keep(self, epsilon=check_number("epsilon", self.epsilon, above=True))
-        for name in ("beta1", "beta2"):
-            _keep(self, **{name: check_number(name, getattr(self, name))})
-            if not getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be below 1")
+        super().__post_init__()
+        self._check("beta1", "beta2", below=1)
+        self._check("epsilon", above=True)
 
     def update(self, kernels, p, g, state, step, learning_rate):
         kernels.adam(p, g, state["m"], state["v"], step, learning_rate, self.beta1, self.beta2, self.epsilon)
 
 
-OPTIMIZERS = {"sgd": SGD, "adagrad": Adagrad, "adam": Adam}
-
-
-def initial_state(optimizer, flat):
-    """The arrays an optimizer keeps, all 0, each of the shape of the flat parameters."""
-    return {name: np.zeros_like(flat) for name in optimizer.STATE}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adagrad": Adagrad, "adam": Adam}

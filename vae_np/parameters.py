@@ -9,22 +9,25 @@ import os
 import pathlib
 import textwrap
 import zipfile
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
-from vae_np import noise
+from vae_np import streams
 from vae_np.architecture import Architecture, check_choice
+from vae_np.choices import NOISES
+from vae_np.deprecation import renamed
 
 DTYPES = ("float32", "float64")
-SCHEMES = {  # the variance of a hidden layer's weights
+INITS: dict[str, Callable[[int, int], float]] = {  # the variance of a hidden layer's weights
     "glorot": lambda inputs, outputs: 2 / (inputs + outputs),
     "he": lambda inputs, outputs: 2 / inputs,
 }
 
 
-def check_dtype(dtype):
+def check_dtype(dtype: DTypeLike) -> str:
     """The dtype's name; ValueError unless it is one that the kernels compute in."""
     try:
         name = np.dtype(dtype).name
@@ -37,33 +40,50 @@ def check_dtype(dtype):
 class Layer(NamedTuple):
     """The parameters of y = x @ W + b."""
 
-    W: np.ndarray
-    b: np.ndarray
+    W: NDArray
+    b: NDArray
 
 
 class Weights(NamedTuple):
-    """The parameters as the text of the model reads them. noise is the layer that gives the log-variance of x given z."""
+    """The parameters as the text of the model reads them; output_logvar gives the log-variance of x given z."""
 
-    encoder: tuple
+    encoder: tuple[Layer, ...]
     mu: Layer
     logvar: Layer
-    decoder: tuple
+    decoder: tuple[Layer, ...]
     output: Layer
-    noise: Layer
+    output_logvar: Layer
 
 
-def n_parameters(architecture):
-    """How many numbers the parameters of an architecture are."""
+def n_parameters(architecture: Architecture) -> int:
+    """The number of all elements of an architecture's parameters."""
     return sum(math.prod(shape) for shape in architecture.shapes.values())
 
 
-class Parameters(Mapping):
+class Parameters(Mapping[str, NDArray]):
     """A mapping of name -> array, each a view on the one buffer `flat`: what changes one changes the other.
 
     Gradients are Parameters too: g["mu.W"] is d loss / d p["mu.W"], and g.flat goes with p.flat.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The names and shapes.
+    flat : array (n,)
+        All values in the order of `Architecture.shapes`, float32 or float64; it is not copied.
+
+    Examples
+    --------
+    >>> from vae_np import Architecture, Parameters
+    >>> p = Parameters.initialize(Architecture(n_inputs=4, hidden=(), n_latent=2), seed=0, dtype="float32")
+    >>> list(p)
+    ['mu.W', 'mu.b', 'logvar.W', 'logvar.b', 'output.W', 'output.b']
+    >>> p.flat[:] = 0
+    >>> float(p["mu.W"].sum())
+    0.0
     """
 
-    def __init__(self, architecture, flat):
+    def __init__(self, architecture: Architecture, flat: NDArray):
         if flat.dtype not in (np.float32, np.float64) or not flat.dtype.isnative:
             raise ValueError(f"flat has dtype {flat.dtype}; known are {', '.join(map(repr, DTYPES))}")
         if flat.shape != (n_parameters(architecture),):
@@ -74,13 +94,13 @@ class Parameters(Mapping):
             self._views[name] = flat[position : position + math.prod(shape)].reshape(shape)
             position += math.prod(shape)
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> NDArray:
         return self._views[name]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._views)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._views)
 
     def __repr__(self):
@@ -90,75 +110,95 @@ class Parameters(Mapping):
         return Parameters, (self.architecture, self.flat)
 
     @property
-    def layers(self):
-        """The views as Weights. A noise that is not learned is a constant layer outside the buffer."""
-        arch = self.architecture
+    def weights(self) -> dict[str, NDArray]:
+        """The matrices W of all layers, which L2 and weight decay act on, by their names; the biases are not among them."""
+        return {name: array for name, array in self.items() if array.ndim == 2}
+
+    @property
+    def layers(self) -> Weights:
+        """The views as Weights. A log-variance that is not learned is a constant layer outside the buffer."""
+        arch, noise = self.architecture, NOISES[self.architecture.noise]
 
         def layer(name):
             return Layer(self[f"{name}.W"], self[f"{name}.b"])
 
-        def constant(value):
+        def fixed(value):
             b = self.flat[:1].copy()
             b.fill(value)
-            return Layer(nothing, b)
+            return b
 
-        nothing = self.flat[:0].reshape(0, 1)
-        if arch.noise == "heteroscedastic":
-            noise_layer = layer("output_logvar")
-        elif arch.noise == "shared":
-            noise_layer = Layer(nothing, self["noise.logvar"])
+        no_weights = self.flat[:0].reshape(0, 1)
+        if noise.per_input:
+            output_logvar = layer(noise.parameter)
         else:
-            noise_layer = constant(2 * math.log(arch.noise_std))
-        # The text's loops over no layers must still find a type to compile for: one that is never read.
-        unused = (constant(0),)
+            b = self[noise.parameter] if noise.parameter else fixed(2 * math.log(arch.noise_std))
+            output_logvar = Layer(no_weights, b)
         return Weights(
-            encoder=tuple(layer(f"encoder.{i}") for i in range(len(arch.hidden))) or unused,
+            encoder=tuple(layer(f"encoder.{i}") for i in range(len(arch.hidden))),
             mu=layer("mu"),
             logvar=layer("logvar"),
-            decoder=tuple(layer(f"decoder.{i}") for i in range(len(arch.hidden))) or unused,
+            decoder=tuple(layer(f"decoder.{i}") for i in range(len(arch.hidden))),
             output=layer("output"),
-            noise=noise_layer,
+            output_logvar=output_logvar,
         )
 
     @classmethod
-    def zeros(cls, architecture, dtype="float64"):
+    def zeros(cls, architecture: Architecture, dtype: DTypeLike = "float64") -> "Parameters":
         """All parameters 0."""
         return cls(architecture, np.zeros(n_parameters(architecture), check_dtype(dtype)))
 
     @classmethod
-    def initialize(cls, architecture, seed=0, dtype="float64", scheme="glorot"):
-        """Normal weights, biases 0; both dtypes start at the same values but for rounding.
+    @renamed(scheme="init")
+    def initialize(
+        cls, architecture: Architecture, seed: int = 0, dtype: DTypeLike = "float64", init: str = "glorot"
+    ) -> "Parameters":
+        """Normal weights, and biases of 0; both dtypes begin at the same values but for rounding.
 
-        A hidden layer's variance is 2 / (inputs + outputs) under "glorot" (Glorot & Bengio 2010, eq. 12) and 2 / inputs
-        under "he" (He et al. 2015, eq. 10). The layers that make mu, logvar and the output start smaller, with 1 / (3
-        inputs), the variance of a linear layer in PyTorch: q(z|x) starts near the prior, and p(x|z) near indifference.
+        The variance of a hidden layer's weights is 2 / (inputs + outputs) under "glorot", and 2 / inputs under "he". The layers
+        that make mu, logvar and the output begin smaller, with 1 / (3 inputs), the variance of a linear layer in PyTorch: q(z|x)
+        begins near the prior, and p(x|z) near indifference.
+
+        Parameters
+        ----------
+        architecture : Architecture
+            The names and shapes.
+        seed : int
+            The seed, from 0 to 2^64 - 1; the same seed gives the same values on every machine.
+        dtype : {"float64", "float32"}
+            The type of the numbers.
+        init : {"glorot", "he"}
+            The variance of hidden layers.
+
+        References
+        ----------
+        Glorot & Bengio 2010, eq. 12; He et al. 2015, eq. 10.
         """
-        check_choice("scheme", scheme, SCHEMES)
-        seed = noise.check_seed(seed)
+        check_choice("init", init, INITS)
+        seed = streams.check_seed(seed)
         p = cls.zeros(architecture, dtype)
         for i, (name, W) in enumerate(p.items()):
-            if name.endswith(".W"):
+            if name in p.weights:
                 hidden = name.startswith(("encoder.", "decoder."))
-                variance = SCHEMES[scheme](*W.shape) if hidden else 1 / (3 * W.shape[0])
-                W[...] = math.sqrt(variance) * noise.normals(seed, "initialize", i, (1, *W.shape), np.float64)[0]
+                variance = INITS[init](*W.shape) if hidden else 1 / (3 * W.shape[0])
+                W[...] = math.sqrt(variance) * streams.normals(seed, "initialize", i, (1, *W.shape), np.float64)[0]
         return p
 
-    def copy(self):
+    def copy(self) -> "Parameters":
         """The same values in a buffer of their own."""
         return Parameters(self.architecture, self.flat.copy())
 
-    def astype(self, dtype):
+    def astype(self, dtype: DTypeLike) -> "Parameters":
         """The same values rounded to a dtype, in a buffer of their own."""
         p = Parameters.zeros(self.architecture, dtype)
         p.flat[...] = self.flat
         return p
 
-    def moved(self, move):
+    def moved(self, move: Callable[[Any], Any]) -> "Parameters":
         """These values where move(flat) puts them: `put` and `get` of a kernel set."""
         flat = move(self.flat)
         return self if flat is self.flat else Parameters(self.architecture, flat)
 
-    def save(self, path, **extra):
+    def save(self, path: str | os.PathLike, **extra: NDArray) -> None:
         """Write an .npz file: every parameter under its name, the architecture as JSON, and any extra arrays.
 
         The file is written beside its place and renamed, so that it is never there by half.
@@ -168,12 +208,12 @@ class Parameters(Mapping):
             np.savez(file, architecture=described, **self, **extra)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike) -> "Parameters":
         """Read what `save` wrote; ValueError in one sentence where the file is not that."""
         return cls.load_with_extra(path)[0]
 
     @classmethod
-    def load_with_extra(cls, path):
+    def load_with_extra(cls, path: str | os.PathLike) -> "tuple[Parameters, dict[str, NDArray]]":
         """As `load`, and {name: array} of what else the file holds."""
         arrays = read_npz(path)
         with reading(path, "a file of vae_np's parameters"):
@@ -188,7 +228,7 @@ class Parameters(Mapping):
         return p, arrays
 
 
-def parse(name, text):
+def parse(name: str, text: str) -> dict[str, Any]:
     """The dict that a text of JSON is; ValueError where it is none."""
     try:
         value = json.loads(text)
@@ -199,7 +239,7 @@ def parse(name, text):
     return value
 
 
-def check_array(name, array, shape, dtype):
+def check_array(name: str, array: NDArray, shape: tuple[int, ...], dtype: str) -> None:
     """ValueError unless the array is of that shape and dtype (in either order of bytes) and finite."""
     if array.shape != shape or array.dtype.name != dtype:
         raise ValueError(f"its {name} holds {array.dtype} {array.shape}; wanted {dtype} {shape}")

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vae_np import noise
+from vae_np import streams
 from vae_np.elbo import decode, encode
 from vae_np.parameters import replacing
 
@@ -19,7 +19,7 @@ def draw_run(p, history, dataset, folder, seed=0):
     figures = {"losses.png": losses(history)}
     if dataset.image_shape:
         figures["reconstructions.png"] = reconstructions(p, dataset.shown[0], dataset.image_shape, seed)
-        z = noise.normals(seed, "sample", 1, (1, 144, p.architecture.n_latent), p.flat.dtype)[0]
+        z = streams.normals(seed, "sample", 1, (1, 144, p.architecture.n_latent), p.flat.dtype)[0]
         figures["samples.png"] = samples(decode(p, z), dataset.image_shape)
         if p.architecture.n_latent == 2:
             figures["manifold.png"] = manifold(p, dataset.image_shape)
@@ -93,7 +93,7 @@ def known_answers(elbo, log_p, on_digits, on_a_plane):
 
 def reconstructions(p, x, image_shape, seed=0, n=16):
     """Inputs above, and below each the mean of p(x|z) at the mean of q(z|x)."""
-    rows = np.sort(noise.permutation(seed, "sample", 0, len(x))[:n])
+    rows = np.sort(streams.permutation(seed, "sample", 0, len(x))[:n])
     x = x[rows] / (255 if x.dtype == np.uint8 else 1)
     means = decode(p, encode(p, x)[0])
     figure = Figure(figsize=(max(len(rows), 6) * 0.72, 2.0), dpi=130, layout="constrained")

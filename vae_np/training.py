@@ -12,62 +12,67 @@ import math
 import os
 import pathlib
 import time
+import types
 import zlib
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from vae_np import blas, elbo, kernels, noise, runs, steps
+from vae_np import blas, elbo, kernels, runs, steps, streams
 from vae_np.architecture import Architecture, check_count, check_number
-from vae_np.optimizers import OPTIMIZERS, Adam, initial_state
+from vae_np.choices import LIKELIHOODS
+from vae_np.deprecation import renamed
+from vae_np.evaluation import evaluate
+from vae_np.kernels.contract import KernelSet
+from vae_np.optimizers import OPTIMIZERS, Adam, Optimizer
 from vae_np.parameters import Parameters, check_dtype
 from vae_np.runs import TERMS
 
 
 class Run(NamedTuple):
-    """What training gives: parameters (the best epoch's, with patience), a history row per epoch, and the folder.
+    """What training gives; another training can start from it."""
 
-    The optimizer's arrays after the last step, and how many steps there were, are for a training that starts from this one.
-    """
-
-    parameters: Parameters
-    history: list
-    path: str | None
-    optimizer: dict
-    steps: int
+    parameters: Parameters  # with patience those of the best epoch
+    history: list[dict[str, float]]  # a row for each epoch, in nats
+    path: str | os.PathLike | None  # the folder
+    optimizer: dict[str, NDArray]  # the optimizer's arrays after the last step
+    steps: int  # the number of all steps
 
 
+@renamed(scheme="init", start="initial_parameters")
 def train(
-    architecture,
-    x_train,
-    x_valid=None,
+    architecture: Architecture,
+    x_train: ArrayLike,
+    x_valid: ArrayLike | None = None,
     *,
     # what is minimised
-    objective="elbo",
-    n_samples=1,
-    beta=1.0,
-    beta_warmup=0.0,
-    l2=0.0,
-    binarize=False,
+    objective: str = "elbo",
+    n_samples: int = 1,
+    beta: float = 1.0,
+    beta_warmup: float = 0.0,
+    l2: float = 0.0,
+    binarize: bool = False,
     # how
-    epochs=10,
-    batch_size=128,
-    optimizer=Adam(1e-3),
-    schedule=(),
-    patience=None,
-    scheme="glorot",
-    start=None,
-    seed=0,
+    epochs: int = 10,
+    batch_size: int = 128,
+    optimizer: Optimizer = Adam(1e-3),
+    schedule: Sequence[tuple[int, float]] = (),
+    patience: int | None = None,
+    init: str = "glorot",
+    initial_parameters: Parameters | Run | None = None,
+    seed: int = 0,
     # where it runs
-    dtype="float32",
-    backend="auto",
-    threads=None,
-    # what is kept, and told
-    out=None,
-    resume=False,
-    progress=None,
-    notes=None,
-):
+    dtype: DTypeLike = "float32",
+    backend: str | types.ModuleType = "auto",
+    threads: int | None = None,
+    # what is kept, and reported
+    out: str | os.PathLike | None = None,
+    resume: bool = False,
+    progress: Callable[[int, int, dict[str, float]], Any] | None = None,
+    notes: dict[str, Any] | None = None,
+) -> Run:
     """Minimise the loss of `loss_and_gradients` over shuffled minibatches.
 
     Every epoch shuffles the rows and uses each of them once; its last minibatch may be smaller than the others. The same
@@ -82,7 +87,7 @@ def train(
     x_valid : array (M, D), optional
         Rows that are not trained on. Their loss is measured after every epoch.
     objective : {"elbo", "elbo_mc", "iwae"}
-        The bound on log p(x): with the KL in closed form, with the KL of the samples, or with importance weights.
+        The bound on log p(x): the KL in closed form, the KL of the samples, or importance weights.
     n_samples : int
         Samples of z per example.
     beta, beta_warmup : float
@@ -93,17 +98,17 @@ def train(
         Whether grey pixels are drawn black or white, afresh for each minibatch.
     epochs, batch_size : int
         The number of epochs, and of rows in a minibatch.
-    optimizer : SGD, Adagrad or Adam
-        The optimizer, with its settings.
+    optimizer : Optimizer
+        An optimizer with its settings, such as Adam(1e-3).
     schedule : sequence of (epoch, factor)
         From that epoch on (the first is 0) the optimizer's learning rate is multiplied by the factor.
     patience : int, optional
         Training ends after this many epochs without a lower validation loss, and the parameters of the best epoch are
         returned. It needs x_valid.
-    scheme : str
-        The scheme by which `Parameters.initialize` draws the first weights.
-    start : Parameters or Run, optional
-        The first weights, in place of the scheme's. Of a Run, the optimizer's arrays and the count of steps are used too.
+    init : {"glorot", "he"}
+        The rule by which `Parameters.initialize` draws the first weights.
+    initial_parameters : Parameters or Run, optional
+        The first weights, in place of drawn ones. Of a Run, the optimizer's arrays and the count of steps are used too.
     seed : int
         The seed of the first weights, of the shuffling and of all noise.
     dtype : {"float32", "float64"}
@@ -151,11 +156,13 @@ def train(
     """
     if not isinstance(architecture, Architecture):
         raise TypeError(f"architecture is {architecture!r}; it must be an Architecture")
-    start, arrays, offset = (*start[:1], *start[3:]) if isinstance(start, Run) else (start, {}, 0)
-    if not (start is None or isinstance(start, Parameters)):
-        raise TypeError(f"start is a {type(start).__name__}; it must be Parameters, or the Run of a training")
-    if start is not None and start.architecture != architecture:
-        raise ValueError(f"start has the parameters of {start.architecture}; wanted {architecture}")
+    given, arrays, steps_before = initial_parameters, {}, 0
+    if isinstance(given, Run):
+        given, arrays, steps_before = given.parameters, given.optimizer, given.steps
+    if not (given is None or isinstance(given, Parameters)):
+        raise TypeError(f"initial_parameters is a {type(given).__name__}; it must be Parameters, or the Run of a training")
+    if given is not None and given.architecture != architecture:
+        raise ValueError(f"initial_parameters are those of {given.architecture}; wanted {architecture}")
     if type(optimizer) not in OPTIMIZERS.values():
         raise TypeError(f"optimizer is {optimizer!r}; it must be one such as Adam(1e-3)")
     x_train = architecture.check_inputs(x_train, "x_train")
@@ -164,11 +171,11 @@ def train(
     threads = None if threads is None else check_count("threads", threads)
     patience = None if patience is None else check_count("patience", patience)
     if resume and out is None:
-        raise ValueError("resume needs out, the folder of the run to go on with")
+        raise ValueError("resume needs out, the folder of the run that is resumed")
     if patience is not None and x_valid is None:
         raise ValueError("patience needs x_valid: without it there is no validation loss to wait for")
     out = type(out)(os.path.expanduser(out)) if isinstance(out, (str, pathlib.Path)) else out
-    if resume:
+    if resume and out is not None:
         backend = backend_to_resume(out, backend)
     settings = {
         "architecture": dataclasses.asdict(architecture) | {"hidden": list(architecture.hidden)},
@@ -182,19 +189,18 @@ def train(
         "l2": check_number("l2", l2),
         "binarize": bool(binarize),
         "patience": patience,
-        "scheme": scheme if start is None else f"start {zlib.crc32(start.flat)}",
-        "seed": noise.check_seed(seed),
+        "scheme": init if given is None else f"start {zlib.crc32(given.flat)}",  # a name of the file's format
+        "seed": streams.check_seed(seed),
         "dtype": check_dtype(dtype),
         "backend": backend_name(kernels.load(backend)),
         "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
     }
-    text = elbo.bind(architecture, objective, backend)
-    p = Parameters.initialize(architecture, seed, dtype, scheme) if start is None else start.astype(dtype)
-    state = runs.State(p, p.copy(), initial_state(optimizer, p.flat))
-    if offset and arrays.keys() != state.optimizer.keys():
-        raise ValueError(
-            f"start was trained by an optimizer with {', '.join(arrays)}; {optimizer!r} has {', '.join(state.optimizer)}"
-        )
+    model = elbo.bind(architecture, objective, backend)
+    p = Parameters.initialize(architecture, seed, dtype, init) if given is None else given.astype(dtype)
+    state = runs.State(p, p.copy(), optimizer.initial_state(p))
+    if steps_before and arrays.keys() != state.optimizer.keys():
+        kept = ", ".join(arrays)
+        raise ValueError(f"the optimizer of initial_parameters keeps {kept}; {optimizer!r} keeps {', '.join(state.optimizer)}")
     for name, array in arrays.items():
         state.optimizer[name][...] = array
 
@@ -202,22 +208,42 @@ def train(
         if out is not None:
             stack.enter_context(runs.locked(out))
             state = runs.begin(out, resume, state, settings, {"epochs": epochs, "threads": threads, **(notes or {})})
-        if architecture.likelihood == "bernoulli" and not binarize and _has_grey(x_train):
-            _say_grey_once()
-        stack.enter_context(blas.limited(steps.blas_threads(text.kernels, threads)))
-        state, data, pace = state.moved(text.put), text.put(x_train), {"steps": 1}
+        if not binarize:
+            _say_if_no_density(architecture.likelihood, x_train)
+        stack.enter_context(blas.limited(steps.blas_threads(model.kernels, threads)))
+        state, data, n_batches = state.moved(model.put), model.put(x_train), -(-len(x_train) // batch_size)
 
         @functools.cache
         def make_stepper(size):
-            of_noise = settings["l2"], settings["binarize"], settings["seed"]
             return steps.stepper(
-                state.p, state.optimizer, optimizer, data, size, objective, n_samples, *of_noise, backend, threads
+                state.p,
+                state.optimizer,
+                optimizer,
+                data,
+                size,
+                objective,
+                n_samples,
+                l2=settings["l2"],
+                binarize=settings["binarize"],
+                seed=settings["seed"],
+                backend=backend,
+                threads=threads,
             )
 
+        together = 1  # steps in a call of the stepper: as many as take a tenth of a second, which is found on the way
         while state.epoch < epochs and not (patience and state.waited >= patience):
             started = time.perf_counter()
-            row = _epoch(state, make_stepper, pace, optimizer, settings, x_train, epochs, progress, offset)
-            _check_arrays(state.moved(text.get), offset + (state.epoch + 1) * _n_batches(x_train, batch_size))
+            row, together = _epoch(
+                state,
+                make_stepper,
+                together,
+                optimizer.learning_rate,
+                settings,
+                len(x_train),
+                steps_before,
+                lambda batch, row: progress and progress(state.epoch * n_batches + batch, epochs * n_batches, row),
+            )
+            _check_arrays(state.moved(model.get), steps_before + (state.epoch + 1) * n_batches)
             if x_valid is not None:
                 valid = evaluate(
                     state.p,
@@ -234,92 +260,38 @@ def train(
                 row |= {f"valid_{term}": getattr(valid, term) for term in TERMS}
             _note_epoch(state, row | {"seconds": time.perf_counter() - started})
             if out is not None:
-                runs.save(state.moved(text.get), out, settings)
+                runs.save(state.moved(model.get), out, settings)
             if progress:
-                progress(
-                    state.epoch * _n_batches(x_train, batch_size),
-                    epochs * _n_batches(x_train, batch_size),
-                    state.history[-1],
-                )
-    p = (state.best if patience else state.p).moved(text.get)
+                progress(state.epoch * n_batches, epochs * n_batches, state.history[-1])
+    p = (state.best if patience else state.p).moved(model.get)
     if epochs > 1:  # after one, as of an estimator's partial_fit, it is too early to tell
         _say_if_collapsed(p, x_train)
-    arrays = {name: text.get(array) for name, array in state.optimizer.items()}
-    return Run(p, state.history, out, arrays, offset + state.epoch * _n_batches(x_train, batch_size))
+    arrays = {name: model.get(array) for name, array in state.optimizer.items()}
+    return Run(p, state.history, out, arrays, steps_before + state.epoch * n_batches)
 
 
-@blas.limited()
-def evaluate(
-    p,
-    x,
-    objective="elbo",
-    n_samples=1,
-    beta=1.0,
-    l2=0.0,
-    binarize=False,
-    seed=0,
-    step=0,
-    examples=None,
-    use="validate",
-    backend="auto",
-):
-    """The Value of all rows of x (N, D) in nats, eps drawn; in chunks, so memory does not grow with N.
-
-    examples (N,): the numbers by which the rows' noise is counted, else their positions. With the same seed, step and
-    examples a row meets the same noise, whatever stands beside it. Binarized pixels stay the same from step to step.
-    """
-    arch = p.architecture
-    x = arch.check_inputs(x)
-    text = elbo.bind(arch, objective, backend)
-    beta, l2, seed = check_number("beta", beta), check_number("l2", l2), noise.check_seed(seed)
-    examples = np.arange(len(x)) if examples is None else np.asarray(examples).astype(np.int64)
-    if examples.shape != (len(x),):
-        raise ValueError(f"examples has shape {examples.shape}; wanted a number for each row, ({len(x)},)")
-    size = max(1, min(len(x), elbo.CHUNK // check_count("n_samples", n_samples)))
-    nodes = functools.cache(lambda n: elbo.nodes(arch, objective, n_samples, n, p.flat.dtype, text.zeros))
-    p, parts, weights = p.moved(text.put), [], []
-    for rows in elbo.chunks(len(x), size):
-        some, counted = x[rows], text.put(examples[rows])
-        a = nodes(len(some))
-        text.kernels.gather(text.put(some), text.put(np.arange(len(some))), a.x)
-        if binarize:
-            text.kernels.binarize(a.x, noise.key(seed, "binarize_validation"), 0, counted, a.x)
-        text.kernels.normals(noise.key(seed, use), step, counted, a.eps)
-        text.forward(p.layers, a, p.flat.dtype.type(beta))
-        value = elbo.value_of(text, p, a, l2)
-        parts.append(value._replace(per_example=value.per_example.copy()))
-        weights.append(len(some))
-    means = {term: float(np.average([getattr(part, term) for part in parts], weights=weights)) for term in TERMS}
-    return elbo.Value(**means, per_example=np.concatenate([part.per_example for part in parts]))
-
-
-def _epoch(state, make_stepper, pace, optimizer, settings, x_train, epochs, progress, offset):
-    """One pass over the shuffled training set: updates state.p and state.optimizer; the means of its terms as a row.
-
-    pace["steps"]: so many in a call as take a tenth of a second; it is found on the way. offset: the steps of trainings before.
-    """
-    size, n_batches = settings["batch_size"], _n_batches(x_train, settings["batch_size"])
-    order = noise.permutation(settings["seed"], "shuffle", offset // n_batches + state.epoch, len(x_train))
-    rate = optimizer.learning_rate * _factor(settings["schedule"], state.epoch)
-    sums, batch = np.zeros(len(TERMS)), 0
+def _epoch(state, make_stepper, together, learning_rate, settings, n_rows, steps_before, progress):
+    """One pass over the shuffled rows, which changes state.p and state.optimizer: (the means of its terms as a row, together)."""
+    size = settings["batch_size"]
+    n_batches = -(-n_rows // size)
+    order = streams.permutation(settings["seed"], "shuffle", steps_before // n_batches + state.epoch, n_rows)
+    rate = learning_rate * _factor(settings["schedule"], state.epoch)
+    sums, batch, row = np.zeros(len(TERMS)), 0, {}
     while batch < n_batches:
-        together = max(1, min(pace["steps"], len(x_train) // size - batch))  # all batches but the last are of one size
-        rows = order[batch * size : (batch + together) * size].reshape(together, -1)
+        n = max(1, min(together, n_rows // size - batch))  # all batches but the last are of one size
+        rows = order[batch * size : (batch + n) * size].reshape(n, -1)
         first, started = state.epoch * n_batches + batch + 1, time.perf_counter()
-        beta = settings["beta"] * np.minimum(
-            1.0, np.arange(first, first + together) / (settings["beta_warmup"] * n_batches or 1)
-        )
-        terms = make_stepper(rows.shape[1])(rows, offset + first, beta, rate)
-        _check_finite(terms, offset + first)
+        beta = settings["beta"] * np.minimum(1.0, np.arange(first, first + n) / (settings["beta_warmup"] * n_batches or 1))
+        terms = make_stepper(rows.shape[1])(rows, steps_before + first, beta, rate)
+        _check_finite(terms, steps_before + first)
         sums = sum(terms * rows.shape[1], start=sums)  # step by step: the same bits however many are together
         batch += len(terms)
-        if together == pace["steps"]:
-            pace["steps"] = max(1, min(2 * together, int(0.1 * together / (time.perf_counter() - started))))
+        if n == together:
+            together = max(1, min(2 * n, int(0.1 * n / (time.perf_counter() - started))))
         row = {"epoch": state.epoch + 1, "beta": float(beta[-1]), "learning_rate": rate}
-        row |= dict(zip((f"train_{term}" for term in TERMS), (sums / min(len(x_train), batch * size)).tolist()))
-        if progress:
-            progress(state.epoch * n_batches + batch, epochs * n_batches, row)
-    return row
+        row |= dict(zip((f"train_{term}" for term in TERMS), (sums / min(n_rows, batch * size)).tolist()))
+        progress(batch, row)
+    return row, together
 
 
 def _check_arrays(state, step):
@@ -347,10 +319,6 @@ def _note_epoch(state, row):
         state.best.flat[...] = state.p.flat
 
 
-def _n_batches(x, batch_size):
-    return -(-len(x) // batch_size)
-
-
 def _check_schedule(schedule):
     try:
         pairs = [(epoch, factor) for epoch, factor in schedule]
@@ -363,15 +331,19 @@ def _factor(schedule, epoch):
     return next((factor for start, factor in reversed(schedule) if start <= epoch), 1.0)
 
 
-def _has_grey(x):
-    top = 255 if x.dtype == np.uint8 else 1
-    return bool(((x > 0) & (x < top)).any())
+def _say_if_no_density(likelihood, x):
+    low, high = LIKELIHOODS[likelihood].support
+    if LIKELIHOODS[likelihood].discrete and bool(((x > low) & (x < (255 if x.dtype == np.uint8 else high))).any()):
+        _say_no_density_once(LIKELIHOODS[likelihood].title)
 
 
 @functools.cache
-def _say_grey_once():
+def _say_no_density_once(title):
+    densities = [repr(other.name) for other in LIKELIHOODS.values() if not other.discrete and math.isfinite(other.support[0])]
     logging.getLogger("vae_np").warning(
-        "the pixels are grey: a Bernoulli likelihood of them is not a density (binarize draws black or white from them)"
+        "the pixels are grey: a %s likelihood of them is not a density (binarize draws black or white from them%s)",
+        title,
+        "".join(f"; likelihood={name} is a density of grey pixels" for name in densities),
     )
 
 
@@ -379,7 +351,7 @@ COLLAPSED = 0.01, 1e-3  # nats of KL, and a share of the data's own range: what 
 
 
 def _say_if_collapsed(p, x):
-    """A word where the decoder has learnt to do without the latents: a local optimum of every VAE."""
+    """A warning where the decoder has learnt to do without the latents: a local optimum of every VAE."""
     x = x[np.linspace(0, len(x) - 1, min(len(x), 256)).astype(int)]
     mu, logvar = elbo.encode(p, x)
     kl = float(kernels.load("numpy").gaussian_kl(mu, logvar, None, None, np.empty((1, len(x)))).mean())
@@ -394,8 +366,8 @@ def _say_if_collapsed(p, x):
         )
 
 
-def backend_to_resume(out, backend):
-    """The backend to go on with: the one that is named, else that of the run in the folder; RuntimeError if it cannot run here."""
+def backend_to_resume(out: str | os.PathLike, backend: str | types.ModuleType) -> str | types.ModuleType:
+    """The backend for a resumed run: the one that is named, or else that of the folder; RuntimeError if it cannot run here."""
     if backend != "auto":
         return backend
     before = runs.settings_of(out).get("backend")
@@ -404,13 +376,13 @@ def backend_to_resume(out, backend):
     if not (status := kernels.CHECKS[before]()).ok:
         others = " or ".join(name for name, other in kernels.available().items() if other.ok)
         raise RuntimeError(
-            f"{out} was trained on {before!r}, which cannot run here: {status.reason}. To go on on another, name it with "
-            f"--backend ({others}); the last digits will then differ"
+            f"{out} was trained on {before!r}, which cannot run here: {status.reason}. Name another one with "
+            f"--backend ({others}) to resume it there; the last digits will then differ"
         )
     return before
 
 
-def backend_name(kernel_set):
-    """The name under which `kernels.load` knows the set, or its own."""
+def backend_name(kernel_set: KernelSet) -> str:
+    """The name under which `kernels.load` knows the set, or the set's own name."""
     names = {module: name for name, module in kernels.MODULES.items()}
     return names.get(kernel_set.__name__, kernel_set.__name__)

@@ -110,18 +110,18 @@ def constant_gradients(x, dy, W, l2, dW, db):
 
 
 @kernel
-def affine_relu(x, W, b, h):
+def affine_relu(x, W, b, y, h):
     product(rows(x), W, rows(h), only(rows(h)))
     for i in range(rows(h).shape[0]):
         row = rows(h)[i]
         for o in range(row.shape[0]):
-            y = row[o] + b[o]
-            row[o] = row.dtype.type(0) if y < 0 else y
+            total = row[o] + b[o]
+            row[o] = row.dtype.type(0) if total < 0 else total
     return h
 
 
 @kernel
-def relu_backward(dh, h):
+def relu_backward(dh, y, h):
     zero, dh_flat, h_flat = dh.dtype.type(0), flat(dh), flat(h)
     for i in range(h_flat.shape[0]):
         unmasked = dh_flat[i]  # read in either case, so that the loop has no branch
@@ -130,7 +130,7 @@ def relu_backward(dh, h):
 
 
 @kernel
-def affine_tanh(x, W, b, h):
+def affine_tanh(x, W, b, y, h):
     product(rows(x), W, rows(h), only(rows(h)))
     for i in range(rows(h).shape[0]):
         row = rows(h)[i]
@@ -140,7 +140,7 @@ def affine_tanh(x, W, b, h):
 
 
 @kernel
-def tanh_backward(dh, h):
+def tanh_backward(dh, y, h):
     one, dh_flat, h_flat = dh.dtype.type(1), flat(dh), flat(h)
     for i in range(h_flat.shape[0]):
         dh_flat[i] *= (one - h_flat[i]) * (one + h_flat[i])
@@ -148,7 +148,7 @@ def tanh_backward(dh, h):
 
 
 @kernel
-def affine_softplus(x, W, b, h):
+def affine_softplus(x, W, b, y, h):
     product(rows(x), W, rows(h), only(rows(h)))
     for i in range(rows(h).shape[0]):
         row = rows(h)[i]
@@ -158,7 +158,7 @@ def affine_softplus(x, W, b, h):
 
 
 @kernel
-def softplus_backward(dh, h):
+def softplus_backward(dh, y, h):
     dh_flat, h_flat = flat(dh), flat(h)
     for i in range(h_flat.shape[0]):
         dh_flat[i] *= -expm1(-h_flat[i])
@@ -262,7 +262,7 @@ def bernoulli_term(logit, x, zero, one):
 
 
 @kernel
-def bernoulli_nll(logits, noise, x, nll):
+def bernoulli_nll(logits, output_logvar, x, nll):
     """Each term is within 3 ulp or flushed"""
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     for l in range(logits.shape[0]):
@@ -276,7 +276,7 @@ def bernoulli_nll(logits, noise, x, nll):
 
 
 @kernel
-def bernoulli_nll_backward(dnll, logits, noise, x, dlogits, dnoise):
+def bernoulli_nll_backward(dnll, logits, output_logvar, x, dlogits, doutput_logvar):
     """The factor of dnll is a difference that may cancel: within 4 ulp of the larger of its two terms, or flushed"""
     one = logits.dtype.type(1)
     for l in range(logits.shape[0]):
@@ -285,48 +285,54 @@ def bernoulli_nll_backward(dnll, logits, noise, x, dlogits, dnoise):
             for d in range(logits_row.shape[0]):
                 p_one, p_zero = sigmoids(logits_row[d])
                 dlogits_row[d] = dnll[l, b] * ((one - x_row[d]) * p_one - x_row[d] * p_zero)
-    return dlogits, dnoise
+    return dlogits, doutput_logvar
 
 
 @kernel
-def gaussian_nll(mean, noise, x, nll):
+def gaussian_nll(mean, output_logvar, x, nll):
     half, zero, log_2pi = mean.dtype.type(0.5), mean.dtype.type(0), mean.dtype.type(LOG_2PI)
-    shared = noise.shape[2] != mean.shape[2]
+    shared = output_logvar.shape[2] != mean.shape[2]
     for l in range(mean.shape[0]):
         for b in range(mean.shape[1]):
-            mean_row, noise_row, x_row = mean[l, b], noise[l, b], x[b]
+            mean_row, logvar_row, x_row = mean[l, b], output_logvar[l, b], x[b]
             total = zero
             if shared:
                 for d in range(mean_row.shape[0]):
                     total += (x_row[d] - mean_row[d]) * (x_row[d] - mean_row[d])
-                total = total * exp(-noise_row[0]) + mean.dtype.type(mean_row.shape[0]) * noise_row[0]
+                total = total * exp(-logvar_row[0]) + mean.dtype.type(mean_row.shape[0]) * logvar_row[0]
             else:
                 for d in range(mean_row.shape[0]):
-                    total += noise_row[d] + (x_row[d] - mean_row[d]) * (x_row[d] - mean_row[d]) * exp(-noise_row[d])
+                    total += logvar_row[d] + (x_row[d] - mean_row[d]) * (x_row[d] - mean_row[d]) * exp(-logvar_row[d])
             nll[l, b] = half * (total + mean.dtype.type(mean_row.shape[0]) * log_2pi)
     return nll
 
 
 @kernel
-def gaussian_nll_backward(dnll, mean, noise, x, dmean, dnoise):
+def gaussian_nll_backward(dnll, mean, output_logvar, x, dmean, doutput_logvar):
     half, zero, one = mean.dtype.type(0.5), mean.dtype.type(0), mean.dtype.type(1)
-    shared = noise.shape[2] != mean.shape[2]
+    shared = output_logvar.shape[2] != mean.shape[2]
     for l in range(mean.shape[0]):
         for b in range(mean.shape[1]):
-            mean_row, noise_row, x_row, dmean_row, dnoise_row = mean[l, b], noise[l, b], x[b], dmean[l, b], dnoise[l, b]
+            mean_row, logvar_row, x_row, dmean_row, dlogvar_row = (
+                mean[l, b],
+                output_logvar[l, b],
+                x[b],
+                dmean[l, b],
+                doutput_logvar[l, b],
+            )
             if shared:
-                precision, squares = exp(-noise_row[0]), zero
+                precision, squares = exp(-logvar_row[0]), zero
                 for d in range(mean_row.shape[0]):
                     error = mean_row[d] - x_row[d]
                     squares += error * error
                     dmean_row[d] = dnll[l, b] * precision * error
-                dnoise_row[0] = half * dnll[l, b] * (mean.dtype.type(mean_row.shape[0]) - squares * precision)
+                dlogvar_row[0] = half * dnll[l, b] * (mean.dtype.type(mean_row.shape[0]) - squares * precision)
             else:
                 for d in range(mean_row.shape[0]):
-                    error, precision = mean_row[d] - x_row[d], exp(-noise_row[d])
+                    error, precision = mean_row[d] - x_row[d], exp(-logvar_row[d])
                     dmean_row[d] = dnll[l, b] * precision * error
-                    dnoise_row[d] = half * dnll[l, b] * (one - error * error * precision)
-    return dmean, dnoise
+                    dlogvar_row[d] = half * dnll[l, b] * (one - error * error * precision)
+    return dmean, doutput_logvar
 
 
 @kernel

@@ -23,8 +23,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from vae_np.kernels import reference
-from vae_np.kernels.cpu import noise, operations
+from vae_np.kernels import contract, reference
+from vae_np.kernels.contract import LAYERS, UPDATES
+from vae_np.kernels.cpu import batches, operations
 from vae_np.kernels.cpu.jit import NO_WRAPPERS, kernel
 from vae_np.kernels.cpu.mathematics import inline
 from vae_np.kernels.cpu.operations import gradients_of_layer
@@ -32,7 +33,6 @@ from vae_np.kernels.cpu.product import ROWS_KEEP_THEIR_BITS, prepare
 from vae_np.kernels.cpu.scratch import BYTES, array_in, give_back, take
 from vae_np.kernels.cpu.words import address_of, compiled, kind_of, words_of
 
-UPDATES = ("sgd", "adagrad", "adam")
 PIECE_BYTES = 2**17, 2**19  # of weights: more than enough pieces for all threads, and what stays in a core's own cache
 SPINS = 2000  # looks at a barrier before a thread lets others have the core
 
@@ -47,7 +47,7 @@ def _recorder(name):
         if name in UPDATES:
             return arguments[0]
         with np.errstate(all="ignore"):  # of no interest but for which of its arguments it returns
-            result = getattr(reference, name)(*arguments)
+            result = vars(reference)[name](*arguments)
         for array in result if isinstance(result, tuple) else (result,):
             if not any(array is argument for argument in arguments):
                 raise AssertionError(f"{name} returns what is none of its arguments")
@@ -61,13 +61,7 @@ def _matrix(array):
     return array.reshape(-1, array.shape[-1]) if np.ndim(array) > 2 else array
 
 
-def _functions(module):
-    return {name: f for name, f in vars(module).items() if isinstance(f, numba.core.dispatcher.Dispatcher)}
-
-
-OPERATIONS = {name: f for name, f in (_functions(operations) | _functions(noise)).items() if hasattr(reference, name)}
-LAYERS = {name for name in OPERATIONS if name.startswith(("affine", "constant"))}
-LAYERS |= {name.replace("affine_", "") + "_backward" for name in LAYERS} & OPERATIONS.keys()
+OPERATIONS = contract.exports(operations, batches)
 recording = python_types.ModuleType("vae_np.kernels.cpu.recording", "A kernel set that does not compute but notes what to do.")
 vars(recording).update({name: _recorder(name) for name in OPERATIONS})
 
@@ -139,7 +133,7 @@ def _update_rows(update):
     return kernel(update_rows)
 
 
-UPDATE_ROWS = {name: _update_rows(getattr(operations, name)) for name in UPDATES}
+UPDATE_ROWS = {name: _update_rows(OPERATIONS[name]) for name in UPDATES}
 
 
 # ------------------------------------------------------------------------------------------------------- the program

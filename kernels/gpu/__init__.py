@@ -1,44 +1,9 @@
 """The operations of `kernels.reference` for NVIDIA's GPUs: kernels of our own through CuPy, products by cuBLAS."""
 
+from vae_np.kernels import contract
+from vae_np.kernels.gpu import operations
 from vae_np.kernels.gpu.device import about
 from vae_np.kernels.gpu.graph import capture, edges
-from vae_np.kernels.gpu.operations import (
-    adagrad,
-    adam,
-    affine,
-    affine_backward,
-    affine_backward_add,
-    affine_gradients,
-    affine_relu,
-    affine_softplus,
-    affine_tanh,
-    bernoulli_mean,
-    bernoulli_nll,
-    bernoulli_nll_backward,
-    binarize,
-    constant,
-    constant_backward_add,
-    constant_gradients,
-    elbo,
-    elbo_backward,
-    gather,
-    gaussian_kl,
-    gaussian_kl_backward,
-    gaussian_mean,
-    gaussian_nll,
-    gaussian_nll_backward,
-    get,
-    iwae,
-    iwae_backward,
-    normals,
-    put,
-    relu_backward,
-    reparameterize,
-    reparameterize_backward_add,
-    sampled_kl,
-    sampled_kl_backward,
-    sgd,
-    softplus_backward,
-    tanh_backward,
-    zeros,
-)
+from vae_np.kernels.gpu.operations import get, put, zeros
+
+globals().update(contract.exports(operations))

@@ -26,7 +26,7 @@ def _series(coefficients):
     return ",".join(float(c).hex() for c in coefficients)
 
 
-CONSTANTS = {  # of the noise, as exact as the reference has them
+CONSTANTS = {  # of the random numbers, as exact as the reference has them
     "LOG_SERIES": _series(reference.LOG_SERIES),
     "COS_SERIES": _series(reference.COS_SERIES),
     "SIN_SERIES": _series(reference.SIN_SERIES),
@@ -34,13 +34,13 @@ CONSTANTS = {  # of the noise, as exact as the reference has them
     "SQRT_HALF": float(np.sqrt(0.5)).hex(),
     "QUARTER_TURN": (2.0**-30 * (np.pi / 2)).hex(),
 }
-SOURCES = {"operations": (), "noise": ("--fmad=false",), "steps": ()}
+SOURCES = {"operations": (), "batches": ("--fmad=false",), "steps": ()}
 
 
 def source(name, real):
     """(text, options) of one of the sources for a dtype's name, as NVRTC takes them; CuPy adds --ftz=true, which wins."""
     text = (FOLDER / "common.cuh").read_text(encoding="utf-8") + (FOLDER / f"{name}.cu").read_text(encoding="utf-8")
-    macros = {"REAL": REALS[real], **(CONSTANTS if name == "noise" else {})}
+    macros = {"REAL": REALS[real], **(CONSTANTS if name == "batches" else {})}
     return text, ("--std=c++17", *SOURCES[name], *(f"-D{macro}={value}" for macro, value in macros.items()))
 
 

@@ -173,13 +173,13 @@ extern "C" __global__ void bernoulli_mean(const REAL *logits, REAL *mean, size n
     }
 }
 
-extern "C" __global__ void gaussian_nll(const REAL *mean, const REAL *noise, const REAL *x, REAL *nll, size L, size B, size D,
-                                        size per_row) {
+extern "C" __global__ void gaussian_nll(const REAL *mean, const REAL *output_logvar, const REAL *x, REAL *nll, size L,
+                                        size B, size D, size per_row) {
     const REAL log_2pi = (REAL)1.8378770664093454836;
     FOR_EACH_ROW(r, L * B) {
         REAL total = 0;
         FOR_EACH_IN_ROW(d, D) {
-            REAL error = x[r % B * D + d] - mean[r * D + d], s = noise[r * per_row + (per_row > 1 ? d : 0)];
+            REAL error = x[r % B * D + d] - mean[r * D + d], s = output_logvar[r * per_row + (per_row > 1 ? d : 0)];
             total += log_2pi + s + error * error * exp(-s);
         }
         total = sum_of_block(total);
@@ -187,20 +187,20 @@ extern "C" __global__ void gaussian_nll(const REAL *mean, const REAL *noise, con
     }
 }
 
-extern "C" __global__ void gaussian_nll_backward(const REAL *dnll, const REAL *mean, const REAL *noise, const REAL *x,
-                                                 REAL *dmean, REAL *dnoise, size L, size B, size D, size per_row) {
+extern "C" __global__ void gaussian_nll_backward(const REAL *dnll, const REAL *mean, const REAL *output_logvar, const REAL *x,
+                                                 REAL *dmean, REAL *doutput_logvar, size L, size B, size D, size per_row) {
     FOR_EACH_ROW(r, L * B) {
         REAL total = 0;
         FOR_EACH_IN_ROW(d, D) {
             REAL error = mean[r * D + d] - x[r % B * D + d];
-            REAL precision = exp(-noise[r * per_row + (per_row > 1 ? d : 0)]);
-            REAL of_noise = dnll[r] / 2 * (1 - error * error * precision);
+            REAL precision = exp(-output_logvar[r * per_row + (per_row > 1 ? d : 0)]);
+            REAL of_logvar = dnll[r] / 2 * (1 - error * error * precision);
             dmean[r * D + d] = dnll[r] * error * precision;
-            if (per_row > 1) dnoise[r * D + d] = of_noise;
-            total += of_noise;
+            if (per_row > 1) doutput_logvar[r * D + d] = of_logvar;
+            total += of_logvar;
         }
         total = sum_of_block(total);
-        if (threadIdx.x == 0 && per_row == 1) dnoise[r] = total;
+        if (threadIdx.x == 0 && per_row == 1) doutput_logvar[r] = total;
     }
 }
 

@@ -95,29 +95,29 @@ def constant_gradients(x, dy, W, l2, dW, db):
 # ----------------------------------------------------------------------- hidden layers: affine, then an activation
 
 
-def affine_relu(x, W, b, h):
+def affine_relu(x, W, b, y, h):
     return _layer("bias_relu", x, W, b, h)
 
 
-def relu_backward(dh, h):
+def relu_backward(dh, y, h):
     _over(dh, "relu_backward", dh, h, dh.size)
     return dh
 
 
-def affine_tanh(x, W, b, h):
+def affine_tanh(x, W, b, y, h):
     return _layer("bias_tanh", x, W, b, h)
 
 
-def tanh_backward(dh, h):
+def tanh_backward(dh, y, h):
     _over(dh, "tanh_backward", dh, h, dh.size)
     return dh
 
 
-def affine_softplus(x, W, b, h):
+def affine_softplus(x, W, b, y, h):
     return _layer("bias_softplus", x, W, b, h)
 
 
-def softplus_backward(dh, h):
+def softplus_backward(dh, y, h):
     _over(dh, "softplus_backward", dh, h, dh.size)
     return dh
 
@@ -161,24 +161,26 @@ def sampled_kl_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
 # -------------------------------------------------------------------------------- nll = -log p(x|z) per sample, nats
 
 
-def bernoulli_nll(logits, noise, x, nll):
+def bernoulli_nll(logits, output_logvar, x, nll):
     _by_row(nll, "bernoulli_nll", logits, x, nll, *logits.shape)
     return nll
 
 
-def bernoulli_nll_backward(dnll, logits, noise, x, dlogits, dnoise):
+def bernoulli_nll_backward(dnll, logits, output_logvar, x, dlogits, doutput_logvar):
     _over(dlogits, "bernoulli_nll_backward", dnll, logits, x, dlogits, *logits.shape)
-    return dlogits, dnoise
+    return dlogits, doutput_logvar
 
 
-def gaussian_nll(mean, noise, x, nll):
-    _by_row(nll, "gaussian_nll", mean, noise, x, nll, *mean.shape, noise.shape[2])
+def gaussian_nll(mean, output_logvar, x, nll):
+    _by_row(nll, "gaussian_nll", mean, output_logvar, x, nll, *mean.shape, output_logvar.shape[2])
     return nll
 
 
-def gaussian_nll_backward(dnll, mean, noise, x, dmean, dnoise):
-    _by_row(dnll, "gaussian_nll_backward", dnll, mean, noise, x, dmean, dnoise, *mean.shape, noise.shape[2])
-    return dmean, dnoise
+def gaussian_nll_backward(dnll, mean, output_logvar, x, dmean, doutput_logvar):
+    _by_row(
+        dnll, "gaussian_nll_backward", dnll, mean, output_logvar, x, dmean, doutput_logvar, *mean.shape, output_logvar.shape[2]
+    )
+    return dmean, doutput_logvar
 
 
 def bernoulli_mean(logits, mean):
@@ -246,7 +248,7 @@ def _whole_numbers(array):
 
 
 def gather(data, rows, x):
-    launch("noise", f"gather_{data.dtype.name}", x.dtype, x.size, data, _whole_numbers(rows), x, *x.shape)
+    launch("batches", f"gather_{data.dtype.name}", x.dtype, x.size, data, _whole_numbers(rows), x, *x.shape)
     return x
 
 
@@ -254,7 +256,7 @@ def normals(key, step, examples, eps):
     L, B, Z = eps.shape
     counters = L * B * -(-Z // 4)
     numbers = np.uint64(key), _number(step, np.int64), _whole_numbers(examples)
-    launch("noise", "normals", eps.dtype, counters, *numbers, eps, L, B, Z)
+    launch("batches", "normals", eps.dtype, counters, *numbers, eps, L, B, Z)
     return eps
 
 
@@ -262,5 +264,5 @@ def binarize(pixels, key, step, examples, x):
     B, D = x.shape
     counters = B * -(-D // 4)
     numbers = np.uint64(key), _number(step, np.int64), _whole_numbers(examples)
-    launch("noise", "binarize", x.dtype, counters, pixels, *numbers, x, B, D)
+    launch("batches", "binarize", x.dtype, counters, pixels, *numbers, x, B, D)
     return x

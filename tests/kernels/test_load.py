@@ -110,6 +110,7 @@ def test_importing_vae_np_is_light():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_a_set_of_ones_own_is_taken_as_it_is():
+def test_a_whole_set_of_ones_own_is_taken_as_it_is():
     own = types.ModuleType("mine")
+    vars(own).update({name: f for name, f in vars(kernels.load("numpy")).items() if not name.startswith("__")})
     assert kernels.load(own) is own

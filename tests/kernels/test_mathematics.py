@@ -48,7 +48,8 @@ def reference_sigmoid(x, pixel, y):
 
 
 def reference_softplus(x, pixel, y):
-    reference.affine_softplus(x[:, None], np.ones((1, 1), x.dtype), np.zeros(1, x.dtype), y[:, None])
+    layer = x[:, None], np.ones((1, 1), x.dtype), np.zeros(1, x.dtype)
+    reference.affine_softplus(*layer, np.zeros((0, 1), x.dtype), y[:, None])
 
 
 FUNCTIONS = {  # the function whose docstring states the bound, and what is run

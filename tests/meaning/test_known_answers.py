@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 
 from vae_np import Architecture, Parameters, blas, encode, log_likelihood, loss
 from vae_np.bounds import active_units, elbo_gap
-from vae_np.known import (
+from vae_np.closed_form import (
     fit_exactly,
     linear_log_likelihood,
     linear_posterior,

@@ -7,7 +7,7 @@ from scipy import special
 from vae_np import Architecture, Parameters, log_likelihood, loss
 from vae_np.bounds import BLOCK, active_units, elbo_gap
 from vae_np.kernels import reference
-from vae_np.noise import key
+from vae_np.streams import key
 
 ARCH = Architecture(6, (5,), 3, "tanh")
 X = np.random.default_rng(0).uniform(size=(9, 6))

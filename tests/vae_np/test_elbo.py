@@ -16,6 +16,7 @@ from vae_np import (
     loss,
     loss_and_gradients,
 )
+from vae_np.buffers import buffers
 from vae_np.testing import assert_close, check_gradients, random_problem
 from vae_np.testing.comparison import rounding
 from vae_np.testing.strategies import architectures, dtypes, problems
@@ -70,7 +71,7 @@ def test_numba_compiles_the_text_whole():
     whole = dict(names)
     for function in elbo.TEXT:
         whole[function.__name__] = numba.njit(type(function)(function.__code__, whole, function.__name__))
-    a, d = (elbo.nodes(arch, "elbo_mc", 2, 3, "float64") for _ in range(2))
+    a, d = (buffers(arch, "elbo_mc", 2, 3, "float64") for _ in range(2))
     a.x[...], a.eps[...] = x, eps
     g = Parameters.zeros(arch)
     whole["forward"](p.layers, a, 0.7)

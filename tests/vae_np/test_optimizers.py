@@ -5,9 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vae_np import SGD, Adagrad, Adam
+from vae_np import SGD, Adagrad, Adam, Architecture, Parameters
 from vae_np.kernels import reference
-from vae_np.optimizers import initial_state
 
 FIELDS = [(kind, field.name) for kind in (SGD, Adagrad, Adam) for field in dataclasses.fields(kind)]
 MAY_BE_ZERO = {"momentum", "beta1", "beta2"}
@@ -54,10 +53,11 @@ def test_a_mean_that_never_forgets_is_refused(field):
 )
 def test_after_one_update_the_state_is_what_its_names_say(optimizer, wanted):
     """Under these names it stands in a checkpoint."""
-    p, g = np.array([1.0, 2.0, 3.0]), np.array([0.5, -1.0, 2.0])
-    state = initial_state(optimizer, p)
-    assert all(array.shape == p.shape and not array.any() for array in state.values())
-    optimizer.update(reference, p, g, state, 1, 0.1)
+    p = Parameters(Architecture(1, (), 1), np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    g = np.array([0.5, -1.0, 2.0, 0.0, 1.0, -3.0])
+    state = optimizer.initial_state(p)
+    assert all(array.shape == p.flat.shape and not array.any() for array in state.values())
+    optimizer.update(reference, p.flat, g, state, 1, 0.1)
     assert set(state) == set(wanted(g))
     for name, array in wanted(g).items():
         np.testing.assert_allclose(state[name], array, rtol=1e-12)

@@ -26,7 +26,7 @@ def test_layers_are_the_views_under_the_names_of_the_text():
     p = Parameters.initialize(ARCH)
     layers = p.layers
     pairs = dict(zip(("encoder.0", "encoder.1"), layers.encoder)) | dict(zip(("decoder.0", "decoder.1"), layers.decoder))
-    pairs |= {"mu": layers.mu, "logvar": layers.logvar, "output": layers.output, "output_logvar": layers.noise}
+    pairs |= {"mu": layers.mu, "logvar": layers.logvar, "output": layers.output, "output_logvar": layers.output_logvar}
     assert {f"{name}.{part}" for name in pairs for part in "Wb"} == set(p)
     for name, (W, b) in pairs.items():
         assert W is p[f"{name}.W"] and b is p[f"{name}.b"]
@@ -34,11 +34,11 @@ def test_layers_are_the_views_under_the_names_of_the_text():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_noise_that_depends_on_nothing_is_a_layer_without_weights(dtype):
-    fixed = Parameters.initialize(Architecture(6, (), 3, likelihood="gaussian", noise_std=0.5), dtype=dtype).layers.noise
+    fixed = Parameters.initialize(Architecture(6, (), 3, likelihood="gaussian", noise_std=0.5), dtype=dtype).layers.output_logvar
     assert fixed.b == np.array(2 * np.log(0.5), dtype) and fixed.b.dtype == dtype and fixed.W.shape == (0, 1)
-    assert Parameters.initialize(Architecture(6), dtype=dtype).layers.noise.b == 0
+    assert Parameters.initialize(Architecture(6), dtype=dtype).layers.output_logvar.b == 0
     p = Parameters.initialize(Architecture(6, (), 3, likelihood="gaussian", noise="shared"), dtype=dtype)
-    assert p.layers.noise.b is p["noise.logvar"] and p.layers.noise.W.shape == (0, 1)
+    assert p.layers.output_logvar.b is p["noise.logvar"] and p.layers.output_logvar.W.shape == (0, 1)
     assert len(p.layers.encoder) == len(p.layers.decoder) == 1  # of no layers the type of one is kept
 
 
@@ -52,15 +52,15 @@ def test_copies_view_their_own_buffer(duplicate):
     assert p["mu.W"].any() or duplicate is copy.copy
 
 
-@pytest.mark.parametrize("scheme", ["glorot", "he"])
-def test_initial_variances(scheme):
-    p = Parameters.initialize(Architecture(300, (200, 100), 50), seed=3, scheme=scheme)
+@pytest.mark.parametrize("init", ["glorot", "he"])
+def test_initial_variances(init):
+    p = Parameters.initialize(Architecture(300, (200, 100), 50), seed=3, init=init)
     for name, W in p.items():
         if name.endswith(".b"):
             assert not W.any()
         else:
             inputs, outputs = W.shape
-            hidden = 2 / (inputs + outputs) if scheme == "glorot" else 2 / inputs
+            hidden = 2 / (inputs + outputs) if init == "glorot" else 2 / inputs
             variance = hidden if name.startswith(("encoder", "decoder")) else 1 / (3 * inputs)
             assert W.var() == pytest.approx(variance, rel=5 * np.sqrt(2 / W.size))
             assert abs(W.mean()) < 5 * np.sqrt(variance / W.size)
@@ -102,8 +102,8 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path):
 def test_wrong_dtype_and_size_are_refused():
     with pytest.raises(ValueError, match="dtype is 'float16'; known are 'float32', 'float64'"):
         Parameters.initialize(ARCH, dtype="float16")
-    with pytest.raises(ValueError, match="scheme is 'xavier'; known are 'glorot', 'he'"):
-        Parameters.initialize(ARCH, scheme="xavier")
+    with pytest.raises(ValueError, match="init is 'xavier'; known are 'glorot', 'he'"):
+        Parameters.initialize(ARCH, init="xavier")
     with pytest.raises(ValueError, match="flat has dtype float16; known are 'float32', 'float64'"):
         Parameters(ARCH, np.zeros(3, "float16"))
     n = n_parameters(ARCH)

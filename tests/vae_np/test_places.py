@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import vae_np
-from vae_np import VAE, Architecture, cli, data, published, steps, train, training
+from vae_np import VAE, Architecture, burda2016, cli, data, steps, train, training
 
 ROOT = pathlib.Path(vae_np.__file__).parents[1]
 ARCH = Architecture(5, (4,), 2)
@@ -221,8 +221,8 @@ def test_a_tilde_is_the_users_own_folder(elsewhere, capsys, monkeypatch):
         assert train(ARCH, X, epochs=2, backend="numpy", out=out, resume=True).history[1]["epoch"] == 2
     assert len(data.load("~/mine.npy").train) == 32
     further_on = run._replace(history=[{}, {}])  # than the stage that is asked for
-    monkeypatch.setattr(published, "train", lambda *_, resume, **__: resumed.append(resume) or further_on)
-    next(published.burda(data.Dataset(np.zeros((3, 784)), None, None, None, None), 1, "elbo", 1, 1, 0, "numpy", "~/path"), None)
+    monkeypatch.setattr(burda2016, "train", lambda *_, resume, **__: resumed.append(resume) or further_on)
+    next(burda2016.burda(data.Dataset(np.zeros((3, 784)), None, None, None, None), 1, "elbo", 1, 1, 0, "numpy", "~/path"), None)
     assert resumed == [True]
     assert os.listdir(".") == ["rows.npy"]
 

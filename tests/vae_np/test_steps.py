@@ -1,4 +1,4 @@
-"""Whole training steps: captured and run as a program, they are the steps that the text makes line by line."""
+"""Whole training steps: captured and run as a program, they are the steps that the model makes line by line."""
 
 import contextlib
 import functools
@@ -12,7 +12,7 @@ import threadpoolctl
 
 from tests.kernels.gpu import on_host
 from vae_np import SGD, Adagrad, Adam, Architecture, Parameters, elbo, kernels, steps, train
-from vae_np.optimizers import initial_state
+from vae_np.buffers import batch_slice, buffers
 from vae_np.parameters import n_parameters
 from vae_np.testing import TOLERANCES
 from vae_np.testing.properties import trials
@@ -46,11 +46,11 @@ def made(
 ):
     """(terms, parameters, the optimizer's arrays) after a few steps."""
     p = Parameters.initialize(Architecture(data.shape[1], hidden, 5, **kind), dtype=dtype)
-    text = elbo.bind(p.architecture, backend=backend)
-    state, p = {name: text.put(array) for name, array in initial_state(optimizer, p.flat).items()}, p.moved(text.put)
+    model = elbo.bind(p.architecture, backend=backend)
+    state, p = {name: model.put(array) for name, array in optimizer.initial_state(p).items()}, p.moved(model.put)
     run = steps.stepper(p, state, optimizer, data, rows.shape[1], backend=backend, **options)
     terms = run(rows, 3, beta, optimizer.learning_rate if rate is None else rate)
-    return terms, text.get(p.flat), {name: text.get(array) for name, array in state.items()}
+    return terms, model.get(p.flat), {name: model.get(array) for name, array in state.items()}
 
 
 @pytest.mark.parametrize("backend", CAPTURING)
@@ -103,8 +103,8 @@ def test_what_changes_from_step_to_step(backend):
     (terms, p, _), (wanted, q, _) = (made(name, **numbers) for name in (backend, "numpy"))
     np.testing.assert_allclose(terms, wanted, rtol=1e-11)
     np.testing.assert_allclose(p, q, rtol=1e-9, atol=1e-13)
-    text, p = elbo.bind(Architecture(30, (20, 11), 5), backend=backend), Parameters.initialize(Architecture(30, (20, 11), 5))
-    state, p = {name: text.put(array) for name, array in initial_state(Adam(), p.flat).items()}, p.moved(text.put)
+    model, p = elbo.bind(Architecture(30, (20, 11), 5), backend=backend), Parameters.initialize(Architecture(30, (20, 11), 5))
+    state, p = {name: model.put(array) for name, array in Adam().initial_state(p).items()}, p.moved(model.put)
     run = steps.stepper(p, state, Adam(), DATA, 12, backend=backend, binarize=True, seed=5)
     apart = [run(ROWS[i : i + 2], 3 + i, numbers["beta"][i : i + 2], numbers["rate"][i : i + 2]) for i in (0, 2, 4)]
     assert (np.concatenate(apart) == terms).all()
@@ -124,7 +124,7 @@ def test_a_step_that_is_work_enough_has_all_cores_that_the_process_may_use(monke
     monkeypatch.setattr(steps, "ENOUGH_FOR_THREADS", p.flat.size * 12 * 2 - work)
     edges = kernel_set.edges
     monkeypatch.setattr(kernel_set, "edges", lambda *numbers: seen.append(numbers) or edges(*numbers))
-    steps.stepper(p, initial_state(Adam(), p.flat), Adam(), DATA, 12, n_samples=2, backend=backend, threads=threads)
+    steps.stepper(p, Adam().initial_state(p), Adam(), DATA, 12, n_samples=2, backend=backend, threads=threads)
     assert seen == [(12, 2, wanted)]
 
 
@@ -140,7 +140,7 @@ def test_threads_are_the_blas_s_where_a_set_has_none_of_its_own():
 def test_steps_limit_the_blas_by_themselves(monkeypatch, backend, threads, wanted):
     """To their own threads, or to one where the program has threads; whoever calls them may have set another number."""
     p, seen = Parameters.initialize(Architecture(30, (20,), 5)), []
-    run = steps.stepper(p, initial_state(SGD(), p.flat), SGD(), DATA, 12, backend=backend, threads=threads)
+    run = steps.stepper(p, SGD().initial_state(p), SGD(), DATA, 12, backend=backend, threads=threads)
     broadcast_to = np.broadcast_to
 
     def look(*arguments):
@@ -162,10 +162,10 @@ def test_a_loss_that_is_not_finite_is_the_last(backend):
 @pytest.mark.parametrize("backend", CAPTURING)
 def test_every_property_of_the_elbo_holds_in_a_program(backend):
     """Where the GPU is simulated, in small blocks, and each property with a third of the problems."""
-    simulated, model = backend is on_host.KERNELS, by_programs(backend)
+    simulated, by_program = backend is on_host.KERNELS, by_programs(backend)
     with on_host.blocks(32) if simulated else contextlib.nullcontext():
         for check, problem in trials()[:: 3 if simulated else 1]:
-            check(model, problem)
+            check(by_program, problem)
 
 
 def by_programs(backend):
@@ -193,17 +193,17 @@ def by_programs(backend):
 
 def program_of(backend, arch, real, n_samples, n_examples, l2, objective):
     """A function p, x, eps, beta -> value, gradient: the gradient is what the first step of momentum keeps."""
-    text, kernel_set = elbo.bind(arch, objective, backend), kernels.load(backend)
-    a, d = (elbo.nodes(arch, objective, n_samples, n_examples, real, text.zeros) for _ in range(2))
-    p, g, velocity = (Parameters(arch, text.zeros(n_parameters(arch), real)) for _ in range(3))
-    layers, g_layers, nothing = p.layers, g.layers, text.zeros(1, np.float64)
-    rate, beta = text.zeros((), np.float64), text.zeros((), real)
+    model, kernel_set = elbo.bind(arch, objective, backend), kernels.load(backend)
+    a, d = (buffers(arch, objective, n_samples, n_examples, real, model.zeros) for _ in range(2))
+    p, g, velocity = (Parameters(arch, model.zeros(n_parameters(arch), real)) for _ in range(3))
+    layers, g_layers, nothing = p.layers, g.layers, model.zeros(1, np.float64)
+    rate, beta = model.zeros((), np.float64), model.zeros((), real)
     halves = sorted({0, n_examples // 2, n_examples}) if backend in PROGRAMS else [0, n_examples]
 
     def of_part(start, stop, kernels):
-        text, part, d_part = elbo.bind(arch, objective, kernels), elbo.part(a, start, stop), elbo.part(d, start, stop)
-        text.forward(layers, part, beta)
-        text.backward(layers, part, d_part, beta, n_examples)
+        model, chunk, d_part = elbo.bind(arch, objective, kernels), batch_slice(a, start, stop), batch_slice(d, start, stop)
+        model.forward(layers, chunk, beta)
+        model.backward(layers, chunk, d_part, beta, n_examples)
 
     def of_weights(kernels):
         elbo.bind(arch, objective, kernels).weight_gradients(layers, a, d, g_layers, real(l2))
@@ -214,15 +214,15 @@ def program_of(backend, arch, real, n_samples, n_examples, l2, objective):
     run = kernel_set.capture(parts, of_weights, (a.loss, a.nll, a.kl), squares, (beta,), (nothing,))
 
     def steps_from(q, x, eps, beta, threads, n_steps):
-        p.flat[...] = text.put(q.flat)
+        p.flat[...] = model.put(q.flat)
         velocity.flat.fill(0)
         for start, stop in itertools.pairwise(halves):
-            part = elbo.part(a, start, stop)
-            part.x[...], part.eps[...] = text.put(x[start:stop].astype(real)), text.put(eps[:, start:stop].astype(real))
+            chunk = batch_slice(a, start, stop)
+            chunk.x[...], chunk.eps[...] = model.put(x[start:stop].astype(real)), model.put(eps[:, start:stop].astype(real))
         loss, nll, kl, *sums = run(threads, (np.full(n_steps, beta), np.zeros((n_steps, 1))))[-1]
         penalty = float(l2) / 2 * sum(sums)
-        value = elbo.Value(loss + penalty, nll, kl, penalty, text.get(a.loss).copy())
-        return value, Parameters(arch, text.get(velocity.flat).copy())
+        value = elbo.Value(loss + penalty, nll, kl, penalty, model.get(a.loss).copy())
+        return value, Parameters(arch, model.get(velocity.flat).copy())
 
     def program(*arguments):
         nonlocal n_steps
@@ -260,13 +260,13 @@ def test_weights_that_would_go_without_an_update_are_seen(backend, size, bias, s
 
 def test_parts_of_a_batch_are_its_rows():
     arch = Architecture(5, (4, 3), 2)
-    whole = elbo.nodes(arch, "iwae", 3, 7, "float64")
+    whole = buffers(arch, "iwae", 3, 7, "float64")
     for number, (start, stop) in enumerate([(0, 3), (3, 4), (4, 7)], 1):
-        part = elbo.part(whole, start, stop)
-        assert part.z.shape == (3, stop - start, 2) and part.x.shape == (stop - start, 5)
-        assert part.encoder[0].base is not None and np.shares_memory(part.encoder[0], part.x)
-        for array in [part.x, part.eps, *part.encoder, part.mu, part.logvar, part.z, *part.decoder, part.output, part.noise]:
-            assert (array == 0).all() or array is part.encoder[0] or array is part.decoder[0]
+        chunk = batch_slice(whole, start, stop)
+        assert chunk.z.shape == (3, stop - start, 2) and chunk.x.shape == (stop - start, 5)
+        assert chunk.encoder[0].base is not None and np.shares_memory(chunk.encoder[0], chunk.x)
+        for array in [chunk.x, chunk.eps, *chunk.encoder, chunk.mu, chunk.logvar, chunk.z, *chunk.decoder, chunk.output, chunk.output_logvar]:
+            assert (array == 0).all() or array is chunk.encoder[0] or array is chunk.decoder[0]
             array += number
     assert set(np.unique(whole.mu)) == {1, 2, 3} and (whole.loss == 0).all()
     assert [int((whole.output == n).sum()) for n in (1, 2, 3)] == [45, 15, 45]
@@ -283,7 +283,7 @@ def test_what_a_step_reports_is_its_own_however_far_ahead_a_thread_is(backend):
 @pytest.mark.parametrize("backend", PROGRAMS)
 def test_a_thread_that_cannot_start_lets_nobody_wait(backend, monkeypatch):
     p = Parameters.initialize(Architecture(30, (20,), 5))
-    run = steps.stepper(p, initial_state(Adam(), p.flat), Adam(), DATA, 12, backend=backend, threads=3)
+    run = steps.stepper(p, Adam().initial_state(p), Adam(), DATA, 12, backend=backend, threads=3)
     start, started = threading.Thread.start, []
 
     def refuses_the_second(thread):
@@ -305,9 +305,9 @@ def test_a_sample_without_any_weight_does_not_end_the_training(backend):
     kind, rows = {"activation": "relu", "likelihood": "gaussian"}, np.zeros((3, 1), np.int64)
     p = Parameters.initialize(Architecture(1, (), 1, **kind), dtype="float32")
     p["output.W"][...], p["logvar.b"][...] = 1e19, 4.0
-    text = elbo.bind(p.architecture, "iwae", backend)
-    state = {name: text.put(array) for name, array in initial_state(SGD(1e-30), p.flat).items()}
-    run = steps.stepper(p.moved(text.put), state, SGD(1e-30), np.zeros((1, 1)), 1, "iwae", 400, backend=backend)
+    model = elbo.bind(p.architecture, "iwae", backend)
+    state = {name: model.put(array) for name, array in SGD(1e-30).initial_state(p).items()}
+    run = steps.stepper(p.moved(model.put), state, SGD(1e-30), np.zeros((1, 1)), 1, "iwae", 400, backend=backend)
     with np.errstate(all="ignore"):
         terms = run(rows, 1, 1.0, 1e-30)
     assert len(terms) == 3 or not np.isfinite(terms[-1, 0])

@@ -23,8 +23,8 @@ from vae_np import (
     train,
     training,
 )
-from vae_np.noise import key, permutation
-from vae_np.training import evaluate
+from vae_np.evaluation import evaluate
+from vae_np.streams import key, permutation
 
 ARCH = Architecture(6, (5,), 2, "tanh")
 RNG = np.random.default_rng(0)
@@ -120,7 +120,7 @@ def test_the_defaults_are_those_of_the_design():
         "schedule": (),
         "patience": None,
         "scheme": "glorot",
-        "start": None,
+        "initial_parameters": None,
         "progress": None,
         "notes": None,
     }
@@ -475,9 +475,9 @@ def test_evaluation_does_not_depend_on_the_chunks(n, n_samples, chunk):
 
 @pytest.mark.parametrize("n_samples, chunk, wanted", [(1, 10, [9]), (1, 4, [4, 1]), (3, 10, [3]), (3, 7, [2, 1]), (8, 7, [1])])
 def test_evaluation_holds_no_more_rows_at_a_time_than_a_chunk(monkeypatch, n_samples, chunk, wanted):
-    sizes, nodes = [], training.elbo.nodes
+    sizes, buffers = [], evaluation.buffers
     monkeypatch.setattr(training.elbo, "CHUNK", chunk)
-    monkeypatch.setattr(training.elbo, "nodes", lambda *of: sizes.append(of[2:4]) or nodes(*of))
+    monkeypatch.setattr(evaluation, "buffers", lambda *of: sizes.append(of[2:4]) or buffers(*of))
     evaluate(Parameters.initialize(ARCH), VALID, n_samples=n_samples, backend="numpy")
     assert sizes == [(n_samples, n) for n in wanted]
 
@@ -617,7 +617,7 @@ def test_a_run_with_every_setting_is_resumed_to_the_same_bits(tmp_path):
         "patience": 5,
         "seed": 2**64 - 1,
         "dtype": "float64",
-        "start": other,
+        "initial_parameters": other,
         "threads": 1,
         "batch_size": 5,
         "optimizer": SGD(0.1, 0.9),
@@ -683,12 +683,12 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
         ({"l2": 0.1}, "l2 0.0, not 0.1"),
         ({"binarize": True}, "binarize False, not True"),
         ({"patience": 2}, "patience None, not 2"),
-        ({"scheme": "he"}, "scheme 'glorot', not 'he'"),
+        ({"init": "he"}, "scheme 'glorot', not 'he'"),
         ({"dtype": "float64"}, "dtype 'float32', not 'float64'"),
         ({"x_valid": VALID[::-1]}, "other data"),
         ({"x_valid": None}, "other data"),
         ({"x_train": X[:-1]}, "other data"),
-        ({"start": Parameters.initialize(ARCH, 1)}, "scheme 'glorot', not 'start "),
+        ({"initial_parameters": Parameters.initialize(ARCH, 1)}, "scheme 'glorot', not 'start "),
     ],
 )
 def test_a_run_is_resumed_only_as_it_was(tmp_path, changes, sentence):
@@ -701,21 +701,21 @@ def test_a_run_is_resumed_only_as_it_was(tmp_path, changes, sentence):
 def test_a_run_is_resumed_only_from_its_own_start(tmp_path):
     start, other = Parameters.initialize(ARCH, seed=1), Parameters.initialize(ARCH, seed=1)
     other["output.b"][-1] = 1e-9
-    wanted = quick(epochs=2, start=start)
-    quick(epochs=1, start=start, out=tmp_path)
+    wanted = quick(epochs=2, initial_parameters=start)
+    quick(epochs=1, initial_parameters=start, out=tmp_path)
     before = (tmp_path / "checkpoint.npz").read_bytes()
-    for changes in ({"start": other}, {}, {"seed": 1}):
+    for changes in ({"initial_parameters": other}, {}, {"seed": 1}):
         with pytest.raises(ValueError, match="was trained with .*: resume it as it was, or choose another folder"):
             quick(epochs=2, out=tmp_path, resume=True, **changes)
         assert (tmp_path / "checkpoint.npz").read_bytes() == before
-    assert_same(quick(epochs=2, start=start.copy(), out=tmp_path, resume=True), wanted)
-    assert (wanted.parameters.flat != quick(epochs=2, start=other).parameters.flat).any()
+    assert_same(quick(epochs=2, initial_parameters=start.copy(), out=tmp_path, resume=True), wanted)
+    assert (wanted.parameters.flat != quick(epochs=2, initial_parameters=other).parameters.flat).any()
 
 
 def test_training_leaves_its_start_as_it_was():
     start = Parameters.initialize(ARCH, dtype="float32")
     before = start.flat.copy()
-    run = quick(start=start)
+    run = quick(initial_parameters=start)
     assert (start.flat == before).all() and (run.parameters.flat != before).any()
 
 
@@ -801,7 +801,7 @@ def test_arrays_that_are_not_finite_are_not_kept(monkeypatch, tmp_path, what, pl
 def test_an_optimizer_that_overflows_alone_ends_training(tmp_path, backend):
     """The square of a gradient of 1e21 is infinite in single precision. It divides, so that the parameters stay finite."""
     architecture = Architecture(1, (), 2, likelihood="gaussian", noise_std=0.01)
-    settings = {"architecture": architecture, "start": Parameters.zeros(architecture), "backend": backend, "x_valid": None}
+    settings = {"architecture": architecture, "initial_parameters": Parameters.zeros(architecture), "backend": backend, "x_valid": None}
     with np.errstate(over="ignore"), pytest.raises(FloatingPointError, match="optimizer's arrays are no longer finite"):
         quick(x_train=np.full((8, 1), 1e17), out=tmp_path, epochs=1, optimizer=Adagrad(1e-3), **settings)
     assert epochs_kept(tmp_path) == (0, 0)
@@ -834,7 +834,7 @@ def test_what_may_be_infinite_is_kept_and_resumed(tmp_path, backend):
     architecture = Architecture(1, (), 1, likelihood="gaussian")
     start = Parameters.initialize(architecture, dtype="float32")
     start["output.W"][...], start["logvar.b"][...] = 1e19, 4.0
-    settings = {"architecture": architecture, "x_train": np.zeros((3, 1)), "x_valid": np.zeros((2, 1)), "start": start}
+    settings = {"architecture": architecture, "x_train": np.zeros((3, 1)), "x_valid": np.zeros((2, 1)), "initial_parameters": start}
     settings |= {"objective": "iwae", "n_samples": 400, "optimizer": SGD(1e-60), "batch_size": 1, "backend": backend}
     with np.errstate(all="ignore"):
         wanted = quick(epochs=2, **settings)
@@ -885,8 +885,8 @@ def test_the_term_and_the_step_are_named(monkeypatch, tmp_path):
         ({"objective": "vae"}, ValueError, "objective is 'vae'"),
         ({"dtype": "int8"}, ValueError, "dtype is 'int8'"),
         ({"seed": -1}, ValueError, "seed is -1"),
-        ({"seed": -1, "start": Parameters.zeros(ARCH)}, ValueError, "seed is -1"),
-        ({"scheme": "xavier"}, ValueError, "scheme is 'xavier'"),
+        ({"seed": -1, "initial_parameters": Parameters.zeros(ARCH)}, ValueError, "seed is -1"),
+        ({"init": "xavier"}, ValueError, "init is 'xavier'"),
         ({"beta": -1}, ValueError, "beta is -1; it must be a finite number, at least 0"),
         ({"beta": np.nan}, ValueError, "beta is nan"),
         ({"beta_warmup": -0.5}, ValueError, "beta_warmup is -0.5"),
@@ -905,8 +905,8 @@ def test_the_term_and_the_step_are_named(monkeypatch, tmp_path):
         ({"dtype": "foo"}, ValueError, "dtype is 'foo'; known are 'float32', 'float64'"),
         ({"objective": ["elbo"]}, ValueError, r"objective is \['elbo'\]; known are"),
         ({"resume": True, "out": None}, ValueError, "resume needs out"),
-        ({"start": Parameters.zeros(Architecture(6, (4,), 2))}, ValueError, "start has the parameters of"),
-        ({"start": dict(Parameters.zeros(ARCH))}, TypeError, "start is a dict; it must be Parameters"),
+        ({"initial_parameters": Parameters.zeros(Architecture(6, (4,), 2))}, ValueError, "initial_parameters are those of"),
+        ({"initial_parameters": dict(Parameters.zeros(ARCH))}, TypeError, "initial_parameters is a dict; it must be Parameters"),
         ({"architecture": 6}, TypeError, "architecture is 6; it must be an Architecture"),
     ],
 )

@@ -1,7 +1,8 @@
 """Tools to test gradients with: yours as well as ours. `vae_np.testing.strategies` draws the problems with Hypothesis."""
 
 from vae_np.testing.comparison import TOLERANCES, assert_close, relative_errors
-from vae_np.testing.gradients import Worst, check_gradients, numerical_gradient
+from vae_np.testing.derivatives import numerical_gradient
+from vae_np.testing.gradients import Worst, check_gradients
 from vae_np.testing.operations import check_kernels
 from vae_np.testing.oracles import complex_elbo, reference_elbo
 from vae_np.testing.problems import Problem, random_batch, random_noise, random_parameters, random_problem

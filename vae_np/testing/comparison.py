@@ -1,10 +1,14 @@
 """How close is close: one table of relative tolerances, and the comparison that uses it."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from vae_np.architecture import check_choice
 
-TOLERANCES = {  # what is compared: {dtype: relative tolerance}, and why
+TOLERANCES: dict[str, dict[str, float]] = {  # what is compared: {dtype: relative tolerance}, and why
     # Complex steps have no error of their own (h^2 = 1e-60): what is left is two programs' roundings of the same sums.
     "complex": {"float32": 3e-4, "float64": 1e-12},
     # Richardson's differences of a loss near 10 are off by some 1e-16 * 10 / 1e-4 of rounding: 1e-6 of a gradient of 1e-5.
@@ -22,7 +26,7 @@ TOLERANCES = {  # what is compared: {dtype: relative tolerance}, and why
 FLOOR = 1e-2  # an element below this part of its array's largest is compared to that part instead of to itself
 
 
-def relative_errors(given, wanted, resolution=0.0):
+def relative_errors(given: ArrayLike, wanted: ArrayLike, resolution: Any = 0.0) -> NDArray[np.float64]:
     """|given - wanted| / max(|given|, |wanted|, FLOOR max |wanted|), element by element; 0 where both are 0.
 
     A difference or a reordered sum is only as exact as the large terms it is made of, so that an element far smaller
@@ -38,19 +42,43 @@ def relative_errors(given, wanted, resolution=0.0):
     return np.where(np.isfinite(errors), errors, np.inf)
 
 
-def rounding(arrays):
-    """What a sum that cancels may keep of its terms' rounding, where these are no larger than the largest of the arrays."""
+def rounding(arrays: Iterable[NDArray]) -> float:
+    """The rounding that a sum which cancels keeps of its terms, where these are no larger than the largest of the arrays."""
     return max(
         (32 * np.finfo(a.dtype).eps * float(np.abs(a).max()) for a in arrays if a.dtype.kind == "f" and a.size),
         default=0.0,
     )
 
 
-def assert_close(given, wanted, name="array", kind="model", rtol=None, resolution=0.0):
+def assert_close(
+    given: ArrayLike,
+    wanted: ArrayLike,
+    name: str = "array",
+    kind: str = "model",
+    rtol: float | None = None,
+    resolution: Any = 0.0,
+) -> None:
     """AssertionError, naming what is off, unless shape, dtype and every element agree.
 
-    The tolerance is TOLERANCES[kind] for the dtype, and 0 for integers, or rtol; differences up to `resolution` are none.
     NaN and infinities agree with nothing, not even with themselves.
+
+    Parameters
+    ----------
+    given, wanted : array
+        The two arrays.
+    name : str
+        What the message calls the array.
+    kind : {"model", "operation", "complex", "richardson", "central"}
+        The row of TOLERANCES, whose number for the dtype is the tolerance; for integers the tolerance is 0.
+    rtol : float, optional
+        A relative tolerance in place of that of the table.
+    resolution : float or array
+        Differences up to it count as none.
+
+    Examples
+    --------
+    >>> from vae_np.testing import assert_close
+    >>> assert_close([1.0, 2.0], [1.0, 2.0 + 1e-15], "x")
     """
     given, wanted = np.asarray(given), np.asarray(wanted)
     if given.shape != wanted.shape or given.dtype != wanted.dtype:
@@ -70,12 +98,13 @@ def assert_close(given, wanted, name="array", kind="model", rtol=None, resolutio
         )
 
 
-def require(condition, message):
+def require(condition: object, message: str) -> None:
     """AssertionError with that message unless the condition holds: what `assert` says, but under `python -O` too."""
     if not condition:
         raise AssertionError(message)
 
 
-def label(name, index):
+def label(name: str, index: Iterable[Any]) -> str:
     """An element's name, such as mu.W[3, 1]."""
-    return f"{name}[{', '.join(str(int(i)) for i in index)}]" if index else name
+    numbers = ", ".join(str(int(i)) for i in index)
+    return f"{name}[{numbers}]" if numbers else name

@@ -5,11 +5,12 @@ and its backward are wrong together, its gradient is that of its own loss, and n
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_np import known, noise, training
+from vae_np import closed_form, streams, training
 from vae_np.architecture import Architecture
 from vae_np.data import load
 from vae_np.elbo import loss, loss_and_gradients
@@ -33,9 +34,9 @@ class Mistake(NamedTuple):
 
     name: str
     written: str
-    check: object
-    operations: dict = {}
-    start: object = lambda p: p  # what is done to the initial parameters
+    check: Callable[["Mistake"], None]
+    operations: dict[str, Callable[..., Any]] = {}
+    start: Callable[[Parameters], Parameters] = lambda p: p  # what is done to the initial parameters
     std_of_eps: float = 1.0  # in the ELBO it reports
     at: Problem = random_problem(SMALL, logvar=2.0)  # where its gradient is looked at
 
@@ -74,7 +75,7 @@ def reported_elbo_is_the_expectation(mistake):
     """In a linear model the expectation over eps is known exactly; what is reported is its estimate."""
     p = Parameters.initialize(Architecture(5, (), 2, likelihood="gaussian", noise="shared"))
     x = np.random.default_rng(0).normal(size=(2000, 5))
-    exact = loss(p, x, known.sigma_points(len(x), 2)).per_example
+    exact = loss(p, x, closed_form.sigma_points(len(x), 2)).per_example
     difference = reported(mistake, p, x, RIGHT).per_example - exact
     error = difference.std() / len(x) ** 0.5
     off = abs(difference.mean())
@@ -118,16 +119,16 @@ def clipped(operation, n_before):
     return at_clipped
 
 
-def cross_entropy_of_probabilities(logits, noise, x, nll):
+def cross_entropy_of_probabilities(logits, output_logvar, x, nll):
     p = RIGHT.sigmoid(logits)
     log_p, log_1_p = (np.maximum(np.log(q), -100) for q in (p, 1 - p))
     return np.sum(-x * log_p - (1 - x) * log_1_p, axis=-1, out=nll)
 
 
-def cross_entropy_of_probabilities_backward(dnll, logits, noise, x, dlogits, dnoise):
+def cross_entropy_of_probabilities_backward(dnll, logits, output_logvar, x, dlogits, doutput_logvar):
     p = RIGHT.sigmoid(logits)
     dp = (p - x) / np.maximum(p * (1 - p), 1e-12)
-    return np.multiply(dnll[:, :, None], dp * p * (1 - p), out=dlogits), dnoise
+    return np.multiply(dnll[:, :, None], dp * p * (1 - p), out=dlogits), doutput_logvar
 
 
 def heads_alike(p):
@@ -248,7 +249,7 @@ class Finding(NamedTuple):
 
 def reported(mistake, p, x, kernel_set):
     """The Value of all rows of x, with the eps that the mistake draws."""
-    eps = noise.normals(0, "validate", 0, (1, len(x), p.architecture.n_latent), p.flat.dtype)
+    eps = streams.normals(0, "validate", 0, (1, len(x), p.architecture.n_latent), p.flat.dtype)
     return loss(p, x, mistake.std_of_eps * eps, backend=kernel_set)
 
 
@@ -280,7 +281,7 @@ def find(mistake, seeds=(0, 1, 2), epochs=60):
                 batch_size=BATCH,
                 optimizer=Adam(1e-3),
                 seed=seed,
-                start=start,
+                initial_parameters=start,
                 backend=mistake.kernel_set,
             ).parameters
             ends.append([reported(of, p, x, of.kernel_set).total for of in (mistake, NONE)])

@@ -1,37 +1,24 @@
 """A kernel set against the definition, `kernels.reference`: each operation alone, then the whole model on it."""
 
 import functools
-import inspect
 import itertools
 import types
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from vae_np import kernels
+from vae_np.choices import ACTIVATIONS, OBJECTIVES
+from vae_np.kernels import contract
+from vae_np.kernels.contract import BATCHES, ENDINGS, OPERATIONS
 from vae_np.testing.comparison import assert_close, require, rounding
 from vae_np.testing.properties import check_elbo, said_of, with_backend
 
 REFERENCE = kernels.load("numpy")
-HELPERS = {"philox", "words", "polynomial", "log_uniform", "circle", "sigmoid"}  # what is no operation
-HELPERS |= {"zeros", "put", "get", "capture", "edges", "about"}
-BITS = {"normals", "binarize", "gather"}  # every set gives the same bits
-
-
-def operations(kernel_set):
-    """{name: its arguments' names} of the operations in a set."""
-    return {
-        name: list(inspect.signature(f).parameters)
-        for name, f in vars(kernel_set).items()
-        if callable(f) and f.__module__.startswith(kernel_set.__name__) and not name.startswith("_") and name not in HELPERS
-    }
-
-
-OPERATIONS = operations(REFERENCE)
-
-
-def on_numpy(kernel_set):
-    """A set whose operations take NumPy's arrays: itself, or its operations between its `put` and `get`."""
-    if getattr(kernel_set, "put", REFERENCE.put) is REFERENCE.put:
+def on_numpy(kernel_set: types.ModuleType) -> types.ModuleType:
+    """A set whose operations take NumPy's arrays: the set itself, or its operations between its `put` and `get`."""
+    if kernel_set.put is REFERENCE.put:
         return kernel_set
 
     def between(operation):
@@ -47,38 +34,55 @@ def on_numpy(kernel_set):
         return on_numpy
 
     own = types.ModuleType(kernel_set.__name__)
-    vars(own).update({name: between(getattr(kernel_set, name)) for name in operations(kernel_set)})
+    vars(own).update({name: between(vars(kernel_set)[name]) for name in OPERATIONS})
     return own
 
 
-def with_changes(**functions):
+def with_changes(**functions: Callable[..., Any]) -> types.ModuleType:
     """A kernel set of one's own: the reference, but for some functions."""
     own = types.ModuleType("with_changes")
     vars(own).update({name: f for name, f in vars(REFERENCE).items() if not name.startswith("__")}, **functions)
     return own
 
 
+def stem(name: str) -> str:
+    """The name of an operation without the ending of a derivative."""
+    return next(name.removesuffix(ending) for ending in sorted(ENDINGS, key=len, reverse=True) if name.endswith(ending))
+
+
 SIZES = ((7, 33, 19, 5, 2), (1, 1, 1, 1, 1), (3, 16, 8, 4, 1), (70, 150, 131, 9, 3))  # B, D, H, Z, L
 
 
-LARGE = {"logits": 1e3, "logvar": 20.0, "noise": 20.0}  # what is large at the edges, and how large
+LARGE = {"logits": 1e3, "logvar": 20.0, "output_logvar": 20.0}  # what is large at the edges, and how large
 
 
-def random_arguments(name, dtype, sizes=SIZES[0], shared_noise=False, large=False, seed=5):
-    """Random arguments of an operation, those it fills included, as a list. large: logits and log-variances are."""
+def random_arguments(
+    name: str,
+    dtype: str,
+    sizes: tuple[int, int, int, int, int] = SIZES[0],
+    shared_noise: bool = False,
+    large: bool = False,
+    seed: int = 5,
+) -> list[Any]:
+    """Random arguments of an operation, those that it fills included. large: whether logits and log-variances are large."""
     rng = np.random.default_rng(seed)
     B, D, H, Z, L = sizes
-    K, N, n = L if name.startswith(("sampled", "iwae")) else 1, 1 if shared_noise else D, D * H
+    objectives = [objective for objective in OBJECTIVES.values() if stem(name) in (objective.divergence, objective.bound)]
+    K = L if objectives and all(objective.sampled for objective in objectives) else 1
+    N, n = 1 if shared_noise else D, D * H
+    keeps_y = any(name in (f"affine_{kept.name}", f"{kept.name}_backward") for kept in ACTIVATIONS.values() if kept.keeps_y)
+    of_activation = "y" in OPERATIONS[name] and "h" in OPERATIONS[name] or "dh" in OPERATIONS[name]
     names_of_shapes = {
         "x dx pixels": (B, D),
         "W dW": (D, H),
         "b db": (H,),
-        "y dy h dh": (B, H),
+        "dy h dh": (B, H),
+        "y": (B, H) if keeps_y or not of_activation else (0, H),
         "mu logvar dmu dlogvar": (B, Z),
         "eps z dz": (L, B, Z),
         "kl dkl": (K, B),
         "logits dlogits mean dmean output": (L, B, D),
-        "noise dnoise": (L, B, N),
+        "output_logvar doutput_logvar": (L, B, N),
         "nll dnll": (L, B),
         "loss": (B,),
         "p g velocity squares m v": (n,),
@@ -114,17 +118,17 @@ def random_arguments(name, dtype, sizes=SIZES[0], shared_noise=False, large=Fals
     return arguments
 
 
-def cases(name):
+def cases(name: str) -> Iterator[tuple]:
     """The further arguments of `random_arguments` that an operation is tried with: the dtype, the sizes, and so on."""
-    noises = (False, True) if "noise" in OPERATIONS[name] else (False,)
+    noises = (False, True) if "output_logvar" in OPERATIONS[name] else (False,)
     edges = (False, True) if LARGE.keys() & set(OPERATIONS[name]) else (False,)
     return itertools.product(("float32", "float64"), SIZES, noises, edges)
 
 
-def check_operation(kernel_set, name, *case, cancelling=False):
+def check_operation(kernel_set: types.ModuleType, name: str, *case: Any, cancelling: bool = False) -> None:
     """AssertionError unless an operation leaves in every argument, and returns, what the reference does.
 
-    case: one of `cases`. What the reference fills without reading it holds NaN before. Matrix products are sums of many terms,
+    case: one of `cases`. An array that the reference fills without reading it holds NaN before. Matrix products are sums of many terms,
     and what is left of some is within the terms' `rounding`, which counts as no error; cancelling: so it does for all operations.
     """
     wanted, unread, given = (random_arguments(name, *case) for _ in range(3))
@@ -137,8 +141,8 @@ def check_operation(kernel_set, name, *case, cancelling=False):
             given[i][...] = np.nan
     returned = _places(getattr(kernel_set, name)(*given), given)
     for parameter, w, g in zip(OPERATIONS[name], wanted, given):
-        same = name in BITS or np.asarray(w).dtype.kind != "f"
-        sums = cancelling or name.startswith("affine")
+        same = name in BATCHES or np.asarray(w).dtype.kind != "f"
+        sums = cancelling or "W" in OPERATIONS[name]
         resolution = rounding([np.asarray(w)]) if sums and not same else 0.0
         assert_close(g, w, f"{name}: {parameter}", "operation", rtol=0 if same else None, resolution=resolution)
     require(returned == filled, f"{name} returns arguments {returned}; wanted {filled}")
@@ -150,29 +154,31 @@ def _places(result, arguments):
     return [next((i for i, a in enumerate(arguments) if np.shares_memory(a, array)), None) for array in arrays]
 
 
-def check_kernels(kernel_set):
-    """All that a kernel set must do, in one call: how often each check was made, a dict.
+def check_kernels(kernel_set: types.ModuleType) -> dict[str, int]:
+    """Check all that a kernel set must do: each operation against the reference, then every property of the model on it.
 
-    kernel_set: a module with the functions of `kernels.reference`, under their names and with their arguments. Each is
-    compared with the reference in both dtypes and several sizes; then the model runs on the set and `check_elbo` tries every
-    property. AssertionError: a line for each operation and each property that is off.
+    Parameters
+    ----------
+    kernel_set : module
+        A module with the functions of `kernels.contract`, under their names and with their arguments. Each is compared with the
+        reference in both dtypes and several sizes; then `check_elbo` tries every property of the model that runs on the set.
+
+    Returns
+    -------
+    dict of str to int
+        How often each check was made.
+
+    Raises
+    ------
+    AssertionError
+        A line for each operation and each property that is off.
     """
     if not isinstance(kernel_set, types.ModuleType):
         raise TypeError(f"kernel_set is a {type(kernel_set).__name__}; it must be a module")
-    model, kernel_set = with_backend(kernel_set), on_numpy(kernel_set)
-    off, tried = [], {}
-    own = {
-        name: list(inspect.signature(getattr(kernel_set, name)).parameters)
-        for name in OPERATIONS
-        if callable(getattr(kernel_set, name, None))
-    }
-    for name, parameters in OPERATIONS.items():
-        if name not in own:
-            off.append(f"{name}({', '.join(parameters)}) is missing")
-        elif own[name] != parameters:
-            off.append(f"{name} takes ({', '.join(own[name])}); wanted ({', '.join(parameters)})")
-    if off:
+    if off := contract.differences(kernel_set):
         raise AssertionError("\n".join(off))
+    off, tried = [], {}
+    model, kernel_set = with_backend(kernel_set), on_numpy(kernels.load(kernel_set))
     for name in OPERATIONS:
         for case in cases(name):
             tried[name] = tried.get(name, 0) + 1

@@ -1,59 +1,85 @@
 """The loss again, twice, from its definitions: independent of the text, of the kernels and of each other.
 
 `reference_elbo` is scalar loops over densities as they stand in a textbook: slow, and open to any kind of number.
-`complex_elbo` is arrays, for complex steps through every parameter. Neither knows a derivative.
+`complex_elbo` is arrays, for complex steps through every parameter. Neither knows a derivative. Each has a table of the
+activations and one of the likelihoods, by the names of `vae_np.choices`.
 """
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vae_np.architecture import Architecture, check_choice
+from vae_np.choices import NOISES, OBJECTIVES
+
+# -------------------------------------------------------------------------------------------------------- scalar loops
+# m is a module of functions: math, or mpmath.
 
 
-def reference_elbo(architecture, p, x, eps, beta=1.0, l2=0.0, objective="elbo", functions=math, number=float):
+def _log_normal(m, value, mean, variance):
+    return -(m.log(2 * m.pi * variance) + (value - mean) ** 2 / variance) / 2
+
+
+SCALAR_ACTIVATIONS: dict[str, Callable[[Any, Any], Any]] = {  # h of (m, y)
+    "relu": lambda m, y: y if y > 0 else 0 * y,
+    "tanh": lambda m, y: m.tanh(y),
+    "softplus": lambda m, y: m.log1p(m.exp(y)),
+}
+SCALAR_LIKELIHOODS: dict[str, Callable[..., Any]] = {  # log p(x|z) of one input, of (m, x, output, variance)
+    "bernoulli": lambda m, x, logit, _: -x * m.log1p(m.exp(-logit)) - (1 - x) * m.log1p(m.exp(logit)),
+    "gaussian": lambda m, x, mean, variance: _log_normal(m, x, mean, variance),
+}
+
+
+def reference_elbo(
+    architecture: Architecture,
+    p: Mapping[str, NDArray],
+    x: ArrayLike,
+    eps: ArrayLike,
+    beta: float = 1.0,
+    l2: float = 0.0,
+    objective: str = "elbo",
+    functions: Any = math,
+    number: Callable[[float], Any] = float,
+) -> tuple[Any, Any, Any, Any, list[Any]]:
     """(total, reconstruction, kl, l2, per_example) of `loss`, in nats, by scalar loops.
 
-    p: a mapping of the parameters' names to arrays; x (B, D); eps (L, B, Z). functions and number say what to compute
+    p: a mapping of the parameters' names to arrays; x (B, D); eps (L, B, Z). functions and number are what it computes
     with: math and float, of which exp overflows beyond 709, or mpmath and mpmath.mpf, of which it never does. Definitions:
     Kingma & Welling 2014, eq. 2, 3 and 10 and appendix B; Burda et al. 2016, eq. 8.
     """
     _check(architecture, p, x, eps, objective)
-    exp, log, log1p, tanh, pi = functions.exp, functions.log, functions.log1p, functions.tanh, functions.pi
-    activation = {
-        "relu": lambda y: y if y > 0 else number(0),
-        "tanh": tanh,
-        "softplus": lambda y: log1p(exp(y)),
-    }[architecture.activation]
+    m, bound, noise = functions, OBJECTIVES[objective], NOISES[architecture.noise]
+    exp, log = m.exp, m.log
+    activation = SCALAR_ACTIVATIONS[architecture.activation]
+    log_likelihood_of_input = SCALAR_LIKELIHOODS[architecture.likelihood]
     p = {name: np.vectorize(lambda value: number(float(value)), otypes=[object])(array) for name, array in p.items()}
 
     def layer(name, inputs):
         W, b = p[f"{name}.W"], p[f"{name}.b"]
         return [b[o] + sum(inputs[i] * W[i, o] for i in range(len(inputs))) for o in range(len(b))]
 
-    def log_normal(value, mean, variance):
-        return -(log(2 * pi * variance) + (value - mean) ** 2 / variance) / 2
-
-    def log_bernoulli(value, logit):
-        return -value * log1p(exp(-logit)) - (1 - value) * log1p(exp(logit))  # p(1) = 1 / (1 + exp(-logit))
-
     def encode(x):
         h = x
         for i in range(len(architecture.hidden)):
-            h = [activation(y) for y in layer(f"encoder.{i}", h)]
+            h = [activation(m, y) for y in layer(f"encoder.{i}", h)]
         return layer("mu", h), [exp(y) for y in layer("logvar", h)]
 
     def log_likelihood(x, z):
         h = z
         for i in range(len(architecture.hidden)):
-            h = [activation(y) for y in layer(f"decoder.{i}", h)]
+            h = [activation(m, y) for y in layer(f"decoder.{i}", h)]
         output = layer("output", h)
-        if architecture.likelihood == "bernoulli":
-            return sum(log_bernoulli(x[d], output[d]) for d in range(len(x)))
-        variances = {
-            "fixed": lambda: [number(architecture.noise_std) ** 2] * len(x),
-            "shared": lambda: [exp(p["noise.logvar"][0])] * len(x),
-            "heteroscedastic": lambda: [exp(y) for y in layer("output_logvar", h)],
-        }[architecture.noise]()
-        return sum(log_normal(x[d], output[d], variances[d]) for d in range(len(x)))
+        if noise.per_input:
+            variances = [exp(y) for y in layer(noise.parameter, h)]
+        elif noise.parameter:
+            variances = [exp(p[noise.parameter][0])] * len(x)
+        else:
+            variances = [number(architecture.noise_std) ** 2] * len(x)
+        return sum(log_likelihood_of_input(m, *of_input) for of_input in zip(x, output, variances))
 
     L, B, Z = np.shape(eps)
     per_example, nlls, kls = [], [], []
@@ -64,11 +90,11 @@ def reference_elbo(architecture, p, x, eps, beta=1.0, l2=0.0, objective="elbo", 
         log_w, nll_b, kl_b = [], [], []
         for l in range(L):
             z = [mean[j] + variance[j] ** number(0.5) * number(float(eps[l][b][j])) for j in range(Z)]
-            log_ratio = sum(log_normal(z[j], mean[j], variance[j]) - log_normal(z[j], number(0), number(1)) for j in range(Z))
+            log_ratio = sum(_log_normal(m, z[j], mean[j], variance[j]) - _log_normal(m, z[j], number(0), number(1)) for j in range(Z))
             nll_b.append(-log_likelihood(x_b, z))
-            kl_b.append(closed if objective == "elbo" else log_ratio)
+            kl_b.append(log_ratio if bound.sampled else closed)
             log_w.append(-nll_b[-1] - number(beta) * kl_b[-1])
-        if objective == "iwae":
+        if bound.weighted:
             top = max(log_w)
             w = [exp(one - top) for one in log_w if one - top > -1e6]  # less is nothing beside the largest, which is 1
             per_example.append(-(top + log(sum(w) / L)))
@@ -81,20 +107,41 @@ def reference_elbo(architecture, p, x, eps, beta=1.0, l2=0.0, objective="elbo", 
     return sum(per_example) / B + penalty, sum(nlls) / (L * B), sum(kls) / (L * B), penalty, per_example
 
 
-def complex_elbo(architecture, p, x, eps, beta=1.0, l2=0.0, objective="elbo"):
+# -------------------------------------------------------------------------------------------------- arrays, of complex numbers
+
+
+def _positive(y):
+    return np.where(y.real > 0, y, 0)
+
+
+def _softplus(y):
+    return _positive(y) + np.log1p(np.exp(np.where(y.real > 0, -y, y)))
+
+
+COMPLEX_ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {"relu": _positive, "tanh": np.tanh, "softplus": _softplus}
+COMPLEX_LIKELIHOODS: dict[str, Callable[..., NDArray]] = {  # log p(x|z) of each input, of (x, output, logvar)
+    # The cross entropy softplus(l) - x l, with the large part of the logit taken out of both.
+    "bernoulli": lambda x, logits, _: x * logits - _softplus(logits),
+    "gaussian": lambda x, mean, logvar: -0.5 * (np.log(2 * np.pi) + logvar + (x - mean) ** 2 / np.exp(logvar)),
+}
+
+
+def complex_elbo(
+    architecture: Architecture,
+    p: Mapping[str, NDArray],
+    x: ArrayLike,
+    eps: ArrayLike,
+    beta: float = 1.0,
+    l2: float = 0.0,
+    objective: str = "elbo",
+) -> Any:
     """The total of `loss`, for real or complex parameters (a mapping of names to arrays): analytic all the way.
 
     Comparisons look at real parts; nothing is conjugated, and no absolute value is taken.
     """
     _check(architecture, p, x, eps, objective)
-
-    def positive(y):
-        return np.where(y.real > 0, y, 0)
-
-    def softplus(y):
-        return positive(y) + np.log1p(np.exp(np.where(y.real > 0, -y, y)))
-
-    activation = {"relu": positive, "tanh": np.tanh, "softplus": softplus}[architecture.activation]
+    objective_of, noise = OBJECTIVES[objective], NOISES[architecture.noise]
+    activation = COMPLEX_ACTIVATIONS[architecture.activation]
 
     def network(side, h):
         for i in range(len(architecture.hidden)):
@@ -110,22 +157,17 @@ def complex_elbo(architecture, p, x, eps, beta=1.0, l2=0.0, objective="elbo"):
     z = mu + np.exp(logvar / 2) * eps
     h = network("decoder", z)
     output = head("output", h)
-    if architecture.likelihood == "bernoulli":
-        # The cross entropy softplus(l) - x l, with the large part of the logit taken out of both.
-        log_p = np.sum(x * output - softplus(output), axis=-1)
+    if noise.per_input:
+        output_logvar = head(noise.parameter, h)
     else:
-        noise = {
-            "fixed": lambda: 2 * np.log(architecture.noise_std),
-            "shared": lambda: p["noise.logvar"],
-            "heteroscedastic": lambda: head("output_logvar", h),
-        }[architecture.noise]()
-        log_p = -0.5 * np.sum(np.log(2 * np.pi) + noise + (x - output) ** 2 / np.exp(noise), axis=-1)
-    if objective == "elbo":
-        kl = -0.5 * np.sum(1 + logvar - mu**2 - np.exp(logvar), axis=-1)
-    else:
+        output_logvar = p[noise.parameter] if noise.parameter else 2 * np.log(architecture.noise_std)
+    log_p = np.sum(COMPLEX_LIKELIHOODS[architecture.likelihood](x, output, output_logvar), axis=-1)
+    if objective_of.sampled:
         kl = 0.5 * np.sum(z**2 - eps**2 - logvar, axis=-1)
+    else:
+        kl = -0.5 * np.sum(1 + logvar - mu**2 - np.exp(logvar), axis=-1)
     log_w = log_p - beta * kl
-    if objective == "iwae":
+    if objective_of.weighted:
         top = log_w.real.max(axis=0)
         bound = top + np.log(np.mean(np.exp(log_w - top), axis=0))
     else:
@@ -135,8 +177,7 @@ def complex_elbo(architecture, p, x, eps, beta=1.0, l2=0.0, objective="elbo"):
 
 def _check(architecture, p, x, eps, objective):
     """ValueError for arguments that fit by accident, and would give another number."""
-    if objective not in ("elbo", "elbo_mc", "iwae"):
-        raise ValueError(f"objective is {objective!r}; known are elbo, elbo_mc, iwae")
+    check_choice("objective", objective, OBJECTIVES)
     x, eps, D, Z = np.shape(x), np.shape(eps), architecture.n_inputs, architecture.n_latent
     if x[1:] != (D,) or len(eps) != 3 or eps[1:] != (*x[:1], Z):
         raise ValueError(f"x is {x}, eps {eps}; wanted (B, {D}), (L, B, {Z})")

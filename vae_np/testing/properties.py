@@ -6,16 +6,20 @@ raises AssertionError where it does not hold. `check_elbo` tries them all.
 
 import concurrent.futures
 import functools
+import types
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from vae_np.architecture import Architecture
+from vae_np.choices import ACTIVATIONS, LIKELIHOODS, NOISES, OBJECTIVES
 from vae_np.elbo import Value, loss_and_gradients
 from vae_np.parameters import Parameters
 from vae_np.testing import oracles
 from vae_np.testing.comparison import assert_close, require, rounding
 from vae_np.testing.gradients import check_with_complex_steps
-from vae_np.testing.problems import SATURATED, at_the_edges, every_kind
+from vae_np.testing.problems import SATURATED, Problem, at_the_edges, every_kind
 
 TERMS = Value._fields
 
@@ -113,20 +117,17 @@ def repeating_changes_nothing(model, problem):
 
 
 def samples_are_averaged(model, problem):
-    """The loss of L samples is the mean of the losses of each, and under "iwae" no more than it (Burda et al. 2016)."""
+    """The loss of L samples is the mean of the losses of each, and with importance weights no more than it (Burda et al. 2016)."""
     value, g = model(*problem)
-    alone = [model(*problem._replace(eps=eps[None], objective=_mean_of(problem))) for eps in problem.eps]
+    unweighted = OBJECTIVES[problem.objective].unweighted
+    alone = [model(*problem._replace(eps=eps[None], objective=unweighted)) for eps in problem.eps]
     per_example = np.mean([v.per_example for v, _ in alone], axis=0, dtype=np.float64)
-    if problem.objective == "iwae":
+    if OBJECTIVES[problem.objective].weighted:
         slack = 1e-5 * np.abs(per_example) + 1e-5
         require((value.per_example <= per_example + slack).all(), "the importance-weighted loss is above the plain one")
     else:
         assert_close(value.per_example, per_example.astype(value.per_example.dtype), "per_example")
         _same_gradient(g, Parameters(g.architecture, np.mean([g.flat for _, g in alone], axis=0, dtype=np.float64)))
-
-
-def _mean_of(problem):
-    return "elbo_mc" if problem.objective == "iwae" else problem.objective
 
 
 # --------------------------------------------------------------------------------------------- symmetries of the model
@@ -161,9 +162,9 @@ def latents_have_no_order_and_no_sign(model, problem):
     _symmetry(model, problem, turned, turned, eps=problem.eps[..., order] * sign)
 
 
-def scale_of_a_relu_unit_does_not_matter(model, problem):
-    """relu(c y) = c relu(y): what comes in times c, what goes out by c. The loss stays, gradients scale the other way."""
-    if problem.p.architecture.activation != "relu":
+def scale_of_a_homogeneous_unit_does_not_matter(model, problem):
+    """Where f(c y) = c f(y), as of relu: what comes in times c, what goes out by c. The loss stays, gradients scale the other way."""
+    if not ACTIVATIONS[problem.p.architecture.activation].homogeneous:
         return
 
     def scaled(p, c):
@@ -179,19 +180,18 @@ def scale_of_a_relu_unit_does_not_matter(model, problem):
 def units_of_x_cost_their_logarithm(model, problem):
     """A density of c x is that of x divided by c for each input: -log p rises by D log c, and nothing else changes."""
     arch, c = problem.p.architecture, 2.0
-    if arch.likelihood != "gaussian":
+    noise = NOISES[arch.noise]
+    if not LIKELIHOODS[arch.likelihood].has_noise:
         return
-    wider = {"noise_std": arch.noise_std * c} if arch.noise == "fixed" else {}
+    wider = {} if noise.parameter else {"noise_std": arch.noise_std * c}
     other = Architecture(**{**vars(arch), **wider})
 
     def rescaled(p, c, shift):
         for name in ("encoder.0",) if arch.hidden else ("mu", "logvar"):
             _rewrite(p, name, rows=lambda W: W / c)
         _rewrite(p, "output", columns=lambda W: W * c)
-        if "noise.logvar" in p:
-            p["noise.logvar"][...] += shift
-        if "output_logvar.b" in p:
-            p["output_logvar.b"][...] += shift
+        if noise.parameter:
+            p[f"{noise.parameter}.b" if noise.per_input else noise.parameter][...] += shift
         return Parameters(other, p.flat)
 
     at = problem._replace(l2=0.0)
@@ -207,8 +207,8 @@ def units_of_x_cost_their_logarithm(model, problem):
 
 
 def loss_is_linear_in_beta(model, problem):
-    """loss(beta) = loss(0) + beta kl, and so the gradient; not under "iwae", whose weights change with beta."""
-    if problem.objective == "iwae":
+    """loss(beta) = loss(0) + beta kl, and so the gradient; not of importance weights, which change with beta."""
+    if OBJECTIVES[problem.objective].weighted:
         return
     (at_0, g_0), (at_1, g_1), (between, g) = (model(*problem._replace(beta=beta)) for beta in (0.0, 1.0, 0.25))
     _same_value(
@@ -237,7 +237,7 @@ def _another_order(n):
 
 def _hidden_layers(architecture):
     """(layer, the layers that read it, its units) of every hidden layer."""
-    n, noise = len(architecture.hidden), ["output_logvar"] * (architecture.noise == "heteroscedastic")
+    n, noise = len(architecture.hidden), _layers_of_noise(architecture)
     for i, units in enumerate(architecture.hidden):
         yield f"encoder.{i}", [f"encoder.{i + 1}"] if i + 1 < n else ["mu", "logvar"], units
     for i, units in enumerate(reversed(architecture.hidden)):
@@ -245,8 +245,12 @@ def _hidden_layers(architecture):
 
 
 def _above_z(architecture):
-    noise = ["output_logvar"] * (architecture.noise == "heteroscedastic")
-    return ["decoder.0"] if architecture.hidden else ["output", *noise]
+    return ["decoder.0"] if architecture.hidden else ["output", *_layers_of_noise(architecture)]
+
+
+def _layers_of_noise(architecture):
+    noise = NOISES[architecture.noise]
+    return [noise.parameter] if noise.per_input else []
 
 
 def _rewrite(p, layer, rows=None, columns=None):
@@ -302,25 +306,37 @@ PROPERTIES = (
     samples_are_averaged,
     hidden_units_have_no_order,
     latents_have_no_order_and_no_sign,
-    scale_of_a_relu_unit_does_not_matter,
+    scale_of_a_homogeneous_unit_does_not_matter,
     units_of_x_cost_their_logarithm,
     loss_is_linear_in_beta,
     a_call_changes_nothing_and_repeats_to_the_bit,
 )
 
 
-def trials():
+def trials() -> list[tuple[Callable, Problem]]:
     """(property, problem) of all that `check_elbo` tries: each property with every kind, and the edges."""
     found = [(check, problem) for problem in every_kind() for check in PROPERTIES]
     found += [(value_is_finite_wherever_it_can_be, edge) for real in ("float32", "float64") for edge in at_the_edges(real)]
     return found + [(gradient_is_the_complex_step, edge) for edge in at_the_edges(edges=SATURATED)]
 
 
-def check_elbo(model=loss_and_gradients):
-    """Every property of a model on problems of every kind, and its values at the edges: how often each was tried, a dict.
+def check_elbo(model: Callable[..., Any] = loss_and_gradients) -> dict[str, int]:
+    """Try every property of a model on problems of every kind, and its values at the edges.
 
-    model: a function with the arguments and results of `vae_np.loss_and_gradients`. AssertionError: a line for each
-    property that does not hold, with the first problem where it does not.
+    Parameters
+    ----------
+    model : function
+        A function with the arguments and results of `vae_np.loss_and_gradients`.
+
+    Returns
+    -------
+    dict of str to int
+        How often each property was tried.
+
+    Raises
+    ------
+    AssertionError
+        A line for each property that does not hold, with the first problem where it does not.
     """
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; it must be a function such as loss_and_gradients")
@@ -337,13 +353,13 @@ def check_elbo(model=loss_and_gradients):
     return tried
 
 
-def said_of(error):
+def said_of(error: BaseException) -> str:
     """The first line of an error, in a report of several."""
     line = next(iter(str(error).splitlines()), "")
     return line if isinstance(error, AssertionError) else f"{type(error).__name__}: {line}"
 
 
-def with_backend(backend):
+def with_backend(backend: str | types.ModuleType) -> Callable[..., Any]:
     """`loss_and_gradients` on a backend or a kernel set of one's own: a model for `check_elbo`."""
     return functools.partial(loss_and_gradients, backend=backend)
 
@@ -351,7 +367,7 @@ def with_backend(backend):
 def _same_value(value, wanted, problem):
     real = problem.p.flat.dtype
     # The logarithm of a mean weight near 1 is only as exact as that 1.
-    resolution = 8 * np.finfo(real).eps if problem.objective == "iwae" else 0.0
+    resolution = 8 * np.finfo(real).eps if OBJECTIVES[problem.objective].weighted else 0.0
     for term, number in wanted.items():
         given, number = np.asarray(getattr(value, term), real), np.asarray(np.asarray(number, np.float64), real)
         assert_close(given, number, term, resolution=resolution)

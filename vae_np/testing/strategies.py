@@ -8,10 +8,10 @@ compiler: `settings(deadline=None)`.
 from hypothesis import strategies as st
 
 from vae_np import kernels
-from vae_np.architecture import ACTIVATIONS, Architecture
-from vae_np.elbo import OBJECTIVES
+from vae_np.architecture import Architecture
+from vae_np.choices import ACTIVATIONS, OBJECTIVES
 from vae_np.parameters import DTYPES
-from vae_np.testing.problems import NOISES, random_batch, random_noise, random_parameters, random_problem
+from vae_np.testing.problems import DECODERS, random_batch, random_noise, random_parameters, random_problem
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -27,22 +27,22 @@ def dtypes():
 
 
 def objectives():
-    """ "elbo", "elbo_mc" or "iwae" """
+    """The names of the objectives, such as "elbo" """
     return st.sampled_from(list(OBJECTIVES))
 
 
 @st.composite
-def architectures(draw, max_inputs=5, max_depth=3, max_width=4, max_latent=4, activations=ACTIVATIONS, noises=NOISES):
+def architectures(draw, max_inputs=5, max_depth=3, max_width=4, max_latent=4, activations=tuple(ACTIVATIONS), decoders=DECODERS):
     """Architectures of any likelihood, noise and activation; the simplest is linear, with one input and one latent.
 
-    noises: the fields of Architecture that make a decoder's likelihood, one dict each.
+    decoders: dicts of the fields of Architecture that make a likelihood and its noise.
     """
     return Architecture(
         n_inputs=draw(st.integers(1, max_inputs)),
         hidden=tuple(draw(st.lists(st.integers(1, max_width), max_size=max_depth))),
         n_latent=draw(st.integers(1, max_latent)),
         activation=draw(st.sampled_from(activations)),
-        **draw(st.sampled_from(noises)),
+        **draw(st.sampled_from(decoders)),
     )
 
 

@@ -1,11 +1,14 @@
 """The published result: a row of Burda, Grosse & Salakhutdinov 2016 (arXiv 1509.00519), table 1, one stochastic layer."""
 
 import os
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vae_np.architecture import Architecture, check_count
-from vae_np.bounds import active_units, log_likelihood
+from vae_np.bounds import LogLikelihood, active_units, log_likelihood
+from vae_np.data import Dataset
 from vae_np.optimizers import Adam
 from vae_np.parameters import Parameters
 from vae_np.training import train
@@ -16,12 +19,22 @@ ENDS = np.cumsum(3 ** np.arange(STAGES))
 SCHEDULE = [(int(end - 3**i), 10 ** (-i / 7)) for i, end in enumerate(ENDS)]
 
 
-def burda(dataset, stages=STAGES, objective="elbo", k=1, n_samples=5000, seed=0, backend="auto", out=None, progress=None):
+def burda(
+    dataset: Dataset,
+    stages: int = STAGES,
+    objective: str = "elbo",
+    k: int = 1,
+    n_samples: int = 5000,
+    seed: int = 0,
+    backend: str = "auto",
+    out: str | None = None,
+    progress: Callable[[int, int, dict[str, float]], object] | None = None,
+) -> Iterator[tuple[int, int, LogLikelihood, NDArray]]:
     """Train for the first stages of the published schedule on MNIST; yield (stage, epochs, LogLikelihood, active units).
 
-    784-200-200-50-200-200-784, tanh, batches of 20 binarised afresh, Adam (0.9, 0.999, 1e-4), the output's bias begun at
+    784-200-200-50-200-200-784, tanh, batches of 20 binarised afresh, Adam (0.9, 0.999, 1e-4), and an output bias that begins at
     the logit of the training mean; k samples per example, log p(x) of the binarised test digits from n_samples weights.
-    All 3,280 epochs of the 8 stages gave 86.76 nats for k = 1 (table 1). A run in the folder `out` goes on where it was.
+    All 3,280 epochs of the 8 stages gave 86.76 nats for k = 1 (table 1). An existing run in the folder `out` is resumed.
     """
     p = Parameters.initialize(ARCHITECTURE, seed, "float32")
     mean = np.clip(dataset.train.mean(axis=0) / 255, 1e-3, 1 - 1e-3)  # a pixel that is always black has no finite logit
@@ -37,7 +50,7 @@ def burda(dataset, stages=STAGES, objective="elbo", k=1, n_samples=5000, seed=0,
             n_samples=k,
             binarize=True,
             schedule=SCHEDULE,
-            start=p,
+            initial_parameters=p,
             seed=seed,
             backend=backend,
             out=out,

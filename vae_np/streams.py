@@ -1,8 +1,9 @@
-"""Which noise is which: every use draws from a Philox stream of its own, keyed by the seed and the use."""
+"""Random streams: every use of random numbers draws from a Philox stream of its own, keyed by the seed and the use."""
 
 import functools
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from vae_np.architecture import check_choice
 from vae_np.kernels import reference
@@ -23,7 +24,7 @@ USES = (
 
 
 @functools.cache
-def key(seed, use):
+def key(seed: int, use: str) -> np.uint64:
     """The 64-bit key of one use under one seed (a whole number from 0 to 2^64 - 1)."""
     check_choice("use", use, USES)
     zero = np.uint64(0)
@@ -31,21 +32,21 @@ def key(seed, use):
     return np.uint64(low | high << np.uint64(32))
 
 
-def check_seed(seed):
+def check_seed(seed: object) -> int:
     """The seed as an int; ValueError unless it fits the key."""
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed!r}; it must be a whole number from 0 to 2^64 - 1")
     return int(seed)
 
 
-def permutation(seed, use, step, n):
+def permutation(seed: int, use: str, step: int, n: int) -> NDArray[np.intp]:
     """A uniformly random order of range(n), the same on every machine: the order of n 64-bit words of noise."""
     counter = np.arange(n, dtype=np.uint64), np.uint64(0), np.uint64(0), np.uint64(step)
     low, high, _, _ = reference.philox(counter, key(seed, use))
     return np.argsort(low | high << np.uint64(32), kind="stable")
 
 
-def normals(seed, use, step, shape, dtype):
-    """Standard normals (L, B, Z), example b counted as b."""
+def normals(seed: int, use: str, step: int, shape: tuple[int, int, int], dtype: DTypeLike) -> NDArray:
+    """Standard normals (L, B, Z); the counter of example b is b."""
     eps = np.empty(shape, dtype)
     return reference.normals(key(seed, use), step, np.arange(shape[1]), eps)

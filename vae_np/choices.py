@@ -1,0 +1,78 @@
+"""The choices that make a model: each activation, likelihood, noise and objective is one record here.
+
+Everything else about a choice follows from its record and its name: the operations of the kernel sets that `bind` takes,
+the checks of inputs, the help of the commands, the problems of the testing kit, the benchmarks and the study page. The
+optimizers stand in `vae_np.optimizers`, the data sets in `vae_np.data`, the commands in `vae_np.cli`.
+"""
+
+import math
+from typing import NamedTuple
+
+
+class Activation(NamedTuple):
+    """An elementwise function h = f(y) after a hidden layer's sum y: the operations affine_NAME and NAME_backward."""
+
+    name: str
+    formula: str
+    keeps_y: bool = False  # whether its derivative needs y, and not only h
+    homogeneous: bool = False  # whether f(c y) = c f(y) for every c > 0
+
+
+class Likelihood(NamedTuple):
+    """A distribution p(x|z) of the inputs: the operations NAME_nll, NAME_nll_backward and NAME_mean."""
+
+    name: str
+    title: str
+    output: str  # what the decoder's output is
+    support: tuple[float, float] = (-math.inf, math.inf)  # the least and the largest x
+    discrete: bool = False  # whether only the two ends of the support have a probability, so that x between them has no density
+    has_noise: bool = False  # whether a log-variance of x belongs to it
+
+
+class Noise(NamedTuple):
+    """Where the log-variance of x given z comes from, for a likelihood that has one."""
+
+    name: str
+    words: str
+    parameter: str = ""  # the name of what is learned: a number, or a layer's W and b; none where the noise is fixed
+    per_input: bool = False  # whether every input has a log-variance of its own, computed from z by a layer
+
+
+class Objective(NamedTuple):
+    """A bound on log p(x): its KL, and how an example's samples are weighed, each the name of an operation."""
+
+    name: str
+    words: str
+    divergence: str
+    bound: str
+    sampled: bool  # whether the KL is taken from the samples, and so there is one for each
+    weighted: bool  # whether samples have importance weights: the total is then at most reconstruction + beta KL
+    unweighted: str  # the objective that weighs the same samples equally
+
+
+def _by_name(*records):
+    return {record.name: record for record in records}
+
+
+ACTIVATIONS: dict[str, Activation] = _by_name(
+    Activation("relu", "max(0, y)", homogeneous=True),
+    Activation("tanh", "tanh(y)"),
+    Activation("softplus", "log(1 + exp(y))"),
+)
+
+LIKELIHOODS: dict[str, Likelihood] = _by_name(
+    Likelihood("bernoulli", "Bernoulli", "the logits of x", support=(0, 1), discrete=True),
+    Likelihood("gaussian", "Gaussian", "the mean of x", has_noise=True),
+)
+
+NOISES: dict[str, Noise] = _by_name(
+    Noise("fixed", "noise_std is its standard deviation"),
+    Noise("shared", "one log-variance is learned for all inputs", "noise.logvar"),
+    Noise("heteroscedastic", "a log-variance is computed for each input", "output_logvar", per_input=True),
+)
+
+OBJECTIVES: dict[str, Objective] = _by_name(
+    Objective("elbo", "the ELBO with the KL in closed form", "gaussian_kl", "elbo", False, False, "elbo"),
+    Objective("elbo_mc", "the ELBO with the KL of the samples", "sampled_kl", "elbo", True, False, "elbo_mc"),
+    Objective("iwae", "the importance-weighted bound", "sampled_kl", "iwae", True, True, "elbo_mc"),
+)

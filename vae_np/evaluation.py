@@ -1,0 +1,67 @@
+"""The loss of a trained model on many rows, in chunks, with noise that a row keeps wherever it stands."""
+
+import functools
+import types
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vae_np import blas, elbo, streams
+from vae_np.architecture import check_count, check_number
+from vae_np.buffers import buffers
+from vae_np.parameters import Parameters
+from vae_np.runs import TERMS
+
+
+@blas.limited()
+def evaluate(
+    p: Parameters,
+    x: ArrayLike,
+    objective: str = "elbo",
+    n_samples: int = 1,
+    beta: float = 1.0,
+    l2: float = 0.0,
+    binarize: bool = False,
+    seed: int = 0,
+    step: int = 0,
+    examples: ArrayLike | None = None,
+    use: str = "validate",
+    backend: str | types.ModuleType = "auto",
+) -> elbo.Value:
+    """The Value of all rows of x (N, D) in nats, eps drawn; it is computed in chunks, so that memory does not grow with N.
+
+    With the same seed, step and examples a row meets the same noise, whatever stands beside it. Binarized pixels stay the same
+    from step to step. The other arguments and the errors are those of `vae_np.train`.
+
+    Parameters
+    ----------
+    step : int
+        The number of the epoch or whatever else tells one evaluation from another.
+    examples : array (N,) of int, optional
+        The numbers by which the rows' noise is counted; by default they are the rows' positions.
+    use : str
+        The random stream that eps is drawn from: one of `vae_np.streams.USES`.
+    """
+    arch = p.architecture
+    x = arch.check_inputs(x)
+    model = elbo.bind(arch, objective, backend)
+    beta, l2, seed = check_number("beta", beta), check_number("l2", l2), streams.check_seed(seed)
+    examples = np.arange(len(x)) if examples is None else np.asarray(examples).astype(np.int64)
+    if examples.shape != (len(x),):
+        raise ValueError(f"examples has shape {examples.shape}; wanted a number for each row, ({len(x)},)")
+    size = max(1, min(len(x), elbo.CHUNK // check_count("n_samples", n_samples)))
+    buffers_of = functools.cache(lambda n: buffers(arch, objective, n_samples, n, p.flat.dtype, model.zeros))
+    p, values, weights = p.moved(model.put), [], []
+    for rows in elbo.chunks(len(x), size):
+        chunk, numbers = x[rows], model.put(examples[rows])
+        a = buffers_of(len(chunk))
+        model.kernels.gather(model.put(chunk), model.put(np.arange(len(chunk))), a.x)
+        if binarize:
+            model.kernels.binarize(a.x, streams.key(seed, "binarize_validation"), 0, numbers, a.x)
+        model.kernels.normals(streams.key(seed, use), step, numbers, a.eps)
+        model.forward(p.layers, a, p.flat.dtype.type(beta))
+        value = elbo.value_of(model, p, a, l2)
+        values.append(value._replace(per_example=value.per_example.copy()))
+        weights.append(len(chunk))
+    means = {term: float(np.average([getattr(value, term) for value in values], weights=weights)) for term in TERMS}
+    return elbo.Value(**means, per_example=np.concatenate([value.per_example for value in values]))
