@@ -1,4 +1,4 @@
-"""The page's cards: each line of the forward pass beside the lines that undo it."""
+"""The cards of the page: each line of the forward pass, beside the lines that differentiate it."""
 
 import html
 import inspect
@@ -7,105 +7,96 @@ import numpy as np
 
 from vae_np.kernels import reference
 from vae_np.study import formulas, markup
-from vae_np.study.derivations import DERIVATIONS, stem
-from vae_np.study.paths import paths_of
+from vae_np.study.derivations import key_of
+from vae_np.study.paths import BACKWARD, GRADIENTS, TERMS, forward_lines, paths_of
 from vae_np.study.pictures import picture
+from vae_np.study.trace import Array, Line, Trace
 
-TERMS = {"reconstruction": "reconstruction", "kl": "KL", "l2": "L2"}
 
+def cards(trace: Trace, image_shape: tuple[int, int] | None) -> str:
+    """The HTML of all lines: each line of the forward pass, and beside it the lines that differentiate it."""
+    forward, paths = forward_lines(trace), paths_of(trace)
 
-def cards(trace, image_shape):
-    """Each line of forward, and beside it the lines that undo it."""
-    forward = [i for i, line in enumerate(trace) if not line.undoes and line.function not in ("backward", "weight_gradients")]
-    paths = paths_of(trace, forward)
-    shown, rows = set(), []
+    def card(i):
+        return _card(trace, i, paths[i], image_shape)
+
+    shown, rows = set(forward), []
     for i in forward:
         if not trace[i].called or trace[i].composite:
-            rows.append(f'<div class="pair thin">{_card(trace, i, paths, image_shape)}</div>')
+            rows.append(f'<div class="pair thin">{card(i)}</div>')
             continue
-        partners = [j for j, line in enumerate(trace) if i in line.undoes and j not in shown]
+        partners = [j for j, line in enumerate(trace) if i in line.differentiates and j not in shown]
         shown.update(partners)
-        cards = [_card(trace, j, paths, image_shape) for j in partners]
-        # The backward pass is read from the bottom up, and so are two lines of it that undo one.
-        back = "".join(card for j, card in zip(partners[::-1], cards[::-1]) if trace[j].function != "weight_gradients")
-        gradients = "".join(card for j, card in zip(partners, cards) if trace[j].function == "weight_gradients")
-        rows.append(f'<div class="pair">{_card(trace, i, paths, image_shape)}<div class="undo">{back}</div>{gradients}</div>')
-    rest = [i for i, line in enumerate(trace) if i not in shown and i not in forward]
-    if rest:
-        rows.append("".join(f'<div class="pair thin">{_card(trace, i, paths, image_shape)}</div>' for i in rest))
+        gradients = "".join(card(j) for j in partners if trace[j].function == GRADIENTS)
+        # The page shows the backward pass from bottom to top, and so two lines of it that stand beside one line.
+        back = "".join(card(j) for j in reversed(partners) if trace[j].function != GRADIENTS)
+        rows.append(f'<div class="pair">{card(i)}<div class="back">{back}</div>{gradients}</div>')
+    rows += [f'<div class="pair thin">{card(i)}</div>' for i in range(len(trace)) if i not in shown]
     return (
-        "<p>On the left the lines of the forward pass, from the top down. On the right, beside each, the lines of the backward "
-        "pass that undo it: they run from the bottom up. Below the two stand the gradients of a layer's weights, which are taken last. "
-        "Keys: <kbd>j</kbd> and <kbd>k</kbd> go along in the order in which the lines ran.</p>"
+        "<p>The left column shows the lines of the forward pass, from top to bottom. Beside each line, the right column shows the "
+        "lines of the backward pass that differentiate it; these run from bottom to top. The gradients of a layer's weights are "
+        "computed last, and stand below the two. Press <kbd>j</kbd> or <kbd>k</kbd> to go to the next or the previous line, in the "
+        "order in which the lines ran.</p>"
         '<div class="heads" aria-hidden="true"><span>forward ↓</span><span>backward ↑</span></div>' + "".join(rows)
     )
 
 
 def _card(trace, i, paths, image_shape):
-    line = trace[i]
-    kind = {"backward": "backward", "weight_gradients": "gradients"}.get(line.function, "forward")
-    trees = formulas.equations(line)
-    maths = "".join(f'<div class="equation">{formulas.mathml(tree)}</div>' for tree in trees)
+    line: Line = trace[i]
+    kind = {BACKWARD: "backward", GRADIENTS: "gradients"}.get(line.function, "forward")
+    equations = "".join(map(markup.equation, formulas.equations(line)))
     state = " off" if line.wrong else ""
     misshapen = f'<p class="wrong">{html.escape(line.misshapen)}</p>' if line.misshapen else ""
-    arrays = (
-        "".join(_array(trace, line, array, image_shape) for array in line.writes) if line.called and not line.composite else ""
-    )
+    written = line.writes if line.called and not line.composite else ()
+    arrays = "".join(_array(trace, line, array, image_shape) for array in written)
+    partners = markup.links(trace, line.differentiates)
+    differentiates = f' <span class="differentiates">differentiates {partners}</span>' if partners else ""
     return (
-        f'<article id="l{i}" class="card {kind}{state}" data-paths="{" ".join(sorted(paths[i]))}" tabindex="-1">'
-        f'<p class="where"><a href="#l{i}">{line.function}, line {line.number}</a>{_undone(trace, i)}</p>'
-        f"<pre><code>{markup.code(line.source, line.symbols)}</code></pre>{maths}{misshapen}"
+        f'<article id="l{i}" class="card {kind}{state}" data-paths="{" ".join(sorted(paths))}" tabindex="-1">'
+        f'<p class="where"><a href="#l{i}">{line.function}, line {line.number}</a>{differentiates}</p>'
+        f"<pre><code>{markup.code(line.source, line.symbols)}</code></pre>{equations}{misshapen}"
         f'<div class="arrays">{arrays}</div>{_operation(line)}</article>'
     )
 
 
-def _undone(trace, i):
-    links = ", ".join(markup.link(trace, j) for j in trace[i].undoes)
-    return f' <span class="undoes">undoes {links}</span>' if links else ""
-
-
 def _operation(line):
-    """What the operation is: the rest of its docstring, its code, and a link to its derivation."""
+    """What a line calls: the code of an operation and a link to its derivation, or what a function of the model does."""
     if line.composite or not line.called:
         words = " ".join(line.definition.split("\n")[0].split())
         return f'<p class="note">{html.escape(words)}</p>' if words else ""
-    function = getattr(reference, line.operation, None)
-    found = stem(line.operation)
-    why = f'<a href="#why-{found}">why?</a>' if found in DERIVATIONS else ""
-    source = f"<pre><code>{html.escape(inspect.getsource(function))}</code></pre>" if function else ""
-    return (
-        f"<details><summary><code>{html.escape(line.operation)}</code>, as NumPy computes it {why}</summary>{source}</details>"
-    )
+    key, operation = key_of(line.operation), vars(reference).get(line.operation)
+    why = f'<a href="#why-{key}">How is it derived?</a>' if key else ""
+    source = f"<pre><code>{html.escape(inspect.getsource(operation))}</code></pre>" if operation else ""
+    name = f"<code>{html.escape(line.operation)}</code>"
+    return f"<details><summary>The NumPy code of {name} {why}</summary>{source}</details>"
 
 
-def _array(trace, line, array, image_shape):
-    value = array.value
+def _array(trace: Trace, line: Line, array: Array, image_shape):
+    """An array that a line writes: its name, shape, numbers, picture and proof."""
+    value, proof = array.value, ""
     letters, shape = _letters(line, array), " × ".join(map(str, value.shape))
-    norm, least, most = float(np.linalg.norm(value)), float(value.min()), float(value.max())
-    proof = ""
     if array.error is not None:
-        through = ", ".join(markup.link(trace, j) for j in array.through)
-        lacks = ", ".join(markup.link(trace, j) for j in array.lacks)
-        proof = markup.mark(array.error, line.wrong) + (f' <span class="through">through {through}</span>' if through else "")
-        proof += f' <span class="wrong">lacks the path through {lacks}</span>' if lacks else ""
-    shown = picture(array, image_shape)
+        through, missing = markup.links(trace, array.through), markup.links(trace, array.missing_paths)
+        proof = markup.proof(array.error, line.wrong)
+        proof += f' <span class="through">through {through}</span>' if through else ""
+        proof += f' <span class="wrong">the path through {missing} is missing</span>' if missing else ""
     return (
         f'<div class="array"><div class="name">{markup.math(array.name)} '
         f'<span class="shape">{html.escape(letters)}{shape}</span></div>'
-        f'<div class="numbers">{least:.3g} … {most:.3g}, norm {norm:.3g}</div>{shown}'
-        f'<div class="proof">{proof}</div>{_shares(trace, array)}</div>'
+        f'<div class="numbers">min {value.min():.3g}, max {value.max():.3g}, norm {np.linalg.norm(value):.3g}</div>'
+        f'{picture(array, image_shape)}<div class="proof">{proof}</div>{_shares(trace, array)}</div>'
     )
 
 
 def _letters(line, array):
-    """The shape of an array as the line's comment has it."""
+    """The shape of an array in letters, as the line's comment has it."""
     names = [other.name for other in line.writes]
     shapes = line.shapes[-len(names) :]
     return f"({shapes[min(names.index(array.name), len(shapes) - 1)]}) = " if shapes else ""
 
 
 def _shares(trace, array):
-    """What each term of the loss gives to a derivative: bars of their norms."""
+    """The part of a derivative that comes from each term of the loss: bars of the norms of these parts."""
     name = array.name.removesuffix(".y")
     parts = {term: float(np.linalg.norm(of[name])) for term, of in trace.terms.items() if name in of}
     parts = {term: norm for term, norm in parts.items() if norm > 1e-12}
@@ -117,9 +108,9 @@ def _shares(trace, array):
         f'<i style="width:{100 * norm / largest:.1f}%"></i><b>{norm:.3g}</b></div>'
         for term, norm in parts.items()
     )
-    return f'<div class="shares" role="group" aria-label="norm of the part that each term of the loss gives">{bars}</div>'
+    return f'<div class="shares" role="group" aria-label="norm of the part that comes from each term of the loss">{bars}</div>'
 
 
 def _complete(trace, array):
-    """Whether a derivative is what it is in the end: the terms' parts are of that."""
+    """Whether no later line adds to a derivative: the terms' parts are parts of the complete one."""
     return [other for line in trace for other in line.writes if other.name == array.name][-1] is array

@@ -1,13 +1,15 @@
-"""What the parts of the page share: a line of code, a name, a link to a line, and the mark of a proof."""
+"""The pieces of HTML that several parts of the page use: lines of code, names, links to lines, and marks of proofs."""
 
 import html
+from collections.abc import Iterable
 
-from vae_np.study import formulas
+from vae_np.study import typesetting
 from vae_np.study.proof import TOLERANCE
+from vae_np.study.trace import Trace
 
 
-def code(source, symbols):
-    """A line of code in which what names an array can be clicked."""
+def code(source: str, symbols: Iterable[tuple[int, int, str]]) -> str:
+    """A line of code in which every name of an array is a button; symbols as in `trace.Line`."""
     parts, position = [], 0
     for start, end, name in symbols:
         parts.append(html.escape(source[position:start]))
@@ -18,16 +20,38 @@ def code(source, symbols):
     return "".join(parts) + (f' <span class="comment"># {html.escape(comment)}</span>' if sign else "")
 
 
-def math(name):
-    return formulas.mathml(("name", name))
+def math(name: str) -> str:
+    """The name of an array as it is typeset."""
+    return typesetting.mathml(("name", name))
 
 
-def link(trace, i):
-    line = trace[i]
-    return f'<a href="#l{i}">line {line.number}</a>'
+def equation(tree: tuple) -> str:
+    """A formula on a line of its own."""
+    return f'<div class="equation">{typesetting.mathml(tree)}</div>'
 
 
-def mark(error, wrong):
+def link(trace: Trace, i: int) -> str:
+    """A link to the card of a line."""
+    return f'<a href="#l{i}">line {trace[i].number}</a>'
+
+
+def links(trace: Trace, indices: Iterable[int]) -> str:
+    """Links to the cards of several lines."""
+    return ", ".join(link(trace, i) for i in indices)
+
+
+def mark(error: float, wrong: bool) -> str:
+    """The relative error of a line as a short mark; `wrong` says whether the line is the first to be wrong."""
     if error <= TOLERANCE:
-        return f'<span class="right" title="off by {error:.0e} of itself">✓ {error:.0e}</span>'
-    return f'<span class="wrong">✗ {error:.0e}{"" if wrong else ", from above"}</span>'
+        return f'<span class="right" title="agrees with a finite difference to {error:.0e}">✓ {error:.0e}</span>'
+    if wrong:
+        return f'<span class="wrong" title="relative error {error:.0e}">✗ {error:.0e}</span>'
+    return f'<span class="wrong" title="this line reads a derivative that is already wrong">✗ {error:.0e}, inherited</span>'
+
+
+def proof(error: float, wrong: bool) -> str:
+    """The relative error of a derivative in words; `wrong` as for `mark`."""
+    if error <= TOLERANCE:
+        return f'<span class="right">✓ agrees with a finite difference to {error:.0e}</span>'
+    inherited = "" if wrong else ": the line reads a derivative that is already wrong"
+    return f'<span class="wrong">✗ relative error {error:.0e}{inherited}</span>'

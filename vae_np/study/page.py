@@ -3,36 +3,74 @@
 import html
 import inspect
 import json
+import os
 import pathlib
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from vae_np import elbo
+from vae_np.choices import LIKELIHOODS, OBJECTIVES
 from vae_np.kernels import reference
+from vae_np.kernels.contract import OPERATIONS
+from vae_np.parameters import replacing
 from vae_np.study import chart, formulas, markup
-from vae_np.study.cards import TERMS, cards
-from vae_np.study.derivations import DERIVATIONS, stem
+from vae_np.study.cards import cards
+from vae_np.study.derivations import DERIVATIONS, key_of
+from vae_np.study.dials import Dial, Estimators
+from vae_np.study.paths import PATHS
 from vae_np.study.pictures import images
 from vae_np.study.proof import TOLERANCE
+from vae_np.study.trace import Trace
 
 FILES = pathlib.Path(__file__).parent
 
 
-def write(path, trace, data, image_shape=None, dials=(), estimators=None):
-    """Write the page of a trace; data: what the examples are, in words. Its size in bytes."""
-    from vae_np.parameters import replacing
+def write(
+    path: str | os.PathLike,
+    trace: Trace,
+    data: str,
+    image_shape: tuple[int, int] | None = None,
+    dials: Sequence[Dial] = (),
+    estimators: Estimators | None = None,
+) -> int:
+    """Write the page of a trace to a file.
 
+    Parameters
+    ----------
+    path : path-like
+        The file. An existing one is replaced.
+    trace : Trace
+        The lines and their proofs.
+    data : str
+        What the examples and the model are, in words.
+    image_shape : (int, int), optional
+        The height and width of the images that the examples are.
+    dials, estimators : optional
+        What `dials.dials` and `dials.estimators` return for the same examples.
+
+    Returns
+    -------
+    int
+        The size of the file in bytes.
+    """
     text = page(trace, data, image_shape, dials, estimators).encode()
     with replacing(path) as file:
         file.write(text)
     return len(text)
 
 
-def page(trace, data, image_shape=None, dials=(), estimators=None):
-    """The HTML of the whole page."""
+def page(
+    trace: Trace,
+    data: str,
+    image_shape: tuple[int, int] | None = None,
+    dials: Sequence[Dial] = (),
+    estimators: Estimators | None = None,
+) -> str:
+    """The HTML of the whole page; the arguments are those of `write`."""
     sections = {
-        "text": ("The text", _listing(trace)),
+        "text": ("The code", _listing(trace)),
         "lines": ("Line by line", cards(trace, image_shape)),
         "derivations": ("Derivations", _derivations(trace)),
     }
@@ -58,98 +96,113 @@ def page(trace, data, image_shape=None, dials=(), estimators=None):
 """
 
 
-def fragment(trace):
-    """The HTML of a trace for a notebook: its lines, with equations, shapes and errors."""
-    return f'<style>{(FILES / "page.css").read_text(encoding="utf-8")}</style><div class="study">{_verdict(trace)}{cards(trace, None)}</div>'
+def fragment(trace: Trace) -> str:
+    """The HTML of a trace for a notebook: its lines with their equations, shapes and errors."""
+    style = (FILES / "page.css").read_text(encoding="utf-8")
+    return f'<style>{style}</style><div class="study">{_verdict(trace)}{cards(trace, None)}</div>'
+
+
+# ------------------------------------------------------------------------------------------------------------ the head
 
 
 def _head(trace, data, image_shape):
+    """What the page is, and the facts about the pass that it shows."""
     arch, value = trace.p.architecture, trace.value
     L, B, Z = trace.a.eps.shape
     widths = "-".join(map(str, (arch.n_inputs, *arch.hidden, Z)))
-    noise = f", {arch.noise} noise" if arch.likelihood == "gaussian" else ""
+    noise = f", {arch.noise} noise" if LIKELIHOODS[arch.likelihood].has_noise else ""
     beta, l2, objective = (trace.arguments[name] for name in ("beta", "l2", "objective"))
     penalty = f" + {value.l2:.4g}" if l2 else ""
-    equals = "≤" if objective == "iwae" else "="
+    equals = "≤" if OBJECTIVES[objective].weighted else "="
     pictures = ""
     if image_shape:
-        text = elbo.bind(arch)
-        mean = text.mean(trace.a.output, np.zeros_like(trace.a.output))[0]
+        mean = elbo.bind(arch).mean(trace.a.output, np.zeros_like(trace.a.output))[0]
         pictures = (
             f"<figure>{images(trace.a.x, image_shape, 'the examples x')}"
-            f"{images(mean, image_shape, 'the mean of p(x|z) of each')}"
-            "<figcaption>The examples, and below each the mean of p(x|z) at its first sample z.</figcaption></figure>"
+            f"{images(mean, image_shape, 'the mean of p(x|z) for each example')}"
+            "<figcaption>The first row shows the examples x. The second row shows, below each example, the mean of p(x|z) for its "
+            "first sample z.</figcaption></figure>"
         )
     return f"""<h1>The gradients of a VAE, line by line</h1>
-<p>Each line of code below ran to make this page, on {html.escape(data)}. Beside it stand its equation, the shapes and the numbers
-that it made. Each derivative on it is proven: the value that it is the derivative of was moved at that very point of the
-running text, and the difference of the loss compared.</p>
+<p>To make this page, the program ran every line of code that you see below. Each line stands beside its equation, and with the
+shapes and values of the arrays that it computed. Each derivative is proven by a finite difference: the program ran again, with the
+value changed a little at exactly this line, and the change of the loss was compared with the derivative.</p>
 {_verdict(trace)}
 <dl class="facts">
-<div><dt>model</dt><dd>{widths}, {arch.activation}, {arch.likelihood}{noise}</dd></div>
-<div><dt>batch</dt><dd>B = {B} example{"s" * (B > 1)}, L = {L} sample{"s" * (L > 1)} of each</dd></div>
+<div><dt>data and model</dt><dd>{html.escape(data)}</dd></div>
+<div><dt>architecture</dt><dd>{widths}, {arch.activation}, {arch.likelihood}{noise}</dd></div>
+<div><dt>batch</dt><dd>B = {B} example{"s" * (B > 1)}, L = {L} sample{"s" * (L > 1)} per example</dd></div>
 <div><dt>objective</dt><dd>{objective}, β = {beta:g}, l2 = {l2:g}</dd></div>
-<div><dt>loss, nats</dt><dd>{value.total:.4f} {equals} {value.reconstruction:.4f} + {beta:g} × {value.kl:.4f}{penalty}</dd></div>
+<div><dt>loss in nats</dt><dd>{value.total:.4f} {equals} {value.reconstruction:.4f} + {beta:g} × {value.kl:.4f}{penalty}</dd></div>
 </dl>{pictures}"""
 
 
 def _verdict(trace):
+    """Whether all derivatives are right; if not, the lines at which they go wrong."""
     proven = [array for line in trace for array in line.writes if array.error is not None]
     if not trace.wrong:
-        words = f"{len(proven)} derivatives agree with differences of the loss; the worst is off by {trace.worst:.0e} of itself"
-        return f'<p class="verdict right">✓ {words} (limit {TOLERANCE:.0e}).</p>'
-    places = ", ".join(markup.link(trace, i) for i, line in enumerate(trace) if line.wrong)
+        return (
+            f'<p class="verdict right">✓ All {len(proven)} derivatives agree with finite differences of the loss: the largest '
+            f"relative error is {trace.worst:.0e}, and {TOLERANCE:.0e} is allowed.</p>"
+        )
+    places = markup.links(trace, (i for i, line in enumerate(trace) if line.wrong))
     return f'<p class="verdict wrong">✗ A derivative goes wrong at {places}.</p>'
 
 
 def _paths_menu():
-    kinds = {"all": "the whole loss", **TERMS, "z": "μ, log σ² through z", "divergence": "μ, log σ² through the KL"}
     radios = "".join(
-        f'<label><input type="radio" name="path" value="{kind}"{" checked" * (kind == "all")}>{words}</label>'
-        for kind, words in kinds.items()
+        f'<label><input type="radio" name="path" value="{path}"{" checked" * (path == "all")}>{words}</label>'
+        for path, words in PATHS.items()
     )
-    return f'<fieldset class="paths"><legend>follow</legend>{radios}</fieldset>'
+    return f'<fieldset class="paths"><legend>highlight</legend>{radios}</fieldset>'
+
+
+# ------------------------------------------------------------------------------------------------------------ the code
 
 
 def _listing(trace):
-    """The functions as they stand in their file, every line with its proof and a link to what is said of it below."""
+    """The functions as they stand in their file; each line has the mark of its proof, and a link to its card."""
     blocks = []
     for function, (first, lines) in trace.sources.items():
-        rows, inside = [], 0  # inside: how many lines a statement still goes on for
+        rows, rest = [], 0  # rest: how many more lines belong to the statement
         for number, source in enumerate(lines, first):
-            inside = max(inside - 1, 0)
-            if inside:
+            rest = max(rest - 1, 0)
+            if rest:
                 continue
             ran = [i for i, line in enumerate(trace) if (line.function, line.number) == (function, number)]
-            line = trace[ran[0]] if ran else None
-            inside = line.source.count("\n") + 1 if line else 0
-            indent = len(source) - len(source.lstrip())
-            code = (
-                markup.code(line.source, line.symbols)
-                if line
-                else f'<span class="still">{markup.code(source.lstrip(), ())}</span>'
-            )
-            code = " " * indent + code
             errors = [trace[i].error for i in ran if trace[i].error is not None]
+            if ran:
+                line = trace[ran[0]]
+                rest = line.source.count("\n") + 1
+                code = markup.code(line.source, line.symbols)
+                number = f'<a href="#l{ran[0]}" aria-label="line {number}">{number}</a>'
+            else:
+                code = f'<span class="still">{markup.code(source.lstrip(), ())}</span>'
             mark = markup.mark(max(errors), any(trace[i].wrong for i in ran)) if errors else ""
-            number = f'<a href="#l{ran[0]}" aria-label="line {number}">{number}</a>' if ran else number
+            indent = " " * (len(source) - len(source.lstrip()))
             rows.append(
-                f'<div class="row"><span class="number">{number}</span><code>{code}</code><span class="mark">{mark}</span></div>'
+                f'<div class="row"><span class="number">{number}</span><code>{indent}{code}</code>'
+                f'<span class="mark">{mark}</span></div>'
             )
         blocks.append(f'<div class="listing" role="group" aria-label="{function}">{"".join(rows)}</div>')
-    words = "This is the program itself. Click a name to see where it comes from and where it goes, a line's number to study the line."
+    words = (
+        "This is the code of the program itself. Click a name to see the lines that compute it and the lines that read it. Click "
+        "the number of a line to study that line."
+    )
     return f"<p>{words}</p>{''.join(blocks)}"
 
 
+# --------------------------------------------------------------------------------------------------------- derivations
+
+
 def _derivations(trace):
-    """All derivations; those of operations that ran here first, and open."""
-    used = {"bound", "adjoint", *(stem(line.operation) for line in trace if line.called)}
-    functions = {name: f for name, f in vars(reference).items() if inspect.isfunction(f)}
+    """All derivations. Those of operations that ran stand first, and are open."""
+    used = {"bound", "adjoint", *(key_of(line.operation) for line in trace if line.called)}
     parts = []
     for key in sorted(DERIVATIONS, key=lambda key: key not in used):
-        title, steps, source = DERIVATIONS[key]
+        title, steps, source, _ = DERIVATIONS[key]
         items = "".join(f"<li>{_prose(sentence)}{_equation(formula)}</li>" for sentence, formula in steps)
-        ends = "".join(_ending(f) for name, f in functions.items() if stem(name) == key)
+        ends = "".join(_ending(vars(reference)[name]) for name in OPERATIONS if key_of(name) == key)
         parts.append(
             f'<details class="why" id="why-{key}"{" open" * (key in used)}><summary>{html.escape(title)}</summary>'
             f'<ol>{items}</ol>{ends}<p class="source">{html.escape(source)}</p></details>'
@@ -163,21 +216,26 @@ def _prose(sentence):
 
 
 def _equation(formula):
-    return f'<div class="equation">{formulas.mathml(formulas.parse(formula))}</div>' if formula else ""
+    return markup.equation(formulas.parse(formula)) if formula else ""
 
 
-def _ending(function):
-    maths = "".join(f'<div class="equation">{formulas.mathml(tree)}</div>' for tree in formulas.of(function.__doc__))
-    return f'<div class="ending">{maths}<pre><code>{html.escape(inspect.getsource(function))}</code></pre></div>'
+def _ending(operation):
+    """The formulas and the code of an operation."""
+    equations = "".join(map(markup.equation, formulas.of(operation.__doc__)))
+    return f'<div class="ending">{equations}<pre><code>{html.escape(inspect.getsource(operation))}</code></pre></div>'
+
+
+# --------------------------------------------------------------------------------------------------------------- dials
 
 
 def _dials(dials, estimators):
     parts = [
-        "<p>Computed ahead, on the same examples. Move a dial: the marks in its drawings and the numbers below follow.</p>"
+        "<p>The numbers below were computed in advance, on the same examples. Move a slider: the marks in its charts and the numbers "
+        "below them follow.</p>"
     ]
     for dial in dials:
         here = dial.values.index(dial.here)
-        drawings = "".join(chart.lines(c.title, dial.axis, dial.values, c.curves, dial.here, c.log) for c in dial.charts)
+        charts = "".join(chart.lines(c.title, dial.axis, dial.values, c.curves, dial.here, c.log) for c in dial.charts)
         numbers = "".join(
             f"<div><dt>{html.escape(label)}</dt><dd>{curve[here]:.4g}</dd></div>" for label, curve in dial.curves.items()
         )
@@ -186,13 +244,13 @@ def _dials(dials, estimators):
         parts.append(
             f'<div class="dial" data-dial="{data}"><h3>{html.escape(dial.title)}</h3><p>{html.escape(dial.words)}</p>'
             f'<label>{html.escape(dial.axis)} <input type="range" min="0" max="{len(dial.values) - 1}" value="{here}">'
-            f'<output>{dial.here:g}</output></label><div class="charts">{drawings}</div><dl>{numbers}</dl></div>'
+            f'<output>{dial.here:g}</output></label><div class="charts">{charts}</div><dl>{numbers}</dl></div>'
         )
     return "".join(parts) + (_estimators(estimators) if estimators else "")
 
 
 def _estimators(estimators):
-    """The variance of the reparameterised gradient beside that of the score function's."""
+    """The variance of the reparameterised gradient beside that of the score-function estimators."""
     rows = ""
     for name, of in {"dmu": estimators.dmu, "dlogvar": estimators.dlogvar}.items():
         for kind, estimate in of.items():
@@ -202,20 +260,23 @@ def _estimators(estimators):
                 f'<tr><th scope="row">{markup.math(name)}, {kind}</th><td>{np.linalg.norm(estimate.mean):.3g}</td><td>{deviation}</td>'
                 f"<td>{estimate.variance.sum():.3g}</td><td>{estimate.ratio:,.3g}</td></tr>"
             )
-    return f"""<div class="dial" id="estimators"><h3>Why the trick matters: the same gradient, estimated in two ways</h3>
-<p>The gradient of the expected reconstruction, E[nll] over q(z|x), estimated from one sample, {estimators.n_draws} times over.
-The reparameterised gradient follows z back to mu and logvar and asks nll for its slope. The score function, nll times the
-derivative of log q(z|x), asks only for nll itself: right on average, but with so much more noise, even if a baseline (the mean nll of the
-other draws) is taken off.</p>
+    return f"""<div class="dial" id="estimators"><h3>Why reparameterisation matters: the same gradient, estimated in two ways</h3>
+<p>Both estimators estimate the gradient of the expected reconstruction, E[nll] over q(z|x). Each estimate uses one sample, and was
+repeated {estimators.n_draws} times. The reparameterised gradient follows z back to mu and logvar, so it needs the derivative of
+nll. The score-function estimator multiplies nll by the derivative of log q(z|x), so it needs only the value of nll. Its mean is
+right, too, but it is much noisier, even after a baseline (the mean nll of the other draws) is subtracted.</p>
 <div class="scroll"><table><thead><tr><th scope="col">estimator</th><th scope="col">norm of its mean</th>
-<th scope="col">off the first, in standard errors</th><th scope="col">variance of one draw</th>
-<th scope="col">times the first's</th></tr></thead>
+<th scope="col">distance from the first, in standard errors</th><th scope="col">variance of one draw</th>
+<th scope="col">variance divided by that of the first</th></tr></thead>
 <tbody>{rows}</tbody></table></div>
 <p class="source">Williams 1992; Kingma &amp; Welling 2014, section 2.2; Mohamed et al. 2020 (arXiv 1906.10652).</p></div>"""
 
 
+# --------------------------------------------------------------------------------------------------------------- names
+
+
 def _inspector(trace):
-    """Where every name is made and read, for the script; and the place where it says so."""
+    """The panel that shows which lines compute a name and which read it, and the data from which the script fills it."""
     places = {}
     for i, line in enumerate(trace):
         if line.composite:

@@ -98,7 +98,7 @@ def test_what_is_wrong_is_named_at_the_top_and_red_at_its_line():
 
 
 def test_an_operation_of_ones_own_needs_no_docstring():
-    def tanh_backward(dh, h):
+    def tanh_backward(dh, y, h):
         dh *= 1 - h * h
         return dh
 
@@ -121,12 +121,7 @@ def test_pictures_show_the_numbers():
 
 def test_paths_into_mu_and_logvar_are_told_apart(of_images):
     made, _ = of_images
-    forward = [
-        i
-        for i, line in enumerate(made)
-        if line.function in ("encoder", "decoder", "forward") and line.called and not line.composite
-    ]
-    paths = paths_of(made, forward)
+    paths = paths_of(made)
     of = {made[i].called + made[i].function: paths[i] for i in range(len(made))}
     assert "z" in of["reparameterizeforward"] and "divergence" not in of["reparameterizeforward"]
     assert "divergence" in of["divergenceforward"] and "z" not in of["divergenceforward"]

@@ -45,15 +45,19 @@ def printed(thing):
 def test_a_card_tells_equation_shape_numbers_and_proof():
     lines = trace(*PROBLEM)
     text = printed(terminal.card(lines, terminal.find(lines, "reparameterize_backward_add")))
-    assert "dμ += Σ_l dz" in text and f"undoes line {SAMPLE}" in text
-    assert re.search(rf"d log σ²\s+3 × 3\s+\S+ … \S+\s+norm \S+\s+✓ off by \d+e-\d+, through line {SAMPLE}, {KL}", text)
+    assert "dμ += Σ_l dz" in text and f"differentiates line {SAMPLE}" in text
+    assert re.search(
+        rf"d log σ²\s+3 × 3\s+min \S+\s+max \S+\s+norm \S+\s+✓ relative error \d+e-\d+, through line {SAMPLE}, {KL}", text
+    )
 
 
 def test_what_is_wrong_is_told():
     planted, _ = changed(reference.gaussian_kl_backward, "np.expm1(logvar) / 2", "np.expm1(logvar)")
     lines = trace(*PROBLEM, gaussian_kl_backward=planted)
-    assert "✗ off by" in printed(terminal.card(lines, terminal.find(lines, "divergence_backward")))
-    assert "from what it reads" in printed(terminal.card(lines, terminal.find(lines, "reparameterize_backward_add")))
+    assert "✗ relative error" in printed(terminal.card(lines, terminal.find(lines, "divergence_backward")))
+    assert "because the line reads a wrong derivative" in printed(
+        terminal.card(lines, terminal.find(lines, "reparameterize_backward_add"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,7 @@ def test_an_unknown_name_is_one_sentence(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["study", "nothing"])
     assert end.value.code == 2
-    assert "no line makes or calls 'nothing'; known are" in capsys.readouterr().err
+    assert "no line computes or calls 'nothing'; known are" in capsys.readouterr().err
 
 
 def test_without_a_terminal_all_lines_are_printed(capsys):
@@ -111,7 +115,7 @@ def test_a_key_for_each_line():
         assert f"line {BOUND}" not in ANSI.sub("", text)
         os.write(keyboard, b" ")
         read_until(f"forward, line {BOUND}")
-        os.write(keyboard, b"pu")
+        os.write(keyboard, b"pd")
         read_until(f"backward, line {line_of('dz, dmu, dlogvar = divergence_backward(')}")
         os.write(keyboard, b"q")
         assert walk.wait(600) == 0

@@ -1,56 +1,61 @@
-"""Hidden layers' activations."""
+"""The derivations of the activations h = f(y) of the hidden layers."""
 
 from vae_np.study.derivations.derivation import Derivation, Step
 
 DERIVATIONS = {
     "relu": Derivation(
-        "The rectifier",
+        "The rectifier (ReLU)",
         (
-            Step("y passes where it is positive, and else nothing does.", "h = y where y > 0, else 0"),
+            Step("A positive y passes unchanged. Any other y becomes 0.", "h = y where y > 0, else 0"),
             Step("So the slope is 1 or 0.", "diff_y max(0, y) = 1 where y > 0, else 0"),
             Step(
-                "h is positive just where y is. So h tells the slope, and y need not be kept.",
+                "h is positive exactly where y is positive. So the slope can be computed from h, and y need not be kept.",
                 "diff_y max(0, y) = 1 where h > 0, else 0",
             ),
             Step(
-                "At y = 0 there is no derivative, and any slope from 0 to 1 is as good; 0 is taken. dh times the slope is the "
-                "line:"
+                "At y = 0 there is no derivative, and any slope from 0 to 1 is a valid choice. This program takes 0. dh times the "
+                "slope is the line:"
             ),
         ),
         "Glorot, Bordes & Bengio 2011, Deep sparse rectifier neural networks",
+        ("affine_relu", "relu"),
     ),
     "tanh": Derivation(
         "The hyperbolic tangent",
         (
-            Step("By definition:", "tanh(y) = (exp(y) - exp(-y)) / (exp(y) + exp(-y))"),
+            Step("This is the definition.", "tanh(y) = (exp(y) - exp(-y)) / (exp(y) + exp(-y))"),
             Step(
-                "The derivative of the numerator is the denominator, and the other way round: by the quotient rule",
+                "The derivative of the numerator is the denominator, and the derivative of the denominator is the numerator. So the "
+                "quotient rule gives this slope.",
                 "diff_y tanh(y) = 1 - (exp(y) - exp(-y))^2 / (exp(y) + exp(-y))^2",
             ),
-            Step("where h itself stands again, so that y need not be kept.", "diff_y tanh(y) = 1 - h^2"),
+            Step("The fraction is the square of h. So y need not be kept.", "diff_y tanh(y) = 1 - h^2"),
             Step(
-                "The code has the product, which loses no digit where h is close to 1 or -1.",
+                "The code computes it as a product, which loses no digits where h is close to 1 or -1.",
                 "1 - h^2 = (1 - h) (1 + h)",
             ),
             Step("dh times the slope is the line:"),
         ),
         "calculus",
+        ("affine_tanh", "tanh"),
     ),
     "softplus": Derivation(
-        "The soft rectifier",
+        "The smooth rectifier (softplus)",
         (
             Step(
-                "It is a smooth max(0, y). The code has the second form: its exp is never above 1, so it cannot overflow.",
+                "Softplus is a smooth version of max(0, y). The code uses the form on the right: its exp is never greater than 1, so "
+                "it cannot overflow.",
                 "log(1 + exp(y)) = max(y, 0) + log(1 + exp(-|y|))",
             ),
-            Step("By the chain rule its slope is the sigmoid.", "diff_y log(1 + exp(y)) = exp(y) / (1 + exp(y)) = sigmoid(y)"),
+            Step("By the chain rule, its slope is the sigmoid.", "diff_y log(1 + exp(y)) = exp(y) / (1 + exp(y)) = sigmoid(y)"),
             Step(
-                "With exp(h) = 1 + exp(y), the slope follows from h itself, and y need not be kept. The code has expm1, which "
-                "keeps every digit where h is small.",
+                "Because exp(h) = 1 + exp(y), the slope can be computed from h itself, and y need not be kept. The code uses "
+                "expm1, which keeps every digit where h is small.",
                 "sigmoid(y) = 1 - 1 / (1 + exp(y)) = 1 - 1 / exp(h)",
             ),
             Step("dh times the slope is the line:"),
         ),
         "Dugas, Bengio, Belisle, Nadeau & Garcia 2001",
+        ("affine_softplus", "softplus"),
     ),
 }
