@@ -2,7 +2,7 @@
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name is defined; a module is imported when one of its names is first used.
 _HOMES = {

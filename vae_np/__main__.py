@@ -1,3 +1,5 @@
+"""`python -m vae_np` is the command `vae-np`."""
+
 from vae_np.cli import main
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def log_likelihood(
     Burda, Grosse & Salakhutdinov 2016 (arXiv 1509.00519), theorem 1 and section 5.
     """
     x = p.architecture.check_inputs(x)
-    n_samples, seed = check_count("n_samples", n_samples), noise.check_seed(seed)
+    n_samples, seed = check_count("n_samples", n_samples), streams.check_seed(seed)
     model = elbo.bind(p.architecture, "iwae", backend)
     p, done = p.moved(model.put), []
     for chunk in chunks(len(x), 4 * CHUNK // BLOCK):

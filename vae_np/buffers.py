@@ -74,17 +74,28 @@ def batch_slice(whole: Buffers, start: int, stop: int) -> Buffers:
     sample for a row, all slices together are again the batch.
     """
 
-    def of_examples(array):  # (B, ..)
+    def of_examples(array: NDArray) -> NDArray:  # (B, ..)
         return array[start:stop]
 
-    def of_samples(array):  # (L, B, ..)
+    def of_samples(array: NDArray) -> NDArray:  # (L, B, ..)
         L, _, *rest = array.shape
         if not array.size:
             return array
         return array.reshape(-1, *rest)[L * start : L * stop].reshape(L, stop - start, *rest)
 
-    by_example = {name: of_examples(getattr(whole, name)) for name in ("x", "mu", "logvar", "loss")}
-    by_sample = {name: of_samples(getattr(whole, name)) for name in ("eps", "z", "output", "output_logvar", "nll", "kl")}
-    layers_by_example = {name: tuple(map(of_examples, getattr(whole, name))) for name in ("encoder", "encoder_y")}
-    layers_by_sample = {name: tuple(map(of_samples, getattr(whole, name))) for name in ("decoder", "decoder_y")}
-    return Buffers(**by_example, **by_sample, **layers_by_example, **layers_by_sample)
+    return Buffers(
+        x=of_examples(whole.x),
+        eps=of_samples(whole.eps),
+        encoder=tuple(map(of_examples, whole.encoder)),
+        encoder_y=tuple(map(of_examples, whole.encoder_y)),
+        mu=of_examples(whole.mu),
+        logvar=of_examples(whole.logvar),
+        z=of_samples(whole.z),
+        decoder=tuple(map(of_samples, whole.decoder)),
+        decoder_y=tuple(map(of_samples, whole.decoder_y)),
+        output=of_samples(whole.output),
+        output_logvar=of_samples(whole.output_logvar),
+        nll=of_samples(whole.nll),
+        kl=of_samples(whole.kl),
+        loss=of_examples(whole.loss),
+    )

@@ -36,6 +36,8 @@ def burda(
     the logit of the training mean; k samples per example, log p(x) of the binarised test digits from n_samples weights.
     All 3,280 epochs of the 8 stages gave 86.76 nats for k = 1 (table 1). An existing run in the folder `out` is resumed.
     """
+    if dataset.valid is None:
+        raise ValueError("the data set has no validation part, on which log p(x) is estimated")
     p = Parameters.initialize(ARCHITECTURE, seed, "float32")
     mean = np.clip(dataset.train.mean(axis=0) / 255, 1e-3, 1 - 1e-3)  # a pixel that is always black has no finite logit
     p["output.b"][...] = np.log(mean / (1 - mean))

@@ -97,7 +97,7 @@ def linear_digits() -> NDArray:
     """The digits, averaged to 4 x 4 pixels so that a fit to the last digit takes seconds: (1797, 16) in [0, 1]"""
     from sklearn.datasets import load_digits
 
-    return (load_digits().data / 16).reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16)
+    return (load_digits(return_X_y=True)[0] / 16).reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16)
 
 
 def bound_of_a_linear_model(x: NDArray, n_latent: int) -> tuple[Curve, Curve, Parameters]:

@@ -1,30 +1,44 @@
-"""What commands print on: consoles that show paths and brackets as they are, on any terminal, file or pipe."""
+"""The consoles that commands print on: they show paths and brackets as they are, on any terminal, file or pipe."""
 
 import codecs
+import io
 import sys
 import unicodedata
+from typing import Any
 
 from rich.console import Console
 
-WIDTH = 120  # where nobody looks
+WIDTH = 120  # of a line in a file or a pipe
 ASCII = {"−": "-", "±": "+-", "≤": "<=", "≥": ">=", "×": "x", "·": "*", "÷": "/", "…": "...", "‖": "||", "∥": "||", "ℓ": "l"}
 ASCII |= {"Σ": "sum", "∑": "sum", "∂": "d", "∫": "integral", "µ": "u", "✓": "right:", "✗": "wrong:", "→": "->", "√": "sqrt"}
 
 
-def make_console(width=WIDTH, **which):
-    """A rich Console; where no terminal is, its lines are that wide."""
-    made = Console(highlight=False, markup=False, soft_wrap=True, **which)
+def make_console(width: int = WIDTH, **settings: Any) -> Console:
+    """A rich Console that neither colours numbers nor reads markup.
+
+    Parameters
+    ----------
+    width : int
+        The width of a line where the output is not a terminal.
+    settings
+        Other arguments of `rich.console.Console`.
+    """
+    made = Console(highlight=False, markup=False, soft_wrap=True, **settings)
     if not made.is_terminal:
         made.width = width
     return made
 
 
-def print_in_any_encoding():
-    """From now on standard output and errors write what their encoding lacks (a minus sign, in ASCII) in other characters."""
-    codecs.register_error("vae_np", lambda error: ("".join(map(_spelled, error.object[error.start : error.end])), error.end))
+def print_in_any_encoding() -> None:
+    """From now on a character that the encoding of the output lacks (a minus sign, in ASCII) is spelled with others."""
+    codecs.register_error("vae_np", _spell)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="vae_np")
+
+
+def _spell(error):
+    return "".join(map(_spelled, error.object[error.start : error.end])), error.end
 
 
 def _spelled(character):
@@ -40,4 +54,4 @@ def _spelled(character):
         return {"HORIZONTAL": "-", "VERTICAL": "|"}.get(name.removeprefix("BOX DRAWINGS ").split(" ", 1)[1], "+")
     if name.startswith("GREEK"):
         return name.split()[-1].lower()
-    return character.encode("ascii", "backslashreplace").decode()  # a letter of a file's name can be told from others'
+    return character.encode("ascii", "backslashreplace").decode()  # so that the letters of a file's name can be told apart

@@ -182,8 +182,9 @@ def _split(x, labels, shape, valid_fraction, path):
             f"{path} has {len(x)} rows, of which a valid_fraction of {valid_fraction} leaves one part empty; 0 holds none out"
         )
     order = streams.permutation(0, "split", 0, len(x))
-    parts = np.sort(order[n_valid:]), np.sort(order[:n_valid])
-    return Dataset(*(x[rows] for rows in parts), *(None if labels is None else labels[rows] for rows in parts), shape)
+    train, valid = np.sort(order[n_valid:]), np.sort(order[:n_valid])
+    train_labels, valid_labels = (None, None) if labels is None else (labels[train], labels[valid])
+    return Dataset(x[train], x[valid], train_labels, valid_labels, shape)
 
 
 def _digits(data_dir, valid_fraction):
@@ -224,6 +225,7 @@ def _find(name, folders):
 def _download(name, cache):
     import pooch
 
+    reason = OSError()
     for url in MNIST_URLS:
         try:
             return pooch.retrieve(f"{url}{name}.gz", None, f"{name}.gz", cache, progressbar=True)

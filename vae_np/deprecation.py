@@ -3,25 +3,25 @@
 import functools
 import warnings
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
-P, T = ParamSpec("P"), TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def renamed(**names: str) -> Callable[[F], F]:
     """A decorator: the function also takes each old keyword, renamed(old="new"), with a DeprecationWarning."""
 
-    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+    def decorate(function: F) -> F:
         @functools.wraps(function)
-        def with_old_names(*args: P.args, **kwargs: P.kwargs) -> T:
-            for old in names.keys() & kwargs.keys():
+        def with_old_names(*arguments: Any, **keywords: Any) -> Any:
+            for old in names.keys() & keywords.keys():
                 new = names[old]
-                if new in kwargs:
+                if new in keywords:
                     raise TypeError(f"{function.__name__} got both {new} and {old}, which is the old name of {new}")
                 warnings.warn(f"{old} is now called {new}; the old name goes with vae_np 0.3", DeprecationWarning, stacklevel=2)
-                kwargs[new] = kwargs.pop(old)
-            return function(*args, **kwargs)
+                keywords[new] = keywords.pop(old)
+            return function(*arguments, **keywords)
 
-        return with_old_names
+        return cast(F, with_old_names)
 
     return decorate

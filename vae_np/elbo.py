@@ -181,8 +181,9 @@ def _bind(kernel_set, choices, n_hidden, text):
                 names[name + ending] = names[operation + ending]
     for function in text:
         names[function.__name__] = types.FunctionType(function.__code__, names, closure=function.__closure__)
-    arrays = kernel_set.zeros, kernel_set.put, kernel_set.get
-    return Model(kernel_set, *arrays, *(names[function.__name__] for function in text), names["likelihood_mean"])
+    functions = {function.__name__: names[function.__name__] for function in text}
+    zeros, put, get = kernel_set.zeros, kernel_set.put, kernel_set.get
+    return Model(kernels=kernel_set, zeros=zeros, put=put, get=get, **functions, mean=names["likelihood_mean"])
 
 
 # ----------------------------------------------------------------------------------------------- the public functions
@@ -271,10 +272,11 @@ def loss_and_gradients(
     True
     """
     model, p, a, beta, l2 = prepare(p, x, eps, beta, l2, objective, backend)
-    d = buffers(p.architecture, objective, *a.eps.shape[:2], p.flat.dtype, model.zeros)
+    L, B, _ = a.eps.shape
+    d = buffers(p.architecture, objective, L, B, p.flat.dtype, model.zeros)
     g = Parameters(p.architecture, model.zeros(p.flat.shape, p.flat.dtype))
     model.forward(p.layers, a, beta)
-    model.backward(p.layers, a, d, beta, len(a.x))
+    model.backward(p.layers, a, d, beta, B)
     model.weight_gradients(p.layers, a, d, g.layers, l2)
     return value_of(model, p, a, l2), g.moved(model.get)
 

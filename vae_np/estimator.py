@@ -3,9 +3,10 @@
 import numbers
 import zlib
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -18,6 +19,8 @@ from vae_np.evaluation import evaluate
 from vae_np.optimizers import OPTIMIZERS, Optimizer
 from vae_np.parameters import Parameters
 from vae_np.training import train
+
+Matrix: TypeAlias = Any  # an array, a data frame, or what else scikit-learn takes for one
 
 
 class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -110,7 +113,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    def fit(self, X: ArrayLike, y: object = None) -> "VAE":
+    def fit(self, X: Matrix, y: object = None) -> "VAE":
         """Train on X (N, D), with warm_start from the parameters of the fit before; y is ignored.
 
         The errors are those of `Architecture` and `train`.
@@ -119,7 +122,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         before = getattr(self, "parameters_", None) if self.warm_start else None
         return self._train(X, before, self.epochs)
 
-    def partial_fit(self, X: ArrayLike, y: object = None) -> "VAE":
+    def partial_fit(self, X: Matrix, y: object = None) -> "VAE":
         """Train for one more epoch, on X (N, D), with the optimizer as the last call left it; y is ignored."""
         fitted = hasattr(self, "_run")
         X = validate_data(self, X, reset=not fitted, dtype=self.parameters_.flat.dtype if fitted else (np.float64, np.float32))
@@ -169,15 +172,15 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             terms = f"reconstruction {row['train_reconstruction']:.3f}, KL {row['train_kl']:.3f}"
             print(f"epoch {row['epoch']}: loss {row['train_total']:.3f} ({terms}), {row['seconds']:.2g} s", flush=True)
 
-    def transform(self, X: ArrayLike) -> NDArray:
+    def transform(self, X: Matrix) -> NDArray:
         """X (N, D) -> mu (N, Z), the mean of q(z|x)"""
         X = self._check(X)
         return encode(self.parameters_, X, self.backend)[0]
 
-    def inverse_transform(self, Z: ArrayLike) -> NDArray:
+    def inverse_transform(self, Z: Matrix) -> NDArray:
         """Z (N, Z) -> the mean of p(x|z), (N, D): probabilities under the Bernoulli likelihood"""
         check_is_fitted(self)
-        return decode(self.parameters_, check_array(Z, dtype=self.parameters_.flat.dtype, input_name="Z"), self.backend)
+        return decode(self.parameters_, check_array(Z, dtype=self.parameters_.flat.dtype.name, input_name="Z"), self.backend)
 
     def sample(self, n_samples: int = 1) -> NDArray:
         """n_samples draws of z ~ N(0, 1), each as the mean of p(x|z): (n_samples, D)
@@ -191,7 +194,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         z = streams.normals(self._draw_seed(), "sample", 0, shape, p.flat.dtype)[0]
         return decode(p, z, self.backend)
 
-    def score_samples(self, X: ArrayLike) -> NDArray:
+    def score_samples(self, X: Matrix) -> NDArray:
         """The ELBO of each row in nats, (N,): log p(x|z) - KL(q(z|x) || p(z)), z drawn n_samples times and averaged
 
         The bound itself, whatever was trained: with beta = 1, without l2 and with the KL in closed form, so that models
@@ -212,7 +215,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         )
         return -value.per_example
 
-    def score(self, X: ArrayLike, y: object = None) -> float:
+    def score(self, X: Matrix, y: object = None) -> float:
         """The mean of `score_samples`: nats per row, the higher the better; y is ignored."""
         return float(self.score_samples(X).mean(dtype=np.float64))
 

@@ -32,9 +32,9 @@ def check_dtype(dtype: DTypeLike) -> str:
     try:
         name = np.dtype(dtype).name
     except TypeError:
-        name = None
-    check_choice("dtype", dtype if name is None else name, DTYPES)
-    return name
+        name = dtype
+    check_choice("dtype", name, DTYPES)
+    return str(name)
 
 
 class Layer(NamedTuple):
@@ -205,7 +205,7 @@ class Parameters(Mapping[str, NDArray]):
         """
         described = np.array(json.dumps(dataclasses.asdict(self.architecture)))
         with replacing(path) as file:
-            np.savez(file, architecture=described, **self, **extra)
+            np.savez(file, architecture=described, **{**self, **extra})  # pyright: ignore[reportArgumentType]  # none is allow_pickle
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Parameters":

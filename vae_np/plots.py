@@ -16,15 +16,15 @@ TRAIN, VALID = "#1f6f8b", "#d1495b"
 
 def draw_run(p, history, dataset, folder, seed=0):
     """Draw every picture that this run allows into the folder; the list of their paths."""
-    figures = {"losses.png": losses(history)}
+    figures, (x, labels) = {"losses.png": losses(history)}, dataset.shown
     if dataset.image_shape:
-        figures["reconstructions.png"] = reconstructions(p, dataset.shown[0], dataset.image_shape, seed)
+        figures["reconstructions.png"] = reconstructions(p, x, dataset.image_shape, seed)
         z = streams.normals(seed, "sample", 1, (1, 144, p.architecture.n_latent), p.flat.dtype)[0]
         figures["samples.png"] = samples(decode(p, z), dataset.image_shape)
         if p.architecture.n_latent == 2:
             figures["manifold.png"] = manifold(p, dataset.image_shape)
     if p.architecture.n_latent == 2:
-        figures["latent.png"] = latent(p, *dataset.shown, dataset.part)
+        figures["latent.png"] = latent(p, x, labels, dataset.part)
     return [write(figure, os.path.join(folder, name)) for name, figure in figures.items()]
 
 
@@ -129,7 +129,8 @@ def latent(p, x, labels=None, part="held-out"):
         points = axes.scatter(*mu.T, s=9, c=np.searchsorted(names, labels), cmap=colours, alpha=0.75, lw=0)
         if len(names) <= 10:
             words = [str(name).replace("$", r"\$") for name in names]  # between two of them stands mathematics
-            axes.legend(points.legend_elements(num=None)[0], words, title="label", frameon=False, bbox_to_anchor=(1, 1))
+            handles = points.legend_elements(num=None)[0]  # pyright: ignore[reportArgumentType]  # None: one for each number
+            axes.legend(handles, words, title="label", frameon=False, bbox_to_anchor=(1, 1))
     axes.set(title=f"{part} rows, encoded: the mean of q(z|x)", xlabel="z₁", ylabel="z₂")
     axes.set_aspect("equal", "datalim")
     axes.grid(alpha=0.25)

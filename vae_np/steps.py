@@ -87,7 +87,9 @@ def stepper(
             by_example(model, a_slice, d_slice, rows[start:stop], step_of_noise, beta)
 
         program = capture(
-            examples=[functools.partial(of_slice, *edge) for edge in itertools.pairwise(edges(batch_size, n_samples, n_threads))],
+            examples=[
+                functools.partial(of_slice, *edge) for edge in itertools.pairwise(edges(batch_size, n_samples, n_threads))
+            ],
             weights=lambda kernels: by_weight(elbo.bind(arch, objective, kernels), step_of_update, rate),
             means=(a.loss, a.nll, a.kl),
             squares=[*p.weights.values()] if l2 else [],

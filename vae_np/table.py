@@ -3,6 +3,7 @@
 import codecs
 import csv
 import re
+from typing import Any
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def _numbers(lines, separator, has_index):
     """The cells of all lines as numbers (N, D), of an index as 0; ValueError names the first line and cell that cannot be taken."""
     if not lines:
         raise ValueError("it has a line of names, and no line of numbers")
-    passed_over = {0: lambda cell: 0.0} if has_index else None  # it may be dates or words
+    passed_over: Any = {0: lambda cell: 0.0} if has_index else None  # it may be dates or words
     try:
         x = np.loadtxt((line for _, line in lines), delimiter=separator, quotechar='"', converters=passed_over, ndmin=2)
     except ValueError as error:

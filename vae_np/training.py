@@ -153,6 +153,15 @@ def train(
     References
     ----------
     Kingma & Welling 2014, algorithm 1 (minibatches, L samples); Burda et al. 2016, equation 8 ("iwae").
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vae_np import Adam, Architecture, train
+    >>> x = np.random.default_rng(0).integers(0, 2, (100, 6)).astype(float)
+    >>> run = train(Architecture(6, (5,), 2), x, epochs=3, optimizer=Adam(1e-2), backend="numpy")
+    >>> len(run.history), run.parameters["mu.W"].shape
+    (3, (5, 2))
     """
     if not isinstance(architecture, Architecture):
         raise TypeError(f"architecture is {architecture!r}; it must be an Architecture")
@@ -304,7 +313,7 @@ def _check_finite(terms, first):
     """FloatingPointError where one of the steps, the first of which has the number `first`, has no finite loss."""
     wrong = np.flatnonzero(~np.isfinite(terms[:, 0]))
     if len(wrong):
-        at = dict(zip(TERMS, terms[wrong[0]].tolist()))
+        at: dict[str, float] = dict(zip(TERMS, terms[wrong[0]].tolist()))
         term = next((t for t in ("reconstruction", "kl", "l2") if not math.isfinite(at[t])), "total")
         raise FloatingPointError(f"the loss is no longer finite: its term {term} is {at[term]} at step {first + wrong[0]}")
 
@@ -354,7 +363,8 @@ def _say_if_collapsed(p, x):
     """A warning where the decoder has learnt to do without the latents: a local optimum of every VAE."""
     x = x[np.linspace(0, len(x) - 1, min(len(x), 256)).astype(int)]
     mu, logvar = elbo.encode(p, x)
-    kl = float(kernels.load("numpy").gaussian_kl(mu, logvar, None, None, np.empty((1, len(x)))).mean())
+    unread = np.empty((0, *mu.shape))
+    kl = float(kernels.load("numpy").gaussian_kl(mu, logvar, unread, unread, np.empty((1, len(x)))).mean())
     apart = float(np.ptp(elbo.decode(p, mu), axis=0).max())
     of_data = float(np.ptp(x, axis=0).max()) / (255 if x.dtype == np.uint8 else 1)
     if len(x) > 1 and (kl < COLLAPSED[0] or apart < COLLAPSED[1] * of_data):
@@ -370,8 +380,8 @@ def backend_to_resume(out: str | os.PathLike, backend: str | types.ModuleType) -
     """The backend for a resumed run: the one that is named, or else that of the folder; RuntimeError if it cannot run here."""
     if backend != "auto":
         return backend
-    before = runs.settings_of(out).get("backend")
-    if str(before) not in kernels.CHECKS:
+    before = str(runs.settings_of(out).get("backend"))
+    if before not in kernels.CHECKS:
         return backend
     if not (status := kernels.CHECKS[before]()).ok:
         others = " or ".join(name for name, other in kernels.available().items() if other.ok)

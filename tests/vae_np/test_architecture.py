@@ -201,7 +201,7 @@ def test_pixels_that_rounding_put_outside_are_clipped_and_it_is_said_once(x, cap
         assert taken.dtype == given.dtype and taken.tolist() == given.clip(0, 1).tolist()
     assert (np.array(x) == given).all(), "the caller's own array stays as it is"
     assert [record.message for record in caplog.records] == [
-        "pixels that rounding has put just outside [0, 1] are taken for 0 and 1"
+        "pixels that rounding has put just outside [0, 1] are clipped to it"
     ]
     assert (GAUSSIAN.check_inputs(x) == given).all() and len(caplog.records) == 1
 

@@ -34,12 +34,14 @@ def test_layers_are_the_views_under_the_names_of_the_text():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_noise_that_depends_on_nothing_is_a_layer_without_weights(dtype):
-    fixed = Parameters.initialize(Architecture(6, (), 3, likelihood="gaussian", noise_std=0.5), dtype=dtype).layers.output_logvar
+    fixed = Parameters.initialize(
+        Architecture(6, (), 3, likelihood="gaussian", noise_std=0.5), dtype=dtype
+    ).layers.output_logvar
     assert fixed.b == np.array(2 * np.log(0.5), dtype) and fixed.b.dtype == dtype and fixed.W.shape == (0, 1)
     assert Parameters.initialize(Architecture(6), dtype=dtype).layers.output_logvar.b == 0
     p = Parameters.initialize(Architecture(6, (), 3, likelihood="gaussian", noise="shared"), dtype=dtype)
     assert p.layers.output_logvar.b is p["noise.logvar"] and p.layers.output_logvar.W.shape == (0, 1)
-    assert len(p.layers.encoder) == len(p.layers.decoder) == 1  # of no layers the type of one is kept
+    assert len(p.layers.encoder) == len(p.layers.decoder) == 0
 
 
 @pytest.mark.parametrize("duplicate", [Parameters.copy, copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])

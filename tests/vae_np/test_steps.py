@@ -265,7 +265,17 @@ def test_parts_of_a_batch_are_its_rows():
         chunk = batch_slice(whole, start, stop)
         assert chunk.z.shape == (3, stop - start, 2) and chunk.x.shape == (stop - start, 5)
         assert chunk.encoder[0].base is not None and np.shares_memory(chunk.encoder[0], chunk.x)
-        for array in [chunk.x, chunk.eps, *chunk.encoder, chunk.mu, chunk.logvar, chunk.z, *chunk.decoder, chunk.output, chunk.output_logvar]:
+        for array in [
+            chunk.x,
+            chunk.eps,
+            *chunk.encoder,
+            chunk.mu,
+            chunk.logvar,
+            chunk.z,
+            *chunk.decoder,
+            chunk.output,
+            chunk.output_logvar,
+        ]:
             assert (array == 0).all() or array is chunk.encoder[0] or array is chunk.decoder[0]
             array += number
     assert set(np.unique(whole.mu)) == {1, 2, 3} and (whole.loss == 0).all()

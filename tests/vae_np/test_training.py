@@ -17,6 +17,7 @@ from vae_np import (
     Adam,
     Architecture,
     Parameters,
+    evaluation,
     loss_and_gradients,
     runs,
     steps,
@@ -319,8 +320,8 @@ def stepping(monkeypatch, around):
     """From now on steps are made by around(make_steps, p, state, rows, first, beta, learning_rate)."""
     stepper = steps.stepper
 
-    def wrapped(p, state, *arguments):
-        make_steps = stepper(p, state, *arguments)
+    def wrapped(p, state, *arguments, **settings):
+        make_steps = stepper(p, state, *arguments, **settings)
         return lambda *numbers: around(make_steps, p, state, *numbers)
 
     monkeypatch.setattr(steps, "stepper", wrapped)
@@ -398,7 +399,7 @@ def test_black_pictures_are_learned_as_black(backend):
     ],
 )
 def test_grey_pixels_are_remarked_on_once_and_black_and_white_ones_never(caplog, x, said):
-    training._say_grey_once.cache_clear()
+    training._say_no_density_once.cache_clear()
     quick(x_train=x, x_valid=None, epochs=1, binarize=True)
     quick(x_train=x, x_valid=None, epochs=1, architecture=Architecture(6, (5,), 2, likelihood="gaussian"))
     assert not caplog.records
@@ -801,7 +802,12 @@ def test_arrays_that_are_not_finite_are_not_kept(monkeypatch, tmp_path, what, pl
 def test_an_optimizer_that_overflows_alone_ends_training(tmp_path, backend):
     """The square of a gradient of 1e21 is infinite in single precision. It divides, so that the parameters stay finite."""
     architecture = Architecture(1, (), 2, likelihood="gaussian", noise_std=0.01)
-    settings = {"architecture": architecture, "initial_parameters": Parameters.zeros(architecture), "backend": backend, "x_valid": None}
+    settings = {
+        "architecture": architecture,
+        "initial_parameters": Parameters.zeros(architecture),
+        "backend": backend,
+        "x_valid": None,
+    }
     with np.errstate(over="ignore"), pytest.raises(FloatingPointError, match="optimizer's arrays are no longer finite"):
         quick(x_train=np.full((8, 1), 1e17), out=tmp_path, epochs=1, optimizer=Adagrad(1e-3), **settings)
     assert epochs_kept(tmp_path) == (0, 0)
@@ -834,7 +840,12 @@ def test_what_may_be_infinite_is_kept_and_resumed(tmp_path, backend):
     architecture = Architecture(1, (), 1, likelihood="gaussian")
     start = Parameters.initialize(architecture, dtype="float32")
     start["output.W"][...], start["logvar.b"][...] = 1e19, 4.0
-    settings = {"architecture": architecture, "x_train": np.zeros((3, 1)), "x_valid": np.zeros((2, 1)), "initial_parameters": start}
+    settings = {
+        "architecture": architecture,
+        "x_train": np.zeros((3, 1)),
+        "x_valid": np.zeros((2, 1)),
+        "initial_parameters": start,
+    }
     settings |= {"objective": "iwae", "n_samples": 400, "optimizer": SGD(1e-60), "batch_size": 1, "backend": backend}
     with np.errstate(all="ignore"):
         wanted = quick(epochs=2, **settings)
@@ -906,7 +917,11 @@ def test_the_term_and_the_step_are_named(monkeypatch, tmp_path):
         ({"objective": ["elbo"]}, ValueError, r"objective is \['elbo'\]; known are"),
         ({"resume": True, "out": None}, ValueError, "resume needs out"),
         ({"initial_parameters": Parameters.zeros(Architecture(6, (4,), 2))}, ValueError, "initial_parameters are those of"),
-        ({"initial_parameters": dict(Parameters.zeros(ARCH))}, TypeError, "initial_parameters is a dict; it must be Parameters"),
+        (
+            {"initial_parameters": dict(Parameters.zeros(ARCH))},
+            TypeError,
+            "initial_parameters is a dict; it must be Parameters",
+        ),
         ({"architecture": 6}, TypeError, "architecture is 6; it must be an Architecture"),
     ],
 )

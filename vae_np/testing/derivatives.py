@@ -20,9 +20,7 @@ Derivative: TypeAlias = tuple[NDArray, Any, NDArray[np.bool_]]  # its value, its
 METHODS = ("auto", "complex", "richardson", "central")
 
 
-def derivatives_of(
-    fn: Callable[[Any], Any], params: Params, method: str, constant: bool
-) -> tuple[str, dict[str, Derivative]]:
+def derivatives_of(fn: Callable[[Any], Any], params: Params, method: str, constant: bool) -> tuple[str, dict[str, Derivative]]:
     """(the method that was used, {name: (derivative, its resolution, where it is smooth)}).
 
     ValueError: fn does not change with params, and is not said to be constant. ValueError, TypeError: method is "complex", and
@@ -127,9 +125,7 @@ def _is_small(doubt, gradient, largest, resolution):
     return np.isfinite(doubt) & (doubt <= limit)
 
 
-def numerical_gradient(
-    fn: Callable[[], float], array: NDArray, step: Any = 1e-4, where: Any = True
-) -> tuple[NDArray, NDArray]:
+def numerical_gradient(fn: Callable[[], float], array: NDArray, step: Any = 1e-4, where: Any = True) -> tuple[NDArray, NDArray]:
     """d fn() / d array by central differences, and how far they can be trusted: two arrays of its shape.
 
     From steps h and h/2 by Richardson: (4 D(h/2) - D(h)) / 3, exact to h^4. Where fn is smooth, D(h) - D(h/2) is of order
@@ -234,7 +230,7 @@ def real_number(value: Any) -> float:
     found = number(value)
     if not isinstance(found, numbers.Real):
         raise TypeError(f"fn returns {kind_of(value)}; it must return a real number")
-    if isinstance(found, (np.float16, np.float32)):
+    if np.asarray(found).dtype in (np.float16, np.float32):
         raise TypeError(f"fn returns {kind_of(value)}; its derivatives can only be told in double precision")
     return float(found)
 
@@ -244,5 +240,3 @@ def kind_of(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} {value.shape}"
     return f"a {type(value).__name__}"
-
-

@@ -2,11 +2,10 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vae_np.architecture import check_choice
 from vae_np.testing.comparison import TOLERANCES, label, relative_errors, rounding
@@ -17,7 +16,7 @@ class Worst(NamedTuple):
     """The element of a parameter whose gradient is furthest from the derivative of the loss."""
 
     name: str
-    index: tuple[int, ...]
+    index: tuple[int, ...]  # pyright: ignore[reportIncompatibleMethodOverride]  # it hides tuple.index
     given: float
     wanted: float
     error: float  # relative: see relative_errors
@@ -127,7 +126,7 @@ def _compare(gradients, derivatives, method, rtol=None):
             at_kink &= errors > limit
         kinks += [label(name, tuple(index)) for index in np.argwhere(at_kink)]
         errors = np.where(at_kink, 0.0, errors)
-        index = np.unravel_index(errors.argmax(), errors.shape)
+        index = tuple(int(i) for i in np.unravel_index(errors.argmax(), errors.shape))
         found.append(Worst(name, index, float(given[index]), float(wanted[index]), float(errors[index]), method))
         if not errors.max() <= limit:
             off.append(f"{found[-1]} > {limit:.0e} ({(errors > limit).sum()} of {errors.size} elements are off)")
@@ -201,7 +200,9 @@ def _try_twice(fn, params, with_gradients):
         raise ValueError(
             f"fn is random: at the same params it returns {value!r}, then {again!r}; give it its noise from outside"
         )
-    for name in own or ():
+    if own is None or own_again is None:
+        return None
+    for name in own:
         if own_again.keys() != own.keys() or not np.allclose(own[name], own_again[name], 1e-9, 0, equal_nan=True):
             raise ValueError(f"fn is random: at the same params it returns another gradient of {name} the second time")
     return own

@@ -5,21 +5,23 @@ and its backward are wrong together, its gradient is that of its own loss, and n
 """
 
 import functools
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vae_np import closed_form, streams, training
 from vae_np.architecture import Architecture
 from vae_np.data import load
-from vae_np.elbo import loss, loss_and_gradients
+from vae_np.elbo import Value, loss, loss_and_gradients
+from vae_np.kernels import reference as RIGHT
 from vae_np.optimizers import Adam
 from vae_np.parameters import Parameters
 from vae_np.testing import properties
 from vae_np.testing.comparison import require
 from vae_np.testing.gradients import check_gradients, check_with_complex_steps
-from vae_np.testing.operations import REFERENCE as RIGHT
 from vae_np.testing.operations import check_operation, with_changes
 from vae_np.testing.oracles import complex_elbo
 from vae_np.testing.problems import Problem, random_problem
@@ -34,14 +36,14 @@ class Mistake(NamedTuple):
 
     name: str
     written: str
-    check: Callable[["Mistake"], None]
+    check: Callable[["Mistake"], Any]
     operations: dict[str, Callable[..., Any]] = {}
     start: Callable[[Parameters], Parameters] = lambda p: p  # what is done to the initial parameters
     std_of_eps: float = 1.0  # in the ELBO it reports
     at: Problem = random_problem(SMALL, logvar=2.0)  # where its gradient is looked at
 
     @property
-    def kernel_set(self):
+    def kernel_set(self) -> types.ModuleType:
         """The reference with the mistake in it."""
         return with_changes(**self.operations)
 
@@ -236,36 +238,34 @@ MISTAKES = (
 
 
 class Finding(NamedTuple):
-    """What a mistake does. Both errors are the worst relative difference of any element of its gradient: from differences of
-    its own loss, and from complex steps through the right one. caught_by is the check that fails. -ELBO of held-out digits
-    after training with it, as it reports it and as it is, in nats."""
+    """What a mistake does."""
 
-    own_error: float
-    gradient_error: float
-    caught_by: str
-    reported: float
-    true: float
+    own_error: float  # the worst relative difference of an element of its gradient from differences of its own loss
+    gradient_error: float  # the same from complex steps through the right loss
+    caught_by: str  # the check that fails
+    reported: float  # -ELBO of held-out digits in nats after training with it, as it reports it
+    true: float  # the same as it is
 
 
-def reported(mistake, p, x, kernel_set):
+def reported(mistake: Mistake, p: Parameters, x: NDArray, kernel_set: types.ModuleType) -> Value:
     """The Value of all rows of x, with the eps that the mistake draws."""
     eps = streams.normals(0, "validate", 0, (1, len(x), p.architecture.n_latent), p.flat.dtype)
     return loss(p, x, mistake.std_of_eps * eps, backend=kernel_set)
 
 
-def gradient_errors(mistake):
-    """The first two of its Finding."""
-    p, *rest = mistake.at
-    g = loss_and_gradients(p, *rest, mistake.kernel_set)[1]
-    own = check_gradients(lambda p: loss(p, *rest, mistake.kernel_set).total, p, g, method="richardson", rtol=np.inf)
-    right = check_with_complex_steps(lambda p: complex_elbo(SMALL, p, *rest), p, g, rtol=np.inf)
-    return [max(worst.error for worst in found) for found in (own, right)]
+def gradient_errors(mistake: Mistake) -> tuple[float, float]:
+    """The own_error and the gradient_error of a mistake."""
+    p, at, own_kernels = mistake.at.p, mistake.at, mistake.kernel_set
+    g = loss_and_gradients(*at, own_kernels)[1]
+    own = check_gradients(lambda p: loss(*at._replace(p=p), own_kernels).total, p, g, method="richardson", rtol=np.inf)
+    right = check_with_complex_steps(lambda p: complex_elbo(SMALL, p, *at[1:]), p, g, rtol=np.inf)
+    return max(worst.error for worst in own), max(worst.error for worst in right)
 
 
-def find(mistake, seeds=(0, 1, 2), epochs=60):
-    """Make a mistake, see what catches it, train with it on digits in black and white, and look at what comes out."""
+def find(mistake: Mistake, seeds: Sequence[int] = (0, 1, 2), epochs: int = 60) -> Finding:
+    """Make a mistake, find what catches it, and train with it on digits in black and white."""
     digits = load("digits")
-    x_train, x = digits.train.round(), digits.valid.round()
+    x_train, x = digits.train.round(), digits.shown[0].round()
     caught_by, ends = "", []
     with np.errstate(all="ignore"):
         try:
@@ -285,4 +285,6 @@ def find(mistake, seeds=(0, 1, 2), epochs=60):
                 backend=mistake.kernel_set,
             ).parameters
             ends.append([reported(of, p, x, of.kernel_set).total for of in (mistake, NONE)])
-        return Finding(*gradient_errors(mistake), caught_by, *np.mean(ends, axis=0).tolist())
+        own, right = gradient_errors(mistake)
+        as_reported, true = np.mean(ends, axis=0).tolist()
+        return Finding(own, right, caught_by, as_reported, true)

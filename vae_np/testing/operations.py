@@ -11,12 +11,14 @@ import numpy as np
 from vae_np import kernels
 from vae_np.choices import ACTIVATIONS, OBJECTIVES
 from vae_np.kernels import contract
-from vae_np.kernels.contract import BATCHES, ENDINGS, OPERATIONS
+from vae_np.kernels.contract import BATCHES, ENDINGS, OPERATIONS, KernelSet
 from vae_np.testing.comparison import assert_close, require, rounding
 from vae_np.testing.properties import check_elbo, said_of, with_backend
 
 REFERENCE = kernels.load("numpy")
-def on_numpy(kernel_set: types.ModuleType) -> types.ModuleType:
+
+
+def on_numpy(kernel_set: KernelSet) -> KernelSet:
     """A set whose operations take NumPy's arrays: the set itself, or its operations between its `put` and `get`."""
     if kernel_set.put is REFERENCE.put:
         return kernel_set
@@ -35,7 +37,7 @@ def on_numpy(kernel_set: types.ModuleType) -> types.ModuleType:
 
     own = types.ModuleType(kernel_set.__name__)
     vars(own).update({name: between(vars(kernel_set)[name]) for name in OPERATIONS})
-    return own
+    return kernels.load(own)
 
 
 def with_changes(**functions: Callable[..., Any]) -> types.ModuleType:
@@ -70,14 +72,13 @@ def random_arguments(
     objectives = [objective for objective in OBJECTIVES.values() if stem(name) in (objective.divergence, objective.bound)]
     K = L if objectives and all(objective.sampled for objective in objectives) else 1
     N, n = 1 if shared_noise else D, D * H
-    keeps_y = any(name in (f"affine_{kept.name}", f"{kept.name}_backward") for kept in ACTIVATIONS.values() if kept.keeps_y)
-    of_activation = "y" in OPERATIONS[name] and "h" in OPERATIONS[name] or "dh" in OPERATIONS[name]
+    has_y = all(of.keeps_y for of in ACTIVATIONS.values() if name in (f"affine_{of.name}", f"{of.name}_backward"))
     names_of_shapes = {
         "x dx pixels": (B, D),
         "W dW": (D, H),
         "b db": (H,),
         "dy h dh": (B, H),
-        "y": (B, H) if keeps_y or not of_activation else (0, H),
+        "y": (B, H) if has_y else (0, H),
         "mu logvar dmu dlogvar": (B, Z),
         "eps z dz": (L, B, Z),
         "kl dkl": (K, B),
@@ -125,7 +126,7 @@ def cases(name: str) -> Iterator[tuple]:
     return itertools.product(("float32", "float64"), SIZES, noises, edges)
 
 
-def check_operation(kernel_set: types.ModuleType, name: str, *case: Any, cancelling: bool = False) -> None:
+def check_operation(kernel_set: types.ModuleType | KernelSet, name: str, *case: Any, cancelling: bool = False) -> None:
     """AssertionError unless an operation leaves in every argument, and returns, what the reference does.
 
     case: one of `cases`. An array that the reference fills without reading it holds NaN before. Matrix products are sums of many terms,
@@ -149,9 +150,9 @@ def check_operation(kernel_set: types.ModuleType, name: str, *case: Any, cancell
 
 
 def _places(result, arguments):
-    """Which of the arguments an operation returned, by their positions."""
+    """The positions of the arguments that an operation returned; -1 for an array that is none of them."""
     arrays = result if isinstance(result, tuple) else (result,)
-    return [next((i for i, a in enumerate(arguments) if np.shares_memory(a, array)), None) for array in arrays]
+    return [next((i for i, a in enumerate(arguments) if np.shares_memory(a, array)), -1) for array in arrays]
 
 
 def check_kernels(kernel_set: types.ModuleType) -> dict[str, int]:
@@ -178,12 +179,12 @@ def check_kernels(kernel_set: types.ModuleType) -> dict[str, int]:
     if off := contract.differences(kernel_set):
         raise AssertionError("\n".join(off))
     off, tried = [], {}
-    model, kernel_set = with_backend(kernel_set), on_numpy(kernels.load(kernel_set))
+    model, operations = with_backend(kernel_set), on_numpy(kernels.load(kernel_set))
     for name in OPERATIONS:
         for case in cases(name):
             tried[name] = tried.get(name, 0) + 1
             try:
-                check_operation(kernel_set, name, *case)
+                check_operation(operations, name, *case)
             except Exception as error:  # whatever an operation raises is a finding
                 off.append(f"{case[0]}: {said_of(error)}")
                 break

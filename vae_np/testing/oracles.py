@@ -81,7 +81,8 @@ def reference_elbo(
             variances = [number(architecture.noise_std) ** 2] * len(x)
         return sum(log_likelihood_of_input(m, *of_input) for of_input in zip(x, output, variances))
 
-    L, B, Z = np.shape(eps)
+    x, eps = np.asarray(x), np.asarray(eps)
+    L, B, Z = eps.shape
     per_example, nlls, kls = [], [], []
     for b in range(B):
         x_b = [number(float(value)) for value in x[b]]
@@ -90,7 +91,9 @@ def reference_elbo(
         log_w, nll_b, kl_b = [], [], []
         for l in range(L):
             z = [mean[j] + variance[j] ** number(0.5) * number(float(eps[l][b][j])) for j in range(Z)]
-            log_ratio = sum(_log_normal(m, z[j], mean[j], variance[j]) - _log_normal(m, z[j], number(0), number(1)) for j in range(Z))
+            log_ratio = sum(
+                _log_normal(m, z[j], mean[j], variance[j]) - _log_normal(m, z[j], number(0), number(1)) for j in range(Z)
+            )
             nll_b.append(-log_likelihood(x_b, z))
             kl_b.append(log_ratio if bound.sampled else closed)
             log_w.append(-nll_b[-1] - number(beta) * kl_b[-1])

@@ -32,7 +32,9 @@ def objectives():
 
 
 @st.composite
-def architectures(draw, max_inputs=5, max_depth=3, max_width=4, max_latent=4, activations=tuple(ACTIVATIONS), decoders=DECODERS):
+def architectures(
+    draw, max_inputs=5, max_depth=3, max_width=4, max_latent=4, activations=tuple(ACTIVATIONS), decoders=DECODERS
+):
     """Architectures of any likelihood, noise and activation; the simplest is linear, with one input and one latent.
 
     decoders: dicts of the fields of Architecture that make a likelihood and its noise.

@@ -1,0 +1,73 @@
+"""The command `vae-np`. To add a command, write a file that makes a `Command`, and name it in the list below."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from rich.logging import RichHandler
+
+import vae_np
+from vae_np.cli import backends, burda, check, encode, evaluate, explain_bound, mistakes, reconstruct, sample, study, train
+from vae_np.cli.command import Command, HelpWithDefaults
+from vae_np.cli.interrupts import Terminated, sigterm_raises
+from vae_np.console import make_console, print_in_any_encoding
+
+COMMANDS: tuple[Command, ...] = (
+    train.COMMAND,
+    evaluate.COMMAND,
+    encode.COMMAND,
+    reconstruct.COMMAND,
+    sample.COMMAND,
+    check.COMMAND,
+    study.COMMAND,
+    mistakes.COMMAND,
+    explain_bound.COMMAND,
+    burda.COMMAND,
+    backends.COMMAND,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command, and exit.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The words after `vae-np`. By default they are those of this process.
+
+    Raises
+    ------
+    SystemExit
+        Always. Its code is that of the command (0 where all is right), 2 where the command cannot be done, which one
+        sentence on the standard error explains, 130 after Ctrl-C, or 143 after SIGTERM.
+    """
+    print_in_any_encoding()
+    status = make_console(stderr=True)  # of the progress bar and of the log, which would otherwise write into each other
+    handler = RichHandler(console=status, show_time=False, show_level=False, show_path=False)
+    logging.basicConfig(format="%(message)s", handlers=[handler], force=True)
+    with sigterm_raises():
+        try:
+            options = parser().parse_args(arguments)
+            sys.exit(options.command.run(options, status))
+        except (ValueError, TypeError, OSError, RuntimeError, ArithmeticError, MemoryError) as error:
+            print(f"vae-np: {error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt as interrupt:
+            print(f"vae-np: stopped{interrupt}", file=sys.stderr)
+            sys.exit(143 if isinstance(interrupt, Terminated) else 130)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; `command` of the options that it returns is the Command that was named."""
+    top = argparse.ArgumentParser(
+        prog="vae-np", description="A variational autoencoder whose every derivative is written by hand."
+    )
+    top.add_argument("--version", action="version", version=f"%(prog)s {vae_np.__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        sub = commands.add_parser(command.name, help=command.help, description=command.help, formatter_class=HelpWithDefaults)
+        command.add_options(sub.add_argument)
+        sub.set_defaults(command=command)
+    return top

@@ -1,0 +1,87 @@
+"""Compare every hand-written gradient with complex steps through a loss written independently, element by element."""
+
+import argparse
+import itertools
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from vae_np import elbo, kernels, streams
+from vae_np.architecture import Architecture
+from vae_np.choices import ACTIVATIONS, LIKELIHOODS, OBJECTIVES
+from vae_np.cli.command import AddOption, Command
+from vae_np.console import make_console
+
+WIDTHS = 18, 6  # of the column of names, and of each other one
+
+
+def _add_options(option: AddOption) -> None:
+    known = sorted(kernels.CHECKS)
+    option("--backend", choices=known, nargs="*", help="The kernels that are checked. By default all that work here are.")
+    option("--seed", type=int, default=0, help="The seed of the models and of their data.")
+
+
+def _run(options: argparse.Namespace, status: Console) -> int:
+    from vae_np.testing import TOLERANCES
+    from vae_np.testing.problems import DECODERS
+
+    console = make_console()
+    streams.check_seed(options.seed)
+    backends = options.backend or [name for name, its in kernels.available().items() if its.ok]
+    limit, worst, wrong = TOLERANCES["complex"]["float64"], 0.0, []
+    console.print(
+        "worst relative difference of any element: hand-written gradient, complex steps through another loss, in float64\n"
+        "(an element under a hundredth of its parameter's largest is compared to that hundredth)"
+    )
+    for decoder, backend in itertools.product(DECODERS, backends):
+        architectures = [Architecture(6, (5, 4), 3, activation, **decoder) for activation in ACTIVATIONS]
+        title, columns = f"{_name(architectures[0])}, {backend}", {}
+        for architecture, objective in itertools.product(architectures, OBJECTIVES):
+            where = f"{title}, {architecture.activation}, {objective}"
+            with status.status(where):
+                found = _compare(architecture, objective, options.seed, backend)
+            columns[architecture.activation, objective] = found
+            worst = max(worst, *(element.error for element in found))
+            wrong += (f"{where}: {element}" for element in found if element.error > limit)
+        at_once = max(1, (console.width - WIDTHS[0]) // WIDTHS[1])
+        for first in range(0, len(columns), at_once):
+            console.print(_table(title, dict(list(columns.items())[first : first + at_once]), limit), "")
+    right = f"every gradient is right: the worst relative difference is {worst:.1e} (limit {limit:.0e})"
+    console.print("\n".join(wrong) or right)
+    return 1 if wrong else 0
+
+
+def _name(architecture):
+    likelihood = LIKELIHOODS[architecture.likelihood]
+    return f"{likelihood.title}, {architecture.noise} noise" if likelihood.has_noise else likelihood.title
+
+
+def _compare(architecture, objective, seed, backend):
+    """For each parameter the element whose hand-written derivative is furthest from that of the other loss."""
+    from vae_np.testing import complex_elbo, random_problem
+    from vae_np.testing.gradients import check_with_complex_steps
+
+    p, x, eps, beta, l2, _ = random_problem(architecture, objective, seed=seed)
+    gradients = elbo.loss_and_gradients(p, x, eps, beta, l2, objective, backend)[1]
+
+    def loss(q):
+        return complex_elbo(architecture, q, x, eps, beta, l2, objective)
+
+    return check_with_complex_steps(loss, p, gradients, rtol=np.inf)
+
+
+def _table(title, columns, limit):
+    table = Table(Column("parameter", no_wrap=True), title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for activation, objective in columns:  # in four lines, so that as many as possible stand beside each other
+        name = "\n".join((activation[:4], activation[4:], objective[:4], objective[4:]))
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in zip(*columns.values()):
+        cells = (Text(f"{element.error:.0e}", "" if element.error <= limit else "bold red") for element in row)
+        table.add_row(row[0].name, *cells)
+    return table
+
+
+COMMAND = Command("check", __doc__, _add_options, _run)

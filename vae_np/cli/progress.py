@@ -1,0 +1,60 @@
+"""The progress of a training: a bar in a terminal, and a line for each epoch in a file or a pipe."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vae_np.choices import OBJECTIVES
+
+
+@contextlib.contextmanager
+def training_progress(
+    console: Console, status: Console, objective: str, epochs: int | None = None
+) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
+    """`with training_progress(...) as show`: show(done, of, row) is the argument `progress` of `vae_np.train`.
+
+    Parameters
+    ----------
+    console, status : Console
+        The consoles of the output and of the progress.
+    objective : str
+        The bound that is trained.
+    epochs : int, optional
+        The number of epochs, where it is known.
+    """
+    bar = Progress(
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        TextColumn("{task.fields[terms]}"),
+        TimeRemainingColumn(),
+        console=status,
+        disable=not status.is_terminal,
+    )
+    task = bar.add_task("", epoch="", terms="")
+    of_epochs, valid = f"/{epochs}" if epochs else "", ""
+
+    def show(done: int, of: int, row: dict[str, float]) -> None:
+        nonlocal valid
+        bar.start()  # only now, because a training that is refused must show no bar
+        if "valid_total" in row:
+            valid = f"  valid {row['valid_total']:.2f}"
+        epoch, terms = f"{row['epoch']}{of_epochs}", _terms(row, objective) + valid
+        bar.update(task, completed=done, total=of, epoch=epoch, terms=terms)
+        if "seconds" in row and not (console.is_terminal and status.is_terminal):
+            console.print(f"epoch {epoch}  {terms}  {row['seconds']:.2g} s")
+
+    try:
+        yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def _terms(row, objective):
+    equals = "≤" if OBJECTIVES[objective].weighted else "="
+    beta = "" if row["beta"] == 1 else f"{row['beta']:.2g} × "
+    l2 = f" + L2 {row['train_l2']:.2f}" if row["train_l2"] else ""
+    terms = f"reconstruction {row['train_reconstruction']:.2f} + {beta}KL {row['train_kl']:.2f}{l2}"
+    return f"loss {row['train_total']:.2f} {equals} {terms}"

@@ -1,0 +1,124 @@
+"""Write a page on which each line of the gradients stands with its equation, its numbers and its proof."""
+
+import argparse
+import time
+
+import numpy as np
+from rich.console import Console
+
+from vae_np import data, kernels, streams, training
+from vae_np.architecture import Architecture, check_count
+from vae_np.cli.command import AddOption, Command
+from vae_np.cli.options import add_data, add_model, default_by_data, path
+from vae_np.cli.outputs import add_out
+from vae_np.cli.run_folder import load_dataset_of, load_parameters
+from vae_np.cli.train import COMMAND as TRAIN
+from vae_np.cli.train import options_of
+from vae_np.console import make_console
+
+BATCH_SIZE = 128  # of the training of a model that is studied
+
+
+def _add_options(option: AddOption) -> None:
+    option(
+        "name",
+        nargs="?",
+        help="The lines are shown here in the terminal, from the first one that makes or calls this name: KL, dmu, backward, ...",
+    )
+    option(
+        "--text", action="store_true", help="The lines are shown here in the terminal, one after each key. No page is written."
+    )
+    option(
+        "--run",
+        type=path,
+        metavar="FOLDER",
+        help="The run folder whose model is studied. By default a small model is trained first.",
+    )
+    add_data(option, None)
+    option(
+        "--examples",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2, 3],
+        metavar="ROW",
+        help="The numbers of the held-out rows that the page shows.",
+    )
+    widths = default_by_data(lambda source: " ".join(map(str, source.hidden)))
+    option("--hidden", type=int, nargs="*", help=f"The widths of the hidden layers. {widths}")
+    latents = default_by_data(lambda source: source.latent)
+    option("--latent", type=int, help=f"The number of latent dimensions. {latents}")
+    add_model(option, samples=2, l2=1e-3)
+    add_out(option, "The page that is written.", "study.html")
+
+
+def _run(options: argparse.Namespace, status: Console) -> int:
+    from vae_np.study import page, terminal, trace
+
+    console, started = make_console(), time.perf_counter()
+    with status.status("a model, one pass of it, and the proof of every line"):
+        p, dataset, settings, words = _studied(options)
+        rows = [check_count("an example", row, 0) for row in options.examples]
+        shown, _ = dataset.shown
+        if max(rows) >= len(shown):
+            raise ValueError(f"example {max(rows)} is beyond the {len(shown)} {dataset.part} rows")
+        x, eps = shown[rows], np.empty((settings.samples, len(rows), p.architecture.n_latent))
+        kernels.load("numpy").normals(streams.key(settings.seed, "validate"), 0, np.array(rows), eps)
+        lines = trace(p, x, eps, settings.beta, settings.l2, settings.objective)
+    if options.text or options.name:
+        terminal.walk(lines, console, terminal.find(lines, options.name) if options.name else None)
+    else:
+        from vae_np.study import dials
+
+        with status.status("the dials"):
+            turned = dials.dials(p, x, eps, settings.beta, settings.l2, settings.objective)
+            estimators = dials.estimators(p, x)
+        n_bytes = page.write(options.out, lines, words, dataset.image_shape, turned, estimators)
+        took = time.perf_counter() - started
+        console.print(f"{options.out}: {len(lines)} lines, {n_bytes / 1e6:.2f} MB, {took:.1f} s; open it in a browser")
+    for line in lines.wrong:
+        console.print(f"{line.function}, line {line.number} is wrong: {line.source}")
+    return 1 if lines.wrong else 0
+
+
+def _studied(options):
+    """A trained model, its data set, the options that it was trained with, and words that say what the page shows."""
+    if options.run:
+        trained_with = options_of(options.run)
+        dataset = load_dataset_of(trained_with, options)
+        words = f"{dataset.part} rows of {options.data or trained_with.data}, by the model in {options.run}"
+        return load_parameters(options.run), dataset, trained_with, words
+    defaults = TRAIN.defaults()
+    dataset = load_dataset_of(defaults, options)
+    name = options.data or defaults.data
+    source = data.source(name)
+    architecture = Architecture(
+        dataset.train.shape[1],
+        source.hidden if options.hidden is None else tuple(options.hidden),
+        source.latent if options.latent is None else options.latent,
+        options.activation,
+        options.likelihood,
+        options.noise,
+    )
+    n_rows = source.study_steps * BATCH_SIZE
+    x = dataset.train[:n_rows]
+    run = training.train(
+        architecture,
+        x,
+        objective=options.objective,
+        n_samples=options.samples,
+        beta=options.beta,
+        l2=options.l2,
+        epochs=max(1, n_rows // len(x)),
+        batch_size=BATCH_SIZE,
+        seed=options.seed,
+        backend="numpy",
+    )
+    return (
+        run.parameters,
+        dataset,
+        options,
+        f"{dataset.part} rows of {name}, by a model trained for about {source.study_steps} steps",
+    )
+
+
+COMMAND = Command("study", __doc__, _add_options, _run)
