@@ -4,7 +4,7 @@ import html
 from collections.abc import Iterable
 
 from vae_np.study import typesetting
-from vae_np.study.proof import TOLERANCE
+from vae_np.study.proof import TOLERANCE, agreement
 from vae_np.study.trace import Trace
 
 
@@ -43,15 +43,15 @@ def links(trace: Trace, indices: Iterable[int]) -> str:
 def mark(error: float, wrong: bool) -> str:
     """The relative error of a line as a short mark; `wrong` says whether the line is the first to be wrong."""
     if error <= TOLERANCE:
-        return f'<span class="right" title="agrees with a finite difference to {error:.0e}">✓ {error:.0e}</span>'
+        return f'<span class="right" title="{agreement(error)}">✓ {error:.0e}</span>'
     if wrong:
-        return f'<span class="wrong" title="relative error {error:.0e}">✗ {error:.0e}</span>'
-    return f'<span class="wrong" title="this line reads a derivative that is already wrong">✗ {error:.0e}, inherited</span>'
+        return f'<span class="wrong" title="{agreement(error)}">✗ {error:.0e}</span>'
+    return f'<span class="wrong" title="the line reads a wrong derivative">✗ {error:.0e}, inherited</span>'
 
 
 def proof(error: float, wrong: bool) -> str:
     """The relative error of a derivative in words; `wrong` as for `mark`."""
     if error <= TOLERANCE:
-        return f'<span class="right">✓ agrees with a finite difference to {error:.0e}</span>'
-    inherited = "" if wrong else ": the line reads a derivative that is already wrong"
-    return f'<span class="wrong">✗ relative error {error:.0e}{inherited}</span>'
+        return f'<span class="right">✓ {agreement(error)}</span>'
+    inherited = "" if wrong else "; the line reads a wrong derivative"
+    return f'<span class="wrong">✗ {agreement(error)}{inherited}</span>'

@@ -36,6 +36,21 @@ class Proof(NamedTuple):
     of_preactivation: bool  # it is the derivative of a layer's sum y, not of its value h = f(y)
 
 
+def agreement(error: float) -> str:
+    """How well a derivative agrees with finite differences, in words that follow its name.
+
+    Examples
+    --------
+    >>> agreement(6e-9)
+    'agrees with a finite difference to 6e-09'
+    >>> agreement(0.5)
+    'has a relative error of 5e-01'
+    """
+    if error > TOLERANCE:
+        return f"has a relative error of {error:.0e}"
+    return f"agrees with a finite difference {f'to {error:.0e}' if error else 'exactly'}"
+
+
 class _Probes(NamedTuple):
     """Directions in which an array is perturbed: some of its elements one by one, and some directions that change them all."""
 

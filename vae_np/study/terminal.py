@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vae_np.study import formulas, typesetting
-from vae_np.study.proof import TOLERANCE
+from vae_np.study.proof import TOLERANCE, agreement
 from vae_np.study.trace import Array, Line, Trace
 
 KEYS = "space or n: next line   p: previous line   d: from a line to its derivative, and back   q: quit"
@@ -93,30 +93,31 @@ def card(trace: Trace, i: int) -> RenderableType:
         parts.append(Text(f"    differentiates line {trace[j].number}:  {equations}", "dim"))
     if line.misshapen:
         parts.append(Text(f"    {line.misshapen}", "red"))
+    arrays = line.writes if line.called else ()
     table = Table.grid(padding=(0, 2))
-    for array in line.writes if line.called else ():
-        value = array.value
+    for array in arrays:
+        value, shape = array.value, " × ".join(map(str, array.value.shape))
         numbers = f"min {value.min():.3g}", f"max {value.max():.3g}", f"norm {np.linalg.norm(value):.3g}"
-        table.add_row(
-            typesetting.plain(("name", array.name)), " × ".join(map(str, value.shape)), *numbers, _proof(trace, line, array)
-        )
-    return Group(*parts, Padding(table, (0, 0, 0, 4)))
+        table.add_row(typesetting.plain(("name", array.name)), shape, *numbers)
+    proofs = [_proof(trace, line, array) for array in arrays if array.error is not None]
+    return Group(*parts, Padding(Group(table, *proofs), (0, 0, 0, 4)))
 
 
 def _proof(trace: Trace, line: Line, array: Array) -> Text:
-    """The relative error of a derivative, the paths that it contains, and those that are missing."""
-    if array.error is None:
-        return Text("")
+    """A sentence on the error of a derivative, the paths that it contains, and those that are missing."""
 
     def numbers(lines):
         return ", ".join(str(trace[j].number) for j in lines)
 
-    words = f"relative error {array.error:.0e}" + (f", through line {numbers(array.through)}" if array.through else "")
+    error = array.error or 0.0
+    right, words = error <= TOLERANCE, f"{typesetting.plain(('name', array.name))} {agreement(error)}"
+    if array.through:
+        words += f", through line {numbers(array.through)}"
     if array.missing_paths:
         words += f"; the path through line {numbers(array.missing_paths)} is missing"
-    if array.error <= TOLERANCE:
-        return Text(f"✓ {words}", "green")
-    return Text(f"✗ {words}" + ("" if line.wrong else ", because the line reads a wrong derivative"), "bold red")
+    if not (right or line.wrong):
+        words += "; the line reads a wrong derivative"
+    return Text(f"✓ {words}", "green") if right else Text(f"✗ {words}", "bold red")
 
 
 @contextlib.contextmanager

@@ -125,7 +125,7 @@ def _verdict(line):
     """The relative error of a line in a table, and whether it is too large."""
     if line.error is None:
         return ""
-    judgement = "" if line.error <= TOLERANCE else "WRONG" if line.wrong else "reads a wrong derivative"
+    judgement = "" if line.error <= TOLERANCE else "WRONG" if line.wrong else "the line reads a wrong derivative"
     return f"relative error {line.error:.0e} {judgement}"
 
 
