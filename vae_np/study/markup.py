@@ -43,7 +43,7 @@ def links(trace: Trace, indices: Iterable[int]) -> str:
 def mark(error: float, wrong: bool) -> str:
     """The relative error of a line as a short mark; `wrong` says whether the line is the first to be wrong."""
     if error <= TOLERANCE:
-        return f'<span class="right" title="{agreement(error)}">✓ {error:.0e}</span>'
+        return f'<span class="right" title="{agreement(error)}">✓ {f"{error:.0e}" if error else "0"}</span>'
     if wrong:
         return f'<span class="wrong" title="{agreement(error)}">✗ {error:.0e}</span>'
     return f'<span class="wrong" title="the line reads a wrong derivative">✗ {error:.0e}, inherited</span>'

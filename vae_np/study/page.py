@@ -180,6 +180,7 @@ def _listing(trace):
                 code = f'<span class="still">{markup.code(source.lstrip(), ())}</span>'
             mark = markup.mark(max(errors), any(trace[i].wrong for i in ran)) if errors else ""
             indent = " " * (len(source) - len(source.lstrip()))
+            code = code.replace("\n", f"\n{indent}")
             rows.append(
                 f'<div class="row"><span class="number">{number}</span><code>{indent}{code}</code>'
                 f'<span class="mark">{mark}</span></div>'

@@ -79,10 +79,11 @@ def _expressions(statement, source):
     """The expressions of a statement that may name an array, as `Statement.expressions` has them."""
     lines = source.split("\n")
     starts = [sum(len(line) + 1 for line in lines[:i]) for i in range(len(lines))]
+    removed = statement.col_offset - (len(source) - len(source.lstrip()))  # the indentation that the source has lost
 
     def place(line, column):
         i = line - statement.lineno
-        return starts[i] + len(lines[i].encode()[: column - (statement.col_offset if i == 0 else 0)].decode())
+        return starts[i] + len(lines[i].encode()[: column - removed].decode())
 
     def visit(node):
         if isinstance(node, ast.Call):

@@ -1,5 +1,6 @@
 """The trace: every line of the text is on it and proven, and a planted fault is found at its line."""
 
+import ast
 import inspect
 import itertools
 import linecache
@@ -113,6 +114,18 @@ def test_lines_say_what_they_read_write_and_differentiate():
     assert kl.name == both.name == "dmu" and set(kl.through) < set(both.through)
     assert [lines[i].called for i in both.through] == ["reparameterize", "divergence"]
     assert_close(kl.value, 0.7 / 3 * lines.a.mu, "dmu through the KL")
+
+
+def test_symbols_stand_where_the_source_names_an_array():
+    lines = trace(*PROBLEM)
+    assert any("\n" in line.source for line in lines), "a statement of several lines is among them"
+    for line in lines:
+        named = [(line.source[start:end], name) for start, end, name in line.symbols]
+        for words, name in named:
+            assert isinstance(ast.parse(words, mode="eval").body, (ast.Name, ast.Attribute, ast.Subscript)), words
+            if "[" not in words and words not in ("h", "top", "dh", "dy"):
+                letters = words.removeprefix("p.").removeprefix("a.").removeprefix("g.").replace("d.", "d")
+                assert name in (letters, f"d{letters}"), (line.source, words, name)
 
 
 def test_each_hidden_layers_activation_turns_dh_into_dy():
