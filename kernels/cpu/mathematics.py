@@ -9,6 +9,7 @@ arguments and results too; "or flushed" says that a result below 2^-125 (float64
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -17,7 +18,7 @@ from numba.extending import overload
 from vae_np.kernels.cpu.jit import NO_WRAPPERS, njit
 
 # `contract` lets a product and a sum round once. Nothing may be reordered, or x - n log 2 would lose its second part.
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True, **NO_WRAPPERS}
+OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True, **NO_WRAPPERS}
 inline = njit(**OPTIONS)
 
 
@@ -105,30 +106,30 @@ def _caller(function):
 
 
 @_for_either_dtype
-def exp(x):
+def exp(x) -> Any:
     """Return e^x, within 1.5 ulp or flushed."""
 
 
 @_for_either_dtype
-def expm1(x):
+def expm1(x) -> Any:
     """Return e^x - 1, within 2.5 ulp."""
 
 
 @_for_either_dtype
-def log1p(x):
+def log1p(x) -> Any:
     """Return log(1 + x) for 0 <= x <= 1, within 1.5 ulp."""
 
 
 @_for_either_dtype
-def softplus(x):
+def softplus(x) -> Any:
     """Return log(1 + e^x), within 2.5 ulp or flushed."""
 
 
 @_for_either_dtype
-def sigmoids(x):
+def sigmoids(x) -> Any:
     """Return 1 / (1 + e^-x) and 1 / (1 + e^x), each within 3 ulp or flushed."""
 
 
 @_for_either_dtype
-def tanh(x):
+def tanh(x) -> Any:
     """Return tanh x, within 3.5 ulp."""

@@ -130,7 +130,8 @@ def capture(
     second += weight_tasks(record(weights))
     for dtype in {array.dtype for array in means}:
         prepare(dtype)
-    kept, instructions, starts = [results], [], []
+    kept: list[Array] = [results]
+    instructions, starts = [], []
     for tasks in (first, second):
         starts.append([len(instructions)])
         for task in tasks:
@@ -171,5 +172,5 @@ def capture(
                     other.join()
         return kept_results[:done]
 
-    run_steps.kept = kept  # the memory to which the instructions point
+    run_steps.kept = kept  # pyright: ignore[reportFunctionMemberAccess]  # it holds the memory to which the instructions point
     return run_steps
