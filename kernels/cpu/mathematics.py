@@ -27,9 +27,8 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
     zero, half, one, two = real(0), real(0.5), real(1), real(2)
     log_2_high, log_2_low = real(log_2[0]), real(log_2[1])
     per_log_2 = real(1 / math.log(2))
-    bias = (
-        np.finfo(real).maxexp - 2
-    )  # one less than that of the format: it makes 2^(n-1), which does not overflow at n = maxexp
+    # One less than the bias of the format: it makes 2^(n-1), which does not overflow at n = maxexp.
+    bias = np.finfo(real).maxexp - 2
     lowest, highest = real(-bias * math.log(2) - 0.1), real((bias + 2) * math.log(2) + 0.1)
     exp_series = tuple(real(1 / math.factorial(k)) for k in range(exp_terms, 0, -1))
     log_series = tuple(real(2 / (2 * k + 3)) for k in range(log_terms))
@@ -80,9 +79,8 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
     @inline
     def tanh(x):
         e = expm1(two * abs(x))
-        e = (
-            saturated if e > saturated else e
-        )  # infinity / infinity would be NaN; a branch here would keep a loop from being vectorised
+        # Infinity / infinity would be NaN. A branch would keep the loop from being vectorised.
+        e = saturated if e > saturated else e
         t = e / (e + two)
         return t if x >= zero else -t
 

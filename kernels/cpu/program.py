@@ -151,9 +151,8 @@ def capture(
         feeds = tuple(np.array(half, np.int64).reshape(-1, 3) for half in (rows[:split], rows[split:]))
         kept_results = np.empty((n, len(results)))
         arguments = shared, instructions, starts, feeds, results, must_be_finite, kept_results
-        run(
-            0, 1, 0, *arguments
-        )  # no step: so that it is compiled, or read from the cache, before other threads wait for this one
+        # A run of no steps compiles the function, or reads it from the cache, before other threads wait for this one.
+        run(0, 1, 0, *arguments)
         if n == 0:
             return kept_results
         feed(feeds[0], 0)

@@ -17,7 +17,7 @@ from vae_np.kernels.gpu import operations
 from vae_np.kernels.gpu.arrays import pointer_to
 from vae_np.kernels.gpu.device import launch
 
-STEPS_AT_A_TIME = 1024  # the numbers of so many steps are on the device
+STEPS_AT_A_TIME = 1024  # the number of steps whose numbers are on the device at the same time
 _lock = threading.Lock()  # one graph at a time: they share the workspace of their stream
 
 
