@@ -9,6 +9,7 @@ from scipy.special import expit
 from scipy.stats import bernoulli, norm
 
 from tests.vae_np.study.damages import damages
+from vae_np.choices import ACTIVATIONS
 from vae_np.kernels import reference
 from vae_np.kernels.contract import BATCHES, OPERATIONS, UPDATES
 from vae_np.study.derivations import DERIVATIONS, key_of
@@ -20,7 +21,7 @@ from vae_np.study.typesetting import plain
 
 
 def diff(name, element=...):
-    """The derivative by a name, of each element of the body by its own; or by one element alone."""
+    """The derivative with respect to a name: of each element of the body with respect to its own, or with respect to one element."""
 
     def operator(body, values):
         moved = np.array(values[name], complex)
@@ -69,7 +70,7 @@ def adjoint(rng):
 
 
 def affine(rng):
-    """Axes n, i, o. The loss is the sum of sin y; its derivatives are taken element by element."""
+    """The axes are n, i, o. The loss is the sum of sin y, and its derivatives are taken element by element."""
     values = {
         "x": rng.normal(size=(3, 4)),
         "W": rng.normal(size=(4, 2)),
@@ -111,7 +112,7 @@ def activation(function):
 
 
 def gaussian(z, mean, variance):
-    """The density; norm.pdf takes no complex numbers."""
+    """The density of a Gaussian for complex numbers, too, which norm.pdf does not take."""
     return np.exp(-((z - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
 
 
@@ -129,7 +130,7 @@ def model(rng):
         return {"nll": nll, "kl": kl, "w": np.exp(-nll - kl)}
 
     def mean_over_q(body, values):
-        """Over two samples; z, nll and w are those of the first, nll_l and w_l those of both."""
+        """The mean over two samples. z, nll and w belong to the first sample, nll_l and w_l belong to both."""
         first, both = GRID[:, None], np.stack(np.broadcast_arrays(GRID[:, None], GRID))
         density = gaussian(GRID, values["mu"], np.exp(values["logvar"]))
         samples = {f"{name}_l": value for name, value in weights(both).items()}
@@ -194,7 +195,7 @@ def iwae(rng):
 SUMS = {"sum": np.sum, "mean": np.mean}
 VALUES = {
     **dict.fromkeys(("bound", "reparameterize", "gaussian_kl", "sampled_kl"), model),
-    **{name: activation(getattr(reference, f"affine_{name}")) for name in ("relu", "tanh", "softplus")},
+    **{name: activation(getattr(reference, f"affine_{name}")) for name in ACTIVATIONS},
     **{f.__name__: f for f in (adjoint, affine, constant, bernoulli_nll, gaussian_nll, elbo, iwae)},
 }
 FORMULAS = [
@@ -233,7 +234,7 @@ def test_and_a_damaged_one_is_not(name, tree):
         for wrong in damages(tree):
             try:
                 assert wrong == TRUE_TOO or not holds(wrong, values), plain(wrong)
-            except ValueError:  # its shapes do not fit
+            except ValueError:  # the shapes do not fit
                 pass
 
 
