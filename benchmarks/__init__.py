@@ -1,1 +1,1 @@
-"""How fast the training step is, beside PyTorch, JAX and its matrix products alone: `python -m benchmarks`"""
+"""How fast vae_np trains, beside PyTorch, JAX and the matrix products of a step alone: `python -m benchmarks`"""

@@ -1,32 +1,40 @@
-"""The command `python -m benchmarks`: step, kernels, scaling, training, report."""
+"""The command `python -m benchmarks` with its commands step, kernels, scaling, training and report."""
 
-import argparse
 import datetime
 import os
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks import machine, measure, operations, report, training, workloads
-from benchmarks.contestants import FLOORS, REFERENCE, contestants
+from benchmarks import costs, machine, measure, operations, plots, processes, report, tables, training, workloads
+from benchmarks.contestants import FLOORS, REFERENCE, Contestant, contestants
 from vae_np import kernels
 from vae_np.architecture import check_choice, check_count, check_number
 from vae_np.console import make_console, print_in_any_encoding
 from vae_np.plots import write
 
-WIDTH = 140  # of a page that is no terminal
+WIDTH = 140  # the width of the lines where the output is not a terminal
+
+Results = Callable[[measure.ShowStatus], Iterator[dict[str, Any]]]
 
 
-def main(arguments=None):
-    """Run one command; exit code 2 and one sentence where it cannot be done, 130 after Ctrl-C."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit.
+
+    The exit code is 1 where a contestant or an operation computes something wrong, 2, after one sentence on standard error,
+    where the command cannot be run, and 130 after Ctrl-C.
+    """
     print_in_any_encoding()
     try:
         options = parser().parse_args(arguments)
-        options.console, options.status = make_console(WIDTH), make_console(WIDTH, stderr=True)
-        sys.exit(options.command(options))
-    except (ValueError, TypeError, OSError, RuntimeError, measure.Failed) as error:
+        sys.exit(options.run(options))
+    except (ValueError, TypeError, OSError, RuntimeError, processes.WorkerError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -34,83 +42,242 @@ def main(arguments=None):
         sys.exit(130)
 
 
-# ----------------------------------------------------------------------------------------------------------- commands
+def parser() -> ArgumentParser:
+    """Return the parser of the command line; of its result, `run` is the function that runs the chosen command."""
+    top = ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure how fast vae_np trains, beside PyTorch, JAX and the matrix products of a step alone.",
+    )
+    subparsers = top.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        sub = subparsers.add_parser(command.name, help=command.run.__doc__, description=command.run.__doc__)
+        sub.set_defaults(run=command.run)
+        command.add_options(sub)
+    return top
 
 
-def step(options):
-    """A whole training step: every backend, PyTorch, JAX, and the floor, its matrix products alone; then on the GPU."""
-    threads, rounds = _threads(options), check_count("rounds", options.rounds)
-    who = _contestants(options.contestant)
-    parts = []
+# ------------------------------------------------------------------------------------ each command and then its options
+
+
+def step(options: Namespace) -> int:
+    """Time a training step of all backends, of PyTorch, of JAX and of the floor, its matrix products alone."""
+    threads = options.threads or sorted({1, len(processes.allowed_cores())})
+    for n in threads:
+        processes.choose_cores(n)
+    rounds, chosen = check_count("rounds", options.rounds), _contestants(options.contestant)
+    comparisons = []
     for device, floor in FLOORS.items():
-        if own := [c for c in who if c.device == device]:
-            of_device = threads if device == "cpu" else [max(threads)]  # those that give the GPU its work
-            parts.append((workloads.select(options.workload, device), of_device, _with_floor(own, floor)))
+        if own := [contestant for contestant in chosen if contestant.device == device]:
+            of_device = threads if device == "cpu" else [max(threads)]  # the threads that give the GPU its work
+            comparisons.append((workloads.select(options.workload, device), of_device, _with_floor(own, floor)))
 
-    def results(say):
-        for chosen, threads, own in parts:
+    def results(show_status: measure.ShowStatus) -> Iterator[dict[str, Any]]:
+        for chosen, threads, own in comparisons:
             for workload in chosen:
                 for n in threads:
-                    yield measure.compare(workload, own, REFERENCE, n, rounds, say)
+                    yield measure.compare(workload, own, REFERENCE, n, rounds, show_status)
 
-    return _run("step", options, results)
+    return _print_results("step", options, results)
 
 
-def kernel_operations(options):
-    """Each operation of each kernel set: checked, timed, and held against copying and multiply-adding."""
+def _step_options(sub: ArgumentParser) -> None:
+    names = f"{', '.join(workloads.WORKLOADS)}. `iwae` stands for those whose names begin with it, and `all` for all"
+    sub.add_argument(
+        "--workload", nargs="+", metavar="NAME", default=["example"], help=f"The workloads: {names}. By default `example`."
+    )
+    sub.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        nargs="+",
+        help="The numbers of cores that the contestants are pinned to, one after another. By default 1 and then all cores.",
+    )
+    _add_contestants(sub, list(contestants()))
+    _add_rounds(sub, 20, "contestant")
+    _add_json(sub)
+
+
+def time_operations(options: Namespace) -> int:
+    """Check and time each operation of each kernel set, and compare it with copying and with multiply-adds."""
     rounds = check_count("rounds", options.rounds)
-    names = list(operations.costs(operations.EXAMPLE))
     for name in options.operation or ():
-        check_choice("operation", name, names)
+        check_choice("operation", name, costs.costly_operations())
 
-    def results(say):
-        yield operations.compare_operations(rounds, options.backend, say, names=options.operation)
+    def results(show_status: measure.ShowStatus) -> Iterator[dict[str, Any]]:
+        yield operations.compare_operations(rounds, options.backend, show_status, names=options.operation)
 
-    return _run("kernels", options, results)
+    return _print_results("kernels", options, results)
 
 
-def scaling(options):
-    """The cost of a step against batch, width, latent size, samples and threads, the floor beside it."""
+def _operations_options(sub: ArgumentParser) -> None:
+    names = ", ".join(kernels.CHECKS)
+    sub.add_argument(
+        "--backend",
+        nargs="+",
+        choices=list(kernels.CHECKS),
+        metavar="NAME",
+        default=_runnable(),
+        help=f"The kernel sets: {names}. By default all that run here.",
+    )
+    sub.add_argument("--operation", nargs="+", metavar="NAME", help="The operations. By default all that do anything.")
+    _add_rounds(sub, 10, "operation")
+    _add_json(sub)
+
+
+def scaling(options: Namespace) -> int:
+    """Time a training step at several batch sizes, widths, latent sizes, numbers of samples and of threads."""
     rounds, threads = check_count("rounds", options.rounds), options.threads
-    measure.choose_cores(threads)
-    who = _with_floor(_contestants(options.contestant))
+    processes.choose_cores(threads)
+    chosen = _with_floor(_contestants(options.contestant), FLOORS["cpu"])
+    every_count = range(1, len(processes.allowed_cores()) + 1)
 
-    def results(say):
+    def results(show_status: measure.ShowStatus) -> Iterator[dict[str, Any]]:
         for axis in options.axis:
-            points = []
-            values = range(1, len(measure.cores_here()) + 1) if axis == "threads" else workloads.SCALES[axis]
-            for value in values:
-                n = value if axis == "threads" else threads
-                result = measure.compare(workloads.scaled(axis, value), who, REFERENCE, n, rounds, say)
+            points, values = [], workloads.AXES[axis].values
+            for value in values or every_count:
+                n = threads if values else value
+                result = measure.compare(workloads.scaled(axis, value), chosen, REFERENCE, n, rounds, show_status)
                 kept = {key: result[key] for key in ("threads", "flops", "share_of_others", "rows")}
                 points.append({"value": value, **kept})
             yield {"axis": axis, "rounds": rounds, "points": points}
 
-    return _run("scaling", options, results, plot=options.plot)
+    return _print_results("scaling", options, results, plot=options.plot)
 
 
-def train(options):
-    """Wall time to a test -ELBO on MNIST, beside PyTorch."""
+def _scaling_options(sub: ArgumentParser) -> None:
+    axes = list(workloads.AXES)
+    sub.add_argument(
+        "--axis",
+        nargs="+",
+        choices=axes,
+        metavar="NAME",
+        default=axes,
+        help=f"What is varied: {', '.join(axes)}. All else is as in the workload `example`. By default each of them.",
+    )
+    _add_threads(sub, "The number of cores that the contestants are pinned to, where that is not what is varied.")
+    _add_contestants(sub, [FLOORS["cpu"], *_runnable()])
+    _add_rounds(sub, 5, "contestant")
+    _add_json(sub)
+    sub.add_argument("--plot", metavar="FILE", help="Write a picture of the time per step against what is varied, as a PNG.")
+
+
+def train(options: Namespace) -> int:
+    """Time how long training on MNIST takes to reach a given test -ELBO."""
     epochs, target = check_count("epochs", options.epochs), check_number("target", options.target)
     seeds, threads = check_count("seeds", options.seeds), options.threads
-    measure.choose_cores(threads)
-    who = [c for c in _contestants(options.contestant) if c.name not in FLOORS.values()]
+    processes.choose_cores(threads)
+    chosen = [contestant for contestant in _contestants(options.contestant) if contestant.name not in FLOORS.values()]
 
-    def results(say):
+    def results(show_status: measure.ShowStatus) -> Iterator[dict[str, Any]]:
         for seed in range(seeds):
-            yield training.train_to(target, who, epochs, threads, seed, say)
+            yield training.train_to(target, chosen, epochs, threads, seed, show_status)
 
-    return _run("training", options, results, plot=options.plot)
+    return _print_results("training", options, results, plot=options.plot)
 
 
-def make_report(options):
-    """Write a page of results, with plots, from files that --json wrote."""
+def _train_options(sub: ArgumentParser) -> None:
+    sub.add_argument(
+        "--target",
+        type=float,
+        metavar="NATS",
+        default=training.TARGET,
+        help="The test -ELBO to be reached, in nats, estimated with drawn noise. By default %(default)s.",
+    )
+    sub.add_argument(
+        "--epochs",
+        type=int,
+        metavar="N",
+        default=15,
+        help="The number of epochs after which a contestant that has not reached the target stops. By default %(default)s.",
+    )
+    sub.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        default=1,
+        help="The number of trainings of each contestant, each with other parameters and noise. By default %(default)s.",
+    )
+    _add_threads(sub, "The number of cores that the contestants are pinned to.")
+    _add_contestants(sub, [*_runnable(), "torch eager"])
+    _add_json(sub)
+    sub.add_argument("--plot", metavar="FILE", help="Write a picture of the test -ELBO against the seconds, as a PNG.")
+
+
+def write_report(options: Namespace) -> None:
+    """Write a page of tables and plots from files of results."""
+    console = make_console(WIDTH)
     for path in report.page(options.files, options.out):
-        options.console.print(path)
+        console.print(path)
 
 
-def _run(benchmark, options, results, plot=None):
-    """Print the machine, then each result as it comes; keep them where --json says. Exit code 1 if one was wrong."""
+def _report_options(sub: ArgumentParser) -> None:
+    sub.add_argument("files", nargs="+", metavar="FILE", help="Files that the option --json of the other commands wrote.")
+    sub.add_argument("--out", required=True, metavar="FILE", help="The page to write, in Markdown. Its plots stand beside it.")
+
+
+class Command(NamedTuple):
+    """A command: its name, the function that runs it, whose docstring is its help, and the one that adds its options."""
+
+    name: str
+    run: Callable[[Namespace], int | None]
+    add_options: Callable[[ArgumentParser], None]
+
+
+COMMANDS = (
+    Command("step", step, _step_options),
+    Command("kernels", time_operations, _operations_options),
+    Command("scaling", scaling, _scaling_options),
+    Command("training", train, _train_options),
+    Command("report", write_report, _report_options),
+)
+
+
+def _add_contestants(sub: ArgumentParser, default: Sequence[str]) -> None:
+    names, by_default = (", ".join(map(repr, which)) for which in (contestants(), default))
+    by_default = "all of them" if list(default) == list(contestants()) else by_default
+    sub.add_argument(
+        "--contestant",
+        nargs="+",
+        metavar="NAME",
+        default=default,
+        help=f"The contestants: {names}. By default {by_default}.",
+    )
+
+
+def _add_threads(sub: ArgumentParser, words: str) -> None:
+    cores = len(processes.allowed_cores())
+    sub.add_argument("--threads", type=int, metavar="N", default=cores, help=f"{words} By default all {cores}.")
+
+
+def _add_rounds(sub: ArgumentParser, default: int, what: str) -> None:
+    words = f"The number of blocks that are timed for each {what}. By default %(default)s."
+    sub.add_argument("--rounds", type=int, metavar="N", default=default, help=words)
+
+
+def _add_json(sub: ArgumentParser) -> None:
+    sub.add_argument("--json", metavar="FILE", help="Write the results to this file, for the command `report`.")
+
+
+def _runnable() -> list[str]:
+    return [name for name, status in kernels.available().items() if status.ok]
+
+
+def _contestants(names: Sequence[str]) -> list[Contestant]:
+    known = contestants()
+    for name in names:
+        check_choice("contestant", name, known)
+    return [contestant for contestant in known.values() if contestant.name in names]
+
+
+def _with_floor(chosen: Iterable[Contestant], floor: str) -> list[Contestant]:
+    return [contestants()[floor], *(contestant for contestant in chosen if contestant.name != floor)]
+
+
+# ----------------------------------------------------------------------------------------------------------- results
+
+
+def _print_results(benchmark: str, options: Namespace, results: Results, plot: str | None = None) -> int:
+    """Print the machine and then each result when it comes, and write the files. Return 1 if anything is wrong, else 0."""
     for path in filter(None, (options.json, plot)):  # before the first result, which may take minutes
         if not os.path.isdir(os.path.dirname(path) or "."):
             raise ValueError(f"{path} cannot be written: there is no such folder")
@@ -120,27 +287,28 @@ def _run(benchmark, options, results, plot=None):
         "machine": machine.describe(),
         "results": [],
     }
-    for line in report.about(document):
-        options.console.print(line)
+    console = make_console(WIDTH)
+    for line in tables.describe(document):
+        console.print(line)
     changed = machine.settings()
     if changed:
         names = ", ".join(changed)
-        options.console.print(f"WARNING: the environment sets {names}, which may change how fast the libraries are")
+        console.print(f"WARNING: The environment sets {names}, which may change how fast the libraries are.")
     wrong = False
-    with options.status.status("") as status:
-        for result in results(lambda words: status.update(Text(words))):
+    with make_console(WIDTH, stderr=True).status("") as status:
+        for result in results(lambda line: status.update(Text(line))):
             document["results"].append(result)
-            _print(options.console, report.TABLES[benchmark](result))
+            _print(console, tables.TABLES[benchmark](result))
             if options.json:
-                report.save(document, options.json)  # after each, so that one that is stopped has not been for nothing
+                report.save(document, options.json)  # after each result, so that they are kept when the command is stopped
             rows = [row for part in result.get("points", [result]) for row in part["rows"]]
             wrong = wrong or any(row["status"] == "wrong" for row in rows)
-    if plot and (figure := report.plot(document)) is not None:
-        options.console.print(write(figure, plot))
+    if plot and (figure := plots.draw(document)) is not None:
+        console.print(write(figure, plot))
     return 1 if wrong else 0
 
 
-def _print(console, table):
+def _print(console: Console, table: tables.Table) -> None:
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for i, column in enumerate(table.columns):
         shown.add_column(
@@ -154,93 +322,6 @@ def _print(console, table):
     console.print(shown)
     for note in table.notes:
         console.print(f"  {note}")
-
-
-# ------------------------------------------------------------------------------------------------------------- options
-
-
-def _contestants(names):
-    known = contestants()
-    for name in names:
-        check_choice("contestant", name, known)
-    return [c for c in known.values() if c.name in names or not names]
-
-
-def _with_floor(chosen, floor="floor"):
-    return [contestants()[floor], *(c for c in chosen if c.name != floor)]
-
-
-def _threads(options):
-    threads = options.threads or sorted({1, len(measure.cores_here())})
-    for n in threads:
-        measure.choose_cores(n)
-    return threads
-
-
-def parser():
-    top = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="The training step beside PyTorch, JAX and its matrix products alone."
-    )
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
-    who, cores = list(contestants()), len(measure.cores_here())
-
-    def command(name, function):
-        sub = commands.add_parser(
-            name,
-            help=function.__doc__,
-            description=function.__doc__,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
-        sub.set_defaults(command=function)
-        return sub.add_argument
-
-    def of_results(option, rounds=None):
-        if rounds:
-            option("--rounds", type=int, default=rounds, help="blocks of steps that are timed of each")
-        option("--json", metavar="FILE", help="keep the results there, for `report`")
-
-    def of_contestants(option, default):
-        option("--contestant", nargs="+", metavar="NAME", default=default, help=f"of {', '.join(map(repr, who))}")
-
-    option = command("step", step)
-    option(
-        "--workload",
-        nargs="+",
-        metavar="NAME",
-        default=["example"],
-        help=f"of {', '.join(workloads.WORKLOADS)}; iwae, all",
-    )
-    option("--threads", type=int, nargs="+", help="to be pinned to so many cores, in turn; else 1, then all")
-    of_contestants(option, who)
-    of_results(option, 20)
-
-    option = command("kernels", kernel_operations)
-    runnable = [name for name, status in kernels.available().items() if status.ok]
-    option("--backend", nargs="+", choices=list(kernels.CHECKS), default=runnable, help="which kernel sets")
-    option("--operation", nargs="+", metavar="NAME", help="else every one that moves anything")
-    of_results(option, 10)
-
-    option = command("scaling", scaling)
-    axes = [*workloads.SCALES, "threads"]
-    option("--axis", nargs="+", choices=axes, default=axes, help="what is varied, the rest as in `example`")
-    option("--threads", type=int, default=cores, help="where they are not what is varied")
-    option("--plot", metavar="FILE", help="a picture of µs a step against what is varied")
-    of_contestants(option, ["floor", *runnable])
-    of_results(option, 5)
-
-    option = command("training", train)
-    option("--target", type=float, default=training.TARGET, help="the test -ELBO in nats to be reached, eps drawn")
-    option("--epochs", type=int, default=15, help="after which a contestant that has not reached it ends")
-    option("--seeds", type=int, default=1, help="how many trainings of each, from other parameters and noise")
-    option("--threads", type=int, default=cores, help="to be pinned to so many cores")
-    option("--plot", metavar="FILE", help="a picture of test -ELBO against seconds")
-    of_contestants(option, [*runnable, "torch eager"])
-    of_results(option)
-
-    option = command("report", make_report)
-    option("files", nargs="+", metavar="FILE", help="what --json wrote")
-    option("--out", required=True, metavar="FILE", help="the page; its plots stand beside it")
-    return top
 
 
 if __name__ == "__main__":

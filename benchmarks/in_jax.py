@@ -1,23 +1,28 @@
-"""The same model in JAX: a pure function from state to state, compiled whole."""
+"""The contestant JAX: the same model as a pure function from state to state, which is compiled whole."""
 
 import functools
 import math
 import os
+from typing import Any
 
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory is for the other contestants too
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the other contestants need the GPU's memory too
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.workloads import ADAM
+from benchmarks.contestants import Trainer
+from benchmarks.workloads import ADAM, Workload
+from vae_np.architecture import Architecture
 
-ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "softplus": jax.nn.softplus}
+# JAX's functions have the names of the activations. Of this one it takes an approximation unless it is told otherwise.
+ACTIVATIONS = {"gelu": functools.partial(jax.nn.gelu, approximate=False)}
 
 
-def loss(p, x, eps, arch):
-    """The loss of the batch x (B, D), in nats."""
-    activation = ACTIVATIONS[arch.activation]
+def loss(p: dict[str, jax.Array], x: jax.Array, eps: jax.Array, arch: Architecture) -> jax.Array:
+    """Return the loss of the batch x (B, D) with the noise eps (L, B, Z), in nats."""
+    activation = ACTIVATIONS.get(arch.activation) or getattr(jax.nn, arch.activation)
     h = x
     for i in range(len(arch.hidden)):
         h = activation(h @ p[f"encoder.{i}.W"] + p[f"encoder.{i}.b"])
@@ -34,8 +39,8 @@ def loss(p, x, eps, arch):
     return jnp.mean(math.log(len(eps)) - jax.nn.logsumexp(-nll - kl, axis=0))
 
 
-def adam(p, g, m, v, t):
-    """p, m and v after update number t"""
+def adam(p: Any, g: Any, m: Any, v: Any, t: jax.Array) -> tuple[Any, Any, Any]:
+    """Return p, m and v after the update number t by the gradient g."""
     b1, b2 = ADAM.beta1, ADAM.beta2
     m = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, m, g)
     v = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, v, g)
@@ -44,8 +49,10 @@ def adam(p, g, m, v, t):
     return p, m, v
 
 
-def step(state, data, rows, eps, shape, arch):
-    """A training step on data[rows] with noise eps, or with its own of that shape where eps is None: (state, loss)."""
+def step(
+    state: tuple, data: jax.Array, rows: jax.Array, eps: jax.Array | None, shape: tuple[int, int, int], arch: Architecture
+) -> tuple[tuple, jax.Array]:
+    """Make a training step on data[rows] and return (state, loss). Where eps is None, noise of that shape is drawn here."""
     p, m, v, t, key = state
     if eps is None:
         key, own = jax.random.split(key)
@@ -55,12 +62,11 @@ def step(state, data, rows, eps, shape, arch):
     return (*adam(p, g, m, v, t + 1), t + 1, key), value
 
 
-class Jit:
-    """A call for each step, its buffers donated."""
+class Jit(Trainer):
+    """A call of a compiled function for each step, which may overwrite the arrays of the last one."""
 
-    note = ""
-
-    def __init__(self, workload, threads, device="cpu"):  # the number of threads is that of the process's cores
+    def __init__(self, workload: Workload, threads: int, device: str = "cpu") -> None:
+        """JAX has no setting for `threads`: it uses the cores that its process is pinned to."""
         if device == "gpu":
             jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
         self.workload, self.device = workload, jax.devices(device)[0]
@@ -69,33 +75,33 @@ class Jit:
         self.step = jax.jit(step, static_argnums=(4, 5), donate_argnums=0)
         self.restart()
 
-    def restart(self):
+    def restart(self) -> None:
         p = {name: jnp.array(array) for name, array in self.initial.items()}
         m, v = (jax.tree.map(jnp.zeros_like, p) for _ in range(2))
-        # XLA's own generator, which is cheaper on a CPU than JAX's default.
+        # XLA's own generator takes less time on a CPU than JAX's default.
         state = p, m, v, jnp.float32(0), jax.random.key(self.workload.seed, impl="rbg")
         self.state = jax.device_put(state, self.device)
         jax.block_until_ready(self.state)
 
-    def ready(self, rows):
-        self.rows = [jax.device_put(r.astype(np.int32), self.device) for r in rows]
+    def prepare(self, rows: NDArray) -> None:
+        self.rows: Any = [jax.device_put(r.astype(np.int32), self.device) for r in rows]
         self.shape = self.workload.n_samples, rows.shape[1], self.workload.architecture.n_latent
 
-    def go(self):
+    def run(self) -> None:
         for rows in self.rows:
             self.state, _ = self.step(self.state, self.data, rows, None, self.shape, self.workload.architecture)
         jax.block_until_ready(self.state)
 
-    def losses(self, rows):
+    def losses(self, rows: NDArray) -> list[float]:
         self.restart()
-        self.ready(rows)
+        self.prepare(rows)
         values = []
         for own, eps in zip(self.rows, self.workload.eps(rows)):
             self.state, value = self.step(self.state, self.data, own, eps, self.shape, self.workload.architecture)
             values.append(float(value))
         return values
 
-    def parameters(self):
+    def parameters(self) -> NDArray:
         p = self.initial.copy()
         for name, array in self.state[0].items():
             p[name][...] = np.asarray(array)
@@ -103,30 +109,31 @@ class Jit:
 
 
 class Scan(Jit):
-    """One call for many steps: a loop that is compiled too."""
+    """One call of a compiled loop for many steps."""
 
-    def __init__(self, workload, threads, device="cpu"):
+    def __init__(self, workload: Workload, threads: int, device: str = "cpu") -> None:
         super().__init__(workload, threads, device)
 
         @functools.partial(jax.jit, static_argnums=4, donate_argnums=0)
         def many(state, data, rows, eps, shape):
             def one(state, batch):
-                return step(state, data, *batch, shape, workload.architecture)
+                rows, eps = batch
+                return step(state, data, rows, eps, shape, workload.architecture)
 
             return jax.lax.scan(one, state, (rows, eps))
 
         self.many = many
 
-    def ready(self, rows):
-        super().ready(rows[:0])
+    def prepare(self, rows: NDArray) -> None:
+        super().prepare(rows[:0])
         self.rows = jax.block_until_ready(jax.device_put(rows.astype(np.int32), self.device))
 
-    def go(self):
+    def run(self) -> None:
         self.state, _ = self.many(self.state, self.data, self.rows, None, self.shape)
         jax.block_until_ready(self.state)
 
-    def losses(self, rows):
+    def losses(self, rows: NDArray) -> list[float]:
         self.restart()
-        self.ready(rows)
+        self.prepare(rows)
         self.state, values = self.many(self.state, self.data, self.rows, self.workload.eps(rows), self.shape)
         return np.asarray(values).tolist()

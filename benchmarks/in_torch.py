@@ -1,21 +1,26 @@
-"""The same model in PyTorch, as its users write it."""
+"""The contestant PyTorch: the same model as the library's users write it."""
 
 import itertools
 import math
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.workloads import ADAM
-
-ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "softplus": F.softplus}
+from benchmarks.contestants import Trainer
+from benchmarks.workloads import ADAM, Workload
+from vae_np.architecture import Architecture
 
 
 class VAE(nn.Module):
-    def __init__(self, arch):
+    """A Bernoulli VAE. PyTorch's functions have the names of the activations."""
+
+    def __init__(self, arch: Architecture) -> None:
         super().__init__()
         widths = (arch.n_inputs, *arch.hidden)
         self.encoder = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
@@ -24,18 +29,17 @@ class VAE(nn.Module):
         widths = (arch.n_latent, *reversed(arch.hidden))
         self.decoder = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(widths))
         self.output = nn.Linear(widths[-1], arch.n_inputs)
-        self.activation = ACTIVATIONS[arch.activation]
+        self.activation = getattr(F, arch.activation)
 
-    def forward(self, data, rows, n_samples, eps=None):
-        """The loss of the batch data[rows], in nats."""
+    def forward(self, data: torch.Tensor, rows: torch.Tensor, n_samples: int, eps: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the loss of the batch data[rows], in nats; where eps is None, the noise is drawn here."""
         x = data[rows].float() / 255
         h = x
         for layer in self.encoder:
             h = self.activation(layer(h))
         mu, logvar = self.mu(h), self.logvar(h)
-        if eps is None:
-            eps = torch.randn(n_samples, *mu.shape, device=mu.device)
-        z = h = mu + torch.exp(logvar / 2) * eps
+        noise = torch.randn(n_samples, *mu.shape, device=mu.device) if eps is None else eps
+        z = h = mu + torch.exp(logvar / 2) * noise
         for layer in self.decoder:
             h = self.activation(layer(h))
         logits = self.output(h)
@@ -44,85 +48,47 @@ class VAE(nn.Module):
             kl = (mu * mu + logvar.exp() - 1 - logvar).sum() / 2
             return (nll + kl) / len(x)
         nll = F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
-        kl = (z * z - eps * eps - logvar).sum(-1) / 2
+        kl = (z * z - noise * noise - logvar).sum(-1) / 2
         return (math.log(n_samples) - torch.logsumexp(-nll - kl, dim=0)).mean()
 
 
-class Torch:
-    capturable = False
+class Torch(Trainer):
+    """A call of each function for each step; with `compiled`, forward and backward are compiled by torch.compile."""
 
-    def __init__(self, workload, threads, compiled=False, device="cpu"):
+    capturable = False  # whether Adam keeps its number of updates on the GPU, as a CUDA graph needs it
+
+    def __init__(self, workload: Workload, threads: int, compiled: bool = False, device: str = "cpu") -> None:
         torch.set_num_threads(threads)
         torch.manual_seed(workload.seed)
-        torch.set_float32_matmul_precision("highest")  # on a GPU: no TF32
-        self.workload, self.device, self.optimizer = workload, device, None
+        torch.set_float32_matmul_precision("highest")  # no TF32 on a GPU
+        self.workload, self.device = workload, device
         self.data = torch.from_numpy(np.require(workload.dataset(), requirements="W")).to(device)
         self.initial = workload.parameters()
-        self.model = self.loss = VAE(workload.architecture).to(device)
+        self.model = VAE(workload.architecture).to(device)
+        self.loss: Any = self.model
         if compiled:
             self.loss = torch.compile(self.model, mode="reduce-overhead" if device == "cuda" else None)
         if compiled and device == "cuda":
-            torch._dynamo.mark_static_address(self.data)  # else each step begins with a copy of it to its CUDA graph
-        kinds = {"fused": {"fused": True}, "foreach": {"foreach": True}, "single-tensor": {"foreach": False}}
-        kinds = {name: {**choice, "capturable": self.capturable} for name, choice in kinds.items()}
-        seconds = {name: self.seconds_of_adam(choice) for name, choice in kinds.items()}
-        best = min(seconds, key=seconds.get)
-        self.note, self.adam = f"Adam {best}", kinds[best]
+            torch._dynamo.mark_static_address(self.data)  # otherwise each step copies the data into its CUDA graph
+        variants: dict[str, dict[str, Any]] = {
+            "fused": {"fused": True},
+            "foreach": {"foreach": True},
+            "single-tensor": {"foreach": False},
+        }
+        variants = {name: {**variant, "capturable": self.capturable} for name, variant in variants.items()}
+        seconds = {name: self.time_adam(variant) for name, variant in variants.items()}
+        best = min(seconds, key=lambda name: seconds[name])
+        self.note, self.adam = f"Adam {best}", variants[best]
+        self.optimizer = self.new_optimizer()
         self.restart()
 
-    def restart(self):
-        with torch.no_grad():
-            for array, parameter in self.pairs():
-                parameter.copy_(torch.from_numpy(array.T))
-        self.forget()
+    def new_optimizer(self) -> torch.optim.Adam:
+        """Return the fastest variant of Adam, with no update made."""
+        return torch.optim.Adam(self.model.parameters(), lr=ADAM.learning_rate, **self.adam)
 
-    def forget(self):
-        """An optimizer that has seen nothing."""
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=ADAM.learning_rate, **self.adam)
-
-    def ready(self, rows):
-        self.rows = torch.from_numpy(rows).to(self.device)
-        self.wait()
-
-    def go(self):
-        for rows in self.rows:
-            self.step(rows)
-        self.wait()
-
-    def wait(self):
-        """Until a GPU has done what it was given."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-
-    def step(self, rows, eps=None):
-        self.optimizer.zero_grad()
-        loss = self.loss(self.data, rows, self.workload.n_samples, eps)
-        loss.backward()
-        self.optimizer.step()
-        return loss
-
-    def losses(self, rows):
-        self.restart()
-        self.ready(rows)
-        eps = torch.from_numpy(self.workload.eps(rows)).to(self.device)
-        return [self.step(r, e).item() for r, e in zip(self.rows, eps)]
-
-    def parameters(self):
-        p = self.initial.copy()
-        for (name, _), (_, parameter) in zip(p.items(), self.pairs()):
-            p[name][...] = parameter.detach().cpu().numpy().T
-        return p.flat
-
-    def pairs(self):
-        """Each array of vae_np's Parameters and the model's own that stands for it; nn.Linear keeps W transposed."""
-        own = {"W": "weight", "b": "bias"}
-        for name, array in self.initial.items():
-            layer, _, kind = name.rpartition(".")
-            yield array, self.model.get_submodule(layer).get_parameter(own[kind])
-
-    def seconds_of_adam(self, choice):
-        """Of an update, with gradients of zeros."""
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=0.0, **choice)
+    def time_adam(self, variant: dict[str, Any]) -> float:
+        """Return the seconds of an update by a variant of Adam, whose gradients are zero."""
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=0.0, **variant)
         for parameter in self.model.parameters():
             parameter.grad = torch.zeros_like(parameter)
         seconds = []
@@ -134,55 +100,112 @@ class Torch:
             seconds.append(time.perf_counter() - started)
         return sorted(seconds)[3]
 
+    def restart(self) -> None:
+        with torch.no_grad():
+            for array, parameter in self.pairs():
+                parameter.copy_(torch.from_numpy(array.T))
+        self.reset_optimizer()
+
+    def reset_optimizer(self) -> None:
+        """Make the optimizer one that has made no update."""
+        self.optimizer = self.new_optimizer()
+
+    def prepare(self, rows: NDArray) -> None:
+        self.rows = torch.from_numpy(rows).to(self.device)
+        self.wait()
+
+    def run(self) -> None:
+        for rows in self.rows:
+            self.step(rows)
+        self.wait()
+
+    def wait(self) -> None:
+        """Return when the GPU, if there is one, has done its work."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def step(self, rows: torch.Tensor, eps: torch.Tensor | None = None) -> torch.Tensor:
+        """Make a step on the batch data[rows] and return its loss before the update."""
+        self.optimizer.zero_grad()
+        loss = self.loss(self.data, rows, self.workload.n_samples, eps)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def losses(self, rows: NDArray) -> list[float]:
+        self.restart()
+        self.prepare(rows)
+        eps = torch.from_numpy(self.workload.eps(rows)).to(self.device)
+        return [self.step(r, e).item() for r, e in zip(self.rows, eps)]
+
+    def parameters(self) -> NDArray:
+        p = self.initial.copy()
+        for (name, _), (_, parameter) in zip(p.items(), self.pairs()):
+            p[name][...] = parameter.detach().cpu().numpy().T
+        return p.flat
+
+    def pairs(self) -> Iterator[tuple[NDArray, torch.Tensor]]:
+        """Yield each array of vae_np's initial parameters with the model's; nn.Linear keeps its W transposed."""
+        own_names = {"W": "weight", "b": "bias"}
+        for name, array in self.initial.items():
+            layer, _, kind = name.rpartition(".")
+            yield array, self.model.get_submodule(layer).get_parameter(own_names[kind])
+
 
 class Graph(Torch):
-    """A whole step, its update included, captured once as a CUDA graph and replayed on the next batch."""
+    """A whole step with its update is captured once as a CUDA graph, which is replayed on each batch."""
 
     capturable = True
 
-    def __init__(self, workload, threads, device):
+    def __init__(self, workload: Workload, threads: int, device: str) -> None:
         self.graphs = {}
         super().__init__(workload, threads, device=device)
 
-    def forget(self):
-        if self.optimizer is None:
-            super().forget()
-        for tensors in self.optimizer.state.values():  # which stay where the graphs find them
+    def reset_optimizer(self) -> None:
+        for tensors in self.optimizer.state.values():  # in place, where the graphs read them
             for tensor in tensors.values():
                 tensor.zero_()
 
-    def ready(self, rows):
+    def prepare(self, rows: NDArray) -> None:
         if rows.shape[1] not in self.graphs:
             self.graphs[rows.shape[1]] = self.capture(torch.from_numpy(rows[0]).to(self.device))
             self.restart()
-        self.graph, self.cell, _ = self.graphs[rows.shape[1]]
-        super().ready(rows)
+        self.graph, self.graph_rows, _ = self.graphs[rows.shape[1]]
+        super().prepare(rows)
 
-    def go(self):
+    def run(self) -> None:
         for rows in self.rows:
-            self.cell.copy_(rows)
+            self.graph_rows.copy_(rows)
             self.graph.replay()
         self.wait()
 
-    def losses(self, rows):
-        rows, eps = (torch.from_numpy(array).to(self.device) for array in (rows, self.workload.eps(rows)))
-        noise = eps[0].clone()
-        graph, cell, loss = self.capture(rows[0], noise)
+    def losses(self, rows: NDArray) -> list[float]:
+        batches, eps = (torch.from_numpy(array).to(self.device) for array in (rows, self.workload.eps(rows)))
+        graph_eps = eps[0].clone()
+        graph, graph_rows, loss = self.capture(batches[0], graph_eps)
         self.restart()
         values = []
-        for r, e in zip(rows, eps):
-            cell.copy_(r)
-            noise.copy_(e)
+        for r, e in zip(batches, eps):
+            graph_rows.copy_(r)
+            graph_eps.copy_(e)
             graph.replay()
             values.append(loss.item())
         return values
 
-    def capture(self, rows, eps=None):
-        """(graph, rows, loss): a step on such rows, and where the graph reads them and leaves the loss."""
+    def capture(
+        self, rows: torch.Tensor, eps: torch.Tensor | None = None
+    ) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor]:
+        """Capture a step on a batch as large as `rows`.
+
+        Returns
+        -------
+        graph, rows, loss
+            The graph reads its batch from `rows` and leaves the loss in `loss`.
+        """
         rows, stream = rows.clone(), torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(3):  # which make what must not be made in a capture, the optimizer's arrays above all
+            for _ in range(3):  # these make what cannot be made during a capture, above all the optimizer's arrays
                 self.step(rows, eps)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()

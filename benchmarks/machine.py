@@ -1,4 +1,4 @@
-"""The machine: what a figure depends on, and how fast its memory and its arithmetic are at best."""
+"""The machine: what the measured times depend on, and how fast its memory and its arithmetic are at best."""
 
 import ctypes
 import functools
@@ -9,6 +9,8 @@ import platform
 import re
 import subprocess
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +18,15 @@ from vae_np import kernels
 
 PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin")
 PACKAGES += ("cupy-cuda12x", "cupy-cuda13x", "nvidia-cublas-cu12", "nvidia-cublas")
-# NVIDIA's images name the versions of what they hold in NV_*.
+# NVIDIA's images keep the versions of their contents in variables NV_*, which change no speed.
 SETTINGS = re.compile(
     r"^(?!NV_).*(BLAS|TF32)|^CUDA_LAUNCH_BLOCKING$|^(OMP|GOMP|KMP|MKL|BLIS|XLA|NUMBA|TORCH|TORCHINDUCTOR|JAX)_"
 )
 
 
-def describe():
-    """The machine and its software, a dict for JSON."""
-    import scipy.linalg.cython_blas  # noqa: F401  the BLAS that Numba takes
+def describe() -> dict[str, Any]:
+    """Return a description of the machine and its software, ready for JSON."""
+    import scipy.linalg.cython_blas  # noqa: F401  the BLAS that Numba uses
     import threadpoolctl
 
     wanted = ("internal_api", "version", "architecture", "threading_layer", "num_threads")
@@ -48,11 +50,12 @@ def describe():
     }
 
 
-def gpu():
-    """The GPU and its software, a dict for JSON; None where none can be used."""
+def gpu() -> dict[str, Any] | None:
+    """Return a description of the GPU and its software, ready for JSON; None where no GPU can be used."""
     if not kernels.available()["cupy"].ok:
         return None
-    device = kernels.load("cupy").device
+    kernel_set: Any = kernels.load("cupy")
+    device = kernel_set.device
     runtime, library, number = device.cupy.cuda.runtime, device.load_cublas(), ctypes.c_int()
     properties, cublas = runtime.getDeviceProperties(runtime.getDevice()), []
     for part in range(3):  # major, minor, patch
@@ -70,25 +73,26 @@ def gpu():
     }
 
 
-def driver():
-    """The version of NVIDIA's driver; None where nvidia-smi does not tell."""
+def driver() -> str | None:
+    """Return the version of NVIDIA's driver; None where nvidia-smi does not say it."""
     try:
-        words = "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"
-        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=600).stdout.split()[0]
+        command = "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout.split()[0]
     except (OSError, subprocess.SubprocessError, IndexError):
         return None
 
 
-def _cuda(number):
+def _cuda(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-def settings():
-    """The environment's variables that change how fast or on how many threads a library computes."""
+def settings() -> dict[str, str]:
+    """Return the environment variables that change how fast, or on how many threads, a library computes."""
     return {name: value for name, value in sorted(os.environ.items()) if SETTINGS.search(name)}
 
 
-def processor():
+def processor() -> str:
+    """Return the name of the processor."""
     try:
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -98,12 +102,13 @@ def processor():
     return platform.processor() or platform.machine()
 
 
-def commit():
-    """The commit that this clone stands at, with a + where files differ from it; None outside of a clone."""
+def commit() -> str | None:
+    """Return the commit of this clone, with a + where its files differ from the commit; None outside of a clone."""
     folder = pathlib.Path(__file__).parent
 
-    def git(*words):
-        return subprocess.run(("git", "-C", folder, *words), capture_output=True, text=True, check=True).stdout.strip()
+    def git(*arguments: str) -> str:
+        command = ("git", "-C", folder, *arguments)
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
@@ -111,14 +116,14 @@ def commit():
         return None
 
 
-def _owner(path):
-    """numpy of .../numpy.libs/libopenblas.so: whose copy of the library it is, without the paths of the machine."""
+def _owner(path: str) -> str:
+    """Return the package that brought this copy of a library: numpy for .../numpy.libs/libopenblas.so."""
     folder = pathlib.Path(path).parent.name
     return folder.removesuffix(".libs") if folder.endswith(".libs") else "system"
 
 
-def version(package):
-    """Of an installed package; None where it is not."""
+def version(package: str) -> str | None:
+    """Return the version of an installed package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -128,15 +133,15 @@ def version(package):
 # ---------------------------------------------------------------------------------------------- the machine at its best
 
 
-def copy_bandwidth(n_bytes):
-    """Bytes a second, read ones and written ones, that np.copyto moves between the halves of n_bytes."""
+def copy_bandwidth(n_bytes: int) -> float:
+    """Return how many bytes per second np.copyto moves between the halves of n_bytes; reads and writes both count."""
     source = np.ones(max(1, n_bytes // 2), np.uint8)
     target = np.zeros_like(source)
     return 2 * source.size / _fastest(lambda: np.copyto(target, source))
 
 
-def multiply_add_peak():
-    """{how: float32 operations a second}, a multiply-add being two: a compiled loop, and NumPy's matrix product."""
+def multiply_add_peak() -> dict[str, float]:
+    """Return the float32 operations per second of a compiled loop and of NumPy's matrix products; a multiply-add is two."""
     x = np.linspace(0.5, 1.0, 2**17, dtype=np.float32).reshape(8, -1)
     loop = _multiply_adds()
     peaks = {"multiply-adds in a Numba loop": 2 * CHAIN * x.size / _fastest(lambda: loop(x, np.float32(0.5), np.float32(0.25)))}
@@ -146,19 +151,18 @@ def multiply_add_peak():
     return peaks
 
 
-# Multiply-adds on a number after its load.
-CHAIN = 16
+CHAIN = 16  # multiply-adds with each number that is loaded
 
 
 @functools.cache
-def _multiply_adds():
+def _multiply_adds() -> Callable[..., np.float32]:
     import numba
 
     @numba.njit(fastmath={"contract", "reassoc"})
     def loop(x, factor, summand):
         total = np.float32(0)
         for i in range(x.shape[1]):
-            # Eight numbers side by side, as a result is there only some cycles after its multiply-add began.
+            # Eight independent numbers, as a multiply-add takes several cycles until its result can be used.
             a, b, c, d, e, f, g, h = x[0, i], x[1, i], x[2, i], x[3, i], x[4, i], x[5, i], x[6, i], x[7, i]
             for _ in range(CHAIN):
                 a = a * factor + summand
@@ -175,8 +179,8 @@ def _multiply_adds():
     return loop
 
 
-def _fastest(function, seconds=0.1):
-    """The least seconds of a call, over about so many seconds of calls."""
+def _fastest(function: Callable[[], object], seconds: float = 0.1) -> float:
+    """Return the least seconds of a call. All calls together take about `seconds`."""
     function()
     n = 1
     while (first := _seconds(function, n)) < 1e-3:
@@ -184,7 +188,8 @@ def _fastest(function, seconds=0.1):
     return min(first, *(_seconds(function, n) for _ in range(max(3, int(seconds / first))))) / n
 
 
-def _seconds(function, n):
+def _seconds(function: Callable[[], object], n: int) -> float:
+    """Return the seconds of n calls."""
     started = time.perf_counter()
     for _ in range(n):
         function()

@@ -1,110 +1,41 @@
-"""Each operation of a kernel set alone: what it must move and compute, and how long it takes."""
+"""The time of each operation of a kernel set alone, beside what the machine can do at best."""
 
 import contextlib
 import math
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
-from benchmarks import machine, measure
+from benchmarks import machine, measure, processes
+from benchmarks.contestants import GPU_BACKENDS
+from benchmarks.costs import Sizes, bytes_of, cost, costly_operations
 from vae_np import kernels
-from vae_np.testing.operations import OPERATIONS, check_operation, random_arguments
+from vae_np.testing.operations import check_operation, random_arguments
 
-
-class Sizes(NamedTuple):
-    B: int  # examples
-    D: int  # inputs
-    H: int  # hidden units
-    Z: int  # latents
-    L: int  # samples of each example
-
-
-EXAMPLE = Sizes(128, 784, 400, 20, 1)  # of the workload `example`; the layers are its largest one
-# Between two restorations of what an operation changes: scaled again and again, it would leave the normal numbers.
+EXAMPLE = Sizes(128, 784, 400, 20, 1)  # those of the workload `example`, whose largest layer the layers have
+# After so many calls the arrays that an operation changes get their first values again. Otherwise their numbers would become
+# so small, by repeated scaling, that processors compute slowly with them.
 CALLS = 8
 
 
-class Cost(NamedTuple):
-    """What an operation cannot avoid: each array that it needs is read once, each that it fills is written once.
-
-    operations: those of the formula in `kernels.reference`; each +, -, *, /, maximum, absolute value, sign or choice is
-    one, and so is a call of exp, log1p, tanh or sqrt, though that is many in truth. None: of integers, not counted.
-    """
-
-    reads: str
-    writes: str
-    operations: object
-
-
-def costs(s):
-    """{operation: Cost} at such sizes. An array that is changed in place is both read and written."""
-    B, D, H, Z, L = s
-    layer, hidden, latent, pixels, n = B * D * H, B * H, L * B * Z, L * B * D, D * H
-    return {
-        "affine": Cost("x W b", "y", 2 * layer + hidden),
-        "affine_backward": Cost("dy W", "dx", 2 * layer),
-        "affine_backward_add": Cost("dy W dx", "dx", 2 * layer + B * D),
-        "affine_gradients": Cost("x dy W", "dW db", 2 * layer + 2 * n + hidden),
-        "constant": Cost("b", "y", 0),
-        "constant_gradients": Cost("dy", "db", hidden),
-        "affine_relu": Cost("x W b", "h", 2 * layer + 2 * hidden),
-        "relu_backward": Cost("dh h", "dh", hidden),
-        "affine_tanh": Cost("x W b", "h", 2 * layer + 2 * hidden),
-        "tanh_backward": Cost("dh h", "dh", 4 * hidden),
-        "affine_softplus": Cost("x W b", "h", 2 * layer + 7 * hidden),
-        "softplus_backward": Cost("dh h", "dh", 4 * hidden),
-        "reparameterize": Cost("mu logvar eps", "z", 2 * B * Z + 2 * latent),
-        "reparameterize_backward_add": Cost("dz logvar eps dmu dlogvar", "dmu dlogvar", 3 * latent + 6 * B * Z),
-        "gaussian_kl": Cost("mu logvar", "kl", 5 * B * Z + B),
-        "gaussian_kl_backward": Cost("dkl mu logvar", "dmu dlogvar", 4 * B * Z),
-        "sampled_kl": Cost("logvar eps z", "kl", 5 * latent + L * B),
-        "sampled_kl_backward": Cost("dkl z dz", "dz dmu dlogvar", 2 * latent + L * B + 2 * B),
-        "bernoulli_nll": Cost("logits x", "nll", 12 * pixels + B * D),
-        "bernoulli_nll_backward": Cost("dnll logits x", "dlogits", 17 * pixels + B * D),
-        "gaussian_nll": Cost("mean noise x", "nll", 8 * pixels + L * B),
-        "gaussian_nll_backward": Cost("dnll mean noise x", "dmean dnoise", 10 * pixels + L * B),
-        "bernoulli_mean": Cost("logits", "mean", 6 * pixels),
-        "gaussian_mean": Cost("output", "mean", 0),
-        "elbo": Cost("nll kl", "loss", L * B + 5 * B),
-        "elbo_backward": Cost("", "dnll dkl", 0),
-        "iwae": Cost("nll kl", "loss", 7 * L * B + 4 * B),
-        "iwae_backward": Cost("nll kl", "dnll dkl", 9 * L * B + B),
-        "sgd": Cost("p g velocity", "p velocity", 4 * n),
-        "adagrad": Cost("p g squares", "p squares", 7 * n),
-        "adam": Cost("p g m v", "p m v", 14 * n),
-        "gather": Cost("data rows", "x", B * D),
-        "normals": Cost("examples", "eps", None),
-        "binarize": Cost("pixels examples", "x", None),
-    }
-
-
-def moved(name, cost, arguments):
-    """Bytes that the operation must read and write of these arguments, and of how many different ones."""
-    named = dict(zip(OPERATIONS[name], arguments))
-    if name == "gather":
-        named["data"] = named["data"][: len(named["rows"])]  # a row of it for each row of the batch
-    reads, writes = (sum(named[array].nbytes for array in names.split()) for names in (cost.reads, cost.writes))
-    touched = sum(named[array].nbytes for array in set(f"{cost.reads} {cost.writes}".split()))
-    return reads + writes, touched
-
-
 class OperationSession:
-    """What the process of a kernel set is asked to do."""
+    """What a worker does for a kernel set."""
 
-    def __init__(self, backend, sizes=EXAMPLE):
+    def __init__(self, backend: str, sizes: Sizes = EXAMPLE) -> None:
         self.kernel_set, self.sizes = kernels.load(backend), sizes
 
-    def check(self, name):
-        """What is wrong with it, or nothing."""
+    def check(self, name: str) -> str:
+        """Return what is wrong with an operation; the empty string where nothing is."""
         try:
             check_operation(self.kernel_set, name, "float32", self.sizes, cancelling=True)
-        except Exception as error:  # whatever it raises is a finding
+        except Exception as error:  # any error that an operation raises is a finding
             return f"{type(error).__name__}: {error}".splitlines()[0]
         return ""
 
-    def choose(self, name):
-        """The operation that `block` times next."""
+    def choose(self, name: str) -> None:
+        """Choose the operation that `block` times from now on."""
         self.function = getattr(self.kernel_set, name)
         self.arguments, self.initial = (random_arguments(name, "float32", self.sizes) for _ in range(2))
         result = self.function(*self.arguments)
@@ -114,11 +45,11 @@ class OperationSession:
         ]
         self.n = measure.calibrate(self._seconds)
 
-    def block(self):
-        """Seconds a call."""
+    def block(self) -> float:
+        """Return the seconds of a call."""
         return self._seconds(self.n) / (self.n * CALLS)
 
-    def _seconds(self, n):
+    def _seconds(self, n: int) -> float:
         total = 0.0
         for _ in range(n):
             for i in self.changed:
@@ -129,63 +60,67 @@ class OperationSession:
             total += time.perf_counter() - started
         return total
 
-    def copy_bandwidth(self, n_bytes):
+    def copy_bandwidth(self, n_bytes: int) -> float:
+        """Return machine.copy_bandwidth of this process's cores."""
         return machine.copy_bandwidth(n_bytes)
 
-    def multiply_add_peak(self):
+    def multiply_add_peak(self) -> dict[str, float]:
+        """Return machine.multiply_add_peak of this process's cores."""
         return machine.multiply_add_peak()
 
 
-def compare_operations(rounds, backends, say=lambda words: None, sizes=EXAMPLE, names=None):
-    """Every operation on every backend, checked, then timed in turn on one core: a dict for JSON."""
-    cores, children, rows, missing = measure.choose_cores(1), {}, [], {}
+def compare_operations(
+    rounds: int,
+    backends: Iterable[str],
+    show_status: Callable[[str], None] = measure.show_nothing,
+    sizes: Sizes = EXAMPLE,
+    names: Iterable[str] | None = None,
+) -> dict[str, Any]:
+    """Check and time operations of kernel sets on one core.
+
+    Parameters
+    ----------
+    rounds
+        The number of blocks that are timed for each operation.
+    backends
+        The names of the kernel sets.
+    show_status
+        Is called with a line that says what is being done.
+    sizes
+        The sizes of the arrays.
+    names
+        The names of the operations. None: all that do anything.
+
+    Returns
+    -------
+    dict
+        The times and what they are compared with, ready for JSON.
+
+    Raises
+    ------
+    ValueError
+        None of the backends can be timed here.
+    """
+    cores, workers, missing = processes.choose_cores(1), {}, {}
     with contextlib.ExitStack() as stack:
         for backend in backends:
             status = kernels.available()[backend]
-            if not status.ok or backend == "cupy":
-                missing[backend] = status.reason or "on a GPU only whole steps are timed, by `step`"
+            if not status.ok or backend in GPU_BACKENDS:
+                missing[backend] = status.reason or "on a GPU only whole steps are timed, by the command `step`"
                 continue
-            children[backend] = measure.Child(cores, OperationSession, backend, sizes)
-            stack.callback(children[backend].close)
-        if not children:
+            workers[backend] = processes.Worker(cores, OperationSession, backend, sizes)
+            stack.callback(workers[backend].close)
+        if not workers:
             reasons = "; ".join(f"{backend}: {reason}" for backend, reason in missing.items())
-            raise ValueError(f"no backend is left to be timed ({reasons})")
-        judge = next(iter(children.values()))
-        peaks = judge.ask("multiply_add_peak")
-        how = max(peaks, key=peaks.get)
-        copies = {}
-        for name, cost in costs(sizes).items():
-            if names is not None and name not in names:
-                continue
-            say(name)
-            n_bytes, touched = moved(name, cost, random_arguments(name, "float32", sizes))
-            size = max(2**16, 2 ** math.ceil(math.log2(touched)))
-            if size not in copies:
-                copies[size] = judge.ask("copy_bandwidth", size)
-            wrong = {backend: child.ask("check", name) for backend, child in children.items()}
-            right = {backend: child for backend, child in children.items() if not wrong[backend]}
-            for child in right.values():
-                child.ask("choose", name)
-            asks = {backend: (lambda child=child: child.ask("block")) for backend, child in right.items()}
-            seconds, failed = measure.interleave(asks, rounds)
-            for backend in children:
-                row = {
-                    "name": name,
-                    "backend": backend,
-                    "bytes": n_bytes,
-                    "operations": cost.operations,
-                    "status": "ok",
-                    "reason": "",
-                }
-                if wrong[backend]:
-                    row |= {"status": "wrong", "reason": wrong[backend]}
-                elif backend in failed:
-                    row |= {"status": "failed", "reason": failed[backend]}
-                else:
-                    row |= measure.summary(seconds[backend])
-                    row["share_of_copy"] = n_bytes / row["median"] / copies[size]
-                    row["share_of_peak"] = None if cost.operations is None else cost.operations / row["median"] / peaks[how]
-                rows.append(row)
+            raise ValueError(f"none of the chosen backends can be timed here ({reasons})")
+        first = next(iter(workers.values()))
+        peaks = first.call("multiply_add_peak")
+        how = max(peaks, key=lambda how: peaks[how])
+        rows, copies = [], {}
+        for name in costly_operations():
+            if names is None or name in names:
+                show_status(name)
+                rows += _rows(name, workers, rounds, sizes, peaks[how], copies)
     return {
         "sizes": sizes._asdict(),
         "threads": 1,
@@ -199,3 +134,34 @@ def compare_operations(rounds, backends, say=lambda words: None, sizes=EXAMPLE, 
         "missing": missing,
         "rows": rows,
     }
+
+
+def _rows(
+    name: str, workers: dict[str, processes.Worker], rounds: int, sizes: Sizes, peak: float, copies: dict[int, float]
+) -> list[dict[str, Any]]:
+    """Return a row of results for each backend; `copies` gets the speed of a copy of another size where it is needed."""
+    its_cost = cost(name, sizes)
+    n_bytes, touched = bytes_of(name, its_cost, random_arguments(name, "float32", sizes))
+    size = max(2**16, 2 ** math.ceil(math.log2(touched)))
+    if size not in copies:
+        copies[size] = next(iter(workers.values())).call("copy_bandwidth", size)
+    wrong = {backend: worker.call("check", name) for backend, worker in workers.items()}
+    right = {backend: worker for backend, worker in workers.items() if not wrong[backend]}
+    for worker in right.values():
+        worker.call("choose", name)
+    calls = {backend: (lambda worker=worker: worker.call("block")) for backend, worker in right.items()}
+    seconds, failed = measure.take_turns(calls, rounds)
+    rows = []
+    for backend in workers:
+        row: dict[str, Any] = {"name": name, "backend": backend, "bytes": n_bytes, "operations": its_cost.operations}
+        row |= {"status": "ok", "reason": ""}
+        if wrong[backend]:
+            row |= {"status": "wrong", "reason": wrong[backend]}
+        elif backend in failed:
+            row |= {"status": "failed", "reason": failed[backend]}
+        else:
+            row |= measure.summary(seconds[backend])
+            row["share_of_copy"] = n_bytes / row["median"] / copies[size]
+            row["share_of_peak"] = None if its_cost.operations is None else its_cost.operations / row["median"] / peak
+        rows.append(row)
+    return rows

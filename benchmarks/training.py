@@ -1,74 +1,103 @@
-"""How long training takes to a given test -ELBO on MNIST. One evaluation judges every contestant's parameters."""
+"""How long training on MNIST takes to reach a given test -ELBO. The same evaluation judges all contestants' parameters."""
 
 import contextlib
 import time
+from collections.abc import Iterable
+from typing import Any
 
-from benchmarks import measure
-from benchmarks.contestants import REFERENCE
-from benchmarks.workloads import WORKLOADS
-from vae_np import data, noise, training
+from benchmarks import measure, processes
+from benchmarks.contestants import REFERENCE, Contestant
+from benchmarks.workloads import WORKLOADS, Workload
+from vae_np import data, evaluation, streams
 from vae_np.parameters import Parameters
 
-# Where PyTorch's own training in this setting ended, over four seeds: 105.26 to 105.85 nats after 10 epochs.
+# PyTorch's own training in this setting ended at 105.26 to 105.85 nats after 10 epochs, with four seeds.
 TARGET = 105.6
 
 
-def train_to(target, contestants, epochs, threads, seed=0, say=lambda words: None, workload=None, dataset=None):
-    """Train each contestant, an epoch in turn, until its test -ELBO, eps drawn, is at most the target: a dict for JSON.
+def train_to(
+    target: float,
+    contestants: Iterable[Contestant],
+    epochs: int,
+    threads: int,
+    seed: int = 0,
+    show_status: measure.ShowStatus = measure.show_nothing,
+    workload: Workload | None = None,
+    dataset: data.Dataset | None = None,
+) -> dict[str, Any]:
+    """Train each contestant until its test -ELBO, estimated with drawn noise, is at most the target.
 
-    The clock runs while steps are made, and neither while a contestant starts and compiles nor while it is evaluated.
+    The contestants make one epoch each in turn. The clock runs only while they make training steps: neither while they
+    start and compile nor while they are evaluated.
+
+    Parameters
+    ----------
+    target
+        The test -ELBO in nats.
+    contestants
+        Those that are trained.
+    epochs
+        The number of epochs after which a contestant that has not reached the target stops.
+    threads
+        The number of cores that each contestant is pinned to.
+    seed
+        The seed of the parameters, the order of the rows and all noise.
+    show_status
+        Is called with a line that says what is being done.
+    workload, dataset
+        By default the workload `example` on MNIST. The rows that the data set holds out are the test.
+
+    Returns
+    -------
+    dict
+        The times and losses by epoch, ready for JSON.
+
+    Raises
+    ------
+    ValueError
+        The data set holds out no rows.
     """
     dataset = dataset or data.load("mnist")
-    workload = workload or WORKLOADS["example"]._replace(source="mnist", n_rows=len(dataset.train))
+    if dataset.valid is None:
+        raise ValueError("the data set has no rows to test on")
+    workload = workload or WORKLOADS["example"]._replace(data_set="mnist", n_rows=len(dataset.train))
     workload = workload._replace(seed=seed)
-    cores, children, rows = measure.choose_cores(threads), {}, {}
-    whole, rest = divmod(workload.n_rows, workload.batch_size)
-    sizes = [(whole, workload.batch_size), *([(1, rest)] if rest else [])]
+    cores = processes.choose_cores(threads)
+    n_whole, rest = divmod(workload.n_rows, workload.batch_size)
+    sizes = [(n_whole, workload.batch_size), *([(1, rest)] if rest else [])]
+
+    def warmed_up(worker: processes.Worker) -> dict[str, Any]:
+        return {"start_seconds": worker.call("warm_up", sizes)}
+
     with contextlib.ExitStack() as stack:
-        say("the reference")
-        wanted = measure.reference_losses(workload, REFERENCE, cores)
-        for contestant in contestants:
-            say(f"{contestant.name} starts and is checked")
-            row = rows[contestant.name] = {"name": contestant.name, "status": "ok", "reason": "", "history": []}
-            if contestant.reason:
-                row |= {"status": "missing", "reason": contestant.reason}
-                continue
-            try:
-                child = measure.Child(cores, measure.Session, contestant.make, workload, threads)
-                stack.callback(child.close)
-                row |= measure.verdict(child.ask("losses"), wanted)
-                if row["status"] == "ok":
-                    row["start_seconds"] = child.ask("warm", sizes)
-                    children[contestant.name] = child
-            except measure.Failed as error:
-                row |= {"status": "failed", "reason": str(error)}
+        rows, workers = measure.start(workload, contestants, REFERENCE, cores, warmed_up, stack, show_status)
+        for row in rows.values():
+            row["history"] = []
         for epoch in range(1, epochs + 1):
-            order = noise.permutation(seed, "shuffle", epoch - 1, workload.n_rows)
-            n = whole * workload.batch_size
-            parts = [order[:n].reshape(sizes[0]), *([order[n:][None]] if rest else [])]
-            for name, child in list(children.items()):
-                say(f"epoch {epoch}: {name}")
-                time.sleep(measure.GAP)
+            order = streams.permutation(seed, "shuffle", epoch - 1, workload.n_rows)
+            n = n_whole * workload.batch_size
+            batches = [order[:n].reshape(sizes[0]), *([order[n:][None]] if rest else [])]
+            for name, worker in list(workers.items()):
+                show_status(f"epoch {epoch}: {name}")
+                time.sleep(measure.PAUSE_SECONDS)
+                row = rows[name]
                 try:
-                    seconds, flat = child.ask("train", parts)
-                except measure.Failed as error:
-                    rows[name] |= {"status": "failed", "reason": str(error)}
-                    del children[name]
+                    seconds, flat = worker.call("train", batches)
+                except processes.WorkerError as error:
+                    row |= {"status": "failed", "reason": str(error)}
+                    del workers[name]
                     continue
                 p = Parameters(workload.architecture, flat)
-                loss = training.evaluate(p, dataset.valid, workload.objective, workload.n_samples, seed=seed, step=epoch).total
-                history = rows[name]["history"]
-                before = history[-1]["seconds"] if history else 0.0
-                history.append({"epoch": epoch, "seconds": before + seconds, "test": loss})
+                loss = evaluation.evaluate(
+                    p, dataset.valid, workload.objective, workload.n_samples, seed=seed, step=epoch
+                ).total
+                history = row["history"]
+                seconds += history[-1]["seconds"] if history else 0.0
+                history.append({"epoch": epoch, "seconds": seconds, "test": loss})
                 if loss <= target or epoch == epochs:
-                    rows[name] |= {
-                        "reached": loss <= target,
-                        "epochs": epoch,
-                        "seconds": before + seconds,
-                        "test": loss,
-                    }
-                    rows[name] |= child.ask("about")
-                    del children[name]
+                    row |= {"reached": loss <= target, "epochs": epoch, "seconds": seconds, "test": loss}
+                    row |= worker.call("describe")
+                    del workers[name]
     return {
         "workload": workload.name,
         "seed": seed,

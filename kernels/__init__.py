@@ -1,7 +1,7 @@
-"""The operations of a VAE, once for each array library, under the same names.
+"""The operations of a VAE, once for each array library, under the same names: kernel sets.
 
-`reference` (NumPy) is the definition; `cpu` (Numba) repeats it in compiled loops, `gpu` (CuPy) in CUDA kernels. `load`
-chooses a set by name.
+`contract` says what a kernel set is. `reference` (NumPy) is the definition of every operation; `cpu` (Numba) repeats it in
+compiled loops, and `gpu` (CuPy) in CUDA kernels. `load` chooses a set by its name.
 """
 
 import functools
@@ -14,71 +14,72 @@ from typing import NamedTuple, cast
 from vae_np.kernels import contract
 from vae_np.kernels.contract import KernelSet
 
-TOOLKIT = "run `pip install 'cupy-cuda13x[ctk]'` (or 12x), which brings CUDA's own libraries"
+TOOLKIT = "run `pip install 'cupy-cuda13x[ctk]'` (or 12x), which installs the libraries of CUDA too"
 
 MODULES = {"numpy": "vae_np.kernels.reference", "numba": "vae_np.kernels.cpu", "cupy": "vae_np.kernels.gpu"}
 
 
 class Status(NamedTuple):
-    """Whether a set can run here; if not, why, and what to do about it."""
+    """Whether a kernel set can run here; if not, why not, and what to do about it."""
 
     ok: bool
     reason: str = ""
     remedy: str = ""
 
 
-def _install(extra):
+def _install(extra: str) -> str:
     return f"run `pip install '.[{extra}]'` in the clone"  # no package index has vae_np
 
 
-def _install_afresh(extra):
+def _install_anew(extra: str) -> str:
     return f"make a new virtual environment and {_install(extra)}"  # packages of another CUDA would stay in the old one
 
 
 @functools.cache
-def _numba():
-    for package in ("numba", "scipy"):  # Numba takes its matrix product from SciPy
+def _numba() -> Status:
+    for package in ("numba", "scipy"):  # the matrix product of Numba is that of SciPy
         if importlib.util.find_spec(package) is None:
             return Status(False, f"{package} is not installed", f"run `pip install {package}`")
     try:
-        import numba
-    except Exception as error:  # a NumPy that it does not know, or a broken installation
+        from numba.core import config
+    except Exception as error:  # NumPy is too new for it, or the installation is broken
         return Status(False, f"numba cannot be used: {_line(error)}", "run `pip install --upgrade numba`")
-    if numba.config.DISABLE_JIT:
+    if config.DISABLE_JIT:
         return Status(False, "the environment sets NUMBA_DISABLE_JIT, so that nothing is compiled", "unset NUMBA_DISABLE_JIT")
     return Status(True)
 
 
 @functools.cache
-def _cupy():
+def _cupy() -> Status:
     if importlib.util.find_spec("cupy") is None:
-        return Status(False, "cupy is not installed", f"{_install('cuda13')} (or cuda12) where there is an NVIDIA GPU")
+        return Status(False, "cupy is not installed", f"{_install('cuda13')} (or cuda12) if there is an NVIDIA GPU")
     try:
         import cupy
 
         driver, built_for = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
-    except Exception as error:  # a broken installation raises almost anything
-        return Status(False, f"cupy cannot be used: {_line(error)}", f"{_install_afresh('cuda13')} (or cuda12)")
+    except Exception as error:  # from a broken installation comes almost any error
+        return Status(False, f"cupy cannot be used: {_line(error)}", f"{_install_anew('cuda13')} (or cuda12)")
     if driver == 0:
-        return Status(False, "there is no NVIDIA driver", "install one where there is an NVIDIA GPU; else use numba")
+        return Status(False, "there is no NVIDIA driver", "install it if there is an NVIDIA GPU; else use numba")
     if driver // 1000 < min(12, built_for // 1000):
-        return Status(False, f"the driver (CUDA {_version(driver)}) cannot be used: it is too old", "update the driver")
+        return Status(False, f"the driver is too old: it supports CUDA {_version(driver)}", "update the driver")
     if driver // 1000 < built_for // 1000:
-        reason = f"the driver knows CUDA {_version(driver)}, and this cupy is for {_version(built_for)}"
-        return Status(False, reason, f"update the driver, or {_install_afresh(f'cuda{driver // 1000}')}")
+        reason = f"the driver supports CUDA {_version(driver)}, but cupy is built for CUDA {_version(built_for)}"
+        return Status(False, reason, f"update the driver, or {_install_anew(f'cuda{driver // 1000}')}")
     try:
-        seen = "" if cupy.cuda.runtime.getDeviceCount() else "none"
+        invisible = "" if cupy.cuda.runtime.getDeviceCount() else "CUDA counts none"
     except Exception as error:
-        seen = _line(error)
-    if seen:
-        return Status(False, f"no GPU is visible: {seen}", "look at nvidia-smi and CUDA_VISIBLE_DEVICES; else use numba")
+        invisible = _line(error)
+    if invisible:
+        return Status(False, f"no GPU is visible: {invisible}", "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or use numba")
     try:
         nvrtc = cupy.cuda.nvrtc.getVersion()[0]
     except Exception as error:
         return Status(False, f"NVRTC cannot be loaded: {_line(error)}", TOOLKIT)
     if nvrtc != built_for // 1000:
-        reason = f"cupy has loaded the NVRTC of CUDA {nvrtc}, and is for {_version(built_for)}: packages of both stand here"
-        return Status(False, reason, _install_afresh(f"cuda{built_for // 1000}"))
+        reason = f"cupy is built for CUDA {_version(built_for)}, but has loaded the NVRTC of CUDA {nvrtc}"
+        reason += ": packages for both are installed"
+        return Status(False, reason, _install_anew(f"cuda{built_for // 1000}"))
     parts = {
         "NVRTC cannot compile": lambda: cupy.RawModule(code='extern "C" __global__ void f() {}').get_function("f"),
         "cuBLAS cannot be loaded": cupy.cuda.device.get_cublas_handle,
@@ -91,30 +92,48 @@ def _cupy():
     return Status(True)
 
 
-def _line(error):
+def _line(error: Exception) -> str:
+    """The first line of what an error says."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
-def _version(number):
+def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-CHECKS = {"numpy": lambda: Status(True), "numba": _numba, "cupy": _cupy}  # the slowest first
+CHECKS = {"numpy": lambda: Status(True), "numba": _numba, "cupy": _cupy}  # from the slowest set to the fastest
 
 
-def available():
-    """{name: Status} of every set, the slowest first"""
+def available() -> dict[str, Status]:
+    """Return the Status of every kernel set by its name, from the slowest set to the fastest."""
     return {name: check() for name, check in CHECKS.items()}
 
 
 def load(name: str | types.ModuleType = "auto") -> KernelSet:
-    """The kernel set of that name; "auto" is the fastest that runs here. It has every operation and ability of the contract.
+    """Return a whole kernel set: it has every operation and every ability of the contract.
 
-    A module is a set of your own. It must have every operation; an ability that it lacks gets the default, and `zeros`, `put`
-    and `get` are NumPy's where it has none.
+    Parameters
+    ----------
+    name
+        "numpy", "numba" or "cupy", or "auto", which is the fastest of them that runs here. A module is a kernel set of your
+        own: it must have every operation. For an ability that it lacks it gets the default, and for `zeros`, `put` and
+        `get` those of NumPy.
 
-    ValueError: the name is unknown. RuntimeError: the set cannot run here. TypeError: the module lacks an operation.
+    Raises
+    ------
+    ValueError
+        The name is unknown.
+    RuntimeError
+        The kernel set cannot run here; the message says why, and what to do about it.
+    TypeError
+        The module lacks an operation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> load("numpy").gaussian_mean(np.array([1.0, 2.0]), np.empty(2))
+    array([1., 2.])
     """
     if isinstance(name, types.ModuleType):
         return _whole(name)

@@ -1,16 +1,20 @@
-"""The definition of every operation, in NumPy: one line, one equation, and the derivative below it.
+"""The definition of every operation, in NumPy. A docstring begins with the equation; the derivative follows below.
 
-Shapes: B examples, D inputs, H hidden units, Z latents, L samples of each example. A layer acts on the last axis,
-so that (B, H) and (L, B, H) are the same to it. `dname` is d loss / d name and has the shape of `name`. Everything
-that is a logarithm is in nats.
+Shapes: B is the number of examples, D of inputs, H of hidden units, Z of latents, L of samples of each example. A layer
+acts on the last axis, so that (B, H) and (L, B, H) are the same to it. `dname` is d loss / d name and has the shape of
+`name`. Logarithms are in nats.
 
-An operation reads its first arguments and fills its last ones, which it also returns; `_add` adds to them instead. A
-forward's derivative takes the derivative of its result first and then the arguments of the forward.
+An operation reads its first arguments and fills its last ones, which it also returns; `_add` adds to them instead. The
+derivative of an operation takes the derivative of its result first, and then the arguments of the operation.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from vae_np.kernels.contract import Array, Number
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -18,54 +22,54 @@ LOG_2PI = math.log(2 * math.pi)
 # ------------------------------------------------------------------------------------------- where the arrays live
 
 
-def zeros(shape, dtype):
-    """An array of zeros for the operations to fill"""
+def zeros(shape: int | tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Return an array of zeros for the operations to fill."""
     return np.zeros(shape, dtype)
 
 
-def put(array):
-    """A NumPy array as the operations take it; one that they already take as it is"""
+def put(array: Array) -> Array:
+    """Return a NumPy array as the operations take it; an array that they take already stays as it is."""
     return array
 
 
-def get(array):
-    """What `put` took: the values as a NumPy array"""
+def get(array: Array) -> Array:
+    """Return the values of such an array as a NumPy array."""
     return array
 
 
-def about():
-    """How matrices are multiplied"""
+def about() -> str:
+    """Return a sentence that says how this kernel set multiplies matrices."""
     return "matrix products of the BLAS that NumPy has loaded"
 
 
-capture = edges = None  # no step is recorded: its operations are called one by one
+capture = edges = None  # this kernel set records no step: the operations of a step are called one by one
 
 
 # ------------------------------------------------------------------------------------------------------------ layers
 
 
-def affine(x, W, b, y):
+def affine(x: Array, W: Array, b: Array, y: Array) -> Array:
     """y = x @ W + b          x (.., I); W (I, O); b (O,); y (.., O)"""
     np.matmul(x, W, out=y)
     y += b
     return y
 
 
-def affine_backward(dy, W, dx):
+def affine_backward(dy: Array, W: Array, dx: Array) -> Array:
     """dx = dy @ W.T          y_o = sum_i x_i W_io + b_o, so dx_i = sum_o dy_o W_io"""
     return np.matmul(dy, W.T, out=dx)
 
 
-def affine_backward_add(dy, W, dx):
-    """dx += dy @ W.T         the second layer that x feeds"""
+def affine_backward_add(dy: Array, W: Array, dx: Array) -> Array:
+    """dx += dy @ W.T         for the second layer that takes x"""
     dx += np.matmul(dy, W.T)
     return dx
 
 
-def affine_gradients(x, dy, W, l2, dW, db):
+def affine_gradients(x: Array, dy: Array, W: Array, l2: Number, dW: Array, db: Array) -> tuple[Array, Array]:
     """dW = x.T @ dy + l2 W;  db = sum_rows dy          every sample of every example is a row
 
-    The loss holds (l2 / 2) times the sum of the squared weights; its derivative joins here. Biases are not decayed.
+    The loss holds (l2 / 2) times the sum of the squared weights; the derivative of that is added here. Biases are not decayed.
     """
     x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
     np.matmul(x.T, dy, out=dW)
@@ -74,57 +78,57 @@ def affine_gradients(x, dy, W, l2, dW, db):
     return dW, db
 
 
-def constant(x, W, b, y):
-    """y = b                  a layer that does not look at its input; W is not read"""
+def constant(x: Array, W: Array, b: Array, y: Array) -> Array:
+    """y = b                  this layer does not depend on its input; W is not read"""
     y[...] = b
     return y
 
 
-def constant_backward_add(dy, W, dx):
+def constant_backward_add(dy: Array, W: Array, dx: Array) -> Array:
     """dx += 0                y does not depend on x"""
     return dx
 
 
-def constant_gradients(x, dy, W, l2, dW, db):
+def constant_gradients(x: Array, dy: Array, W: Array, l2: Number, dW: Array, db: Array) -> tuple[Array, Array]:
     """db = sum_rows dy          there is no W"""
     np.sum(dy.reshape(-1, dy.shape[-1]), axis=0, out=db)
     return dW, db
 
 
 # ------------------------------------------------------------------------- hidden layers: affine, then an activation
-# y is the layer's sum x @ W + b, h = f(y) the value of the activation. The derivatives of these activations follow from h alone,
-# so that y is not kept: it is an array without elements. A derivative takes the place of dh.
+# y is the sum x @ W + b of the layer, and h = f(y) is the value of the activation. The derivatives of these activations follow
+# from h alone, so that y is not kept: it is an array without elements. A derivative takes the place of dh.
 
 
-def affine_relu(x, W, b, y, h):
+def affine_relu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
     """h = max(0, x @ W + b)"""
     return np.maximum(affine(x, W, b, h), 0, out=h)
 
 
-def relu_backward(dh, y, h):
+def relu_backward(dh: Array, y: Array, h: Array) -> Array:
     """dy = dh where h > 0, else 0          at y = 0 the derivative is taken as 0"""
     dh[...] = np.where(h > 0, dh, 0)
     return dh
 
 
-def affine_tanh(x, W, b, y, h):
+def affine_tanh(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
     """h = tanh(x @ W + b)"""
     return np.tanh(affine(x, W, b, h), out=h)
 
 
-def tanh_backward(dh, y, h):
+def tanh_backward(dh: Array, y: Array, h: Array) -> Array:
     """dy = dh (1 - h^2)                    tanh' = 1 - tanh^2"""
     dh *= (1 - h) * (1 + h)
     return dh
 
 
-def affine_softplus(x, W, b, y, h):
+def affine_softplus(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
     """h = log(1 + exp(x @ W + b))         within 4 ulp, from the rounded x @ W + b"""
     total = affine(x, W, b, h)
     return np.add(np.maximum(total, 0), np.log1p(np.exp(-np.abs(total))), out=h)
 
 
-def softplus_backward(dh, y, h):
+def softplus_backward(dh: Array, y: Array, h: Array) -> Array:
     """dy = dh (1 - exp(-h))                softplus' = sigmoid, and exp(-h) = 1 - sigmoid"""
     dh *= -np.expm1(-h)
     return dh
@@ -134,14 +138,16 @@ def softplus_backward(dh, y, h):
 # Kingma & Welling 2014 (arXiv 1312.6114), section 2.3: with the randomness in eps, z is a differentiable function.
 
 
-def reparameterize(mu, logvar, eps, z):
+def reparameterize(mu: Array, logvar: Array, eps: Array, z: Array) -> Array:
     """z = mu + exp(logvar / 2) eps         mu, logvar (B, Z); eps, z (L, B, Z)"""
     np.multiply(np.exp(logvar / 2), eps, out=z)
     z += mu
     return z
 
 
-def reparameterize_backward_add(dz, mu, logvar, eps, dmu, dlogvar):
+def reparameterize_backward_add(
+    dz: Array, mu: Array, logvar: Array, eps: Array, dmu: Array, dlogvar: Array
+) -> tuple[Array, Array]:
     """dmu += sum_l dz;  dlogvar += sum_l dz eps exp(logvar / 2) / 2"""
     dmu += dz.sum(axis=0)
     dlogvar += (dz * eps).sum(axis=0) * np.exp(logvar / 2) / 2
@@ -152,7 +158,7 @@ def reparameterize_backward_add(dz, mu, logvar, eps, dmu, dlogvar):
 # Two forms with one signature: in closed form, once per example (K = 1), or from the samples themselves (K = L).
 
 
-def gaussian_kl(mu, logvar, eps, z, kl):
+def gaussian_kl(mu: Array, logvar: Array, eps: Array, z: Array, kl: Array) -> Array:
     """kl = 1/2 sum_z (mu^2 + exp(logvar) - 1 - logvar)          kl (1, B)
 
     The integral of q log(q / N(0, 1)) for q = N(mu, exp(logvar)): Kingma & Welling 2014, appendix B.
@@ -162,14 +168,16 @@ def gaussian_kl(mu, logvar, eps, z, kl):
     return kl
 
 
-def gaussian_kl_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
+def gaussian_kl_backward(
+    dkl: Array, mu: Array, logvar: Array, eps: Array, z: Array, dz: Array, dmu: Array, dlogvar: Array
+) -> tuple[Array, Array, Array]:
     """dmu = dkl mu;  dlogvar = dkl (exp(logvar) - 1) / 2;  dz += 0          dkl (1, B)"""
     np.multiply(dkl[0][:, None], mu, out=dmu)
     np.multiply(dkl[0][:, None], np.expm1(logvar) / 2, out=dlogvar)
     return dz, dmu, dlogvar
 
 
-def sampled_kl(mu, logvar, eps, z, kl):
+def sampled_kl(mu: Array, logvar: Array, eps: Array, z: Array, kl: Array) -> Array:
     """kl = log q(z|x) - log p(z) = 1/2 sum_z (z^2 - eps^2 - logvar)          kl (L, B)
 
     log q(z|x) = -1/2 sum (log 2 pi + logvar + eps^2), as (z - mu)^2 / exp(logvar) is eps^2;
@@ -180,7 +188,9 @@ def sampled_kl(mu, logvar, eps, z, kl):
     return kl
 
 
-def sampled_kl_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
+def sampled_kl_backward(
+    dkl: Array, mu: Array, logvar: Array, eps: Array, z: Array, dz: Array, dmu: Array, dlogvar: Array
+) -> tuple[Array, Array, Array]:
     """dz += dkl z;  dmu = 0;  dlogvar = -1/2 sum_l dkl          dkl (L, B)"""
     dz += dkl[:, :, None] * z
     dmu[...] = 0
@@ -192,26 +202,28 @@ def sampled_kl_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
 # output and output_logvar are the decoder's two results (L, B, D); an output_logvar that all inputs share is (L, B, 1).
 
 
-def bernoulli_nll(logits, output_logvar, x, nll):
+def bernoulli_nll(logits: Array, output_logvar: Array, x: Array, nll: Array) -> Array:
     """nll = -sum_d (x log sigmoid(logits) + (1 - x) log sigmoid(-logits))          x (B, D) in [0, 1]; nll (L, B)
 
-    -log sigmoid(l) = max(-l, 0) + log(1 + exp(-|l|)): no probability is formed and nothing subtracted, for any logit.
-    output_logvar is not read.
+    -log sigmoid(l) = max(-l, 0) + log(1 + exp(-|l|)) needs neither a probability nor a difference, for any logit. output_logvar
+    is not read.
     """
     large = (1 - x) * np.maximum(logits, 0) + x * np.maximum(-logits, 0)
     return np.sum(large + np.log1p(np.exp(-np.abs(logits))), axis=-1, out=nll)
 
 
-def bernoulli_nll_backward(dnll, logits, output_logvar, x, dlogits, doutput_logvar):
+def bernoulli_nll_backward(
+    dnll: Array, logits: Array, output_logvar: Array, x: Array, dlogits: Array, doutput_logvar: Array
+) -> tuple[Array, Array]:
     """dlogits = dnll (sigmoid(logits) - x)
 
-    Written as (1 - x) sigmoid(l) - x sigmoid(-l), which loses no digit where sigmoid(l) rounds to 1.
+    It is computed as (1 - x) sigmoid(l) - x sigmoid(-l), which loses no digit where sigmoid(l) rounds to 1.
     """
     np.multiply(dnll[:, :, None], (1 - x) * sigmoid(logits) - x * sigmoid(-logits), out=dlogits)
     return dlogits, doutput_logvar
 
 
-def gaussian_nll(mean, output_logvar, x, nll):
+def gaussian_nll(mean: Array, output_logvar: Array, x: Array, nll: Array) -> Array:
     """nll = 1/2 sum_d (log 2 pi + output_logvar + (x - mean)^2 exp(-output_logvar))
 
     output_logvar is the log-variance of x given z. Where it is 0, nll is half the squared error and a constant.
@@ -221,7 +233,9 @@ def gaussian_nll(mean, output_logvar, x, nll):
     return nll
 
 
-def gaussian_nll_backward(dnll, mean, output_logvar, x, dmean, doutput_logvar):
+def gaussian_nll_backward(
+    dnll: Array, mean: Array, output_logvar: Array, x: Array, dmean: Array, doutput_logvar: Array
+) -> tuple[Array, Array]:
     """dmean = dnll (mean - x) exp(-output_logvar);  doutput_logvar = dnll/2 (1 - (x - mean)^2 exp(-output_logvar))
 
     doutput_logvar is summed over d where all inputs share one log-variance.
@@ -233,20 +247,20 @@ def gaussian_nll_backward(dnll, mean, output_logvar, x, dmean, doutput_logvar):
     return dmean, doutput_logvar
 
 
-def bernoulli_mean(logits, mean):
+def bernoulli_mean(logits: Array, mean: Array) -> Array:
     """mean = sigmoid(logits)          the probability of a 1"""
     mean[...] = sigmoid(logits)
     return mean
 
 
-def gaussian_mean(output, mean):
+def gaussian_mean(output: Array, mean: Array) -> Array:
     """mean = output"""
     mean[...] = output
     return mean
 
 
-def sigmoid(y):
-    """1 / (1 + exp(-y)), as exp(y) / (1 + exp(y)) where y < 0: neither overflows; within 4 ulp"""
+def sigmoid(y: Array) -> Array:
+    """1 / (1 + exp(-y)), computed as exp(y) / (1 + exp(y)) where y < 0, so that neither overflows; within 4 ulp"""
     e = np.exp(-np.abs(y))
     return np.where(y >= 0, 1, e) / (1 + e)
 
@@ -254,24 +268,24 @@ def sigmoid(y):
 # ------------------------------------------------------------- the bound: what each sample weighs in its example's loss
 
 
-def elbo(nll, kl, beta, loss):
-    """loss = mean_l nll + beta mean_k kl          nll (L, B); kl (K, B); loss (B,), of which the batch takes the mean"""
+def elbo(nll: Array, kl: Array, beta: Number, loss: Array) -> Array:
+    """loss = mean_l nll + beta mean_k kl          nll (L, B); kl (K, B); loss (B,), and the loss of a batch is its mean"""
     np.mean(nll, axis=0, out=loss)
     loss += beta * np.mean(kl, axis=0)
     return loss
 
 
-def elbo_backward(nll, kl, beta, n_examples, dnll, dkl):
+def elbo_backward(nll: Array, kl: Array, beta: Number, n_examples: int, dnll: Array, dkl: Array) -> tuple[Array, Array]:
     """dnll = 1 / (L n_examples);  dkl = beta / (K n_examples)          every sample weighs the same
 
-    n_examples: how many the batch has of which the loss is the mean. It is B where the batch is whole.
+    n_examples is the number of examples of the batch, of which the loss is the mean. It is B where the batch is whole.
     """
     dnll[...] = 1 / (len(nll) * n_examples)
     dkl[...] = beta / (len(kl) * n_examples)
     return dnll, dkl
 
 
-def iwae(nll, kl, beta, loss):
+def iwae(nll: Array, kl: Array, beta: Number, loss: Array) -> Array:
     """loss = -log mean_l w_l,  log w = -(nll + beta kl)          kl (L, B), so that w = p(x, z) / q(z|x) at beta = 1
 
     Burda, Grosse & Salakhutdinov 2016 (arXiv 1509.00519), eq. 8, by log-sum-exp.
@@ -282,7 +296,7 @@ def iwae(nll, kl, beta, loss):
     return loss
 
 
-def iwae_backward(nll, kl, beta, n_examples, dnll, dkl):
+def iwae_backward(nll: Array, kl: Array, beta: Number, n_examples: int, dnll: Array, dkl: Array) -> tuple[Array, Array]:
     """dnll = w~ / n_examples;  dkl = beta dnll;  w~ = softmax_l(log w)          each sample counts by its weight: eq. 14"""
     log_w = -(nll + beta * kl)
     w = np.exp(log_w - log_w.max(axis=0))
@@ -294,7 +308,7 @@ def iwae_backward(nll, kl, beta, n_examples, dnll, dkl):
 # ------------------------------------------------------------------- updates of the flat parameters p by the gradient g
 
 
-def sgd(p, g, velocity, learning_rate, momentum):
+def sgd(p: Array, g: Array, velocity: Array, learning_rate: Number, momentum: float) -> Array:
     """velocity = momentum velocity + g;  p -= learning_rate velocity"""
     velocity *= momentum
     velocity += g
@@ -302,17 +316,19 @@ def sgd(p, g, velocity, learning_rate, momentum):
     return p
 
 
-def adagrad(p, g, squares, learning_rate, epsilon):
+def adagrad(p: Array, g: Array, squares: Array, learning_rate: Number, epsilon: float) -> Array:
     """squares += g^2;  p -= learning_rate g / (sqrt(squares) + epsilon)          Duchi, Hazan & Singer 2011"""
     squares += g * g
     p -= learning_rate * g / (np.sqrt(squares) + epsilon)
     return p
 
 
-def adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon):
+def adam(
+    p: Array, g: Array, m: Array, v: Array, step: int | Array, learning_rate: Number, beta1: float, beta2: float, epsilon: float
+) -> Array:
     """m, v: running means of g and g^2;  p -= learning_rate m^ / (sqrt(v^) + epsilon)
 
-    m^ = m / (1 - beta1^step), v^ = v / (1 - beta2^step); step counts the updates from 1: Kingma & Ba 2015, algorithm 1.
+    m^ = m / (1 - beta1^step), v^ = v / (1 - beta2^step); step counts the updates from 1. Kingma & Ba 2015, algorithm 1.
     """
     m *= beta1
     m += (1 - beta1) * g
@@ -324,12 +340,13 @@ def adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon):
     return p
 
 
-# ------------------------------------------------------------------------------------------------- batches and noise
-# Noise is a pure function of a key and a counter (step, sample, example, latent), so that it is the same on every
-# backend, in every batch and after a resume. Only +, -, *, /, sqrt and integers: every IEEE machine gives the same bits.
+# ---------------------------------------------------------------------------------------- batches and random numbers
+# A random number is a pure function of a key and a counter (step, sample, example, latent), so that it is the same on every
+# backend, in every batch and after a resume. It is made with +, -, *, /, sqrt and integers alone, so that every IEEE machine
+# gives the same bits.
 
 
-def gather(data, rows, x):
+def gather(data: Array, rows: Array, x: Array) -> Array:
     """x = data[rows]; bytes become pixels, 0..255 -> 0..1          data (N, D); rows (B,); x (B, D)"""
     x[...] = data[rows]
     if data.itemsize == 1:
@@ -337,8 +354,8 @@ def gather(data, rows, x):
     return x
 
 
-def philox(counter, key):
-    """Philox 4x32-10: four 32-bit words of noise from a counter of four words and a key of 64 bits (as uint64 arrays)
+def philox(counter: Sequence[Array], key: int | np.uint64) -> tuple[Array, Array, Array, Array]:
+    """Philox 4x32-10: four random 32-bit words from a counter of four words and a key of 64 bits (as uint64 arrays)
 
     Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11.
     """
@@ -353,7 +370,7 @@ def philox(counter, key):
     return a, b, c, d
 
 
-def words(key, step, n_samples, examples, n_columns):
+def words(key: int | np.uint64, step: int | Array, n_samples: int, examples: Array, n_columns: int) -> Array:
     """The words of counters (column block, example, sample, step), four columns a block: (L, B, >= n_columns), uint64"""
     blocks = np.arange(-(-n_columns // 4), dtype=np.uint64)
     samples = np.arange(n_samples, dtype=np.uint64)[:, None, None]
@@ -361,10 +378,10 @@ def words(key, step, n_samples, examples, n_columns):
     return np.stack(philox(counter, key), axis=-1).reshape(n_samples, len(examples), -1)
 
 
-def normals(key, step, examples, eps):
+def normals(key: int | np.uint64, step: int | Array, examples: Array, eps: Array) -> Array:
     """eps ~ N(0, 1): each pair of words makes two normals (Box & Muller 1958)          examples (B,); eps (L, B, Z)
 
-    Made in double precision, then rounded to the dtype of eps. Words are 32 bits, so |eps| < 6.8.
+    They are computed in double precision and then rounded to the dtype of eps. Words have 32 bits, so that |eps| < 6.8.
     """
     w = words(key, step, eps.shape[0], examples, eps.shape[2])
     radius, (cosine, sine) = np.sqrt(-2 * log_uniform(w[..., 0::2])), circle(w[..., 1::2])
@@ -378,7 +395,7 @@ SIN_SERIES = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(9))
 COS_SERIES = tuple((-1) ** k / math.factorial(2 * k) for k in range(9))
 
 
-def polynomial(coefficients, t):
+def polynomial(coefficients: tuple[float, ...], t: Array) -> Array:
     """sum_k coefficients[k] t^k, by Horner's rule"""
     p = coefficients[-1]
     for c in coefficients[-2::-1]:
@@ -386,7 +403,7 @@ def polynomial(coefficients, t):
     return p
 
 
-def log_uniform(w):
+def log_uniform(w: Array) -> Array:
     """log u of u = (w + 1/2) / 2^32, within 2.5 ulp          w: words; u is never 0 or 1"""
     m, exponent = np.frexp((2.0 * w + 1) * 2.0**-33)
     small = m < math.sqrt(0.5)
@@ -395,8 +412,8 @@ def log_uniform(w):
     return s * polynomial(LOG_SERIES, s * s) + exponent * math.log(2)
 
 
-def circle(w):
-    """cos and sin of 2 pi w / 2^32, within 2e-16: the nearest quarter turn, and a series for the rest"""
+def circle(w: Array) -> tuple[Array, Array]:
+    """cos and sin of 2 pi w / 2^32, within 2e-16: by the nearest quarter turn, and a series for the rest of the angle"""
     quarter = (w + np.uint64(1 << 29)) >> np.uint64(30)
     angle = (w.astype(np.int64) - (quarter << np.uint64(30)).astype(np.int64)) * (2.0**-30 * (math.pi / 2))
     cosine = polynomial(COS_SERIES, angle * angle)
@@ -406,7 +423,7 @@ def circle(w):
     return np.where(quarter >= 2, -cosine, cosine), np.where(quarter >= 2, -sine, sine)
 
 
-def binarize(pixels, key, step, examples, x):
+def binarize(pixels: Array, key: int | np.uint64, step: int | Array, examples: Array, x: Array) -> Array:
     """x = 1 with probability pixels, else 0          pixels, x (B, D); examples (B,)"""
     u = words(key, step, 1, examples, pixels.shape[1])[0, :, : pixels.shape[1]] * 2.0**-32
     x[...] = u < pixels

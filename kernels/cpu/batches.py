@@ -1,21 +1,20 @@
-"""Batches and their noise: the same bits as `kernels.reference`, where the formulas stand."""
+"""Batches and their random numbers: the same bits as those of `kernels.reference`, where the formulas stand."""
 
 import math
 
 import numpy as np
-from numba import njit
 
-from vae_np.kernels.cpu.jit import NO_WRAPPERS, exact
+from vae_np.kernels.cpu.jit import NO_WRAPPERS, exact, njit
 from vae_np.kernels.reference import COS_SERIES, LOG_SERIES, SIN_SERIES
 
 WORD, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 STEPS = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 LOG_2, SQRT_HALF, QUARTER_TURN = math.log(2), math.sqrt(0.5), 2.0**-30 * (math.pi / 2)
-TOGETHER = 64
+COUNTERS = 64  # so many counters at a time become random numbers: a loop of that length, without a branch, can be vectorised
 FRACTION, HALF_EXPONENT = np.int64((1 << 52) - 1), np.int64(1022 << 52)
 
-inline = njit(nogil=True, error_model="numpy", forceinline=True, **NO_WRAPPERS)  # every bit is laid down
+inline = njit(nogil=True, error_model="numpy", forceinline=True, **NO_WRAPPERS)  # every bit is specified
 
 
 @exact
@@ -66,16 +65,13 @@ def polynomial(coefficients, t):
     return p
 
 
-# Both make the noise of TOGETHER counters at a time: loops over so many, without a branch, vectorise.
-
-
 @exact
 def normals(key, step, examples, eps):
     blocks = (eps.shape[2] + 3) // 4
-    sample, example, block = np.zeros((3, TOGETHER), np.uint64)
-    four, last, l, b, j = np.empty((4, TOGETHER)), eps.shape[0] * eps.shape[1] * blocks, 0, 0, 0
-    for start in range(0, last, TOGETHER):
-        n = min(TOGETHER, last - start)
+    sample, example, block = np.zeros((3, COUNTERS), np.uint64)
+    four, last, l, b, j = np.empty((4, COUNTERS)), eps.shape[0] * eps.shape[1] * blocks, 0, 0, 0
+    for start in range(0, last, COUNTERS):
+        n = min(COUNTERS, last - start)
         for i in range(n):
             sample[i], example[i], block[i] = l, examples[b], j
             j += 1
@@ -83,7 +79,7 @@ def normals(key, step, examples, eps):
                 j, b = 0, b + 1
             if b == eps.shape[1]:
                 b, l = 0, l + 1
-        for i in range(TOGETHER):
+        for i in range(COUNTERS):
             w = philox(block[i], example[i], sample[i], np.uint64(step), np.uint64(key))
             for k in (0, 2):
                 radius = math.sqrt(-2.0 * log_uniform(w[k]))
@@ -99,14 +95,14 @@ def normals(key, step, examples, eps):
 
 @exact
 def binarize(pixels, key, step, examples, x):
-    u = np.empty((4, TOGETHER))
+    u = np.empty((4, COUNTERS))
     for b in range(pixels.shape[0]):
         row, target, example = pixels[b], x[b], np.uint64(examples[b])
-        for start in range(0, row.shape[0], 4 * TOGETHER):
-            for i in range(TOGETHER):
+        for start in range(0, row.shape[0], 4 * COUNTERS):
+            for i in range(COUNTERS):
                 w = philox(np.uint64(start // 4 + i), example, np.uint64(0), np.uint64(step), np.uint64(key))
                 for k in range(4):
                     u[k, i] = np.float64(w[k]) * 2.0**-32
-            for d in range(min(row.shape[0] - start, 4 * TOGETHER)):
+            for d in range(min(row.shape[0] - start, 4 * COUNTERS)):
                 target[start + d] = 1 if u[d & 3, d >> 2] < row[start + d] else 0
     return x

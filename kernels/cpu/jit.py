@@ -1,37 +1,44 @@
-"""How this set is compiled: once for each machine, kept on disk where there is a place, with a word to whoever waits for it."""
+"""How this kernel set is compiled: once for each machine. The result is kept on disk, and whoever waits for it is told."""
 
 import contextlib
 import functools
 import hashlib
 import logging
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import numba
+import numba.extending
 from numba.core import event
 from numba.core.caching import FunctionCache, NullCache
 
-# Numba's cache looks only at the file a function stands in; with this in its name, a change in any of them is seen.
+# Numba's cache looks only at the file that a function stands in. With this hash in its name it sees a change in any of the
+# files.
 _FILES = sorted([*pathlib.Path(__file__).parent.glob("*.py"), pathlib.Path(__file__).parents[1] / "reference.py"])
 SOURCES = hashlib.sha256(b"".join(f.read_bytes() for f in _FILES)).hexdigest()[:12]
 
-NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # for what only other compiled functions call
+njit: Any = numba.njit  # a type checker knows neither what these decorators return nor how compiled code calls it
+intrinsic: Any = numba.extending.intrinsic
 
-# Sums may be reordered, so that they vectorise, and a product and a sum may round once. Infinities and NaN are kept:
+NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # for functions that only compiled functions call
+
+# A sum may be reordered, so that it can be vectorised, and a product and a sum may round once. Infinities and NaN are kept:
 # without them a loss that is no longer finite would go unseen.
 REORDER = {"reassoc", "contract", "nsz"}
 
 
-def kernel(function, fastmath=REORDER):
-    """An operation, compiled where it is first called for the types it is called with."""
+def kernel(function: Callable[..., Any], fastmath: set[str] | bool = REORDER) -> Any:
+    """Return the operation as a Numba dispatcher, which compiles it when it is first called with arguments of some types."""
     function.__qualname__ += f"-{SOURCES}"
     options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath, "no_cfunc_wrapper": True}
-    dispatcher = numba.njit(function, **options)
+    dispatcher = njit(function, **options)
     dispatcher._cache = cache_of(function)
     return dispatcher
 
 
-def exact(function):
-    """An operation whose every bit is laid down: no product and sum in one rounding, nothing reordered."""
+def exact(function: Callable[..., Any]) -> Any:
+    """Return the same for an operation whose every bit is specified: each operator rounds, and nothing is reordered."""
     return kernel(function, fastmath=False)
 
 
@@ -39,14 +46,14 @@ def exact(function):
 
 
 class _Notice(event.Listener):
-    """Says once in a process that compilation has begun; from the cache nothing is compiled and nothing said."""
+    """Logs once in a process that compilation has begun. What is read from the cache is not compiled, and logs nothing."""
 
     said, afterwards = False, "they are kept for the next run"
 
     def on_start(self, compilation):
         if not self.said and compilation.data["dispatcher"].py_func.__module__.startswith("vae_np.kernels."):
             self.said = True
-            logging.getLogger("vae_np").warning("compiling kernels for this machine: up to a minute; %s", self.afterwards)
+            logging.getLogger("vae_np").warning("compiling kernels for this machine takes up to a minute; %s", self.afterwards)
 
     def on_end(self, _):
         pass
@@ -55,33 +62,38 @@ class _Notice(event.Listener):
 event.register("numba:compile", _Notice())
 
 
-def cache_of(function):
-    """Where the compiled function is kept; nowhere if Numba finds no folder that can be written."""
+def cache_of(function: Callable[..., Any]) -> FunctionCache | NullCache:
+    """Return the cache that keeps a compiled function; it keeps nothing where Numba finds no folder that can be written."""
     try:
         return _Cache(function)
     except RuntimeError:
-        _Notice.afterwards = "they are not kept, for no folder can be written: set NUMBA_CACHE_DIR to one that can"
+        _Notice.afterwards = (
+            "they are not kept, because no folder can be written: set NUMBA_CACHE_DIR to a folder that you may write to"
+        )
         return NullCache()
 
 
 class _Cache(FunctionCache):
-    """Numba's own, but that a file which cannot be written or read (a full disk, damage) costs no more than time."""
+    """Numba's cache, except that a file which cannot be written or read (a full disk, damage) costs time and is no error."""
 
     def save_overload(self, *arguments):
         try:
             super().save_overload(*arguments)
         except OSError as error:
-            _warn_once("compiled kernels cannot be kept for the next run: %s", error.strerror or error)
+            _warn_once("the compiled kernels cannot be kept for the next run: %s", error.strerror or error)
 
     def load_overload(self, *arguments):
         try:
             return super().load_overload(*arguments)
-        except Exception as error:  # a damaged file makes pickle and LLVM raise almost anything
-            if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):  # Ctrl-C in the middle of it
+        except Exception as error:  # of a damaged file, pickle and LLVM raise almost anything
+            if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):  # Ctrl-C came while the file was read
                 raise
-            _warn_once("kernels that were kept cannot be read, and are compiled again: %s", str(error) or type(error).__name__)
+            _warn_once(
+                "the compiled kernels of an earlier run cannot be read, and are compiled again: %s",
+                str(error) or type(error).__name__,
+            )
             with contextlib.suppress(OSError):
-                self.flush()  # or no other could be written into a damaged index
+                self.flush()  # or nothing more could be written into a damaged index
 
 
 @functools.cache

@@ -1,30 +1,34 @@
-"""exp, expm1, log1p, softplus, sigmoid and tanh as straight lines of +, *, / and shifts, which vectorise.
+"""exp, expm1, log1p, softplus, sigmoid and tanh for compiled loops, made of +, *, / and shifts alone.
 
-`np.exp` in a compiled loop is a call for each element; these become vector instructions. The series are Taylor's own;
-the two dtypes differ only in how many terms the last digit needs. A bound is in units in the last place (ulp) and holds
-for every finite argument, subnormal ones and results too; "or flushed" says that a result below 2^-125 (float64:
-2^-1021) may be 0 instead. NaN stays NaN.
+`np.exp` in a compiled loop is a call for each element; the functions here have no call and no branch, so that the compiler
+makes vector instructions of a loop over them. They sum Taylor series; the two dtypes differ only in how many terms the last
+digit needs.
+
+The bound in a docstring is in units in the last place (ulp). It holds for every finite argument, and for subnormal
+arguments and results too; "or flushed" says that a result below 2^-125 (float64: 2^-1021) may be 0 instead. NaN stays NaN.
 """
 
 import math
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
-from vae_np.kernels.cpu.jit import NO_WRAPPERS
+from vae_np.kernels.cpu.jit import NO_WRAPPERS, njit
 
-# `contract` lets a product and a sum round once; nothing is reordered, or x - n log 2 would lose its second part.
+# `contract` lets a product and a sum round once. Nothing may be reordered, or x - n log 2 would lose its second part.
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True, **NO_WRAPPERS}
 inline = njit(**OPTIONS)
 
 
 def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
-    """The functions for one dtype. log_2 is in two parts: n times the first is exact, the second is what is missing."""
+    """The functions for one dtype. log_2 is the sum of two numbers: n times the first is exact, the second is the rest."""
     zero, half, one, two = real(0), real(0.5), real(1), real(2)
     log_2_high, log_2_low = real(log_2[0]), real(log_2[1])
     per_log_2 = real(1 / math.log(2))
-    bias = np.finfo(real).maxexp - 2  # the format's own less one: it makes 2^(n-1), which n = maxexp does not overflow
+    bias = (
+        np.finfo(real).maxexp - 2
+    )  # one less than that of the format: it makes 2^(n-1), which does not overflow at n = maxexp
     lowest, highest = real(-bias * math.log(2) - 0.1), real((bias + 2) * math.log(2) + 0.1)
     exp_series = tuple(real(1 / math.factorial(k)) for k in range(exp_terms, 0, -1))
     log_series = tuple(real(2 / (2 * k + 3)) for k in range(log_terms))
@@ -39,7 +43,7 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
 
     @inline
     def split(x):
-        """x = n log 2 + r, |r| <= log(2) / 2: the power 2^(n-1) and expm1(r). A NaN fails both comparisons and stays."""
+        """x = n log 2 + r with |r| <= log(2) / 2: the power 2^(n-1), and expm1(r). A NaN fails both comparisons and stays."""
         x = lowest if x < lowest else highest if x > highest else x
         n = np.floor(x * per_log_2 + half)
         r = x - n * log_2_high - n * log_2_low
@@ -75,7 +79,9 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
     @inline
     def tanh(x):
         e = expm1(two * abs(x))
-        e = saturated if e > saturated else e  # for infinity: without a branch, or a loop would not vectorise
+        e = (
+            saturated if e > saturated else e
+        )  # infinity / infinity would be NaN; a branch here would keep a loop from being vectorised
         t = e / (e + two)
         return t if x >= zero else -t
 
@@ -100,29 +106,29 @@ def _caller(function):
 
 @_for_either_dtype
 def exp(x):
-    """e^x, within 1.5 ulp or flushed"""
+    """Return e^x, within 1.5 ulp or flushed."""
 
 
 @_for_either_dtype
 def expm1(x):
-    """e^x - 1, within 2.5 ulp"""
+    """Return e^x - 1, within 2.5 ulp."""
 
 
 @_for_either_dtype
 def log1p(x):
-    """log(1 + x) for 0 <= x <= 1, within 1.5 ulp"""
+    """Return log(1 + x) for 0 <= x <= 1, within 1.5 ulp."""
 
 
 @_for_either_dtype
 def softplus(x):
-    """log(1 + e^x), within 2.5 ulp or flushed"""
+    """Return log(1 + e^x), within 2.5 ulp or flushed."""
 
 
 @_for_either_dtype
 def sigmoids(x):
-    """1 / (1 + e^-x) and 1 / (1 + e^x), each within 3 ulp or flushed"""
+    """Return 1 / (1 + e^-x) and 1 / (1 + e^x), each within 3 ulp or flushed."""
 
 
 @_for_either_dtype
 def tanh(x):
-    """tanh x, within 3.5 ulp"""
+    """Return tanh x, within 3.5 ulp."""

@@ -1,58 +1,54 @@
-"""Matrix products that keep the vector units busy: c = a @ b in tiles, each held in registers while it is summed.
+"""Matrix products c = a @ b for compiled code, in tiles that stay in the vector registers while they are summed.
 
-Every element is one sum over k in its order, fused, whatever tile it falls into: the bits do not depend on how the rows are
-dealt out to threads. Where the processor's vectors are not known (or narrower than AVX2's), the product is the BLAS's.
+Every element is one sum over k in its order, with fused multiply-adds, whatever tile it falls into. So the bits of a row do not
+depend on the rows around it, nor on how the rows are shared among threads. Where the vectors of the processor are not known, or
+are narrower than those of AVX2, the BLAS multiplies.
 """
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from vae_np.kernels.cpu.emit import (
-    VECTOR,
-    ask_for,
-    copy,
-    copy_in_panels,
-    panel,
-    panel_turned,
-    transpose_block,
-)
+from vae_np.kernels.cpu.argument_buffer import lazily_compiled
+from vae_np.kernels.cpu.copies import copy, pack_panels, prefetch, transpose_block
+from vae_np.kernels.cpu.emit import VECTOR
 from vae_np.kernels.cpu.jit import exact
 from vae_np.kernels.cpu.mathematics import inline
+from vae_np.kernels.cpu.panel import panel, panel_transposed
 from vae_np.kernels.cpu.scratch import array_in, give_back, take
-from vae_np.kernels.cpu.words import late
 
 ROWS_KEEP_THEIR_BITS = VECTOR > 0  # whatever rows are multiplied with them; a BLAS promises no such thing
-MOST_TERMS = 1024  # of a sum at a time
-ROWS = 24  # of a product at a time, in whole tiles; more where sums are short
-PACKED = 2**19  # bytes of the other matrix, which stay in a core's own cache meanwhile
+MOST_TERMS = 1024  # a longer sum over k is made of several
+ROWS = 24  # so many rows are multiplied at a time, in whole tiles; more where sums are short
+PACKED = 2**19  # bytes of packed panels, which stay in the cache of a core meanwhile
 
 
-def about():
-    """How matrices are multiplied here."""
+def about() -> str:
+    """Return a sentence that says how this kernel set multiplies matrices."""
     if VECTOR:
         return f"matrix products of its own, for vectors of {VECTOR} bytes"
-    return "matrix products of the BLAS, slower: this processor's vectors are not known"
+    return "matrix products of the BLAS, which is slower: the vectors of this processor are not known"
 
 
 @inline
 def divided(buffer):
-    """Room for packed panels, and for rows: 768 bytes off a whole page from them, or their lines would share sets of the cache."""
+    """Room for packed panels and for rows, whole pages and 768 bytes apart: else their lines would share sets of the cache."""
     n = PACKED // buffer.itemsize
     return buffer[:n], buffer[n + 768 // buffer.itemsize :]
 
 
 @inline
-def columns_together(n_terms, width):
+def columns_at_a_time(n_terms, width):
     return max(1, PACKED // (2 * VECTOR * n_terms)) * width
 
 
 @inline
-def rows_together(n_terms):
+def rows_at_a_time(n_terms):
     return ROWS * max(1, (MOST_TERMS + 16) // (n_terms + 16))
 
 
 @inline
-def uncrowded(a, room):
-    """a, or a copy of it where its lines are a multiple of 2 kB apart: they fall into a few sets of the cache, and so out of it."""
+def pack_rows(a, room):
+    """a, or a packed copy of it where its rows are a multiple of 2 kB apart: such rows fall into a few sets of the cache."""
     if a.strides[1] == a.itemsize and a.strides[0] % 2048 == 0:
         apart = a.shape[1] + 16
         place = room[: a.shape[0] * apart].reshape((a.shape[0], apart))[:, : a.shape[1]]
@@ -65,11 +61,8 @@ def uncrowded(a, room):
     return a
 
 
-def _product(a, b, c, soon, soon2, soon3):
-    """c = a @ b          a (M, K) in any order; b (K, N) and c (M, N), the numbers of a row side by side
-
-    soon: three arrays of the shape of c, or of no rows, that will be wanted next; they are brought near meanwhile.
-    """
+def _product(a, b, c, prefetched, prefetched2, prefetched3):
+    """c = a @ b, as `product` says."""
     width = 2 * VECTOR // b.itemsize
     is_packed = a.shape[0] > 64 and (VECTOR == 32 or b.strides[0] % 2048 == 0)
     buffer = take()
@@ -77,29 +70,30 @@ def _product(a, b, c, soon, soon2, soon3):
     for k in range(0, b.shape[0], MOST_TERMS):
         terms = b[k : k + MOST_TERMS]
         n = terms.shape[0]
-        together, height = columns_together(n, width), rows_together(n)
-        for first in range(0, b.shape[1], together):
-            columns = terms[:, first : first + together]
+        n_columns, n_rows = columns_at_a_time(n, width), rows_at_a_time(n)
+        for first in range(0, b.shape[1], n_columns):
+            columns = terms[:, first : first + n_columns]
             if is_packed:
-                copy_in_panels(columns, packed)
-            for i in range(0, a.shape[0], height):
-                some = uncrowded(a[i : i + height, k : k + n], room)
+                pack_panels(columns, packed)
+            for i in range(0, a.shape[0], n_rows):
+                rows = pack_rows(a[i : i + n_rows, k : k + n], room)
                 for j in range(0, columns.shape[1], width):
-                    bring((soon[i : i + height], soon2[i : i + height], soon3[i : i + height]), first + j, width)
+                    to_come = prefetched[i : i + n_rows], prefetched2[i : i + n_rows], prefetched3[i : i + n_rows]
+                    prefetch_columns(to_come, first + j, width)
                     of_b = columns[:, j : j + width]
                     if is_packed:
                         of_b = packed[j * n : (j + width) * n].reshape((n, width))[:, : of_b.shape[1]]
-                    panel(some, of_b, c[i : i + height, first + j : first + j + width], k > 0)
+                    panel(rows, of_b, c[i : i + n_rows, first + j : first + j + width], k > 0)
     give_back(buffer)
 
 
 @inline
-def bring(soon, first, width):
-    """Some columns of all those arrays"""
-    for array in soon:
+def prefetch_columns(arrays, first, width):
+    """Prefetch the columns from `first` on, `width` of them, of every array."""
+    for array in arrays:
         for i in range(array.shape[0]):
             for j in range(first, min(first + width, array.shape[1]), 64 // array.itemsize):
-                ask_for(array, i, j)
+                prefetch(array, i, j)
 
 
 @inline
@@ -116,30 +110,31 @@ def transpose(a, b):
 
 
 def _product_transposed(a, b, c):
-    """c = a @ b.T          a (M, K), b (N, K) and c (M, N), the numbers of a row side by side
+    """c = a @ b.T, as `product_transposed` says.
 
-    As c.T = b @ a.T: the rows of a become columns, which are fewer than those of b.T where a layer is larger than a batch.
+    It is computed as c.T = b @ a.T: so the rows of a are transposed, which are fewer than those of b where a layer is
+    larger than a batch.
     """
     width = 2 * VECTOR // a.itemsize
     buffer = take()
     packed, room = divided(array_in(buffer, a))
     for k in range(0, a.shape[1], MOST_TERMS):
         n = min(MOST_TERMS, a.shape[1] - k)
-        together, height = columns_together(n, width), rows_together(n)
-        for first in range(0, a.shape[0], together):
-            rows = a[first : first + together, k : k + n]
-            for j in range(0, rows.shape[0], width):
-                transpose(rows[j : j + width], packed[j * n : (j + width) * n].reshape((n, width)))
-            for i in range(0, b.shape[0], height):
-                some = uncrowded(b[i : i + height, k : k + n], room)
-                for j in range(0, rows.shape[0], width):
-                    of_c = c[first + j : min(first + j + width, a.shape[0]), i : i + height]
+        n_columns, n_rows = columns_at_a_time(n, width), rows_at_a_time(n)
+        for first in range(0, a.shape[0], n_columns):
+            columns = a[first : first + n_columns, k : k + n]
+            for j in range(0, columns.shape[0], width):
+                transpose(columns[j : j + width], packed[j * n : (j + width) * n].reshape((n, width)))
+            for i in range(0, b.shape[0], n_rows):
+                rows = pack_rows(b[i : i + n_rows, k : k + n], room)
+                for j in range(0, columns.shape[0], width):
+                    of_c = c[first + j : min(first + j + width, a.shape[0]), i : i + n_rows]
                     of_a = packed[j * n : (j + width) * n].reshape((n, width))[:, : of_c.shape[0]]
-                    panel_turned(some, of_a, of_c, k > 0)
+                    panel_transposed(rows, of_a, of_c, k > 0)
     give_back(buffer)
 
 
-def _blas_product(a, b, c, soon, soon2, soon3):
+def _blas_product(a, b, c, prefetched, prefetched2, prefetched3):
     c[:] = np.dot(a, b)
 
 
@@ -147,32 +142,34 @@ def _blas_product_transposed(a, b, c):
     c[:] = np.dot(a, b.T)
 
 
-_late_product, _prepare_product = late(
-    "vae_np.product", exact(_product if VECTOR else _blas_product), lambda a, b, c, *soon: np.matmul(a, b, out=c)
+_lazy_product, _prepare_product = lazily_compiled(
+    "vae_np.product",
+    exact(_product if VECTOR else _blas_product),
+    lambda a, b, c, *prefetched: np.matmul(a, b, out=c),
 )
-_late_transposed, _prepare_transposed = late(
+_lazy_product_transposed, _prepare_product_transposed = lazily_compiled(
     "vae_np.product_transposed",
     exact(_product_transposed if VECTOR else _blas_product_transposed),
     lambda a, b, c: np.matmul(a, b.T, out=c),
 )
 
 
-def prepare(dtype):
-    """Compiles the products for a dtype, or reads them from the cache; else their first call does."""
+def prepare(dtype: DTypeLike) -> None:
+    """Compile the products for a dtype, or read them from the cache, before their first call would."""
     _prepare_product(dtype)
-    _prepare_transposed(dtype)
+    _prepare_product_transposed(dtype)
 
 
 @inline
-def product(a, b, c, soon):
-    """c = a @ b          a (M, K) in any order; b (K, N) and c (M, N), the numbers of a row side by side
+def product(a, b, c, prefetched):
+    """c = a @ b          a (M, K) in any order; b (K, N) and c (M, N) with contiguous rows
 
-    soon: three arrays of the shape of c, or of no rows, that will be wanted next; they are brought near meanwhile.
+    prefetched: three arrays that are used next, and so loaded into the cache meanwhile; each has the shape of c, or no rows.
     """
-    _late_product((a, b, c, *soon))
+    _lazy_product((a, b, c, *prefetched))
 
 
 @inline
 def product_transposed(a, b, c):
-    """c = a @ b.T          a (M, K), b (N, K) and c (M, N), the numbers of a row side by side"""
-    _late_transposed((a, b, c))
+    """c = a @ b.T          a (M, K), b (N, K) and c (M, N), all with contiguous rows"""
+    _lazy_product_transposed((a, b, c))

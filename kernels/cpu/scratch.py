@@ -1,7 +1,7 @@
-"""Scratch memory for compiled code: buffers of one size, kept in a pool. Nothing large may stand on a caller's stack.
+"""Scratch memory for compiled code: buffers of one size, kept in a pool. A large array on the caller's stack could overflow it.
 
 buffer = take()
-array = array_in(buffer, like)  # of the dtype of another array
+array = array_in(buffer, like)  # an array of the dtype of another array
 give_back(buffer)
 """
 
@@ -10,20 +10,20 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from vae_np.kernels.cpu.jit import intrinsic
 from vae_np.kernels.cpu.mathematics import inline
 
-BYTES, ALIGNED = 2**19 + 2**18, 64  # of a buffer
-SLOTS, LINE = 64, 8  # buffers that are kept; each slot has a line of the cache, of so many words, to itself
+BYTES, ALIGNED = 2**19 + 2**18, 64  # the size of a buffer, and its address is a multiple of this
+SLOTS, LINE = 64, 8  # so many buffers are kept; each slot has a cache line, of so many words, to itself
 POOL = "vae_np.scratch_pool"
-_pool = np.zeros(SLOTS * LINE, np.int64)  # addresses; 0 where a buffer is in use or has not been asked for
+_pool = np.zeros(SLOTS * LINE, np.int64)  # addresses; 0 where a buffer is in use or was never allocated
 llvmlite.binding.add_symbol(POOL, _pool.ctypes.data)
 
 
 @intrinsic
 def _exchange(typingctx, slot, buffer):
-    """Puts a buffer into a slot, and returns what was there; no other thread comes between the two."""
+    """Put a buffer into a slot and return what was there, in one atomic step."""
 
     def emit(context, builder, signature, args):
         module, word = builder.module, ir.IntType(64)
@@ -35,7 +35,7 @@ def _exchange(typingctx, slot, buffer):
 
 @intrinsic
 def _place_of_thread(typingctx):
-    """An address on this thread's stack, so that a thread begins to look where it has put its buffers."""
+    """An address on this thread's stack: by it a thread first searches the slots where it has put its own buffers."""
 
     def emit(context, builder, signature, args):
         return builder.ptrtoint(cgutils.alloca_once(builder, ir.IntType(64)), ir.IntType(64))
@@ -63,7 +63,7 @@ def _free(typingctx, buffer):
 
 @intrinsic
 def array_in(typingctx, buffer, like):
-    """All of a buffer as one row of numbers of the dtype of another array."""
+    """Return a whole buffer as an array of one axis, of the dtype of another array."""
     kind = types.Array(like.dtype, 1, "C")
 
     def emit(context, builder, signature, args):
@@ -91,7 +91,7 @@ def _slot(i):
 
 @inline
 def take():
-    """A buffer that nobody else has until it is given back."""
+    """Return the address of a buffer that nobody else has until it is given back."""
     for i in range(SLOTS):
         buffer = _exchange(_slot(i), 0)
         if buffer != 0:
@@ -101,8 +101,9 @@ def take():
 
 @inline
 def give_back(buffer):
+    """Put a buffer into the pool, or free it if the pool is full."""
     for i in range(SLOTS):
-        buffer = _exchange(_slot(i), buffer)  # where another one was, that one goes on
+        buffer = _exchange(_slot(i), buffer)  # a buffer that stood in this slot is put into another slot
         if buffer == 0:
             return
     _free(buffer)

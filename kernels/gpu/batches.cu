@@ -1,7 +1,7 @@
-// Batches and their noise: the same bits as kernels/reference.py, where the formulas stand. Compiled such that no product and
-// sum are fused into one rounding.
+// Batches and their random numbers: the same bits as those of kernels/reference.py, where the formulas stand. This file is
+// compiled without fused multiply-adds.
 
-typedef unsigned long long word;  // of 32 bits, with room for a product
+typedef unsigned long long word;  // a word has 32 bits; the other 32 make room for a product
 
 template <typename T>
 __device__ void gather(const T *data, const size *rows, REAL *x, size B, size D, REAL divisor) {
@@ -20,7 +20,7 @@ extern "C" __global__ void gather_float64(const double *data, const size *rows, 
     gather(data, rows, x, B, D, 1);
 }
 
-// Philox 4x32-10: the four words of a counter become four words of noise
+// Philox 4x32-10: it turns the four words of a counter into four random words.
 __device__ void philox(word w[4], word key) {
     const word WORD = 0xFFFFFFFFull;
     word low = key & WORD, high = key >> 32;
@@ -86,7 +86,7 @@ extern "C" __global__ void normals(word key, const size *step, const size *examp
     }
 }
 
-// pixels and x may be one array: a thread reads its four pixels before it writes them
+// pixels and x may be the same array: a thread reads each of its pixels before it writes it.
 extern "C" __global__ void binarize(const REAL *pixels, word key, const size *step, const size *examples, REAL *x, size B,
                                     size D) {
     size blocks = (D + 3) / 4;

@@ -1,7 +1,8 @@
-// What all sources begin with. REAL is float or double.
+// All source files begin with this one. REAL is float or double.
 //
-// Arrays are whole, the last axis the fastest; a `size` is how long an axis is, n how many elements there are. Any grid and
-// any block will do: threads stride over elements, or a block's threads together over the rows that they sum.
+// Arrays are contiguous, and the last axis is the fastest. A `size` is the length of an axis, and n is a number of
+// elements. A kernel works with any grid and any block: its threads stride over the elements, or the threads of a block
+// stride together over the rows that they sum.
 
 typedef long long size;
 
@@ -10,12 +11,12 @@ typedef long long size;
 #define FOR_EACH_ROW(r, n) for (size r = blockIdx.x; r < (n); r += gridDim.x)
 #define FOR_EACH_IN_ROW(j, n) for (size j = threadIdx.x; j < (n); j += blockDim.x)
 
-// The sum of every thread's value, in the block's first thread. All its threads must call it.
+// The first thread of a block gets the sum of the values of all its threads, which must all call this function.
 template <typename T>
 __device__ T sum_of_block(T value) {
     __shared__ T of_warp[32];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    int lanes = min(32, (int)blockDim.x - 32 * warp);  // the last warp may have fewer
+    int lanes = min(32, (int)blockDim.x - 32 * warp);  // the last warp may have fewer threads
     unsigned present = 0xFFFFFFFFu >> (32 - lanes);
     for (int apart = 16; apart > 0; apart /= 2) {
         T other = __shfl_down_sync(present, value, apart);

@@ -1,6 +1,7 @@
-"""The GPU: its kernels, compiled by NVRTC when first asked for, and its matrix products, by cuBLAS.
+"""The GPU: its kernels, which NVRTC compiles when they are first used, and its matrix products, which are those of cuBLAS.
 
-All work goes to CuPy's current stream. cuBLAS is called directly: CuPy's own functions refuse to be captured in a graph.
+All work goes to the current stream of CuPy. cuBLAS is called directly, because CuPy's own functions cannot be captured in a
+graph.
 """
 
 import ctypes
@@ -9,24 +10,29 @@ import os
 import pathlib
 import sys
 import threading
+from collections.abc import Iterable
+from typing import Any
 
 import cupy
 import numpy as np
+from numpy.typing import DTypeLike
 
 from vae_np.kernels import reference
+from vae_np.kernels.contract import Array
 
-BLOCK, MOST_BLOCKS = 256, 4096  # threads; beyond so many blocks each thread takes more elements
+BLOCK, MOST_BLOCKS = 256, 4096  # threads of a block, and blocks: where there are more elements, each thread takes several
 FOLDER = pathlib.Path(__file__).parent
 REALS = {"float32": "float", "float64": "double"}
-WORKSPACE = 32 * 2**20  # bytes for cuBLAS, which in a graph must not look for any itself
-_lock = threading.Lock()  # one product at a time: it may be several kernels, and those of another would change its workspace
+WORKSPACE = 32 * 2**20  # bytes for cuBLAS, which must not allocate any while a graph is captured
+_lock = threading.Lock()  # one product at a time: it may be several kernels, and another one would overwrite their workspace
 
 
-def _series(coefficients):
+def _series(coefficients: Iterable[float]) -> str:
+    """The coefficients as hexadecimal numbers of C, which are exact."""
     return ",".join(float(c).hex() for c in coefficients)
 
 
-CONSTANTS = {  # of the random numbers, as exact as the reference has them
+CONSTANTS = {  # for the random numbers, exactly those of the reference
     "LOG_SERIES": _series(reference.LOG_SERIES),
     "COS_SERIES": _series(reference.COS_SERIES),
     "SIN_SERIES": _series(reference.SIN_SERIES),
@@ -34,84 +40,117 @@ CONSTANTS = {  # of the random numbers, as exact as the reference has them
     "SQRT_HALF": float(np.sqrt(0.5)).hex(),
     "QUARTER_TURN": (2.0**-30 * (np.pi / 2)).hex(),
 }
-SOURCES = {"operations": (), "batches": ("--fmad=false",), "steps": ()}
+# The source files, and their own options: without fused multiply-adds the random numbers have the bits of the reference.
+SOURCES: dict[str, tuple[str, ...]] = {"layers": (), "losses": (), "updates": (), "batches": ("--fmad=false",), "steps": ()}
 
 
-def source(name, real):
-    """(text, options) of one of the sources for a dtype's name, as NVRTC takes them; CuPy adds --ftz=true, which wins."""
+def source(name: str, real: str) -> tuple[str, tuple[str, ...]]:
+    """Return a source file as NVRTC takes it: (text, options).
+
+    Parameters
+    ----------
+    name
+        One of SOURCES.
+    real
+        The name of a dtype. In single precision subnormal numbers are flushed: CuPy adds --ftz=true to the options.
+    """
     text = (FOLDER / "common.cuh").read_text(encoding="utf-8") + (FOLDER / f"{name}.cu").read_text(encoding="utf-8")
     macros = {"REAL": REALS[real], **(CONSTANTS if name == "batches" else {})}
     return text, ("--std=c++17", *SOURCES[name], *(f"-D{macro}={value}" for macro, value in macros.items()))
 
 
 @functools.cache
-def module(name, real):
-    """One of the sources, compiled, or read from CuPy's cache."""
+def module(name: str, real: str) -> Any:
+    """Return a source file compiled, or as CuPy's cache has kept it."""
     text, options = source(name, real)
     return cupy.RawModule(code=text, options=options)
 
 
 @functools.cache
-def kernel(name, kernel_name, real):
+def kernel(name: str, kernel_name: str, real: str) -> Any:
+    """Return a kernel of a source file."""
     return module(name, real).get_function(kernel_name)
 
 
-def launch(name, kernel_name, real, n, *arguments, block=None, per_block=None):
-    """Run a kernel on n elements, so many of them to a block. Arrays go as pointers, int as long long, float as double."""
+def launch(name: str, kernel_name: str, real: DTypeLike, n: int, *arguments: Any, block: int = 0, per_block: int = 0) -> None:
+    """Run a kernel of a source file on n elements.
+
+    Parameters
+    ----------
+    real
+        The dtype for which the kernel is compiled.
+    arguments
+        An array is passed as a pointer, an int as a long long, a float as a double.
+    block
+        The number of threads in a block; 0 stands for BLOCK.
+    per_block
+        The number of elements for a block, if that makes no more than MOST_BLOCKS blocks; 0 stands for one for each thread.
+    """
     if n:
         block = block or BLOCK
         blocks = min(-(-n // (per_block or block)), MOST_BLOCKS)
         kernel(name, kernel_name, np.dtype(real).name)((blocks,), (block,), arguments)
 
 
+def over(source: str, array: Array, kernel_name: str, *arguments: Any) -> None:
+    """Launch a kernel of a source file with a thread for each element of an array."""
+    launch(source, kernel_name, array.dtype, array.size, *arguments)
+
+
+def by_row(source: str, array: Array, kernel_name: str, *arguments: Any) -> None:
+    """Launch a kernel of a source file with a block for each element of an array; the block computes it as a sum."""
+    launch(source, kernel_name, array.dtype, array.size, *arguments, per_block=1)
+
+
 # ----------------------------------------------------------------------------------------------------------- products
 
-KEEP, TURN = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
-PLAIN, TF32 = 0, 3  # CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
+AS_IS, TRANSPOSED = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
+FULL, TF32 = 0, 3  # CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
 
 
-def math_mode():
-    """Products are rounded to TF32 only where the environment sets VAE_NP_TF32=1."""
-    return TF32 if os.environ.get("VAE_NP_TF32") == "1" else PLAIN
+def math_mode() -> int:
+    """Return the math mode of cuBLAS: products are rounded to TF32 only where the environment sets VAE_NP_TF32=1."""
+    return TF32 if os.environ.get("VAE_NP_TF32") == "1" else FULL
 
 
-def about():
-    """The GPU, and how it multiplies matrices."""
+def about() -> str:
+    """Return a sentence that names the GPU and says how it multiplies matrices."""
     name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
     return f"matrix products of cuBLAS on {name}, {'rounded to TF32' if math_mode() == TF32 else 'in full precision'}"
 
 
-def load_cublas():
-    """The cuBLAS that CuPy has loaded."""
+def load_cublas() -> ctypes.CDLL:
+    """Return the cuBLAS library that CuPy has loaded."""
     cupy.cuda.device.get_cublas_handle()
     major = cupy.cuda.runtime.runtimeGetVersion() // 1000
     return ctypes.CDLL(f"cublas64_{major}.dll" if sys.platform == "win32" else f"libcublas.so.{major}")
 
 
-def checked(status, what):
+def checked(status: int, what: str) -> None:
+    """Raise RuntimeError unless a call of cuBLAS has succeeded."""
     if status:
         raise RuntimeError(f"cuBLAS's {what} failed with status {status}")
 
 
 @functools.cache
-def cublas(device, stream):
-    """(library, handle, workspace) for the stream of that address: two streams at work must not share a workspace."""
+def cublas(device: int, stream: int) -> tuple[ctypes.CDLL, ctypes.c_void_p, Any]:
+    """Return (library, handle, workspace) for the stream of that address. Two streams must not share a workspace."""
     library, handle, workspace = load_cublas(), ctypes.c_void_p(), cupy.empty(WORKSPACE, np.uint8)
     checked(library.cublasCreate_v2(ctypes.byref(handle)), "cublasCreate")
     checked(library.cublasSetMathMode(handle, math_mode()), "cublasSetMathMode")
     checked(library.cublasSetStream_v2(handle, ctypes.c_void_p(stream)), "cublasSetStream")
-    # After the stream, which takes the workspace away.
+    # The workspace is set after the stream, because setting a stream removes it.
     space = ctypes.c_void_p(workspace.data.ptr), ctypes.c_size_t(workspace.nbytes)
     checked(library.cublasSetWorkspace_v2(handle, *space), "cublasSetWorkspace")
     return library, handle, workspace
 
 
-def product(a, b, c, a_as=KEEP, b_as=KEEP, add=False):
-    """c = a @ b, or c += a @ b, of matrices by rows, a or b turned          c (M, N)
+def product(a: Array, b: Array, c: Array, a_as: int = AS_IS, b_as: int = AS_IS, add: bool = False) -> None:
+    """c = a @ b, or c += a @ b, where a or b may be TRANSPOSED          c (M, N)
 
-    To cuBLAS, which reads by columns, each is its own transpose: it is asked for c.T = b.T @ a.T.
+    cuBLAS reads a matrix by columns, so that it takes each of these for its transpose: it computes c.T = b.T @ a.T.
     """
-    (M, N), K = c.shape, a.shape[0] if a_as == TURN else a.shape[1]
+    (M, N), K = c.shape, a.shape[0] if a_as == TRANSPOSED else a.shape[1]
     if not (M and N):
         return
     real = ctypes.c_float if c.dtype == np.float32 else ctypes.c_double

@@ -1,7 +1,8 @@
-// What surrounds a step that is replayed: its numbers come in, its results go out. counters[0] says to `feed` which step it
-// is, counters[1] to `note`; each moves the other's on, for no kernel may change what its own blocks read.
+// What surrounds a step that is replayed: `feed` gives it its numbers, and `note` keeps its results. counters[0] tells
+// `feed` the number of the step, and counters[1] tells it `note`. Each increments the counter of the other, because no
+// kernel may change what its own blocks read.
 
-// A row of feeds: the address of an array, that of its values for all steps, and its bytes, a multiple of 4.
+// A row of feeds is the address of an array, the address of its values for all steps, and its size in bytes, a multiple of 4.
 extern "C" __global__ void feed(const size *feeds, size n, size *counters) {
     for (size f = blockIdx.x; f < n; f += gridDim.x) {
         int *array = (int *)feeds[3 * f];
@@ -12,7 +13,8 @@ extern "C" __global__ void feed(const size *feeds, size n, size *counters) {
     if (blockIdx.x == 0 && threadIdx.x == 0) counters[1] = counters[1] + 1;
 }
 
-// A row of arrays: its address, its elements, and 0 for their mean or 1 for the sum of their squares; kept (steps, n).
+// A row of arrays is the address of an array, its number of elements, and 0 for their mean or 1 for the sum of their
+// squares. kept has the shape (steps, n).
 extern "C" __global__ void note(const size *arrays, size n, double *kept, size *counters) {
     FOR_EACH_ROW(r, n) {
         const REAL *array = (const REAL *)arrays[3 * r];

@@ -1,13 +1,17 @@
 import collections.abc
+import ctypes
+import sys
 import types
 
 import pytest
 
-from benchmarks import machine, measure, operations, training
+from benchmarks import machine, measure, operations, processes, training
+from tests.kernels.gpu import on_host
+from vae_np import kernels
 
 
 class Clock:
-    """In place of the module `time`: it goes on by what is slept, and by what a test adds."""
+    """Stands in for the module `time`: its time advances by what is slept and by what a test adds."""
 
     def __init__(self):
         self.now, self.slept, self.working = 64.0, [], 0.0
@@ -24,19 +28,19 @@ class Clock:
 
 
 class InProcess:
-    """In place of measure.Child: the session is made and asked in this process."""
+    """Stands in for processes.Worker: it makes and calls the session in this process."""
 
     def __init__(self, cores, session, *arguments):
         self.session = self.answer(session, *arguments)
 
-    def ask(self, method, *given):
+    def call(self, method, *given):
         return self.answer(getattr(self.session, method), *given)
 
     def answer(self, function, *given):
         try:
             return function(*given)
         except Exception as error:
-            raise measure.Failed(f"{type(error).__name__}: {error}") from error
+            raise processes.WorkerError(f"{type(error).__name__}: {error}") from error
 
     def close(self):
         pass
@@ -44,26 +48,26 @@ class InProcess:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """No benchmark looks at a real clock."""
+    """A Clock, which the benchmarks read instead of the real one."""
     clock = Clock()
-    for module in (measure, operations, machine, training):
+    for module in (measure, operations, machine, processes, training):
         monkeypatch.setattr(module, "time", clock)
     return clock
 
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """No benchmark starts a process, and a block is as short as can be."""
-    monkeypatch.setattr(measure, "Child", InProcess)
-    monkeypatch.setattr(measure, "BLOCK", 1e-9)
+    """Make the benchmarks start no process, and a block as short as possible."""
+    monkeypatch.setattr(processes, "Worker", InProcess)
+    monkeypatch.setattr(measure, "BLOCK_SECONDS", 1e-9)
 
 
 @pytest.fixture
 def scripted(monkeypatch, clock):
-    """In place of a contestant's process stands its script, {method: answer}: what Contestant.make would have been.
+    """A list of all calls of workers, each as (name in the script, method, *arguments).
 
-    Of an iterator each answer is another; an Exception is raised; a block takes as long as it says. The fixture is the
-    list of all that is asked, as (name in the script, method, *arguments).
+    Instead of starting a process, a worker answers from a script {method: answer}, which stands where Contestant.make would.
+    An iterator gives another answer in each call, an Exception is raised, and the clock advances by the answer of "block".
     """
     asked, made = [], []
 
@@ -75,7 +79,7 @@ def scripted(monkeypatch, clock):
             made.append(self)
             asked.append((script["name"], "start", cores, session, *arguments))
 
-        def ask(self, method, *given):
+        def call(self, method, *given):
             assert not self.closed
             asked.append((self.script["name"], method, *given))
             answer = self.script[method]
@@ -90,17 +94,34 @@ def scripted(monkeypatch, clock):
         def close(self):
             self.closed = True
 
-    monkeypatch.setattr(measure, "Child", Scripted)
-    monkeypatch.setattr(measure, "cores_here", lambda: [0, 1, 4, 5])
+    monkeypatch.setattr(processes, "Worker", Scripted)
+    monkeypatch.setattr(processes, "allowed_cores", lambda: [0, 1, 4, 5])
     yield asked
     assert all(child.closed for child in made)
 
 
 @pytest.fixture
 def contestant():
-    """contestant(name, method=answer, ...): a Contestant for `scripted`."""
+    """A function contestant(name, method=answer, ...) that makes a Contestant for `scripted`."""
 
     def made(name, reason="", device="cpu", **script):
         return types.SimpleNamespace(name=name, reason=reason, device=device, make={"name": name, **script})
 
     return made
+
+
+@pytest.fixture
+def gpu(monkeypatch, in_process):
+    """Let the benchmarks find a GPU; the host runs what they run on it, in this process."""
+    if not on_host.KERNELS:
+        pytest.skip("no g++")
+
+    class Cublas(on_host.DEVICE.load_cublas):
+        def cublasGetProperty(self, part, number):
+            ctypes.cast(number, ctypes.POINTER(ctypes.c_int))[0] = (13, 2, 1)[part]
+            return 0
+
+    monkeypatch.setattr(kernels, "CHECKS", kernels.CHECKS | {"cupy": lambda: kernels.Status(True)})
+    monkeypatch.setattr(measure, "CHECKED_STEPS", 2)
+    monkeypatch.setattr(on_host.DEVICE, "load_cublas", Cublas)
+    monkeypatch.setitem(sys.modules, "vae_np.kernels.gpu", on_host.KERNELS)

@@ -1,4 +1,4 @@
-"""The commands ask for what their options say, print what was found, and write nothing that they are not asked to."""
+"""The commands measure what their options say, print what was found, and write no file that they are not asked for."""
 
 import io
 import json
@@ -6,20 +6,20 @@ import sys
 
 import pytest
 
-from benchmarks import machine, measure, operations, report, training
+from benchmarks import machine, measure, operations, processes, report, tables, training
 from benchmarks.__main__ import main
 from benchmarks.contestants import REFERENCE
-from benchmarks.workloads import SCALES, WORKLOADS, scaled
+from benchmarks.workloads import AXES, WORKLOADS, scaled
 from tests.benchmarks.results import DOCUMENTS, KERNELS, MACHINE, STEP, STEP_ON_GPU, TRAINING
 from vae_np import kernels
 
 COMMANDS = (["step"], ["kernels"], ["scaling"], ["training"])
-FINE = STEP | {"rows": [row | {"status": "ok"} for row in STEP["rows"]]}  # in which nobody is wrong
+FINE = STEP | {"rows": [row | {"status": "ok"} for row in STEP["rows"]]}  # a result in which no contestant is wrong
 
 
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
-    """All that the commands ask to be measured, of which they are told made-up results. The folder is an empty one."""
+    """A list of all that the commands measure; they get made-up results. The current folder is empty."""
     asked, folder = [], tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -38,7 +38,7 @@ def asked(monkeypatch, tmp_path):
         return TRAINING | {"seed": seed}
 
     monkeypatch.setattr(measure, "compare", compare)
-    monkeypatch.setattr(measure, "cores_here", lambda: [0, 1, 4])
+    monkeypatch.setattr(processes, "allowed_cores", lambda: [0, 1, 4])
     monkeypatch.setattr(operations, "compare_operations", compare_operations)
     monkeypatch.setattr(training, "train_to", train_to)
     monkeypatch.setattr(machine, "describe", lambda: MACHINE)
@@ -59,7 +59,7 @@ def with_gpu(monkeypatch, ok=True):
 def test_step_compares_each_workload_on_each_number_of_threads(asked):
     words = ["--workload", "iwae-1", "digits", "--threads", "2", "1", "--rounds", "3"]
     assert run("step", *words, "--contestant", "numba", "numpy", "floor") == 0
-    who = ["floor", "numpy", "numba"]  # the floor first, by which the others are divided
+    who = ["floor", "numpy", "numba"]  # the floor comes first
     assert asked == [(WORKLOADS[name], who, n, 3) for name in ("iwae-1", "digits") for n in (2, 1)]
 
 
@@ -71,7 +71,7 @@ def test_step_takes_one_core_and_all_where_nothing_else_is_said(asked, monkeypat
     assert who[0] == "floor" and {"numpy", "numba", "cupy", "torch eager", "jax scan"} < set(who)
     assert len(who) == len(set(who))
     asked.clear()
-    monkeypatch.setattr(measure, "cores_here", lambda: [0])
+    monkeypatch.setattr(processes, "allowed_cores", lambda: [0])
     run("step")
     assert [n for _, _, n, _ in asked] == [1]
 
@@ -99,18 +99,18 @@ def test_scaling_varies_one_thing_at_a_time(asked, tmp_path):
     words = ["--threads", "2", "--rounds", "6", "--contestant", "numba", "--json", kept]
     assert run("scaling", "--axis", "latent", "threads", *words) == 0
     who = ["floor", "numba"]
-    of_latent = [(scaled("latent", value), who, 2, 6) for value in SCALES["latent"]]
+    of_latent = [(scaled("latent", value), who, 2, 6) for value in AXES["latent"].values]
     assert asked == of_latent + [(scaled("threads", n), who, n, 6) for n in (1, 2, 3)]
     assert asked[-1][0]._replace(name="example") == WORKLOADS["example"]
     latent, threads = report.load(kept)["results"]
     assert (latent["axis"], latent["rounds"], threads["axis"]) == ("latent", 6, "threads")
-    assert [point["value"] for point in latent["points"]] == list(SCALES["latent"])
+    assert [point["value"] for point in latent["points"]] == list(AXES["latent"].values)
     assert [point["value"] for point in threads["points"]] == [1, 2, 3]
     taken = {key: FINE[key] for key in ("threads", "flops", "share_of_others", "rows")}
     assert all({**point, **taken} == point for point in latent["points"])
     asked.clear()
     run("scaling", "--contestant", "numba")
-    assert len(asked) == sum(map(len, SCALES.values())) + 3
+    assert len(asked) == sum(len(axis.values) for axis in AXES.values()) + 3
     assert {n for workload, _, n, _ in asked if "threads" not in workload.name} == {3}
 
 
@@ -185,7 +185,7 @@ def test_a_wrong_result_is_an_exit_code(status, code, asked, monkeypatch):
 
 
 def test_a_table_is_printed_as_it_is(asked, monkeypatch, capsys):
-    """Its title, a head of two lines, its rows and its notes, below the lines about the machine."""
+    """The lines about the machine come first, then the title, a head of two lines, the rows and the notes."""
     with_gpu(monkeypatch)
     settings = {"MKL_X": "[bold]2", "OMP_NUM_THREADS": "1"}
     described = MACHINE | {"environment": settings}
@@ -194,16 +194,17 @@ def test_a_table_is_printed_as_it_is(asked, monkeypatch, capsys):
     run("step", "--contestant", "cupy")
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
-        *report.about({"machine": described, "date": lines[3][-10:]}),
-        "WARNING: the environment sets MKL_X, OMP_NUM_THREADS, which may change how fast the libraries are",
+        *tables.describe({"machine": described, "date": lines[3][-10:]}),
+        "WARNING: The environment sets MKL_X, OMP_NUM_THREADS, which may change how fast the libraries are.",
         "",
-        "wide: 784-400-20 tanh, batch 128, L = 5, the GPU and 1 thread; µs a step",
-        "                              ÷ floor    loss  peak",
-        "contestant  median  p10  min      gpu  off by    MB",
-        "─" * 52,
-        "floor gpu      150  140  130     1.00           401",
-        "cupy           210  200  190     1.34   8e-07   402",
-        "  products of 321 MFLOP a step, 2140 GFLOP/s at the floor; 8 rounds; a ratio is the median of those within a round",
+        "wide: 784-400-20 tanh, batch 128, L = 5, the GPU and 1 thread; µs per step",
+        "                              ÷ floor   loss  peak",
+        "contestant  median  p10  min      gpu  error    MB",
+        "─" * 51,
+        "floor gpu      150  140  130     1.00          401",
+        "cupy           210  200  190     1.34  8e-07   402",
+        "  The matrix products of a step are 321 MFLOP, which is 2140 GFLOP/s at the floor.",
+        "  Each contestant was timed in 8 rounds. A ratio is the median over the rounds of the ratio within a round.",
     ]
 
 

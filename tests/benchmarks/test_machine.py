@@ -1,4 +1,4 @@
-"""What a figure depends on is told with it."""
+"""The description of a machine holds what times depend on."""
 
 import ctypes
 import json
@@ -10,7 +10,7 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import machine, measure, report
+from benchmarks import machine, operations, processes, tables
 from tests.benchmarks.results import GPU, document
 from vae_np import kernels
 
@@ -19,14 +19,14 @@ def test_this_machine_is_described():
     described = json.loads(json.dumps(machine.describe()))
     assert described["processor"] == machine.processor() and described["processor"]
     assert described["system"].split()[0] == os.uname().sysname
-    assert described["cores_allowed"] == len(measure.cores_here())
+    assert described["cores_allowed"] == len(processes.allowed_cores())
     assert described["versions"]["numpy"] == np.__version__
     assert "numba" in described["versions"]
     assert {"commit", "environment", "gpu", "python", "pinned"} < described.keys()
     for pool in described["blas"]:
         assert pool.keys() == {"of", "internal_api", "version", "architecture", "threading_layer", "num_threads"}
     assert {pool["of"] for pool in described["blas"]} <= {"numpy", "scipy", "system"}
-    assert report.about(document("step", **described))
+    assert tables.describe(document("step", **described))
 
 
 def test_the_cores_of_a_machine_are_not_those_of_a_process(monkeypatch):
@@ -136,3 +136,81 @@ def test_a_gpu_is_described(monkeypatch):
     assert machine.gpu() == GPU
     monkeypatch.setattr(kernels, "available", lambda: {"cupy": kernels.Status(False, "no GPU is visible")})
     assert machine.gpu() is None
+
+
+# ------------------------------------------------------------------------------------------- the machine at its best
+
+
+def test_the_fastest_call_is_that_of_the_fastest_series(clock):
+    """The first call, which may compile, does not count, and neither do other slow calls."""
+    calls = []
+
+    def function():
+        calls.append(1)
+        n = len(calls)
+        clock.now += 2.0**6 if n == 1 else 2.0**-12 if 40 < n <= 60 else 2.0**-11
+
+    assert machine._fastest(function) == 2.0**-12
+    assert clock.now - 128 == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_call_that_takes_long_is_made_a_few_times(clock):
+    calls = []
+
+    def function():
+        calls.append(1)
+        clock.now += 4.0 if len(calls) < 5 else 3.0
+
+    assert machine._fastest(function) == 3.0
+    assert len(calls) == 5
+
+
+@pytest.fixture
+def half_a_second(monkeypatch):
+    """Make everything that is measured take half a second."""
+
+    def fastest(function):
+        function()
+        return 0.5
+
+    monkeypatch.setattr(machine, "_fastest", fastest)
+
+
+def test_the_speed_of_a_copy_counts_what_is_read_and_what_is_written(half_a_second, monkeypatch):
+    copied = []
+
+    def copyto(target, source):
+        assert not np.shares_memory(target, source)
+        copied.append((target.nbytes, source.nbytes))
+
+    monkeypatch.setattr(np, "copyto", copyto)
+    session = operations.OperationSession("numpy")
+    assert session.copy_bandwidth(1000) == 2000
+    assert session.copy_bandwidth(1) == 4
+    assert copied == [(500, 500), (1, 1)]
+
+
+def test_the_peak_counts_a_multiply_add_as_two(half_a_second, monkeypatch):
+    """All numbers are in single precision."""
+    made = []
+
+    def noted(*arrays, out=np.float32(0)):
+        assert {array.dtype.name for array in (*arrays, out)} == {"float32"}
+        made.append([array.shape for array in (*arrays, out)])
+
+    monkeypatch.setattr(machine, "_multiply_adds", lambda: noted)
+    monkeypatch.setattr(np, "matmul", noted)
+    sizes = (256, 512, 1024)
+    assert operations.OperationSession("numpy").multiply_add_peak() == {
+        "multiply-adds in a Numba loop": 2 * 2 * 16 * 2**17,
+        **{f"NumPy's product of {n} x {n}": 2 * 2 * n**3 for n in sizes},
+    }
+    assert made == [[(8, 2**14), (), (), ()], *([(n, n)] * 3 for n in sizes)]
+
+
+def test_the_loop_makes_the_multiply_adds_that_are_counted():
+    x = np.linspace(0.5, 1, 24, dtype=np.float32).reshape(8, 3)
+    wanted = x.astype(np.float64)
+    for _ in range(machine.CHAIN):
+        wanted = wanted * 0.75 + 0.125
+    assert machine._multiply_adds()(x, np.float32(0.75), np.float32(0.125)) == pytest.approx(wanted.sum(), rel=1e-5)

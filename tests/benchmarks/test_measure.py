@@ -1,23 +1,18 @@
-"""Seconds are those of the steps alone, ratios those within a round; made-up times and a made-up machine tell."""
+"""Only the steps are timed, and ratios are taken within a round, which made-up times show."""
 
-import contextlib
-import importlib
-import io
-import os
-import signal
 import types
 
 import numpy as np
 import pytest
 
-from benchmarks import measure
+from benchmarks import measure, processes
 from benchmarks.workloads import WORKLOADS
 
 DIGITS = WORKLOADS["digits"]
 
 
 class MadeUp:
-    """A contestant that computes nothing: what it does takes so long as is said here, in powers of two that add exactly."""
+    """A Trainer that computes nothing. What it does takes the seconds that stand here, powers of two that add exactly."""
 
     note = "made up"
     making, restarting, getting_ready, compiling, losing = 2.0**10, 2.0**9, 2.0**8, 2.0**7, 2.0**6
@@ -30,18 +25,18 @@ class MadeUp:
         self.clock.now += self.restarting
         self.did.append("restart")
 
-    def ready(self, rows):
+    def prepare(self, rows):
         self.clock.now += self.getting_ready
         self.rows = rows
         self.did.append(rows)
 
-    def go(self):
+    def run(self):
         assert len(self.rows) < 50_000 and len(self.did) < 500, "there is no end to it"
         self.clock.now += len(self.rows) * self.a_step
-        if self.rows.shape not in self.lengths:  # as a compiled loop of another length is another program
+        if self.rows.shape not in self.lengths:  # a compiled loop of another length is another program
             self.clock.now += self.compiling
             self.lengths.add(self.rows.shape)
-        self.did.append("go")
+        self.did.append("run")
 
     def losses(self, rows):
         self.clock.now += self.losing
@@ -70,31 +65,31 @@ def test_a_block_is_the_seconds_of_a_step_without_what_prepares_it(clock):
 @pytest.mark.parametrize("a_step", [2.0**-k for k in (-2, 3, 4, 8, 12, 15)])
 def test_a_block_is_long_enough_and_not_much_longer(a_step, clock):
     n = session(clock, a_step).calibrate()
-    assert n == 1 or measure.BLOCK <= n * a_step <= 2 * measure.BLOCK
+    assert n == 1 or measure.BLOCK_SECONDS <= n * a_step <= 2 * measure.BLOCK_SECONDS
 
 
 def test_a_step_that_the_clock_cannot_see_still_makes_a_block(clock):
-    """The clock stands still over one step, and over a hundred; nobody divides by zero, nor tries each length."""
+    """The clock shows no time for a step or for a hundred: nothing is divided by zero, and few lengths are tried."""
     lengths = []
 
     def seconds_of(n):
         lengths.append(n)
         return 0.0 if n < 1000 else n * 2.0**-17
 
-    assert measure.BLOCK <= measure.calibrate(seconds_of) * 2.0**-17 <= 2 * measure.BLOCK
+    assert measure.BLOCK_SECONDS <= measure.calibrate(seconds_of) * 2.0**-17 <= 2 * measure.BLOCK_SECONDS
     assert len(lengths) < 12
 
 
 def test_blocks_follow_each_other_through_the_data(clock):
-    """Each begins at the initial parameters, with a step that is not timed, and takes the batches after the last ones."""
+    """Each begins at the initial parameters, after a step that is not timed, and takes the batches after the last ones."""
     its = session(clock)
     its.calibrate()
-    its.contestant.did.clear()
+    its.trainer.did.clear()
     done = its.done
     for _ in range(2):
         its.block()
-    did, n = its.contestant.did, its.n
-    assert [what for what in did if isinstance(what, str)] == ["restart", "go"] * 4
+    did, n = its.trainer.did, its.n
+    assert [what for what in did if isinstance(what, str)] == ["restart", "run"] * 4
     assert [type(what) for what in did[:3]] == [str, np.ndarray, str]
     rows = [what for what in did if isinstance(what, np.ndarray)]
     assert [len(r) for r in rows] == [1, n, 1, n]
@@ -104,246 +99,48 @@ def test_blocks_follow_each_other_through_the_data(clock):
 def test_all_that_is_timed_has_run_once_before(clock):
     its = session(clock)
     its.calibrate()
-    compiled = set(its.contestant.lengths)
+    compiled = set(its.trainer.lengths)
     its.block()
-    assert its.contestant.lengths == compiled
+    assert its.trainer.lengths == compiled
 
 
 def test_losses_are_those_before_and_after_each_checked_step(clock):
     its = session(clock)
     assert its.losses() == [3.0, 2.0, 1.0]
-    assert np.array_equal(its.contestant.did[-1], DIGITS.batches(measure.CHECKED + 1))
-    its.contestant.losses = lambda rows: None
+    assert np.array_equal(its.trainer.did[-1], DIGITS.batches(measure.CHECKED_STEPS + 1))
+    its.trainer.losses = lambda rows: None
     assert its.losses() is None
 
 
 def test_a_training_is_the_seconds_of_its_steps(clock):
     its = session(clock)
     parts = [np.zeros((3, 4), int), np.ones((1, 2), int)]
-    its.warm([(3, 4), (1, 2)])
+    its.warm_up([(3, 4), (1, 2)])
     seconds, parameters = its.train(parts)
     assert seconds == 4 * 2.0**-10
-    assert parameters == [len(its.contestant.did)]
-    assert [what if isinstance(what, str) else what.tolist() for what in its.contestant.did[-4:]] == [
+    assert parameters == [len(its.trainer.did)]
+    assert [what if isinstance(what, str) else what.tolist() for what in its.trainer.did[-4:]] == [
         parts[0].tolist(),
-        "go",
+        "run",
         parts[1].tolist(),
-        "go",
+        "run",
     ]
 
 
 def test_warming_is_all_that_a_start_takes_and_ends_at_the_initial_parameters(clock):
     its = session(clock)
     did = 2 * (MadeUp.getting_ready + MadeUp.compiling) + 4 * 2.0**-10 + MadeUp.restarting
-    assert its.warm([(3, 4), (1, 2)]) == did
-    assert its.contestant.lengths == {(3, 4), (1, 2)}
-    assert its.contestant.did[-1] == "restart"
+    assert its.warm_up([(3, 4), (1, 2)]) == did
+    assert its.trainer.lengths == {(3, 4), (1, 2)}
+    assert its.trainer.did[-1] == "restart"
 
 
 def test_a_session_tells_of_itself(clock, monkeypatch):
-    monkeypatch.setattr(measure, "peak_memory", lambda: 17.0)
+    monkeypatch.setattr(processes, "peak_memory", lambda: 17.0)
     clock.working = 3.0
     its = session(clock)
-    assert its.about() == {"note": "made up", "peak_memory_mb": 17.0}
+    assert its.describe() == {"note": "made up", "peak_memory_mb": 17.0}
     assert its.cpu_seconds() == 3.0
-
-
-# ------------------------------------------------------------------------------------------------------- the machine
-
-
-def files(monkeypatch, **texts):
-    """Stands those texts in for the files of such names; no other can be opened."""
-
-    def opened(path, *_, **__):
-        if os.path.basename(path) not in texts:
-            raise FileNotFoundError(path)
-        return io.StringIO(texts[os.path.basename(path)])
-
-    monkeypatch.setattr(measure, "open", opened, raising=False)
-
-
-def ticks(core, shift):
-    """A line of /proc/stat in which each number is another power of two."""
-    return f"cpu{core} {' '.join(str(2**k << shift) for k in range(10))}\n"
-
-
-# user, nice, system, interrupts, soft interrupts and stolen; not idle (3), the disk (4), or what guests had of user (8, 9)
-BUSY = sum(2**k for k in (0, 1, 2, 5, 6, 7))
-
-
-def test_idle_cores_are_not_busy(monkeypatch, clock):
-    """Others took neither what our cores were idle or waited for a disk, nor what other cores did, nor our own time."""
-    stat = ticks("", 30) + ticks(0, 0) + ticks(1, 10) + ticks(2, 20) + "intr 1 2 3\nctxt 5\n"
-    files(monkeypatch, stat=stat)
-    clock.working = 0.5
-    children = [types.SimpleNamespace(ask={"cpu_seconds": own}.get) for own in (0.25, 0.125)]
-    a_second = os.sysconf("SC_CLK_TCK")
-    assert measure.others_seconds([0, 2], children) == (BUSY + (BUSY << 20)) / a_second - 0.875
-    assert measure.others_seconds([1], []) == (BUSY << 10) / a_second - 0.5
-
-
-def test_where_nobody_tells_of_others_there_are_none(monkeypatch, clock):
-    def gone(method):
-        raise measure.Failed("gone")
-
-    files(monkeypatch, stat=ticks(0, 0))
-    assert measure.others_seconds([0], []) is not None
-    assert measure.others_seconds([0], [types.SimpleNamespace(ask=gone)]) is None
-    assert measure.others_seconds([7], []) is None  # a container's file may number its cores from 0
-    files(monkeypatch)
-    assert measure.others_seconds([0], []) is None
-
-
-def test_peak_memory_is_in_units_of_2_to_the_20(monkeypatch):
-    files(monkeypatch, status="Name:\tpython\nVmPeak:\t 9999 kB\nVmHWM:\t 3072 kB\nVmRSS:\t 8 kB\n")
-    assert measure.peak_memory() == 3
-    usage = types.SimpleNamespace(getrusage=lambda who: types.SimpleNamespace(ru_maxrss=2**22), RUSAGE_SELF=0)
-    monkeypatch.setattr(measure, "resource", usage)
-    for system, megabytes in (("Linux", 2**12), ("Darwin", 4)):  # which tells in kB, and in bytes
-        monkeypatch.setattr(os, "uname", lambda system=system: types.SimpleNamespace(sysname=system))
-        files(monkeypatch)
-        assert measure.peak_memory() == megabytes
-        files(monkeypatch, status="Name:\tpython\n")
-        assert measure.peak_memory() == megabytes
-
-
-def test_quiet_is_waited_for_and_not_for_ever(clock):
-    asleep = clock.sleep
-
-    def spinning_until(end):
-        def sleep(seconds):
-            clock.working += seconds if clock.now < end else seconds / 100
-            asleep(seconds)
-
-        return sleep
-
-    clock.sleep = spinning_until(64.1)
-    measure.wait_for_quiet()
-    assert clock.now >= 64.1
-    assert len(clock.slept) < 15
-    clock.sleep = spinning_until(1e9)
-    measure.wait_for_quiet()
-
-
-def test_cores_are_those_that_this_process_may_use(monkeypatch):
-    asked = []
-    monkeypatch.setattr(os, "sched_getaffinity", lambda who: {5, 2}, raising=False)
-    monkeypatch.setattr(os, "sched_setaffinity", lambda who, cores: asked.append(cores), raising=False)
-    assert measure.cores_here() == [2, 5]
-    with contextlib.suppress(ZeroDivisionError), measure.pinned([5]):
-        assert asked == [[5]]
-        raise ZeroDivisionError
-    assert asked == [[5], {5, 2}]
-    monkeypatch.delattr(os, "sched_getaffinity")  # a system that cannot tell
-    monkeypatch.delattr(os, "sched_setaffinity")
-    for n, cores in ((3, [0, 1, 2]), (None, [0])):
-        monkeypatch.setattr(os, "cpu_count", lambda n=n: n)
-        assert measure.cores_here() == cores
-    with measure.pinned([0]):
-        pass
-
-
-def test_cores_are_the_last_ones(monkeypatch):
-    monkeypatch.setattr(measure, "cores_here", lambda: [0, 1, 4, 5])
-    assert measure.choose_cores(1) == [5]
-    assert measure.choose_cores(2) == [4, 5]
-    assert measure.choose_cores(4) == [0, 1, 4, 5]
-    for threads in (0, 5, -1):
-        with pytest.raises(ValueError, match=rf"threads is {threads}; this process may use 4 cores"):
-            measure.choose_cores(threads)
-
-
-# --------------------------------------------------------------------------------------------- a process of its own
-
-
-def test_a_session_runs_in_a_process_on_its_cores():
-    """The session is a module here, whose functions tell where they run."""
-    core, here = measure.cores_here()[-1], measure.cores_here()
-    child = measure.Child([core], importlib.import_module, "os")
-    with contextlib.closing(child):
-        assert child.ask("getpid") == child.process.pid != os.getpid()
-        if hasattr(os, "sched_getaffinity"):
-            assert child.ask("sched_getaffinity", 0) == {core}
-            assert measure.cores_here() == here
-        os.kill(child.process.pid, signal.SIGINT)  # Ctrl-C reaches all of a terminal's processes
-        assert child.ask("fspath", "still there") == "still there"
-        with pytest.raises(measure.Failed, match="ended with code 7"):
-            child.ask("_exit", 7)
-        with pytest.raises(measure.Failed, match="ended with code 7"):
-            child.ask("getpid")
-    assert not child.process.is_alive()
-
-
-def test_an_error_in_a_process_is_told_in_a_line():
-    child = measure.Child(measure.cores_here(), importlib.import_module, "math")
-    with contextlib.closing(child), pytest.raises(measure.Failed, match=r"^ValueError: .*domain"):
-        child.ask("sqrt", -1.0)
-    with pytest.raises(measure.Failed, match="^ModuleNotFoundError: No module named 'no_such_module'$"):
-        measure.Child(measure.cores_here(), importlib.import_module, "no_such_module")
-
-
-def served(monkeypatch, session, arguments, *requests):
-    """What a process does in turn that is asked so."""
-    did, waiting = [], list(requests)
-
-    def recv():
-        if not waiting:
-            raise EOFError
-        return waiting.pop(0)
-
-    signals = types.SimpleNamespace(signal=lambda *words: did.append(words), SIGINT="Ctrl-C", SIG_IGN="ignored")
-    monkeypatch.setattr(measure, "signal", signals)
-    monkeypatch.setattr(measure, "wait_for_quiet", lambda: did.append("quiet"))
-    measure._serve(types.SimpleNamespace(send=did.append, recv=recv), session, arguments)
-    return did, waiting
-
-
-def test_a_process_answers_when_its_threads_sleep(monkeypatch):
-    """Else they take the cores of whoever comes next."""
-    ask = [("index", ("b",)), ("count", ("b",)), None, ("index", ("a",))]
-    started = [("Ctrl-C", "ignored"), (True, None)]
-    answers = ["quiet", (True, 1), "quiet", (True, 2)]
-    assert served(monkeypatch, list, ["abbc"], *ask) == ([*started, *answers], ask[3:])
-    assert served(monkeypatch, list, ["abbc"], ask[0]) == ([*started, *answers[:2]], [])  # whoever asked is gone
-
-
-@pytest.mark.parametrize(
-    "error, said",
-    [
-        (ValueError(" \n  off: \n much more"), "ValueError: off:"),
-        (MemoryError(), "MemoryError: "),
-        (OSError("x" * 500), "OSError: " + "x" * 291),
-    ],
-)
-def test_what_a_library_raises_is_an_answer(error, said, monkeypatch):
-    def fails(*_):
-        raise error
-
-    assert served(monkeypatch, fails, [])[0][1:] == [(False, said)]
-    did, _ = served(monkeypatch, lambda: types.SimpleNamespace(go=fails), [], ("go", (3,)), ("go", (4,)))
-    assert did[1:] == [(True, None), (False, said)]
-
-
-@pytest.mark.parametrize("end", [lambda pipe: pipe.send(None), lambda pipe: pipe.close()])
-def test_a_process_ends_with_whom_it_serves(end):
-    child = measure.Child(measure.cores_here(), importlib.import_module, "os")
-    assert child.process.is_alive()
-    end(child.pipe)
-    child.process.join()
-    assert child.process.exitcode == 0
-    child.close()
-
-
-@pytest.mark.parametrize("alive, ended", [(False, []), (True, ["kill", "join"])])
-def test_a_process_that_does_not_end_is_killed(alive, ended):
-    did = []
-    child = object.__new__(measure.Child)
-    names = "join", "kill"
-    child.process = types.SimpleNamespace(**{name: lambda *_, name=name: did.append(name) for name in names})
-    child.process.is_alive = lambda: alive
-    child.pipe = types.SimpleNamespace(send=did.append, close=lambda: did.append("close"))
-    child.close()
-    assert did == [None, "join", *ended, "close"]
 
 
 # ------------------------------------------------------------------------------------------------------- comparisons
@@ -352,11 +149,11 @@ def test_a_process_that_does_not_end_is_killed(alive, ended):
 def test_everyone_takes_each_place_in_turn(clock):
     asked = []
     asks = {name: (lambda name=name: asked.append(name) or len(asked)) for name in "abc"}
-    numbers, failed = measure.interleave(asks, 4)
+    numbers, failed = measure.take_turns(asks, 4)
     assert "".join(asked) == "abcbcacababc"
     assert numbers == {"a": [1, 6, 8, 10], "b": [2, 4, 9, 11], "c": [3, 5, 7, 12]}
     assert failed == {}
-    assert clock.slept == [measure.GAP] * 12
+    assert clock.slept == [measure.PAUSE_SECONDS] * 12
 
 
 def test_who_fails_is_asked_no_more(clock):
@@ -364,10 +161,10 @@ def test_who_fails_is_asked_no_more(clock):
 
     def failing():
         asked.append("b")
-        raise measure.Failed("out of memory")
+        raise processes.WorkerError("out of memory")
 
     asks = {"a": lambda: asked.append("a") or 1.0, "b": failing, "c": lambda: asked.append("c") or 2.0}
-    numbers, failed = measure.interleave(asks, 3)
+    numbers, failed = measure.take_turns(asks, 3)
     assert "".join(asked) == "abccaca"
     assert failed == {"b": "out of memory"}
     assert numbers["a"] == [1.0] * 3 and numbers["c"] == [2.0] * 3
@@ -375,7 +172,9 @@ def test_who_fails_is_asked_no_more(clock):
 
 def test_a_ratio_is_the_median_within_a_round():
     ours, floor = [8.0, 8.0, 10.0], [1.0, 4.0, 2.0]
-    assert measure.ratio(ours, floor) == 5  # of 8, 2 and 5; the medians' own is 4, and the means' 3.71
+    assert (
+        measure.ratio(ours, floor) == 5
+    )  # the median of 8, 2 and 5; the ratio of the medians is 4, and that of the means is 3.71
     assert measure.ratio(floor, ours) == 0.2
 
 
@@ -400,14 +199,14 @@ def test_losses_are_compared_each_with_its_own():
 def test_the_first_loss_that_is_off_is_told(off):
     said = measure.verdict([200.0, 100.009, 50.0, 25.0 + off], WANTED)
     assert said["status"] == "wrong"
-    assert said["reason"] == f"its loss after 3 steps is {25 + off:.6g}; the reference's is 25"
+    assert said["reason"] == f"its loss after 3 steps is {25 + off:.6g}, but the reference's is 25"
     said = measure.verdict([200.0, 100.0 + 4 * off, 50.0 + 4 * off, 25.0], WANTED)
-    assert said["reason"] == f"its loss after 1 steps is {100 + 4 * off:.6g}; the reference's is 100"
+    assert said["reason"] == f"its loss after 1 steps is {100 + 4 * off:.6g}, but the reference's is 100"
     assert measure.verdict([200.0 + 16 * off, *WANTED[1:]], WANTED)["reason"].startswith("its loss after 0 steps")
 
 
 ABOUT = {"note": "", "peak_memory_mb": 64.0}
-FLOOR = {"losses": None, "calibrate": 9, "about": {"note": "alone", "peak_memory_mb": 32.0}}
+FLOOR = {"losses": None, "calibrate": 9, "describe": {"note": "alone", "peak_memory_mb": 32.0}}
 
 
 WEIGHTED = DIGITS._replace(batch_size=50, n_samples=3)
@@ -419,12 +218,12 @@ def compare(*contestants, rounds=3, threads=2):
 
 
 def test_a_comparison_has_each_number_where_it_belongs(scripted, contestant, clock, monkeypatch):
-    """Times in which a ratio that is upside down, of medians, of means or of the wrong one is another number."""
-    monkeypatch.setattr(measure, "others_seconds", lambda cores, children: 7 + 0.25 * len(cores) * clock.now)
+    """The times are such that a ratio upside down, of medians, of means or of the wrong contestants is another number."""
+    monkeypatch.setattr(processes, "seconds_of_others", lambda cores, children: 7 + 0.25 * len(cores) * clock.now)
     result = compare(
         contestant("floor", **FLOOR, block=iter([1.0, 4.0, 2.0])),
-        contestant("a", losses=[200.0, 100.005, 50.0, 25.001], calibrate=17, block=iter([8.0, 8.0, 10.0]), about=ABOUT),
-        contestant("b", losses=WANTED, calibrate=33, block=iter([64.0, 16.0, 256.0]), about=ABOUT | {"note": "slow"}),
+        contestant("a", losses=[200.0, 100.005, 50.0, 25.001], calibrate=17, block=iter([8.0, 8.0, 10.0]), describe=ABOUT),
+        contestant("b", losses=WANTED, calibrate=33, block=iter([64.0, 16.0, 256.0]), describe=ABOUT | {"note": "slow"}),
     )
     floor, a, b = rows = result.pop("rows")
     assert [row.pop("ratios") for row in rows] == [
@@ -434,7 +233,7 @@ def test_a_comparison_has_each_number_where_it_belongs(scripted, contestant, clo
     ]
     fine = {"status": "ok", "reason": ""}
     seconds = {"median": 2.0, "p10": pytest.approx(1.2), "minimum": 1.0}
-    assert floor == {"name": "floor", **fine, "steps_per_block": 9, **seconds, **FLOOR["about"]}
+    assert floor == {"name": "floor", **fine, "steps_per_block": 9, **seconds, **FLOOR["describe"]}
     checked = {"loss": 25.001, "loss_error": pytest.approx(5e-5)}
     seconds = {"median": 8.0, "p10": 8.0, "minimum": 8.0}
     assert a == {"name": "a", **fine, **checked, "steps_per_block": 17, **seconds, **ABOUT}
@@ -457,8 +256,8 @@ def test_a_comparison_has_each_number_where_it_belongs(scripted, contestant, clo
 
 
 def test_a_comparison_asks_in_turn_and_in_one_place(scripted, contestant):
-    """All on the same cores and with as many threads; nobody is timed before all have been checked and calibrated."""
-    its = {"losses": WANTED, "calibrate": 9, "about": ABOUT, "cpu_seconds": 0.0}
+    """All have the same cores and as many threads, and none is timed before all have been checked and calibrated."""
+    its = {"losses": WANTED, "calibrate": 9, "describe": ABOUT, "cpu_seconds": 0.0}
     compare(contestant("a", **its, block=iter([1.0] * 3)), contestant("b", **its, block=iter([1.0] * 3)), rounds=3)
     start = ("start", [4, 5], measure.Session, WEIGHTED, 2)
     asked = [words for words in scripted if words[1] != "cpu_seconds"]
@@ -477,42 +276,42 @@ def test_a_comparison_asks_in_turn_and_in_one_place(scripted, contestant):
         ("a", "block"),
         ("a", "block"),
         ("b", "block"),
-        ("a", "about"),
-        ("b", "about"),
+        ("a", "describe"),
+        ("b", "describe"),
     ]
 
 
 @pytest.mark.parametrize("known", [(None, 1.0), (1.0, None), (None, None)])
 def test_others_that_are_not_known_have_no_share(known, scripted, contestant, monkeypatch):
     known = list(known)
-    monkeypatch.setattr(measure, "others_seconds", lambda *_: known.pop(0))
+    monkeypatch.setattr(processes, "seconds_of_others", lambda *_: known.pop(0))
     result = compare(contestant("floor", **FLOOR, block=iter([1.0])), rounds=1)
     assert result["share_of_others"] is None and known == []
 
 
 def test_others_have_no_share_below_zero(scripted, contestant, monkeypatch):
-    """The ticks of the system are coarse: its cores may seem to have worked less than we did."""
+    """The system counts time coarsely, so that its cores may seem to have worked less than we did."""
     known = [5.0, 4.0]
-    monkeypatch.setattr(measure, "others_seconds", lambda *_: known.pop(0))
+    monkeypatch.setattr(processes, "seconds_of_others", lambda *_: known.pop(0))
     assert compare(contestant("floor", **FLOOR, block=iter([1.0])), rounds=1)["share_of_others"] == 0
 
 
 def test_who_is_missing_wrong_or_failed_has_no_time_and_no_ratio(scripted, contestant):
-    failed = measure.Failed("out of memory")
+    failed = processes.WorkerError("out of memory")
     result = compare(
         contestant("floor", **FLOOR, block=iter([1.0, 1.0, 1.0])),
         contestant("absent", "not installed"),
         contestant("wrong", losses=[1.0] * 4, calibrate=9, block=iter([])),
         contestant("not started", start=failed),
         contestant("fails early", losses=WANTED, calibrate=failed),
-        contestant("fails late", losses=WANTED, calibrate=9, block=iter([2.0, failed, 2.0]), about=ABOUT),
-        contestant("a", losses=WANTED, calibrate=9, block=iter([3.0, 3.0, 3.0]), about=ABOUT),
+        contestant("fails late", losses=WANTED, calibrate=9, block=iter([2.0, failed, 2.0]), describe=ABOUT),
+        contestant("a", losses=WANTED, calibrate=9, block=iter([3.0, 3.0, 3.0]), describe=ABOUT),
     )
     rows = {row["name"]: row for row in result["rows"]}
     assert list(rows) == ["floor", "absent", "wrong", "not started", "fails early", "fails late", "a"]
     assert [row["status"] for row in rows.values()] == ["ok", "missing", "wrong", "failed", "failed", "failed", "ok"]
     assert rows["absent"]["reason"] == "not installed"
-    assert rows["wrong"]["reason"] == "its loss after 0 steps is 1; the reference's is 200"
+    assert rows["wrong"]["reason"] == "its loss after 0 steps is 1, but the reference's is 200"
     assert {rows[name]["reason"] for name in ("not started", "fails early", "fails late")} == {"out of memory"}
     assert [name for name, row in rows.items() if "median" in row] == ["floor", "a"]
     assert rows["floor"]["ratios"].keys() == rows["a"]["ratios"].keys() == {"floor", "a"}
@@ -522,6 +321,6 @@ def test_who_is_missing_wrong_or_failed_has_no_time_and_no_ratio(scripted, conte
 
 
 def test_a_reference_that_cannot_run_ends_the_comparison(scripted, contestant):
-    reference = types.SimpleNamespace(make={"name": "reference", "losses": measure.Failed("no memory")})
-    with pytest.raises(measure.Failed, match="no memory"):
+    reference = types.SimpleNamespace(make={"name": "reference", "losses": processes.WorkerError("no memory")})
+    with pytest.raises(processes.WorkerError, match="no memory"):
         measure.compare(DIGITS, [contestant("floor", **FLOOR)], reference, 1, 1)

@@ -6,21 +6,22 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import measure, training
+from benchmarks import measure, processes, training
 from benchmarks.contestants import contestants
 from benchmarks.workloads import WORKLOADS, synthetic
-from vae_np import data, noise
+from vae_np import data, streams
 
 ROWS, BATCH = 10, 4
 WORKLOAD = WORKLOADS["digits"]._replace(batch_size=BATCH, n_rows=ROWS)
 DATASET = types.SimpleNamespace(train=np.zeros((ROWS, 64), np.uint8), valid="the rows that are held out")
+DATASET_WITHOUT_TEST = types.SimpleNamespace(train=DATASET.train, valid=None)
 WANTED = [3.0, 2.0]
-SIZES = [(2, BATCH), (1, 2)]  # whole batches, and the rest
+SIZES = [(2, BATCH), (1, 2)]  # whole batches, and a smaller one
 
 
 @pytest.fixture
 def made_up(scripted, contestant, monkeypatch):
-    """made_up(name, seconds, test): a Contestant whose epochs take such seconds and end at such losses of the test set."""
+    """A function made_up(name, seconds, test) that makes a Contestant with such times and test losses of its epochs."""
     losses, asked = {}, []
 
     def evaluate(p, x, objective, n_samples, seed, step):
@@ -32,10 +33,10 @@ def made_up(scripted, contestant, monkeypatch):
         own = np.full(WORKLOAD.parameters().flat.size, float(len(losses)), np.float32)
         losses[own[0]] = iter(test)
         epochs = [s if isinstance(s, Exception) else (s, own) for s in seconds]
-        its = {"losses": WANTED, "warm": 2.0 ** len(losses), "about": {"note": name.upper(), "peak_memory_mb": 1.0}}
+        its = {"losses": WANTED, "warm_up": 2.0 ** len(losses), "describe": {"note": name.upper(), "peak_memory_mb": 1.0}}
         return contestant(name, **its | {"train": iter(epochs)} | script)
 
-    monkeypatch.setattr(training.training, "evaluate", evaluate)
+    monkeypatch.setattr(training.evaluation, "evaluate", evaluate)
     made.evaluated, made.asked = asked, scripted
     return made
 
@@ -48,7 +49,7 @@ def train(*chosen, target=100.0, epochs=3, threads=2, seed=0, workload=WORKLOAD)
 
 
 def test_a_training_ends_with_the_epoch_that_reaches_the_target(made_up):
-    """Its seconds are those of all epochs until then."""
+    """Its time is that of all epochs until then."""
     result = train(
         made_up("slow", [16.0, 32.0, 64.0], [130.0, 120.0, 110.0]),
         made_up("fast", [1.0, 2.0, 4.0], [101.0, 100.0, 90.0]),
@@ -81,21 +82,21 @@ def test_every_epoch_has_each_row_once_in_the_order_of_vae_np(n_rows, sizes, mad
     start, _, warm, *epochs, _ = made_up.asked[2:]
     assert start[1:4] == ("start", [4, 5], measure.Session) and start[5] == 2
     assert start[4].seed == 7
-    assert warm == ("a", "warm", sizes)
+    assert warm == ("a", "warm_up", sizes)
     for k, (_, method, parts) in enumerate(epochs):
         assert method == "train" and [part.shape for part in parts] == sizes
         order = np.concatenate([part.ravel() for part in parts])
-        assert np.array_equal(order, noise.permutation(7, "shuffle", k, n_rows))
+        assert np.array_equal(order, streams.permutation(7, "shuffle", k, n_rows))
     assert len(epochs) == 2
     assert made_up.evaluated == [(7, 1), (7, 2)]
 
 
 def test_who_is_missing_wrong_or_failed_is_not_trained(made_up, contestant, clock):
-    failed = measure.Failed("out of memory")
+    failed = processes.WorkerError("out of memory")
     result = train(
         contestant("absent", "not installed"),
         made_up("wrong", [], [], losses=[1.0, 1.0]),
-        made_up("fails early", [], [], warm=failed),
+        made_up("fails early", [], [], warm_up=failed),
         made_up("fails late", [1.0, failed], [300.0]),
         made_up("a", [8.0, 8.0, 8.0], [300.0, 200.0, 150.0]),
     )
@@ -104,21 +105,26 @@ def test_who_is_missing_wrong_or_failed_is_not_trained(made_up, contestant, cloc
     assert [row["reason"] for row in rows.values()][2:] == ["out of memory", "out of memory", ""]
     assert [name for name, row in rows.items() if "seconds" in row] == ["a"]
     assert [len(row["history"]) for row in rows.values()] == [0, 0, 0, 1, 3]
-    assert clock.slept == [measure.GAP] * 5
+    assert clock.slept == [measure.PAUSE_SECONDS] * 5
 
 
 def test_without_a_workload_it_is_mnist(monkeypatch):
-    """The default data and workload, as far as the reference sees them."""
+    """The reference gets the default workload."""
     seen = []
-    dataset = types.SimpleNamespace(train=np.zeros((30, 784), np.uint8), valid=None)
+    dataset = types.SimpleNamespace(train=np.zeros((30, 784), np.uint8), valid="held out")
     monkeypatch.setattr(measure, "reference_losses", lambda workload, *_: seen.append(workload))
     monkeypatch.setattr(data, "load", {"mnist": dataset}.get)
     training.train_to(100.0, [], 1, 1, 3)
-    assert seen == [WORKLOADS["example"]._replace(source="mnist", n_rows=30, seed=3)]
+    assert seen == [WORKLOADS["example"]._replace(data_set="mnist", n_rows=30, seed=3)]
+
+
+def test_data_without_rows_to_test_on_are_refused():
+    with pytest.raises(ValueError, match="no rows to test on"):
+        training.train_to(100.0, [], 1, 1, dataset=DATASET_WITHOUT_TEST)
 
 
 def test_a_contestant_learns(in_process, monkeypatch):
-    monkeypatch.setattr(training.training, "evaluate", functools.partial(training.training.evaluate, backend="numpy"))
+    monkeypatch.setattr(training.evaluation, "evaluate", functools.partial(training.evaluation.evaluate, backend="numpy"))
     workload = WORKLOADS["digits"]._replace(n_rows=300)
     held_out = types.SimpleNamespace(valid=synthetic(350, 64)[300:])
     (row,) = training.train_to(40.0, [contestants()["numpy"]], 3, 1, workload=workload, dataset=held_out)["rows"]

@@ -401,13 +401,19 @@ CONFIGS = {  # what differs in config.json (None: absent), or all its text: word
     "a shape that is a number": ({"image_shape": 6}, "config.json"),
     "a shape of text": ({"image_shape": "23"}, "a side of its image_shape is '2'"),
     "a shape below nothing": ({"image_shape": [-2, -3]}, "a side of its image_shape is -2"),
-    "no command": ({"command": None}, "it has no 'command'"),
-    "a command that is a number": ({"command": 5}, "config.json"),
-    "a command of another program": ({"command": "rm -rf train"}, "its command is another"),
-    "a command without its end": ({"command": "vae-np train '"}, "No closing quotation"),
-    "a command for help": ({"command": "vae-np train --help"}, "its command is none"),
-    "a command with an option that is none": ({"command": "vae-np train --wings"}, "unrecognized arguments: --wings"),
-    "a command with many options": ({"command": "vae-np train" + " --wings" * 500}, "..."),
+    "options that are a list": ({"options": [1]}, "its options are not a JSON object"),
+    "an option of another program": ({"options": {"wings": 2}}, "it has an option 'wings', which this version does not know"),
+    "an option of another kind": ({"options": {"samples": "two"}}, "its option samples cannot be 'two'"),
+    "no command": ({"options": None, "command": None}, "it has no 'command'"),
+    "a command that is a number": ({"options": None, "command": 5}, "config.json"),
+    "a command of another program": ({"options": None, "command": "rm -rf train"}, "its command is not `vae-np train`"),
+    "a command without its end": ({"options": None, "command": "vae-np train '"}, "No closing quotation"),
+    "a command for help": ({"options": None, "command": "vae-np train --help"}, "its command cannot be parsed"),
+    "a command with an option that is none": (
+        {"options": None, "command": "vae-np train --wings"},
+        "unrecognized arguments: --wings",
+    ),
+    "a command with many options": ({"options": None, "command": "vae-np train" + " --wings" * 500}, "..."),
 }
 
 

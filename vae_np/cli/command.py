@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -60,13 +59,17 @@ class Command:
         self.add_options(parser.add_argument)
         return parser.parse_args(words)
 
-    def line(self, options: argparse.Namespace) -> str:
-        """The command line that gives these options; it leaves out the options that have their default."""
-        words = ["vae-np", self.name]
+    def words(self, options: argparse.Namespace) -> list[str]:
+        """The words after the command's name that give these options, without those that have their default."""
+        words = []
         for name, action in self.options().items():
             value = vars(options)[name]
             if value != action.default:
-                words.append(action.option_strings[0])
                 values = [] if action.nargs == 0 else value if isinstance(value, list) else [value]
-                words += (":".join(map(str, one)) if isinstance(one, (list, tuple)) else str(one) for one in values)
-        return shlex.join(words)
+                words += [action.option_strings[0], *map(_word, values)]
+        return words
+
+
+def _word(value):
+    """The word of a command line that gives an option this value, such as 10:0.1 for (10, 0.1)."""
+    return ":".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

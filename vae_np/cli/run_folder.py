@@ -3,18 +3,18 @@
 import argparse
 import contextlib
 import io
+import json
 import os
 import shlex
 from typing import Any
 
 from vae_np import data, runs
 from vae_np.cli.command import Command
-from vae_np.cli.options import DATA, epoch_and_factor
+from vae_np.cli.options import DATA
 from vae_np.data import Dataset
 from vae_np.parameters import Parameters, reading
 
 NOT_STORED = ("out", "resume")  # options of `vae-np train` that name the folder itself
-KINDS = {int: int, float: (int, float), epoch_and_factor: list}  # the type of an option -> what it is in JSON; others are texts
 
 
 def stored(command: Command, options: argparse.Namespace) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def stored(command: Command, options: argparse.Namespace) -> dict[str, Any]:
     if kept.data_dir:
         kept.data_dir = os.path.abspath(kept.data_dir)
     values = {name: value for name, value in vars(kept).items() if name not in NOT_STORED}
-    return {"options": values, "command": command.line(kept)}
+    return {"options": values, "command": shlex.join(["vae-np", command.name, *command.words(kept)])}
 
 
 def stored_options(run: str, command: Command) -> argparse.Namespace:
@@ -61,35 +61,32 @@ def is_described(run: str) -> bool:
 def _from_json(command, values):
     if not isinstance(values, dict):
         raise ValueError("its options are not a JSON object")
-    actions, options = command.options(), command.defaults()
+    options = command.defaults()
     for name, value in values.items():
-        if name not in actions:
+        if name in NOT_STORED or name not in options:
             raise ValueError(f"it has an option {name!r}, which this version does not know")
-        if not _could_be(value, actions[name]):
-            raise ValueError(f"its option {name} cannot be {value!r}")
         setattr(options, name, value)
-    return options
-
-
-def _could_be(value, action):
-    """Whether the option could have this value."""
-    if value == action.default or action.nargs == 0:
-        return value == action.default or isinstance(value, bool)
-    if action.nargs == "*":
-        return isinstance(value, list) and all(isinstance(one, KINDS[action.type]) for one in value)
-    return isinstance(value, KINDS.get(action.type, str)) and (action.choices is None or value in action.choices)
+    found = _parsed(command, command.words(options))  # the parser knows which values an option can have
+    for name, value in values.items():
+        if json.loads(json.dumps(vars(found)[name])) != value:
+            raise ValueError(f"its option {name} cannot be {value!r}")
+    return found
 
 
 def _from_line(command, line):
     words = shlex.split(line + "")  # a TypeError if it is not a text: shlex would read None from the standard input
     if words[:2] != ["vae-np", command.name]:
         raise ValueError(f"its command is not `vae-np {command.name}`")
+    return _parsed(command, words[2:])
+
+
+def _parsed(command, words):
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            return command.parse(words[2:])
+            return command.parse(words)
     except SystemExit:
-        raise ValueError(f"its command cannot be parsed: {said.getvalue().splitlines()[-1]}") from None
+        raise ValueError(f"its options cannot be parsed: {said.getvalue().splitlines()[-1]}") from None
 
 
 # ------------------------------------------------------------------------------------------- the data and the parameters

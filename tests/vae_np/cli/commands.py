@@ -27,7 +27,9 @@ def command(*arguments):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as caught:
         cli.main([str(argument) for argument in arguments])
     assert "\x1b" not in out.getvalue() + err.getvalue(), "no colours where there is no terminal"
-    return Answer(caught.value.code or 0, out.getvalue(), err.getvalue())
+    code = caught.value.code or 0
+    assert isinstance(code, int), "main itself prints what it has to say"
+    return Answer(code, out.getvalue(), err.getvalue())
 
 
 def done(*arguments):

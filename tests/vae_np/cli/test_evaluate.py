@@ -17,7 +17,7 @@ def test_evaluate_prints_the_terms_that_the_library_computes(trained, options):
     given = dict(zip(options[::2], options[1::2]))
     table = {row[0]: row[1:] for row in cells(done("evaluate", trained[1], *options))}
     p, dataset = Parameters.load(trained[1] / "checkpoint.npz"), data.load("digits")
-    for part, x in (("train", dataset.train), ("valid", dataset.valid)):
+    for part, x in (("train", dataset.train), ("valid", dataset.shown[0])):
         value = evaluate(p, x, given.get("--objective", "elbo"), given.get("--samples", 1), seed=given.get("--seed", 0))
         error = np.std(value.per_example, dtype=float) / len(x) ** 0.5
         wanted = [f"{number:.3f}" for number in (value.total, error, value.reconstruction, value.kl)]

@@ -91,7 +91,10 @@ def test_what_was_taken_of_a_table_is_told_and_known_to_all_commands(rows):
 @pytest.mark.parametrize("how", ["--valid-fraction 0", "train alone"])
 def test_without_validation_there_are_training_rows_alone(how):
     x = np.random.default_rng(0).random((30, 4, 9))
-    np.savez("rows.npz", **({"train": x} if how == "train alone" else {"x": x}))
+    if how == "train alone":
+        np.savez("rows.npz", train=x)
+    else:
+        np.savez("rows.npz", x=x)
     out = done("train", "--data", "rows.npz", *SMALL, *(() if how == "train alone" else how.split()), "--out", "run")
     assert "30 rows to train on, none to validate with" in out and PICTURES <= {
         path.name for path in pathlib.Path("run").iterdir()

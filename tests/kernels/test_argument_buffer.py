@@ -1,4 +1,4 @@
-"""Functions that are compiled when compiled code first calls them: what goes wrong then loses neither work nor a Ctrl-C."""
+"""Functions that are compiled when compiled code first calls them: an error then loses neither work nor a Ctrl-C."""
 
 import signal
 import time
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from vae_np.kernels.cpu import jit, words
+from vae_np.kernels.cpu import argument_buffer, jit
 
 
 def doubled(a, b):
@@ -16,8 +16,8 @@ def doubled(a, b):
             b[i, j] = 2 * a[i, j]
 
 
-def caller_of(name, plain=None):
-    function, prepare = words.late(name, jit.kernel(doubled), plain)
+def caller_of(name, fallback=None):
+    function, prepare = argument_buffer.lazily_compiled(name, jit.kernel(doubled), fallback)
 
     @njit
     def caller(a, b):
@@ -57,7 +57,7 @@ def test_what_cannot_be_compiled_is_computed_all_the_same(error, interruptible, 
         raise error
 
     caller, _ = caller_of(f"test.fails.{type(error).__name__}", lambda a, b: np.multiply(2, a, out=b))
-    monkeypatch.setattr(words, "compiled", fails)
+    monkeypatch.setattr(argument_buffer, "compiled", fails)
     a, b = np.arange(12.0).reshape(3, 4)[:, 1:], np.zeros((3, 3))
     try:
         caller(a, b)
@@ -70,7 +70,7 @@ def test_what_cannot_be_compiled_is_computed_all_the_same(error, interruptible, 
         interrupted = True
     assert (b == 2 * a).all() and interrupted == isinstance(error, KeyboardInterrupt)
     assert interrupted or "could not be compiled" in caplog.text
-    monkeypatch.setattr(words._thread, "interrupt_main", lambda: None)
+    monkeypatch.setattr(argument_buffer._thread, "interrupt_main", lambda: None)
     b[...] = 0
     caller(a, b)
     assert (b == 2 * a).all() and len(tried) == 1 + interrupted

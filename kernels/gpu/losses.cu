@@ -1,75 +1,8 @@
-// The operations of kernels/reference.py, where the formulas stand. Numbers that change from step to step are read through a
-// pointer.
-
-// ------------------------------------------------------------------------------------------------------------- layers
-// cuBLAS makes x @ W, dy @ W.T and x.T @ dy.
-
-extern "C" __global__ void add_bias(const REAL *b, REAL *y, size n, size width) {
-    FOR_EACH(i, n) y[i] += b[i % width];
-}
-
-extern "C" __global__ void constant(const REAL *b, REAL *y, size n, size width) {
-    FOR_EACH(i, n) y[i] = b[i % width];
-}
-
-// db = sum of dy over the rows. A block, of whole warps, sums 32 columns: each warp every so manieth row of them.
-extern "C" __global__ void column_sums(const REAL *dy, REAL *db, size rows, size width) {
-    __shared__ REAL of_warp[32][33];
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    for (size first = 32 * (size)blockIdx.x; first < width; first += 32 * (size)gridDim.x) {
-        size column = first + lane;
-        REAL total = 0;
-        if (column < width)
-            for (size r = warp; r < rows; r += warps) total += dy[r * width + column];
-        __syncthreads();
-        of_warp[warp][lane] = total;
-        __syncthreads();
-        if (warp == 0 && column < width) {
-            total = 0;
-            for (int w = 0; w < warps; w++) total += of_warp[w][lane];
-            db[column] = total;
-        }
-    }
-}
-
-extern "C" __global__ void scale(const REAL *W, REAL factor, REAL *dW, size n) {
-    FOR_EACH(i, n) dW[i] = factor * W[i];
-}
-
-// -------------------------------------------------------------------------------------- activations, in place of x @ W
-
-extern "C" __global__ void bias_relu(const REAL *b, REAL *h, size n, size width) {
-    FOR_EACH(i, n) {
-        REAL y = h[i] + b[i % width];
-        h[i] = y < 0 ? 0 : y;  // and a NaN stays one
-    }
-}
-
-extern "C" __global__ void relu_backward(REAL *dh, const REAL *h, size n) {
-    FOR_EACH(i, n) dh[i] = h[i] > 0 ? dh[i] : 0;
-}
-
-extern "C" __global__ void bias_tanh(const REAL *b, REAL *h, size n, size width) {
-    FOR_EACH(i, n) h[i] = tanh(h[i] + b[i % width]);
-}
-
-extern "C" __global__ void tanh_backward(REAL *dh, const REAL *h, size n) {
-    FOR_EACH(i, n) dh[i] *= (1 - h[i]) * (1 + h[i]);
-}
-
-extern "C" __global__ void bias_softplus(const REAL *b, REAL *h, size n, size width) {
-    FOR_EACH(i, n) {
-        REAL y = h[i] + b[i % width];
-        h[i] = (y < 0 ? 0 : y) + log1p(exp(-fabs(y)));
-    }
-}
-
-extern "C" __global__ void softplus_backward(REAL *dh, const REAL *h, size n) {
-    FOR_EACH(i, n) dh[i] *= -expm1(-h[i]);
-}
+// The latents, likelihoods and bounds of kernels/reference.py, where the formulas stand. A number that changes from step to step
+// is passed as a pointer.
 
 // ------------------------------------------------------------------------------- the sample z and its gradient's path
-// A block of examples is (B, Z), BZ elements; samples are (L, B, Z).
+// Examples are (B, Z), which are BZ elements; samples are (L, B, Z).
 
 extern "C" __global__ void reparameterize(const REAL *mu, const REAL *logvar, const REAL *eps, REAL *z, size L, size BZ) {
     FOR_EACH(i, L * BZ) z[i] = mu[i % BZ] + exp(logvar[i % BZ] / 2) * eps[i];
@@ -137,7 +70,8 @@ extern "C" __global__ void sampled_kl_backward(const REAL *dkl, const REAL *z, R
 }
 
 // ----------------------------------------------------------------------------------- nll = -log p(x|z) per sample, nats
-// A row is a sample of an example, of D inputs; x (B, D) is the same for all samples. per_row: how many log-variances.
+// A row is a sample of an example, with D inputs; x (B, D) is the same for all samples. per_row is the number of log-variances
+// of a row: D, or 1 where all inputs share one.
 
 extern "C" __global__ void bernoulli_nll(const REAL *logits, const REAL *x, REAL *nll, size L, size B, size D) {
     FOR_EACH_ROW(r, L * B) {
@@ -151,7 +85,7 @@ extern "C" __global__ void bernoulli_nll(const REAL *logits, const REAL *x, REAL
     }
 }
 
-// sigmoid(l), and sigmoid(-l) in `other`: neither overflows
+// Returns sigmoid(l), and sets `other` to sigmoid(-l). Neither overflows.
 __device__ REAL sigmoid(REAL l, REAL *other) {
     REAL e = exp(-fabs(l)), larger = 1 / (1 + e), smaller = e / (1 + e);
     *other = l >= 0 ? smaller : larger;
@@ -220,12 +154,14 @@ extern "C" __global__ void elbo_backward(const REAL *beta, REAL *dnll, REAL *dkl
     FOR_EACH(i, K * B) dkl[i] = *beta / ((REAL)K * n_examples);
 }
 
-// log w, in roundings of its own: it is made twice, and fused one time only its largest could differ from itself
+// log w, with two roundings: it is computed twice. With a fused multiply-add in only one of the two places, the largest log
+// w could differ from itself.
 __device__ REAL log_weight(REAL nll, REAL kl, REAL beta) {
     volatile REAL weighted = beta * kl;
     return -(nll + weighted);
 }
 
+// The largest log w of an example.
 __device__ REAL largest(const REAL *nll, const REAL *kl, REAL beta, size L, size B) {
     REAL top = log_weight(nll[0], kl[0], beta);
     for (size l = 1; l < L; l++) {
@@ -257,39 +193,5 @@ extern "C" __global__ void iwae_backward(const REAL *nll, const REAL *kl, const 
             dnll[l * B + b] = share;
             dkl[l * B + b] = *beta * share;
         }
-    }
-}
-
-// ------------------------------------------------------------------------ updates of the flat parameters p by the gradient g
-
-extern "C" __global__ void sgd(REAL *p, const REAL *g, REAL *velocity, const double *learning_rate, double momentum, size n) {
-    REAL rate = *learning_rate, keep = momentum;
-    FOR_EACH(i, n) {
-        velocity[i] = keep * velocity[i] + g[i];
-        p[i] -= rate * velocity[i];
-    }
-}
-
-extern "C" __global__ void adagrad(REAL *p, const REAL *g, REAL *squares, const double *learning_rate, double epsilon, size n) {
-    REAL rate = *learning_rate, small = epsilon;
-    FOR_EACH(i, n) {
-        squares[i] += g[i] * g[i];
-        p[i] -= rate * g[i] / (sqrt(squares[i]) + small);
-    }
-}
-
-extern "C" __global__ void adam(REAL *p, const REAL *g, REAL *m, REAL *v, const size *step, const double *learning_rate,
-                                double beta1, double beta2, double epsilon, size n) {
-    __shared__ REAL rate, per_std;  // of the corrections, which take a power each
-    if (threadIdx.x == 0) {
-        rate = *learning_rate / (1 - pow(beta1, (double)*step));
-        per_std = 1 / sqrt(1 - pow(beta2, (double)*step));
-    }
-    __syncthreads();
-    REAL b1 = beta1, b2 = beta2, c1 = 1 - beta1, c2 = 1 - beta2, small = epsilon;
-    FOR_EACH(i, n) {
-        m[i] = b1 * m[i] + c1 * g[i];
-        v[i] = b2 * v[i] + c2 * (g[i] * g[i]);
-        p[i] -= rate * m[i] / (sqrt(v[i]) * per_std + small);
     }
 }

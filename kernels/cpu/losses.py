@@ -1,169 +1,16 @@
-"""The operations of `kernels.reference` as compiled loops: each array is read once and written once where it can be.
+"""The latents, likelihoods and bounds of `kernels.reference` as compiled loops.
 
-The formulas stand in `kernels.reference`, under the same names. A row is what the last axis holds; a term of a sum is a
-function of its own, because only the sum around it may be reordered (`jit.REORDER`).
+The formulas stand in `kernels.reference`, under the same names. A term of a sum is a function of its own, because only the sum
+around it may be reordered (`jit.REORDER`).
 """
 
 import math
 
-import numpy as np
-
 from vae_np.kernels.cpu.jit import exact, kernel
-from vae_np.kernels.cpu.mathematics import exp, expm1, inline, log1p, sigmoids, softplus, tanh
-from vae_np.kernels.cpu.product import product, product_transposed
+from vae_np.kernels.cpu.layers import rows
+from vae_np.kernels.cpu.mathematics import exp, expm1, inline, log1p, sigmoids
 
 LOG_2PI = math.log(2 * math.pi)
-
-
-@inline
-def rows(x):
-    return x.reshape((-1, x.shape[-1]))
-
-
-@inline
-def flat(x):
-    return x.reshape((x.size,))
-
-
-@inline
-def only(y):
-    """One array that a product brings near, and none else: the one that it fills."""
-    return y, y[:0], y[:0]
-
-
-# ------------------------------------------------------------------------------------------------------------ layers
-
-
-@kernel
-def affine(x, W, b, y):
-    product(rows(x), W, rows(y), only(rows(y)))
-    for i in range(rows(y).shape[0]):
-        row = rows(y)[i]
-        for o in range(row.shape[0]):
-            row[o] += b[o]
-    return y
-
-
-@kernel
-def affine_backward(dy, W, dx):
-    product_transposed(rows(dy), W, rows(dx))
-    return dx
-
-
-@kernel
-def affine_backward_add(dy, W, dx):
-    more = np.empty(rows(dx).shape, dx.dtype)
-    product_transposed(rows(dy), W, more)
-    for b in range(more.shape[0]):
-        row, more_row = rows(dx)[b], more[b]
-        for i in range(row.shape[0]):
-            row[i] += more_row[i]
-    return dx
-
-
-@kernel
-def affine_gradients(x, dy, W, l2, dW, db):
-    gradients_of_layer(rows(x), rows(dy), W, l2, dW, db, only(dW))
-    return dW, db
-
-
-@inline
-def gradients_of_layer(x, dy, W, l2, dW, db, soon):
-    product(x.T, dy, dW, soon)
-    if l2 != 0:
-        for i in range(W.shape[0]):
-            for o in range(W.shape[1]):
-                dW[i, o] += l2 * W[i, o]
-    sum_rows(dy, db)
-
-
-@inline
-def sum_rows(dy, db):
-    db[:] = 0
-    for i in range(rows(dy).shape[0]):
-        row = rows(dy)[i]
-        for o in range(db.shape[0]):
-            db[o] += row[o]
-
-
-@kernel
-def constant(x, W, b, y):
-    for i in range(rows(y).shape[0]):
-        row = rows(y)[i]
-        for o in range(row.shape[0]):
-            row[o] = b[o]
-    return y
-
-
-@kernel
-def constant_backward_add(dy, W, dx):
-    return dx
-
-
-@kernel
-def constant_gradients(x, dy, W, l2, dW, db):
-    sum_rows(dy, db)
-    return dW, db
-
-
-# ------------------------------------------------------------------------- hidden layers: affine, then an activation
-
-
-@kernel
-def affine_relu(x, W, b, y, h):
-    product(rows(x), W, rows(h), only(rows(h)))
-    for i in range(rows(h).shape[0]):
-        row = rows(h)[i]
-        for o in range(row.shape[0]):
-            total = row[o] + b[o]
-            row[o] = row.dtype.type(0) if total < 0 else total
-    return h
-
-
-@kernel
-def relu_backward(dh, y, h):
-    zero, dh_flat, h_flat = dh.dtype.type(0), flat(dh), flat(h)
-    for i in range(h_flat.shape[0]):
-        unmasked = dh_flat[i]  # read in either case, so that the loop has no branch
-        dh_flat[i] = unmasked if h_flat[i] > zero else zero
-    return dh
-
-
-@kernel
-def affine_tanh(x, W, b, y, h):
-    product(rows(x), W, rows(h), only(rows(h)))
-    for i in range(rows(h).shape[0]):
-        row = rows(h)[i]
-        for o in range(row.shape[0]):
-            row[o] = tanh(row[o] + b[o])
-    return h
-
-
-@kernel
-def tanh_backward(dh, y, h):
-    one, dh_flat, h_flat = dh.dtype.type(1), flat(dh), flat(h)
-    for i in range(h_flat.shape[0]):
-        dh_flat[i] *= (one - h_flat[i]) * (one + h_flat[i])
-    return dh
-
-
-@kernel
-def affine_softplus(x, W, b, y, h):
-    product(rows(x), W, rows(h), only(rows(h)))
-    for i in range(rows(h).shape[0]):
-        row = rows(h)[i]
-        for o in range(row.shape[0]):
-            row[o] = softplus(row[o] + b[o])
-    return h
-
-
-@kernel
-def softplus_backward(dh, y, h):
-    dh_flat, h_flat = flat(dh), flat(h)
-    for i in range(h_flat.shape[0]):
-        dh_flat[i] *= -expm1(-h_flat[i])
-    return dh
-
 
 # ----------------------------------------------------------------------------- the sample z and its gradient's path
 
@@ -263,7 +110,7 @@ def bernoulli_term(logit, x, zero, one):
 
 @kernel
 def bernoulli_nll(logits, output_logvar, x, nll):
-    """Each term is within 3 ulp or flushed"""
+    """Each term is within 3 ulp or flushed."""
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     for l in range(logits.shape[0]):
         for b in range(logits.shape[1]):
@@ -277,7 +124,7 @@ def bernoulli_nll(logits, output_logvar, x, nll):
 
 @kernel
 def bernoulli_nll_backward(dnll, logits, output_logvar, x, dlogits, doutput_logvar):
-    """The factor of dnll is a difference that may cancel: within 4 ulp of the larger of its two terms, or flushed"""
+    """The factor of dnll is a difference that may cancel: it is within 4 ulp of the larger of its two terms, or flushed."""
     one = logits.dtype.type(1)
     for l in range(logits.shape[0]):
         for b in range(logits.shape[1]):
@@ -373,8 +220,8 @@ def elbo_backward(nll, kl, beta, n_examples, dnll, dkl):
     return dnll, dkl
 
 
-# exact: log w is computed twice, and must be the same both times. Fused one time and not the other, a log w of -1e41 would
-# differ from itself by more than exp can take.
+# These are `exact`, because log w is computed twice and must be the same both times. With a fused multiply-add in only one
+# of the two places, a log w of -1e41 would differ from itself by more than exp can take.
 
 
 @exact
@@ -403,37 +250,3 @@ def iwae_backward(nll, kl, beta, n_examples, dnll, dkl):
             dnll[l, b] *= share
             dkl[l, b] = beta * dnll[l, b]
     return dnll, dkl
-
-
-# ------------------------------------------------------------------- updates of the flat parameters p by the gradient g
-
-
-@kernel
-def sgd(p, g, velocity, learning_rate, momentum):
-    rate, keep = p.dtype.type(learning_rate), p.dtype.type(momentum)
-    for i in range(p.shape[0]):
-        velocity[i] = keep * velocity[i] + g[i]
-        p[i] -= rate * velocity[i]
-    return p
-
-
-@kernel
-def adagrad(p, g, squares, learning_rate, epsilon):
-    rate, small = p.dtype.type(learning_rate), p.dtype.type(epsilon)
-    for i in range(p.shape[0]):
-        squares[i] += g[i] * g[i]
-        p[i] -= rate * g[i] / (math.sqrt(squares[i]) + small)
-    return p
-
-
-@kernel
-def adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon):
-    rate = p.dtype.type(learning_rate / (1 - beta1**step))
-    per_std = p.dtype.type(1 / math.sqrt(1 - beta2**step))
-    b1, b2, small = p.dtype.type(beta1), p.dtype.type(beta2), p.dtype.type(epsilon)
-    c1, c2 = p.dtype.type(1 - beta1), p.dtype.type(1 - beta2)  # taken before they are rounded: 1 - beta2 may be tiny
-    for i in range(p.shape[0]):
-        m[i] = b1 * m[i] + c1 * g[i]
-        v[i] = b2 * v[i] + c2 * (g[i] * g[i])
-        p[i] -= rate * m[i] / (math.sqrt(v[i]) * per_std + small)
-    return p

@@ -1,6 +1,7 @@
-"""Compiled functions that take their arguments from a list of words, and so can be called knowing nothing but an address.
+"""Compiled functions that read their arguments from a buffer, so that whoever calls one needs to know only two addresses.
 
-An array is its address, its shape and its strides in bytes; a number is the address where it stands; a tuple is its parts.
+An argument buffer holds numbers of 64 bits ("words"). An array takes an address, a shape and strides in bytes; a number
+takes the address of its memory; a tuple takes what its elements take.
 """
 
 import _thread
@@ -9,6 +10,8 @@ import functools
 import hashlib
 import logging
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import llvmlite.binding
 import numba
@@ -17,43 +20,54 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.ccallback import CFunc
-from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype
+from numpy.typing import DTypeLike
 
-from vae_np.kernels.cpu.jit import SOURCES, cache_of
+from vae_np.kernels.contract import Array
+from vae_np.kernels.cpu.jit import SOURCES, cache_of, intrinsic, njit
 
 
-def address_of(array):
+def address_of(array: Array) -> int:
+    """Return the address of an array's first element."""
     return array.__array_interface__["data"][0]
 
 
-def kind_of(argument):
-    """The type as which an argument is compiled."""
+def type_of(argument: Any) -> types.Type:
+    """Return the Numba type as which an argument is compiled; an array of no axes is a number."""
     if isinstance(argument, tuple):
-        return types.Tuple([kind_of(part) for part in argument])
+        return types.Tuple([type_of(element) for element in argument])
     kind = numba.typeof(argument)
     if not isinstance(argument, np.ndarray):
         return kind
     return kind.dtype if argument.ndim == 0 else types.Array(kind.dtype, kind.ndim, kind.layout)
 
 
-def words_of(argument, kept):
-    """What stands for an argument in the list; its memory is put into `kept`, to be held for as long as the words are used."""
+def words_of(argument: Any, kept: list[Array]) -> list[int]:
+    """Return the words of an argument; append to `kept` the memory that they point to, which must live as long as they."""
     if isinstance(argument, tuple):
-        return sum((words_of(part, kept) for part in argument), [])
-    array = argument if isinstance(argument, np.ndarray) else np.array(argument, as_dtype(kind_of(argument)))
+        return [word for element in argument for word in words_of(element, kept)]
+    array = argument if isinstance(argument, np.ndarray) else np.array(argument, as_dtype(type_of(argument)))
     kept.append(array)
     return [address_of(array), *array.shape, *array.strides]
 
 
 @functools.cache
-def compiled(operation, kinds):
-    """The address of a compiled function that calls the operation, a dispatcher, with arguments of those types."""
+def compiled(operation: Any, kinds: tuple[types.Type, ...]) -> int:
+    """Return the address of a compiled function (buffer address -> None) that calls an operation.
+
+    Parameters
+    ----------
+    operation
+        A Numba dispatcher.
+    kinds
+        The types of its arguments, as `type_of` returns them.
+    """
     options = {name: operation.targetoptions[name] for name in ("error_model", "fastmath")}
-    # As text, because a call with *arguments cannot be inlined: the operation would be compiled twice.
+    # The function is made from text, because Numba does not inline a call with *arguments, and would compile the operation
+    # twice.
     names = ", ".join(f"argument_{i}" for i in range(len(kinds)))
-    text = f"def entry(words):\n    ({names},) = arguments(words)\n    operation({names})"
-    scope = {"operation": numba.njit(operation.py_func, inline="always"), "arguments": _reader(kinds)}
+    text = f"def entry(buffer):\n    ({names},) = arguments(buffer)\n    operation({names})"
+    scope = {"operation": njit(operation.py_func, inline="always"), "arguments": _reader(kinds)}
     exec(compile(text, __file__, "exec"), scope)
     function = scope["entry"]
     # The cache knows a function by its name alone.
@@ -67,10 +81,10 @@ def compiled(operation, kinds):
 
 
 def _reader(kinds):
-    """A function that makes a tuple of arguments of those types from the address of their words."""
+    """A function for compiled code that makes a tuple of arguments of those types from the address of a buffer."""
 
     @intrinsic
-    def arguments(typingctx, words):
+    def arguments(typingctx, buffer):
         def emit(context, builder, signature, args):
             pointer, place = builder.inttoptr(args[0], ir.IntType(64).as_pointer()), 0
 
@@ -97,21 +111,48 @@ def _reader(kinds):
 
             return value_of(signature.return_type)
 
-        return types.Tuple(kinds)(words), emit
+        return types.Tuple(kinds)(buffer), emit
 
     return arguments
 
 
-BY_WORDS = ctypes.CFUNCTYPE(None, ctypes.c_int64)
-_for_ever = []
+@intrinsic
+def call(typingctx, function, buffer):
+    """Call a compiled function with an argument buffer, both given by their addresses."""
+
+    def emit(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), emit
 
 
-def late(name, operation, plain):
-    """(intrinsic, prepare): a function for compiled code to call that is large, and so compiled once, not into each caller.
+ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_int64)
+_callbacks = []  # compiled code holds their addresses, so that they must never be freed
 
-    All its arguments are arrays of two axes and of one dtype, in any order. The callers find its address in a cell; there
-    stands at first that of a function that has it compiled, or, where that fails, leaves the work to `plain` from then on.
-    prepare(dtype) does so before.
+
+def lazily_compiled(name: str, operation: Any, fallback: Callable[..., object]) -> tuple[Any, Callable[[DTypeLike], None]]:
+    """Make a large function that compiled code can call, and that is compiled once and not into every caller.
+
+    The callers find the function's address in a variable. At first this is the address of a function that compiles the
+    operation and then calls it.
+
+    Parameters
+    ----------
+    name
+        The symbol of the variable, without the dtype.
+    operation
+        A Numba dispatcher. Its arguments are arrays of two axes, all of one dtype, in any order of memory.
+    fallback
+        A Python function with the same arguments, which does the work where the operation cannot be compiled.
+
+    Returns
+    -------
+    function
+        An intrinsic for compiled code; it takes a tuple of the arguments.
+    prepare
+        prepare(dtype) compiles the operation for a dtype, or reads it from the cache, before anyone calls it.
     """
     n_arguments, cells = operation.py_func.__code__.co_argcount, {}
 
@@ -122,26 +163,28 @@ def late(name, operation, plain):
     def first_call(real):
         failed = False
 
-        @BY_WORDS
-        def call(words):
+        @ENTRY
+        def call(buffer):
             nonlocal failed
             try:
                 if not failed:
                     prepare(as_dtype(real))
-                    return BY_WORDS(int(cells[real][0]))(words)
-            except KeyboardInterrupt:  # nothing can be raised through compiled code: the work is done all the same
+                    return ENTRY(int(cells[real][0]))(buffer)
+            except (
+                KeyboardInterrupt
+            ):  # an exception cannot pass through compiled code: the work is done, and Ctrl-C comes after it
                 threading.Timer(0.1, _thread.interrupt_main).start()
             except BaseException:
                 failed = True
                 logging.getLogger("vae_np").exception("%s could not be compiled; NumPy does its work", name)
-            plain(*_arrays_at(words, as_dtype(real), n_arguments))
+            fallback(*_arrays_in(buffer, as_dtype(real), n_arguments))
 
         return call
 
     for real in (types.float32, types.float64):
         function = first_call(real)
         cells[real] = np.array([ctypes.cast(function, ctypes.c_void_p).value], np.int64)
-        _for_ever.append((cells[real], function))
+        _callbacks.append((cells[real], function))
         llvmlite.binding.add_symbol(f"{name}.{real}", address_of(cells[real]))
 
     def call(typingctx, arrays):
@@ -167,9 +210,9 @@ def late(name, operation, plain):
     return intrinsic(call), prepare
 
 
-def _arrays_at(words, dtype, n):
-    """The matrices that stand in a list of words."""
-    numbers = np.ctypeslib.as_array(ctypes.cast(words, ctypes.POINTER(ctypes.c_int64)), (n, 5))
+def _arrays_in(buffer: int, dtype: np.dtype, n: int) -> Iterator[Array]:
+    """The n matrices whose words are in a buffer."""
+    numbers = np.ctypeslib.as_array(ctypes.cast(buffer, ctypes.POINTER(ctypes.c_int64)), (n, 5))
     for address, *shape_and_strides in numbers.tolist():
         shape, strides = shape_and_strides[:2], shape_and_strides[2:]
         extent = sum((length - 1) * stride for length, stride in zip(shape, strides)) + dtype.itemsize

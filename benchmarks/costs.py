@@ -1,0 +1,109 @@
+"""What an operation of a kernel set costs at least, found by running its definition, `kernels.reference`.
+
+An operation reads each array that it needs once and writes each array that it fills once. It computes what its formula says.
+So an operation that is added to the reference has its cost at once.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae_np.testing.operations import OPERATIONS, REFERENCE, random_arguments
+
+
+class Sizes(NamedTuple):
+    """The sizes of the arrays that an operation is called with."""
+
+    B: int  # examples
+    D: int  # inputs
+    H: int  # hidden units
+    Z: int  # latents
+    L: int  # samples of each example
+
+
+SMALL = Sizes(7, 33, 19, 5, 2)
+
+
+class Cost(NamedTuple):
+    """The least that an operation must do.
+
+    Attributes
+    ----------
+    reads, writes
+        The names of the arrays; one that is changed in place is in both.
+    operations
+        The number of floating-point operations of the formula. Each +, -, *, /, maximum, absolute value or comparison is
+        one, and so is a call of exp, log1p, tanh or sqrt, although it is many in truth. None for noise, which is made by
+        operations on integers.
+    """
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    operations: int | None
+
+
+def cost(name: str, sizes: Sizes) -> Cost:
+    """Return the Cost of an operation at such sizes."""
+    return Cost(*_arrays(name), None if "key" in OPERATIONS[name] else _count(name, sizes))
+
+
+def costly_operations() -> list[str]:
+    """Return the names of the operations that do anything, in the order of the reference."""
+    return [name for name in OPERATIONS if any(_arrays(name))]
+
+
+def bytes_of(name: str, cost: Cost, arguments: list[Any]) -> tuple[int, int]:
+    """Return how many bytes of these arguments an operation must read and write, and how many different ones these are."""
+    named = dict(zip(OPERATIONS[name], arguments))
+    if {"data", "rows"} <= named.keys():
+        named["data"] = named["data"][: len(named["rows"])]  # only one row of the data is read for each row of the batch
+    reads, writes = (sum(named[array].nbytes for array in arrays) for arrays in (cost.reads, cost.writes))
+    touched = sum(named[array].nbytes for array in {*cost.reads, *cost.writes})
+    return reads + writes, touched
+
+
+@functools.cache
+def _arrays(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the arrays that an operation reads, as other values in them change a result, and those that it changes."""
+
+    def results(changed: str = "") -> dict[str, NDArray]:
+        arguments = dict(zip(OPERATIONS[name], random_arguments(name, "float64", SMALL)))
+        if changed:
+            array = arguments[changed]
+            array[...] = 1.37 * array + 0.11 if array.dtype.kind == "f" else (array + 1) % 7
+        getattr(REFERENCE, name)(*arguments.values())
+        return {parameter: array for parameter, array in arguments.items() if isinstance(array, np.ndarray)}
+
+    before, after = dict(zip(OPERATIONS[name], random_arguments(name, "float64", SMALL))), results()
+    writes = tuple(array for array in after if not np.array_equal(after[array], before[array]))
+
+    def is_read(array: str) -> bool:
+        changed = results(array)
+        return any(not np.array_equal(changed[written], after[written]) for written in writes)
+
+    return tuple(filter(is_read, after)), writes
+
+
+def _count(name: str, sizes: Sizes) -> int:
+    """Return the number of elementwise operations, and of those in matrix products, that NumPy makes for an operation."""
+    count = 0
+
+    class Counting(np.ndarray):
+        def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+            nonlocal count
+            plain = [np.asarray(i) if isinstance(i, np.ndarray) else i for i in inputs]
+            if out is not None:
+                options["out"] = tuple(map(np.asarray, out))
+            result = getattr(ufunc, method)(*plain, **options)
+            per_element = 2 * plain[0].shape[-1] if ufunc is np.matmul else 1
+            elements = plain[0] if method == "reduce" else result[0] if isinstance(result, tuple) else result
+            count += per_element * np.size(elements)
+            if out is not None:
+                return out[0]
+            return tuple(r.view(Counting) for r in result) if isinstance(result, tuple) else np.asarray(result).view(Counting)
+
+    arguments = random_arguments(name, "float64", sizes)
+    getattr(REFERENCE, name)(*(a.view(Counting) if isinstance(a, np.ndarray) else a for a in arguments))
+    return count

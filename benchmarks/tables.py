@@ -1,0 +1,206 @@
+"""Results as tables of text, for a terminal and for a page."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from benchmarks.contestants import FLOORS
+from vae_np import kernels
+
+
+class Table(NamedTuple):
+    """Cells of text. The first column is aligned to the left, the others to the right; the notes stand below the rows."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+
+
+def make_tables(document: dict[str, Any]) -> list[Table]:
+    """Return a Table for each result in a document, as `report.save` writes it."""
+    return [TABLES[document["benchmark"]](result) for result in document["results"]]
+
+
+def describe(document: dict[str, Any]) -> list[str]:
+    """Return lines that describe the machine on which a document's times were measured."""
+    machine = document["machine"]
+    blas = "; ".join(
+        f"{b['internal_api']} {b['version']} of {b['of']}, architecture {b['architecture']}, {b['num_threads']} threads"
+        for b in machine["blas"]
+    )
+    lines = [
+        f"{machine['processor']}, {machine['cores_allowed']} of {machine['cores']} cores, {machine['system']}",
+        f"BLAS: {blas or 'unknown'}",
+        f"Python {machine['python']}, " + ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
+        f"commit {machine['commit'] or 'unknown'}, {document['date']}",
+    ]
+    if gpu := machine.get("gpu"):
+        drivers = f"driver {gpu['driver'] or 'unknown'} (CUDA {gpu['cuda_of_driver']})"
+        lines.insert(1, f"GPU: {gpu['name']}, {drivers}, CUDA {gpu['cuda']}, cuBLAS {gpu['cublas']}, CuPy {gpu['cupy']}")
+    if machine["environment"]:
+        lines.append("environment: " + " ".join(f"{name}={value}" for name, value in machine["environment"].items()))
+    return lines
+
+
+def device_of(result: dict[str, Any]) -> str:
+    """Return the device of a result of `step`: "cpu" or "gpu"."""
+    return result.get("device", "cpu")  # files from before there were GPUs have no device
+
+
+def place_of(result: dict[str, Any]) -> str:
+    """Return the device of a result of `step` and the number of its threads, in words."""
+    threads = _number(result["threads"], "thread")
+    return threads if device_of(result) == "cpu" else f"the GPU and {threads}"
+
+
+def names_in(points: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the names of all contestants in results, each once."""
+    return list(dict.fromkeys(row["name"] for point in points for row in point["rows"]))
+
+
+def _step_table(result: dict[str, Any]) -> Table:
+    timed = {row["name"]: row for row in result["rows"] if "median" in row}
+    others = [name for name in timed if name not in kernels.CHECKS]  # the contestants that are not our own backends
+    rows = []
+    for row in result["rows"]:
+        ratios = row.get("ratios", {})
+        rows.append(
+            [
+                row["name"],
+                *(_microseconds(row, "median", "p10", "minimum") if "median" in row else (row["status"], "", "")),
+                *(f"{ratios[other]:.2f}" if other in ratios else "" for other in others),
+                f"{row['loss_error']:.0e}" if "loss_error" in row else "",
+                f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "",
+            ]
+        )
+    floor = timed.get(FLOORS[device_of(result)])
+    speed = f", which is {result['flops'] / floor['median'] / 1e9:.0f} GFLOP/s at the floor" if floor else ""
+    return Table(
+        f"{result['workload']}: {result['architecture']} {result['activation']}, batch {result['batch_size']}, "
+        f"L = {result['n_samples']}, {place_of(result)}; µs per step",
+        ["contestant", "median", "p10", "min", *(f"÷ {other}" for other in others), "loss error", "peak MB"],
+        rows,
+        [
+            f"The matrix products of a step are {result['flops'] / 1e6:.0f} MFLOP{speed}.",
+            f"Each contestant was timed in {_number(result['rounds'], 'round')}. A ratio is the median over the rounds of the ratio within a round.",
+            *_others(result["share_of_others"]),
+            *_reasons(result["rows"]),
+            *(f"{row['name']}: {row['note']}" for row in result["rows"] if row.get("note")),
+        ],
+    )
+
+
+def _kernels_table(result: dict[str, Any]) -> Table:
+    rows = []
+    for row in result["rows"]:
+        cells = [row["name"], row["backend"]]
+        if "median" in row:
+            speed, operations = row["bytes"] / row["median"] / 1e9, row["operations"]
+            cells += [
+                f"{1e6 * row['median']:.2f}",
+                f"{1e6 * row['minimum']:.2f}",
+                f"{row['bytes'] / 1e3:.0f}",
+                f"{speed:.1f}",
+                f"{row['share_of_copy']:.0%}",
+                "" if operations is None else f"{operations / 1e3:.0f}",
+                "" if operations is None else f"{operations / row['median'] / 1e9:.1f}",
+                "" if operations is None else f"{row['share_of_peak']:.0%}",
+            ]
+        else:
+            cells += [row["status"], *[""] * 7]
+        rows.append(cells)
+    sizes = ", ".join(f"{name} {size}" for name, size in result["sizes"].items())
+    copies = ", ".join(
+        f"{int(size) // 1024} KiB {speed / 1e9:.0f}" for size, speed in result["copy"]["bytes_per_second"].items()
+    )
+    return Table(
+        f"operations at {sizes}; float32, one thread, called from Python",
+        ["operation", "backend", "µs", "min µs", "kB", "GB/s", "of copy", "kFLOP", "GFLOP/s", "of peak"],
+        rows,
+        [
+            f"copy: {result['copy']['how']}; in GB/s: {copies}.",
+            f"peak: {result['peak']['flops'] / 1e9:.0f} GFLOP/s, the largest of these: "
+            + ", ".join(f"{how} {flops / 1e9:.0f}" for how, flops in result["peak"]["all"].items())
+            + ".",
+            "kB: each array that the operation needs is read once, and each that it fills is written once. The speed may be "
+            "more than 100% of a copy's: a copy fetches its target before it writes it, an update in place does not.",
+            "kFLOP: the operations of the reference's formula; a call of exp, log1p, tanh or sqrt counts as one.",
+            *(f"{name}: {reason}" for name, reason in result["missing"].items()),
+            *_reasons(result["rows"]),
+        ],
+    )
+
+
+def _scaling_table(result: dict[str, Any]) -> Table:
+    points, names, rows = result["points"], names_in(result["points"]), []
+    for point in points:
+        by_name = {row["name"]: row for row in point["rows"]}
+        timed = {name: f"{1e6 * row['median']:.0f}" for name, row in by_name.items() if "median" in row}
+        rows.append([str(point["value"]), *(timed.get(name, by_name[name]["status"]) for name in names)])
+    threads = "" if result["axis"] == "threads" else f", {_number(points[0]['threads'], 'thread')}"
+    return Table(
+        f"example at several values of {result['axis']}{threads}; µs per step, median",
+        [result["axis"], *names],
+        rows,
+        [
+            *_others(max((point["share_of_others"] or 0.0 for point in points), default=None)),
+            *_reasons([row for point in points for row in point["rows"]]),
+        ],
+    )
+
+
+def _training_table(result: dict[str, Any]) -> Table:
+    rows = []
+    for row in result["rows"]:
+        cells = [row["name"], *[""] * 6]
+        if "seconds" in row:
+            cells[1:] = [
+                "yes" if row["reached"] else "no",
+                f"{row['seconds']:.2f}",
+                str(row["epochs"]),
+                f"{row['seconds'] / row['epochs']:.2f}",
+                f"{row['test']:.2f}",
+                f"{row['start_seconds']:.1f}",
+            ]
+        else:
+            cells[1] = row["status"]
+        rows.append(cells)
+    return Table(
+        f"{result['workload']} on MNIST to a test -ELBO of {result['target']} nats, {_number(result['threads'], 'thread')}, "
+        f"seed {result['seed']}",
+        ["contestant", "reached", "seconds", "epochs", "s per epoch", "test -ELBO", "start s"],
+        rows,
+        [
+            "seconds: the time of the training steps alone, to the end of the first epoch that reached the target. The start, "
+            "in which code is compiled and a first epoch is made, and the evaluations are not part of it.",
+            *_reasons(result["rows"]),
+        ],
+    )
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
+    "step": _step_table,
+    "kernels": _kernels_table,
+    "scaling": _scaling_table,
+    "training": _training_table,
+}
+
+
+def _microseconds(row: dict[str, Any], *keys: str) -> list[str]:
+    return [f"{1e6 * row[key]:.0f}" for key in keys]
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n} {what}{'s' if n > 1 else ''}"
+
+
+def _others(share: float | None) -> list[str]:
+    """Return a warning where processes that are not ours used the cores."""
+    if share is None or share < 0.03:
+        return []
+    return [f"WARNING: Other processes used {share:.0%} of these cores meanwhile. Measure again when there are none."]
+
+
+def _reasons(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Return why rows have no times, each reason once."""
+    return list(dict.fromkeys(f"{row['name']}: {row['reason']}" for row in rows if row["reason"]))

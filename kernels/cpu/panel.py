@@ -1,0 +1,176 @@
+"""Products c = a @ b where b is a panel: as narrow as a tile. Matrix products are made of them.
+
+A tile is some rows of c by two vectors of columns. For each k it loads the two vectors of b once, and multiplies them by
+one number of a for each row, so that the multiply-adds, and not the loads, limit the speed.
+"""
+
+from typing import NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from vae_np.kernels.cpu.emit import VECTOR, Emit
+from vae_np.kernels.cpu.jit import intrinsic
+
+HEIGHTS = (12, 4, 1) if VECTOR == 64 else (6, 4, 2, 1)  # 2 x 12 sums in the 32 registers, or 2 x 6 in the 16
+
+
+class Panel(NamedTuple):
+    """The arguments of a panel function: pointers, strides in bytes, sizes, and whether the product is added to c."""
+
+    a: ir.Value
+    down: ir.Value  # from a row of a to the next
+    along: ir.Value
+    b: ir.Value
+    b_down: ir.Value
+    c: ir.Value
+    c_down: ir.Value
+    M: ir.Value
+    K: ir.Value
+    width: ir.Value
+    add: ir.Value
+
+
+def rows_of_tile(e, p, i, height, v):
+    """The address of the v-th vector of each row of c[i : i + height]."""
+    top = e.at(p.c, e.builder.mul(i, p.c_down), v * e.lanes * e.bytes)
+    return [e.at(top, e.builder.mul(e.integer(r), p.c_down)) for r in range(height)]
+
+
+def columns_of_tile(e, p, i, height, v, mask):
+    """The same where the panel makes c.T, so that its rows are columns of c: (address, how many numbers, whether it exists)."""
+    for first in range(0, height, e.lanes):
+        left = e.at(p.c, e.builder.mul(e.builder.add(i, e.integer(first)), e.integer(e.bytes)))
+        for r in range(v * e.lanes, (v + 1) * e.lanes):
+            exists = None if mask is None else e.builder.icmp_signed("<", e.integer(r), p.width)
+            yield e.at(left, e.builder.mul(e.integer(r), p.c_down)), min(e.lanes, height - first), exists
+
+
+def load_tile(e, p, i, height, v, mask, is_transposed):
+    """The v-th vector of each row of the tile, as c holds it."""
+    if not is_transposed:
+        return [e.load(row, mask) for row in rows_of_tile(e, p, i, height, v)]
+    nothing, found = ir.Constant(e.vector, None), []
+    for column, n, exists in columns_of_tile(e, p, i, height, v, mask):
+        found += e.choose(exists, lambda: [e.load_first(n, column)], lambda: [nothing])
+    return transpose_tile(e, found)[:height]
+
+
+def store_tile(e, vectors, p, i, height, v, mask, is_transposed):
+    """Write the v-th vector of each row of the tile to c."""
+    if not is_transposed:
+        for vector, row in zip(vectors, rows_of_tile(e, p, i, height, v)):
+            e.store(vector, row, mask)
+        return
+    for vector, (column, n, exists) in zip(transpose_tile(e, vectors), columns_of_tile(e, p, i, height, v, mask)):
+        e.choose(exists, lambda: e.store_first(n, vector, column) or [], list)
+
+
+def transpose_tile(e, vectors):
+    """The rows of a tile as its columns, or the other way: square by square, where zeros fill up the last square."""
+    vectors = [*vectors, *[ir.Constant(e.vector, None)] * (-len(vectors) % e.lanes)]
+    return sum((e.transposed(vectors[i : i + e.lanes]) for i in range(0, len(vectors), e.lanes)), [])
+
+
+def emit_tile(e, p, i, height, masks, is_transposed):
+    """c[i : i + height] = a[i : i + height] @ b: one loop over k makes all sums, which stay in registers."""
+    builder, vectors = e.builder, len(masks)
+    zero = ir.Constant(e.vector, None)
+
+    def already_there():
+        return sum((load_tile(e, p, i, height, v, masks[v], is_transposed) for v in range(vectors)), [])
+
+    sums = e.choose(p.add, already_there, lambda: [zero] * (height * vectors))
+
+    # One pointer serves three rows, with the stride once and twice as offsets: so the registers hold the addresses of all rows.
+    twice = builder.mul(p.down, e.integer(2))
+    tops = [e.at(p.a, builder.mul(i, p.down))]
+    for _ in range(3, height, 3):
+        tops.append(e.at(tops[-1], twice, p.down))
+
+    def more(left, *_):
+        return builder.icmp_signed(">", left, e.integer(0))
+
+    def body(left, *now):
+        rows, b_row, sums = now[: len(tops)], now[len(tops)], list(now[len(tops) + 1 :])
+        of_b = [e.load(e.at(b_row, v * e.lanes * e.bytes), masks[v]) for v in range(vectors)]
+        for r in range(height):
+            address = e.at(rows[r // 3], *[(), (p.down,), (twice,)][r % 3])
+            number = e.repeated(builder.load(builder.bitcast(address, e.scalar.as_pointer()), align=e.bytes))
+            for v in range(vectors):
+                place = v * height + r
+                sums[place] = e.call(f"llvm.fma.{e.suffix}", e.vector, number, of_b[v], sums[place])
+        following = [e.at(row, p.along) for row in rows]
+        return [builder.sub(left, e.integer(1)), *following, e.at(b_row, p.b_down), *sums]
+
+    sums = e.loop([p.K, *tops, p.b, *sums], more, body)[len(tops) + 2 :]
+    for v in range(vectors):
+        store_tile(e, sums[v * height : (v + 1) * height], p, i, height, v, masks[v], is_transposed)
+
+
+def emit_strips(e, p, i, vectors, masked, is_transposed, heights):
+    """Multiply the rows of a panel from i on, in the highest tiles that fit, then in lower ones; the first row left over."""
+    builder = e.builder
+    masks = [e.first(builder.sub(p.width, e.integer(v * e.lanes))) if masked else None for v in range(vectors)]
+    for height in heights:
+
+        def fits(i):
+            left = builder.sub(p.M, i)
+            enough = builder.icmp_signed(">=", left, e.integer(height))
+            two_lower_ones_are_faster = builder.icmp_signed("==", left, e.integer(2 * HEIGHTS[1]))
+            return builder.and_(enough, builder.not_(two_lower_ones_are_faster)) if height == HEIGHTS[0] else enough
+
+        def body(i):
+            emit_tile(e, p, i, height, masks, is_transposed)
+            return [builder.add(i, e.integer(height))]
+
+        (i,) = e.loop([i], fits, body)
+    return [i]
+
+
+def panel_function(context, module, real, is_transposed):
+    """The function in an LLVM module that multiplies panels of one dtype; the first request emits it."""
+    name = f"panel.{real}.transposed" if is_transposed else f"panel.{real}"
+    if name in module.globals:
+        return module.globals[name]
+    integer, pointer, bit = ir.IntType(64), ir.IntType(8).as_pointer(), ir.IntType(1)
+    kinds = [pointer if field in "abc" else bit if field == "add" else integer for field in Panel._fields]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    e, p = Emit(context, builder, real), Panel(*function.args)
+
+    def wider(n):
+        return builder.icmp_signed(">=", p.width, e.integer(n))
+
+    def strips(i, vectors, masked, heights):
+        return lambda: emit_strips(e, p, i, vectors, masked, is_transposed, heights)
+
+    start = e.integer(0)
+    (i,) = e.choose(wider(2 * e.lanes), strips(start, 2, False, HEIGHTS[:1]), lambda: [start])  # whole tiles need no masks
+    e.choose(wider(e.lanes + 1), strips(i, 2, True, HEIGHTS), strips(i, 1, True, HEIGHTS))
+    builder.ret_void()
+    return function
+
+
+def _panel(is_transposed):
+    def panel(typingctx, a, b, c, add):
+        def emit(context, builder, signature, args):
+            arrays = [context.make_array(kind)(context, builder, value) for kind, value in zip((a, b, c), args)]
+            strides = [cgutils.unpack_tuple(builder, array.strides, 2) for array in arrays]
+            (M, K), (_, width), _ = (cgutils.unpack_tuple(builder, array.shape, 2) for array in arrays)
+            A, B, C = (builder.bitcast(array.data, ir.IntType(8).as_pointer()) for array in arrays)
+            p = Panel(A, *strides[0], B, strides[1][0], C, strides[2][0], M, K, width, args[3])
+            builder.call(panel_function(context, builder.module, a.dtype, is_transposed), p)
+            return context.get_dummy_value()
+
+        return types.void(a, b, c, types.boolean), emit
+
+    return intrinsic(panel)
+
+
+# c = a @ b where b is no wider than a tile, or c += a @ b          a (M, K) in any order; b (K, w) and c with contiguous rows;
+# c is (M, w), or (w, M) for panel_transposed
+panel, panel_transposed = _panel(False), _panel(True)

@@ -1,0 +1,147 @@
+"""Every number stands in its own column of the tables."""
+
+import pytest
+
+from benchmarks import tables
+from tests.benchmarks.results import DOCUMENTS, GPU, SCALING, STEP, document
+
+
+def test_table_of_steps():
+    table, on_gpu = tables.make_tables(DOCUMENTS["step"])
+    assert table.title == "example: 784-400-20 tanh, batch 128, L = 5, 2 threads; µs per step"
+    assert table.columns == [
+        "contestant",
+        "median",
+        "p10",
+        "min",
+        "÷ floor",
+        "÷ torch eager",
+        "÷ jax scan",
+        "loss error",
+        "peak MB",
+    ]
+    assert table.rows == [
+        ["floor", "1500", "1400", "1300", "1.00", "0.32", "0.52", "", "61"],
+        ["numpy", "wrong", "", "", "", "", "", "3e-02", ""],
+        ["numba", "1650", "1550", "1450", "1.11", "0.33", "0.53", "4e-08", "238"],
+        ["cupy", "missing", "", "", "", "", "", "", ""],
+        ["torch eager", "4650", "4550", "4450", "3.12", "1.00", "1.54", "5e-07", "320"],
+        ["torch compiled", "failed", "", "", "", "", "", "6e-07", ""],
+        ["jax scan", "2850", "2750", "2650", "1.92", "0.65", "1.00", "7e-07", "371"],
+    ]
+    assert table.notes == [
+        "The matrix products of a step are 321 MFLOP, which is 214 GFLOP/s at the floor.",
+        "Each contestant was timed in 8 rounds. A ratio is the median over the rounds of the ratio within a round.",
+        "WARNING: Other processes used 7% of these cores meanwhile. Measure again when there are none.",
+        "numpy: its loss is off",
+        "cupy: no GPU is visible",
+        "torch compiled: out of memory",
+        "floor: alone",
+        "torch eager: Adam fused",
+    ]
+    assert on_gpu.title == "wide: 784-400-20 tanh, batch 128, L = 5, the GPU and 1 thread; µs per step"
+    assert on_gpu.columns == ["contestant", "median", "p10", "min", "÷ floor gpu", "loss error", "peak MB"]
+    assert on_gpu.rows == [
+        ["floor gpu", "150", "140", "130", "1.00", "", "401"],
+        ["cupy", "210", "200", "190", "1.34", "8e-07", "402"],
+    ]
+    assert on_gpu.notes == [
+        "The matrix products of a step are 321 MFLOP, which is 2140 GFLOP/s at the floor.",
+        "Each contestant was timed in 8 rounds. A ratio is the median over the rounds of the ratio within a round.",
+    ]
+
+
+def test_table_of_steps_without_a_floor_or_a_device():
+    """Files from before there were GPUs are like this."""
+    old = {key: value for key, value in STEP.items() if key != "device"} | {"rows": STEP["rows"][1:]}
+    (table,) = tables.make_tables(document("step", old))
+    assert "2 threads" in table.title and "÷ floor" not in table.columns
+    assert table.notes[0] == "The matrix products of a step are 321 MFLOP."
+
+
+@pytest.mark.parametrize("share, told", [(None, []), (0.0, []), (0.029, []), (0.03, ["3%"]), (1.25, ["125%"])])
+def test_others_are_told_of_where_they_count(share, told):
+    (table,) = tables.make_tables(document("step", STEP | {"share_of_others": share}))
+    found = [note.split()[4] for note in table.notes if note.startswith("WARNING")]
+    assert found == told
+
+
+def test_table_of_kernels():
+    (table,) = tables.make_tables(DOCUMENTS["kernels"])
+    assert table.title == "operations at B 128, D 784, H 400, Z 20, L 1; float32, one thread, called from Python"
+    assert table.columns == [
+        "operation",
+        "backend",
+        "µs",
+        "min µs",
+        "kB",
+        "GB/s",
+        "of copy",
+        "kFLOP",
+        "GFLOP/s",
+        "of peak",
+    ]
+    assert table.rows == [
+        ["affine", "numpy", "20.25", "18.75", "810", "40.0", "31%", "40500", "2000.0", "77%"],
+        ["normals", "numba", "162.50", "157.50", "11", "0.1", "2%", "", "", ""],
+        ["adam", "numpy", "wrong", "", "", "", "", "", "", ""],
+    ]
+    copy, peak, moved, computed, *rest = table.notes
+    assert copy == "copy: np.copyto; in GB/s: 64 KiB 144, 4096 KiB 124."
+    assert peak == "peak: 261 GFLOP/s, the largest of these: a loop 261, a product 245."
+    assert moved.startswith("kB: each array") and computed.startswith("kFLOP: ")
+    assert rest == ["cupy: only whole steps", "adam: AssertionError: adam"]
+
+
+def test_table_of_scaling():
+    """Rows are found by name, as each point has them in another order."""
+    (table,) = tables.make_tables(DOCUMENTS["scaling"])
+    assert table.title == "example at several values of batch, 2 threads; µs per step, median"
+    assert table.columns == ["batch", "floor", "numba", "numpy"]
+    assert table.rows == [
+        ["16", "345", "313", "failed"],
+        ["64", "662", "636", "3985"],
+        ["32", "461", "missing", "3224"],
+    ]
+    assert table.notes == [
+        "WARNING: Other processes used 6% of these cores meanwhile. Measure again when there are none.",
+        "numpy: out of memory",
+        "numba: no compiler",
+    ]
+    (table,) = tables.make_tables(document("scaling", SCALING | {"axis": "threads"}))
+    assert table.title == "example at several values of threads; µs per step, median"
+    assert table.columns[0] == "threads"
+    unknown = [point | {"share_of_others": None} for point in SCALING["points"]]
+    (table,) = tables.make_tables(document("scaling", SCALING | {"points": unknown}))
+    assert len(table.notes) == 2
+
+
+def test_table_of_training():
+    (table,) = tables.make_tables(DOCUMENTS["training"])
+    assert table.title == "example on MNIST to a test -ELBO of 105.6 nats, 2 threads, seed 3"
+    assert table.columns == ["contestant", "reached", "seconds", "epochs", "s per epoch", "test -ELBO", "start s"]
+    assert table.rows == [
+        ["numba", "yes", "4.98", "2", "2.49", "105.54", "0.5"],
+        ["torch eager", "no", "16.05", "3", "5.35", "107.58", "1.8"],
+        ["cupy", "missing", "", "", "", "", ""],
+        ["numpy", "failed", "", "", "", "", ""],
+    ]
+    assert table.notes[1:] == ["cupy: no GPU is visible", "numpy: out of memory"]
+
+
+def test_lines_about_the_machine():
+    of = "openblas 0.3 of numpy, architecture Zen, 12 threads; mkl 2026 of system, architecture Lake, 13 threads"
+    lines = [
+        "A Processor, 16 of 64 cores, Linux x86_64",
+        f"BLAS: {of}",
+        "Python 3.14.1, numpy 2.9, numba 0.99",
+        "commit 0123456789ab+, 2026-01-02",
+    ]
+    assert tables.describe(DOCUMENTS["kernels"]) == lines
+    gpu = "GPU: A GPU, driver 580.1 (CUDA 13.1), CUDA 13.2, cuBLAS 13.3.4, CuPy 14.5"
+    assert tables.describe(DOCUMENTS["step"]) == [lines[0], gpu, *lines[1:]]
+    settings = {"OMP_NUM_THREADS": "2", "BLAS": "slow"}
+    bare = tables.describe(document("step", environment=settings, blas=[], commit=None, gpu=GPU | {"driver": None}))
+    assert "BLAS: unknown" in bare and "commit unknown, 2026-01-02" in bare
+    assert "driver unknown (CUDA 13.1)" in bare[1]
+    assert bare[-1] == "environment: OMP_NUM_THREADS=2 BLAS=slow"
