@@ -99,8 +99,8 @@ def _count(name: str, sizes: Sizes) -> int:
             results = result if isinstance(result, tuple) else (result,)
             per_element = 2 * plain[0].shape[-1] if ufunc is np.matmul else 1
             count += per_element * np.size(plain[0] if method == "reduce" else results[0])
-            found = out or tuple(np.asarray(array).view(Counting) for array in results)
-            return found if len(found) > 1 else found[0]
+            views = [np.asarray(array).view(Counting) for array in results]
+            return tuple(views) if len(views) > 1 else views[0]
 
     arguments = random_arguments(name, "float64", sizes)
     getattr(REFERENCE, name)(*(a.view(Counting) if isinstance(a, np.ndarray) else a for a in arguments))
