@@ -23,7 +23,7 @@ def stored(command: Command, options: argparse.Namespace) -> dict[str, Any]:
     Paths become absolute, so that the run can be resumed from any folder.
     """
     kept = command.defaults()
-    for name in command.options().keys() - set(NOT_STORED):
+    for name in command.options.keys() - set(NOT_STORED):
         setattr(kept, name, vars(options)[name])
     if kept.data not in data.DATASETS:
         kept.data = os.path.abspath(kept.data)
@@ -65,12 +65,19 @@ def _from_json(command, values):
     for name, value in values.items():
         if name in NOT_STORED or name not in options:
             raise ValueError(f"it has an option {name!r}, which this version does not know")
-        setattr(options, name, value)
-    found = _parsed(command, command.words(options))  # the parser knows which values an option can have
-    for name, value in values.items():
-        if json.loads(json.dumps(vars(found)[name])) != value:
-            raise ValueError(f"its option {name} cannot be {value!r}")
-    return found
+        setattr(options, name, _as_given(command, name, value))
+    return options
+
+
+def _as_given(command, name, value):
+    """The option's value, from what JSON made of it; ValueError if the command would not take that value."""
+    alone = command.defaults()
+    setattr(alone, name, value)
+    with contextlib.suppress(ValueError):
+        given = vars(_parsed(command, command.words(alone)))[name]
+        if json.loads(json.dumps(given)) == value:
+            return given
+    raise ValueError(f"its option {name} cannot be {value!r}")
 
 
 def _from_line(command, line):
@@ -86,7 +93,7 @@ def _parsed(command, words):
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             return command.parse(words)
     except SystemExit:
-        raise ValueError(f"its options cannot be parsed: {said.getvalue().splitlines()[-1]}") from None
+        raise ValueError(f"its command cannot be parsed: {said.getvalue().splitlines()[-1]}") from None
 
 
 # ------------------------------------------------------------------------------------------- the data and the parameters

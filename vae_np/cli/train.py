@@ -131,7 +131,7 @@ def _run(options: argparse.Namespace, status: Console) -> None:
 def _resumed(options):
     """The options of the run that is resumed, with those that may change as they are given now."""
     before = options_of(options.resume)
-    for name, action in COMMAND.options().items():
+    for name, action in COMMAND.options.items():
         value = vars(options)[name]
         if name == "resume" or value == action.default:
             continue
