@@ -14,11 +14,12 @@ from vae_np.cli.options import DATA
 from vae_np.data import Dataset
 from vae_np.parameters import Parameters, reading
 
+MOVED = "; if it has moved, say where it is with --data"
 NOT_STORED = ("out", "resume")  # options of `vae-np train` that name the folder itself
 
 
 def stored(command: Command, options: argparse.Namespace) -> dict[str, Any]:
-    """What a run folder keeps of its options: the options for the program, and a command line for people.
+    """What a run folder keeps of the options of its training: the options for the program, and a command line for people.
 
     Paths become absolute, so that the run can be resumed from any folder.
     """
@@ -112,9 +113,6 @@ def load_dataset_of(trained_with: argparse.Namespace, options: argparse.Namespac
     """The data set of a run, unless the options name another one."""
     given = {name: vars(options)[name] for name in DATA if vars(options)[name] is not None}
     return load_dataset(argparse.Namespace(**(vars(trained_with) | given)), "" if options.data else MOVED)
-
-
-MOVED = "; if it has moved, say where it is with --data"
 
 
 def load_parameters(run: str) -> Parameters:
