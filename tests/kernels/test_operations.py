@@ -225,7 +225,7 @@ def test_extreme_log_variances_stay_finite(kernel_set, logvar, real):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_what_is_not_finite_is_not_hidden(kernel_set, activation):
-    x, W, b, y = np.ones((1, 1)), np.full((1, 1), np.nan), np.zeros(1), np.zeros((ACTIVATIONS[activation].keeps_y, 1))
+    x, W, b, y = np.ones((1, 1)), np.full((1, 1), np.nan), np.zeros(1), np.zeros((int(ACTIVATIONS[activation].keeps_y), 1))
     (h,) = filled(kernel_set, f"affine_{activation}", x, W, b, y, results=[(1, 1)])
     assert np.isnan(h).all()
     for logit in (np.nan, np.inf):

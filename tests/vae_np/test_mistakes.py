@@ -9,7 +9,7 @@ import pytest
 from vae_np.testing import TOLERANCES, mistakes
 from vae_np.testing.mistakes import MISTAKES, NONE, find, gradient_errors
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+README = pathlib.Path(__file__).parents[2] / "docs" / "testing-gradients.md"
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
