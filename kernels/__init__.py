@@ -41,10 +41,10 @@ def _numba() -> Status:
         if importlib.util.find_spec(package) is None:
             return Status(False, f"{package} is not installed", f"run `pip install {package}`")
     try:
-        import numba
+        from numba.core import config
     except Exception as error:  # NumPy is too new for it, or the installation is broken
         return Status(False, f"numba cannot be used: {_line(error)}", "run `pip install --upgrade numba`")
-    if numba.config.DISABLE_JIT:
+    if config.DISABLE_JIT:
         return Status(False, "the environment sets NUMBA_DISABLE_JIT, so that nothing is compiled", "unset NUMBA_DISABLE_JIT")
     return Status(True)
 

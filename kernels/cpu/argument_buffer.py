@@ -20,12 +20,11 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.ccallback import CFunc
-from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype
 from numpy.typing import DTypeLike
 
 from vae_np.kernels.contract import Array
-from vae_np.kernels.cpu.jit import SOURCES, cache_of
+from vae_np.kernels.cpu.jit import SOURCES, cache_of, intrinsic, njit
 
 
 def address_of(array: Array) -> int:
@@ -68,7 +67,7 @@ def compiled(operation: Any, kinds: tuple[types.Type, ...]) -> int:
     # twice.
     names = ", ".join(f"argument_{i}" for i in range(len(kinds)))
     text = f"def entry(buffer):\n    ({names},) = arguments(buffer)\n    operation({names})"
-    scope = {"operation": numba.njit(operation.py_func, inline="always"), "arguments": _reader(kinds)}
+    scope = {"operation": njit(operation.py_func, inline="always"), "arguments": _reader(kinds)}
     exec(compile(text, __file__, "exec"), scope)
     function = scope["entry"]
     # The cache knows a function by its name alone.
@@ -115,6 +114,18 @@ def _reader(kinds):
         return types.Tuple(kinds)(buffer), emit
 
     return arguments
+
+
+@intrinsic
+def call(typingctx, function, buffer):
+    """Call a compiled function with an argument buffer, both given by their addresses."""
+
+    def emit(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), emit
 
 
 ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_int64)

@@ -3,9 +3,8 @@
 import math
 
 import numpy as np
-from numba import njit
 
-from vae_np.kernels.cpu.jit import NO_WRAPPERS, exact
+from vae_np.kernels.cpu.jit import NO_WRAPPERS, exact, njit
 from vae_np.kernels.reference import COS_SERIES, LOG_SERIES, SIN_SERIES
 
 WORD, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)

@@ -1,11 +1,11 @@
-"""Copies, transpositions and prefetches of blocks of a matrix, in vector instructions, for compiled code."""
+"""Copies, transpositions and prefetches for compiled code, in the instructions of the processor."""
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from vae_np.kernels.cpu.emit import VECTOR, Emit
+from vae_np.kernels.cpu.jit import intrinsic
 
 
 @intrinsic
@@ -93,3 +93,15 @@ def transpose_block(typingctx, a, b, i, j):
         return context.get_dummy_value()
 
     return types.void(a, b, i, j), emit
+
+
+@intrinsic
+def copy_bytes(typingctx, target, source, n):
+    """Copy n bytes from one address to another."""
+
+    def emit(context, builder, signature, args):
+        pointers = [builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in args[:2]]
+        cgutils.raw_memcpy(builder, *pointers, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp), emit

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numba.extending
 from numba.core import event
 from numba.core.caching import FunctionCache, NullCache
 
@@ -16,6 +17,9 @@ from numba.core.caching import FunctionCache, NullCache
 # files.
 _FILES = sorted([*pathlib.Path(__file__).parent.glob("*.py"), pathlib.Path(__file__).parents[1] / "reference.py"])
 SOURCES = hashlib.sha256(b"".join(f.read_bytes() for f in _FILES)).hexdigest()[:12]
+
+njit: Any = numba.njit  # a type checker knows neither what these decorators return nor how compiled code calls it
+intrinsic: Any = numba.extending.intrinsic
 
 NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # for functions that only compiled functions call
 
@@ -28,7 +32,7 @@ def kernel(function: Callable[..., Any], fastmath: set[str] | bool = REORDER) ->
     """Return the operation as a Numba dispatcher, which compiles it when it is first called with arguments of some types."""
     function.__qualname__ += f"-{SOURCES}"
     options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath, "no_cfunc_wrapper": True}
-    dispatcher = numba.njit(function, **options)
+    dispatcher = njit(function, **options)
     dispatcher._cache = cache_of(function)
     return dispatcher
 

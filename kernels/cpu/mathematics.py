@@ -11,10 +11,10 @@ arguments and results too; "or flushed" says that a result below 2^-125 (float64
 import math
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
-from vae_np.kernels.cpu.jit import NO_WRAPPERS
+from vae_np.kernels.cpu.jit import NO_WRAPPERS, njit
 
 # `contract` lets a product and a sum round once. Nothing may be reordered, or x - n log 2 would lose its second part.
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True, **NO_WRAPPERS}

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from vae_np.kernels.cpu.emit import VECTOR, Emit
+from vae_np.kernels.cpu.jit import intrinsic
 
 HEIGHTS = (12, 4, 1) if VECTOR == 64 else (6, 4, 2, 1)  # 2 x 12 sums in the 32 registers, or 2 x 6 in the 16
 

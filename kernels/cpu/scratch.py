@@ -10,8 +10,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from vae_np.kernels.cpu.jit import intrinsic
 from vae_np.kernels.cpu.mathematics import inline
 
 BYTES, ALIGNED = 2**19 + 2**18, 64  # the size of a buffer, and its address is a multiple of this

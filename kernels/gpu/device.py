@@ -41,7 +41,7 @@ CONSTANTS = {  # for the random numbers, exactly those of the reference
     "QUARTER_TURN": (2.0**-30 * (np.pi / 2)).hex(),
 }
 # The source files, and their own options: without fused multiply-adds the random numbers have the bits of the reference.
-SOURCES: dict[str, tuple[str, ...]] = {"operations": (), "batches": ("--fmad=false",), "steps": ()}
+SOURCES: dict[str, tuple[str, ...]] = {"layers": (), "losses": (), "updates": (), "batches": ("--fmad=false",), "steps": ()}
 
 
 def source(name: str, real: str) -> tuple[str, tuple[str, ...]]:
@@ -90,6 +90,16 @@ def launch(name: str, kernel_name: str, real: DTypeLike, n: int, *arguments: Any
         block = block or BLOCK
         blocks = min(-(-n // (per_block or block)), MOST_BLOCKS)
         kernel(name, kernel_name, np.dtype(real).name)((blocks,), (block,), arguments)
+
+
+def over(source: str, array: Array, kernel_name: str, *arguments: Any) -> None:
+    """Launch a kernel of a source file with a thread for each element of an array."""
+    launch(source, kernel_name, array.dtype, array.size, *arguments)
+
+
+def by_row(source: str, array: Array, kernel_name: str, *arguments: Any) -> None:
+    """Launch a kernel of a source file with a block for each element of an array; the block computes it as a sum."""
+    launch(source, kernel_name, array.dtype, array.size, *arguments, per_block=1)
 
 
 # ----------------------------------------------------------------------------------------------------------- products

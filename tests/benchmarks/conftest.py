@@ -11,7 +11,7 @@ from vae_np import kernels
 
 
 class Clock:
-    """In place of the module `time`: it goes on by what is slept, and by what a test adds."""
+    """Stands in for the module `time`: its time advances by what is slept and by what a test adds."""
 
     def __init__(self):
         self.now, self.slept, self.working = 64.0, [], 0.0
@@ -28,7 +28,7 @@ class Clock:
 
 
 class InProcess:
-    """In place of processes.Worker: the session is made and asked in this process."""
+    """Stands in for processes.Worker: it makes and calls the session in this process."""
 
     def __init__(self, cores, session, *arguments):
         self.session = self.answer(session, *arguments)
@@ -48,7 +48,7 @@ class InProcess:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """No benchmark looks at a real clock."""
+    """A Clock, which the benchmarks read instead of the real one."""
     clock = Clock()
     for module in (measure, operations, machine, processes, training):
         monkeypatch.setattr(module, "time", clock)
@@ -57,17 +57,17 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """No benchmark starts a process, and a block is as short as can be."""
+    """Make the benchmarks start no process, and a block as short as possible."""
     monkeypatch.setattr(processes, "Worker", InProcess)
     monkeypatch.setattr(measure, "BLOCK_SECONDS", 1e-9)
 
 
 @pytest.fixture
 def scripted(monkeypatch, clock):
-    """In place of a contestant's process stands its script, {method: answer}: what Contestant.make would have been.
+    """A list of all calls of workers, each as (name in the script, method, *arguments).
 
-    Of an iterator each answer is another; an Exception is raised; a block takes as long as it says. The fixture is the
-    list of all that is asked, as (name in the script, method, *arguments).
+    Instead of starting a process, a worker answers from a script {method: answer}, which stands where Contestant.make would.
+    An iterator gives another answer in each call, an Exception is raised, and the clock advances by the answer of "block".
     """
     asked, made = [], []
 
@@ -102,7 +102,7 @@ def scripted(monkeypatch, clock):
 
 @pytest.fixture
 def contestant():
-    """contestant(name, method=answer, ...): a Contestant for `scripted`."""
+    """A function contestant(name, method=answer, ...) that makes a Contestant for `scripted`."""
 
     def made(name, reason="", device="cpu", **script):
         return types.SimpleNamespace(name=name, reason=reason, device=device, make={"name": name, **script})
@@ -112,7 +112,7 @@ def contestant():
 
 @pytest.fixture
 def gpu(monkeypatch, in_process):
-    """A GPU can be used, as far as the benchmarks know; what runs on it is run by the host, and in this process."""
+    """Let the benchmarks find a GPU; the host runs what they run on it, in this process."""
     if not on_host.KERNELS:
         pytest.skip("no g++")
 

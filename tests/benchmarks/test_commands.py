@@ -1,4 +1,4 @@
-"""The commands ask for what their options say, print what was found, and write nothing that they are not asked to."""
+"""The commands measure what their options say, print what was found, and write no file that they are not asked for."""
 
 import io
 import json
@@ -14,12 +14,12 @@ from tests.benchmarks.results import DOCUMENTS, KERNELS, MACHINE, STEP, STEP_ON_
 from vae_np import kernels
 
 COMMANDS = (["step"], ["kernels"], ["scaling"], ["training"])
-FINE = STEP | {"rows": [row | {"status": "ok"} for row in STEP["rows"]]}  # in which nobody is wrong
+FINE = STEP | {"rows": [row | {"status": "ok"} for row in STEP["rows"]]}  # a result in which no contestant is wrong
 
 
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
-    """All that the commands ask to be measured, of which they are told made-up results. The folder is an empty one."""
+    """A list of all that the commands measure; they get made-up results. The current folder is empty."""
     asked, folder = [], tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -59,7 +59,7 @@ def with_gpu(monkeypatch, ok=True):
 def test_step_compares_each_workload_on_each_number_of_threads(asked):
     words = ["--workload", "iwae-1", "digits", "--threads", "2", "1", "--rounds", "3"]
     assert run("step", *words, "--contestant", "numba", "numpy", "floor") == 0
-    who = ["floor", "numpy", "numba"]  # the floor first, by which the others are divided
+    who = ["floor", "numpy", "numba"]  # the floor comes first
     assert asked == [(WORKLOADS[name], who, n, 3) for name in ("iwae-1", "digits") for n in (2, 1)]
 
 
@@ -185,7 +185,7 @@ def test_a_wrong_result_is_an_exit_code(status, code, asked, monkeypatch):
 
 
 def test_a_table_is_printed_as_it_is(asked, monkeypatch, capsys):
-    """Its title, a head of two lines, its rows and its notes, below the lines about the machine."""
+    """The lines about the machine come first, then the title, a head of two lines, the rows and the notes."""
     with_gpu(monkeypatch)
     settings = {"MKL_X": "[bold]2", "OMP_NUM_THREADS": "1"}
     described = MACHINE | {"environment": settings}

@@ -1,4 +1,4 @@
-"""A wrong contestant is called wrong, and each is made of what its name says; on a GPU there is another comparison."""
+"""A wrong contestant is called wrong, each is what its name says, and those on a GPU are compared with each other."""
 
 import json
 import types
@@ -30,7 +30,7 @@ def wanted():
 @pytest.mark.parametrize("name", IN_PROCESS)
 def test_contestants_agree(name, wanted):
     contestant = contestants()[name].make(DIGITS, 1)
-    for _ in range(2):  # the second time after other steps: it begins again from the initial parameters
+    for _ in range(2):  # the second time other steps have been made, and it begins at the initial parameters again
         assert measure.verdict(contestant.losses(ROWS), wanted).get("status") is None
         contestant.restart()
         assert np.array_equal(contestant.parameters(), DIGITS.parameters().flat)
@@ -70,7 +70,7 @@ def test_wrong_contestant_is_called_wrong(changes, wanted):
 
 
 def test_a_training_goes_on_where_it_stopped():
-    """Steps in parts are those in one go: each has its own number, by which noise is drawn and Adam corrects its means."""
+    """Steps in several calls are those of one call: each has a number, which its noise and the correction of Adam depend on."""
     at_once, in_parts = (contestants()["numpy"].make(DIGITS, 1) for _ in range(2))
     for contestant, parts in ((at_once, [ROWS[:5]]), (in_parts, [ROWS[:2], ROWS[2:3], ROWS[3:5]])):
         contestant.restart()
@@ -81,7 +81,7 @@ def test_a_training_goes_on_where_it_stopped():
 
 
 def test_a_comparison_in_processes_of_their_own():
-    """As it is; PyTorch and JAX start slowly, and are tried in this process."""
+    """Nothing is replaced here. PyTorch and JAX start slowly, so that other tests try them in this process."""
     chosen = [contestants()["floor"], contestants()["numpy"], Contestant("absent", "not installed")]
     result = json.loads(json.dumps(measure.compare(DIGITS, chosen, REFERENCE, 1, rounds=1)))
     floor, numpy, _ = result["rows"]
@@ -115,7 +115,7 @@ def test_our_steps_on_the_gpu_agree(gpu, n_samples):
 
 
 def test_steps_are_timed_after_a_device_has_done_what_came_before(monkeypatch):
-    """Only the values of an array tell that."""
+    """Only reading values of an array waits for a device."""
     ours, asked = VaeNp(SMALL, 1, "numpy"), []
     model = types.SimpleNamespace(get=lambda array: asked.append(array))
     monkeypatch.setattr(ours, "model", model)
@@ -138,7 +138,7 @@ JAX_WITHOUT_CUDA = "jax is installed without CUDA: run `pip install 'jax[cuda13]
     ],
 )
 def test_who_is_compared(versions, torch_on_cpu, jax_on_cpu, torch_on_gpu, jax_on_gpu, monkeypatch):
-    """The floor first; each with what makes it one of its kind, and why it cannot run where it cannot."""
+    """The floor comes first. Each has its own options, and a reason where it cannot run."""
     status = {"numpy": kernels.Status(True), "numba": kernels.Status(False, "no LLVM"), "cupy": kernels.Status(True)}
     monkeypatch.setattr(kernels, "available", lambda: status)
     monkeypatch.setattr(machine, "version", versions.get)

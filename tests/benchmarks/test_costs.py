@@ -64,7 +64,7 @@ def test_only_noise_is_not_counted():
 
 
 def test_all_that_numpy_computes_is_counted(monkeypatch):
-    """With one result or two, in place or in a new array, of an array or of what was computed from one."""
+    """Functions may have one result or two, write in place or to a new array, and take what others have computed."""
 
     def tanh_backward(dh, y, h):
         mantissa, exponent = np.frexp(h)  # 1
@@ -84,7 +84,11 @@ def test_all_that_numpy_computes_is_counted(monkeypatch):
         ("affine", 4 * (7 * 33 + 33 * 19 + 19 + 7 * 19), 4 * (7 * 33 + 33 * 19 + 19 + 7 * 19)),
         ("tanh_backward", 4 * 3 * 7 * 19, 4 * 2 * 7 * 19),  # dh is read and written
         ("adam", 4 * 7 * 33 * 19, 4 * 4 * 33 * 19),  # p, m and v are read and written, and g is read
-        ("gather", 7 * 33 + 8 * 7 + 4 * 7 * 33, 7 * 33 + 8 * 7 + 4 * 7 * 33),  # of the data, one row of bytes for each
+        (
+            "gather",
+            7 * 33 + 8 * 7 + 4 * 7 * 33,
+            7 * 33 + 8 * 7 + 4 * 7 * 33,
+        ),  # for each row of the batch, one row of bytes is read
         ("elbo_backward", 4 * (2 * 7 + 2 * 7 - 7), 4 * (2 * 7 + 2 * 7 - 7)),  # dnll (L, B), dkl (1, B)
     ],
 )

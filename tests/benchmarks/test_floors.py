@@ -19,7 +19,7 @@ SMALL = DIGITS._replace(batch_size=6, n_rows=30)
 
 @pytest.mark.parametrize("name", ["digits", "iwae-5"])
 def test_floor_makes_the_products_of_the_text(name, monkeypatch):
-    """Of the same shapes as those that the text asks NumPy for, each once."""
+    """The shapes are those of the products that the model asks NumPy for, each once."""
     workload, made = WORKLOADS[name]._replace(n_rows=100), []
     matmul = np.matmul
 

@@ -1,4 +1,4 @@
-"""What a figure depends on is told with it."""
+"""The description of a machine holds what times depend on."""
 
 import ctypes
 import json
@@ -142,7 +142,7 @@ def test_a_gpu_is_described(monkeypatch):
 
 
 def test_the_fastest_call_is_that_of_the_fastest_series(clock):
-    """The first call, which may compile, counts for nothing; nor does what else is slow."""
+    """The first call, which may compile, does not count, and neither do other slow calls."""
     calls = []
 
     def function():
@@ -167,7 +167,7 @@ def test_a_call_that_takes_long_is_made_a_few_times(clock):
 
 @pytest.fixture
 def half_a_second(monkeypatch):
-    """So long takes whatever is measured at its fastest."""
+    """Make everything that is measured take half a second."""
 
     def fastest(function):
         function()
@@ -191,7 +191,7 @@ def test_the_speed_of_a_copy_counts_what_is_read_and_what_is_written(half_a_seco
 
 
 def test_the_peak_counts_a_multiply_add_as_two(half_a_second, monkeypatch):
-    """In single precision, all of it."""
+    """All numbers are in single precision."""
     made = []
 
     def noted(*arrays, out=np.float32(0)):

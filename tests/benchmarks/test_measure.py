@@ -1,4 +1,4 @@
-"""Seconds are those of the steps alone, ratios those within a round; made-up times and a made-up machine tell."""
+"""Only the steps are timed, and ratios are taken within a round, which made-up times show."""
 
 import types
 
@@ -12,7 +12,7 @@ DIGITS = WORKLOADS["digits"]
 
 
 class MadeUp:
-    """A contestant that computes nothing: what it does takes so long as is said here, in powers of two that add exactly."""
+    """A Trainer that computes nothing. What it does takes the seconds that stand here, powers of two that add exactly."""
 
     note = "made up"
     making, restarting, getting_ready, compiling, losing = 2.0**10, 2.0**9, 2.0**8, 2.0**7, 2.0**6
@@ -33,7 +33,7 @@ class MadeUp:
     def run(self):
         assert len(self.rows) < 50_000 and len(self.did) < 500, "there is no end to it"
         self.clock.now += len(self.rows) * self.a_step
-        if self.rows.shape not in self.lengths:  # as a compiled loop of another length is another program
+        if self.rows.shape not in self.lengths:  # a compiled loop of another length is another program
             self.clock.now += self.compiling
             self.lengths.add(self.rows.shape)
         self.did.append("run")
@@ -69,7 +69,7 @@ def test_a_block_is_long_enough_and_not_much_longer(a_step, clock):
 
 
 def test_a_step_that_the_clock_cannot_see_still_makes_a_block(clock):
-    """The clock stands still over one step, and over a hundred; nobody divides by zero, nor tries each length."""
+    """The clock shows no time for a step or for a hundred: nothing is divided by zero, and few lengths are tried."""
     lengths = []
 
     def seconds_of(n):
@@ -81,7 +81,7 @@ def test_a_step_that_the_clock_cannot_see_still_makes_a_block(clock):
 
 
 def test_blocks_follow_each_other_through_the_data(clock):
-    """Each begins at the initial parameters, with a step that is not timed, and takes the batches after the last ones."""
+    """Each begins at the initial parameters, after a step that is not timed, and takes the batches after the last ones."""
     its = session(clock)
     its.calibrate()
     its.trainer.did.clear()
@@ -172,7 +172,9 @@ def test_who_fails_is_asked_no_more(clock):
 
 def test_a_ratio_is_the_median_within_a_round():
     ours, floor = [8.0, 8.0, 10.0], [1.0, 4.0, 2.0]
-    assert measure.ratio(ours, floor) == 5  # of 8, 2 and 5; the medians' own is 4, and the means' 3.71
+    assert (
+        measure.ratio(ours, floor) == 5
+    )  # the median of 8, 2 and 5; the ratio of the medians is 4, and that of the means is 3.71
     assert measure.ratio(floor, ours) == 0.2
 
 
@@ -216,7 +218,7 @@ def compare(*contestants, rounds=3, threads=2):
 
 
 def test_a_comparison_has_each_number_where_it_belongs(scripted, contestant, clock, monkeypatch):
-    """Times in which a ratio that is upside down, of medians, of means or of the wrong one is another number."""
+    """The times are such that a ratio upside down, of medians, of means or of the wrong contestants is another number."""
     monkeypatch.setattr(processes, "seconds_of_others", lambda cores, children: 7 + 0.25 * len(cores) * clock.now)
     result = compare(
         contestant("floor", **FLOOR, block=iter([1.0, 4.0, 2.0])),
@@ -254,7 +256,7 @@ def test_a_comparison_has_each_number_where_it_belongs(scripted, contestant, clo
 
 
 def test_a_comparison_asks_in_turn_and_in_one_place(scripted, contestant):
-    """All on the same cores and with as many threads; nobody is timed before all have been checked and calibrated."""
+    """All have the same cores and as many threads, and none is timed before all have been checked and calibrated."""
     its = {"losses": WANTED, "calibrate": 9, "describe": ABOUT, "cpu_seconds": 0.0}
     compare(contestant("a", **its, block=iter([1.0] * 3)), contestant("b", **its, block=iter([1.0] * 3)), rounds=3)
     start = ("start", [4, 5], measure.Session, WEIGHTED, 2)
@@ -288,7 +290,7 @@ def test_others_that_are_not_known_have_no_share(known, scripted, contestant, mo
 
 
 def test_others_have_no_share_below_zero(scripted, contestant, monkeypatch):
-    """The ticks of the system are coarse: its cores may seem to have worked less than we did."""
+    """The system counts time coarsely, so that its cores may seem to have worked less than we did."""
     known = [5.0, 4.0]
     monkeypatch.setattr(processes, "seconds_of_others", lambda *_: known.pop(0))
     assert compare(contestant("floor", **FLOOR, block=iter([1.0])), rounds=1)["share_of_others"] == 0

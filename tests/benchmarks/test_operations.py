@@ -1,4 +1,4 @@
-"""The time of an operation is that of its calls alone, and is held against the machine's own best."""
+"""The time of an operation is that of its calls alone, and is compared with the machine's best."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ class Slow(np.ndarray):
 
 
 def test_a_block_is_the_seconds_of_a_call_without_what_restores_its_arguments(clock, monkeypatch):
-    """What an operation changes is as it was at first every few calls."""
+    """After every few calls, what an operation changes gets its first values again."""
     seen = []
 
     def tanh_backward(dh, y, h):
@@ -75,7 +75,7 @@ def of_kernels(contestant, name, **script):
 
 @pytest.fixture
 def timed(scripted, contestant, monkeypatch):
-    """timed(rounds, names, numpy=script, numba=script): compare_operations, and all that it asked."""
+    """A function timed(rounds, names, numpy=script, ...) that calls compare_operations; `timed.asked` has the workers' calls."""
     both = {"numpy": kernels.Status(True), "numba": kernels.Status(True)}
     monkeypatch.setattr(kernels, "available", lambda: both | {"cupy": kernels.Status(False, "no GPU is visible")})
     worker = processes.Worker
@@ -156,7 +156,7 @@ def test_wrong_and_failed_operations_have_no_times(timed):
 
 
 def test_a_copy_is_of_as_many_bytes_as_the_operation_touches(timed, monkeypatch):
-    """Of the next power of two, and each size is measured once."""
+    """The size is the next power of two, and each size is measured once."""
     touched = {"tanh_backward": 2**16, "gather": 2**16 + 1, "adam": 3 * 2**20, "elbo": 3, "iwae": 2**22}
     monkeypatch.setattr(operations, "bytes_of", lambda name, *_: (1024, touched[name]))
     result = timed(1, list(touched), numpy={"block": iter([0.5] * 5), "copy_bandwidth": iter([2.0, 3.0, 1.0])})
@@ -178,7 +178,7 @@ def test_gpu_kernels_are_left_to_whole_steps(monkeypatch):
 
 
 def test_operations_are_checked_and_timed(in_process, monkeypatch):
-    """As they are, but for the machine's best."""
+    """Nothing is replaced but the machine's best."""
     monkeypatch.setattr(operations.OperationSession, "multiply_add_peak", lambda self: PEAKS)
     monkeypatch.setattr(operations.OperationSession, "copy_bandwidth", lambda self, size: 1e9)
     names = ["tanh_backward", "gather"]

@@ -8,7 +8,7 @@ from tests.benchmarks.results import DOCUMENTS, SCALING, STEP, STEP_ON_GPU, TRAI
 
 
 def bars(axes):
-    """{label: [(middle, height)]}, which begin at the floor."""
+    """Return {label: [(middle, height)]} of bars, which begin at the floor."""
     found = {}
     for container in axes.containers:
         assert all(bar.get_y() == 1 and bar.get_width() * len(axes.containers) == pytest.approx(0.8) for bar in container)
@@ -23,7 +23,7 @@ def names(ticks):
 
 
 def test_plot_of_steps():
-    """A panel for each number of threads, and for the GPU; a place on its axis for each workload."""
+    """There is a panel for each number of threads and for the GPU, and in it a place for each workload."""
     digits = STEP | {"workload": "digits", "rows": [row | {"ratios": {"floor": 2.5}} for row in STEP["rows"][:3:2]]}
     alone = STEP | {"threads": 1, "workload": "paper"}
     one, two, gpu = plots.draw(document("step", STEP, STEP_ON_GPU, alone, digits)).axes
@@ -84,7 +84,7 @@ def test_plot_of_training():
         [[2.25, 99.0]],
     ]
     assert list(target.get_ydata()) == [105.6, 105.6]
-    assert names(axes.get_legend().get_texts()) == ["numba", "torch eager", "numpy"]  # each once, whatever the seeds
+    assert names(axes.get_legend().get_texts()) == ["numba", "torch eager", "numpy"]  # each once, although there are two seeds
     assert curves[0].get_color() == curves[3].get_color() == plots.COLOURS["numba"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("seconds of training", "test −ELBO, nats")
     assert axes.get_xscale() == "log"

@@ -1,4 +1,4 @@
-"""Each process works on its own cores and answers every call; what it cannot do is told in a line."""
+"""A worker runs on its cores and answers every call, with one line where it fails."""
 
 import contextlib
 import importlib
@@ -15,7 +15,7 @@ from benchmarks import processes
 
 
 def test_a_session_runs_in_a_process_on_its_cores():
-    """The session is a module here, whose functions tell where they run."""
+    """The session is a module here, whose functions show where they run."""
     core, here = processes.allowed_cores()[-1], processes.allowed_cores()
     child = processes.Worker([core], importlib.import_module, "os")
     with contextlib.closing(child):
@@ -23,7 +23,7 @@ def test_a_session_runs_in_a_process_on_its_cores():
         if hasattr(os, "sched_getaffinity"):
             assert child.call("sched_getaffinity", 0) == {core}
             assert processes.allowed_cores() == here
-        os.kill(child.process.pid, signal.SIGINT)  # Ctrl-C reaches all of a terminal's processes
+        os.kill(child.process.pid, signal.SIGINT)  # Ctrl-C reaches all processes of a terminal
         assert child.call("fspath", "still there") == "still there"
         with pytest.raises(processes.WorkerError, match="ended with code 7"):
             child.call("_exit", 7)
@@ -41,7 +41,7 @@ def test_an_error_in_a_process_is_told_in_a_line():
 
 
 def served(monkeypatch, session, arguments, *requests):
-    """What a process does in turn that is asked so."""
+    """Return what a worker does in turn with such requests, and the requests that it has not read."""
     did, waiting = [], list(requests)
 
     def recv():
@@ -57,12 +57,12 @@ def served(monkeypatch, session, arguments, *requests):
 
 
 def test_a_process_answers_when_its_threads_sleep(monkeypatch):
-    """Else they take the cores of whoever comes next."""
+    """Otherwise they would take the cores from the worker that is called next."""
     ask = [("index", ("b",)), ("count", ("b",)), None, ("index", ("a",))]
     started = [("Ctrl-C", "ignored"), (True, None)]
     answers = ["quiet", (True, 1), "quiet", (True, 2)]
     assert served(monkeypatch, list, ["abbc"], *ask) == ([*started, *answers], ask[3:])
-    assert served(monkeypatch, list, ["abbc"], ask[0]) == ([*started, *answers[:2]], [])  # whoever asked is gone
+    assert served(monkeypatch, list, ["abbc"], ask[0]) == ([*started, *answers[:2]], [])  # the process that calls is gone
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_process_that_does_not_end_is_killed(alive, ended):
 
 
 def files(monkeypatch, **texts):
-    """Stands those texts in for the files of such names; no other can be opened."""
+    """Let files of such names hold those texts; no other file can be opened."""
 
     def opened(path, *_, **__):
         if os.path.basename(path) not in texts:
@@ -119,16 +119,16 @@ def files(monkeypatch, **texts):
 
 
 def ticks(core, shift):
-    """A line of /proc/stat in which each number is another power of two."""
+    """Return a line of /proc/stat in which each number is another power of two."""
     return f"cpu{core} {' '.join(str(2**k << shift) for k in range(10))}\n"
 
 
-# user, nice, system, interrupts, soft interrupts and stolen; not idle (3), the disk (4), or what guests had of user (8, 9)
+# These are user, nice, system, interrupts, soft interrupts and stolen; idle (3), the disk (4) and guests (8, 9) do not count.
 BUSY = sum(2**k for k in (0, 1, 2, 5, 6, 7))
 
 
 def test_idle_cores_are_not_busy(monkeypatch, clock):
-    """Others took neither what our cores were idle or waited for a disk, nor what other cores did, nor our own time."""
+    """Idle time, waits for a disk, the work of other cores and our own work do not count."""
     stat = ticks("", 30) + ticks(0, 0) + ticks(1, 10) + ticks(2, 20) + "intr 1 2 3\nctxt 5\n"
     files(monkeypatch, stat=stat)
     clock.working = 0.5
@@ -145,7 +145,7 @@ def test_where_nobody_tells_of_others_there_are_none(monkeypatch, clock):
     files(monkeypatch, stat=ticks(0, 0))
     assert processes.seconds_of_others([0], []) is not None
     assert processes.seconds_of_others([0], [types.SimpleNamespace(call=gone)]) is None
-    assert processes.seconds_of_others([7], []) is None  # a container's file may number its cores from 0
+    assert processes.seconds_of_others([7], []) is None  # a container may number its cores from 0
     files(monkeypatch)
     assert processes.seconds_of_others([0], []) is None
 
@@ -155,7 +155,7 @@ def test_peak_memory_is_in_units_of_2_to_the_20(monkeypatch):
     assert processes.peak_memory() == 3
     usage = types.SimpleNamespace(getrusage=lambda who: types.SimpleNamespace(ru_maxrss=2**22), RUSAGE_SELF=0)
     monkeypatch.setattr(processes, "resource", usage)
-    for system, megabytes in (("Linux", 2**12), ("Darwin", 4)):  # which tells in kB, and in bytes
+    for system, megabytes in (("Linux", 2**12), ("Darwin", 4)):  # the one counts in kB and the other in bytes
         monkeypatch.setattr(os, "uname", lambda system=system: types.SimpleNamespace(sysname=system))
         files(monkeypatch)
         assert processes.peak_memory() == megabytes
@@ -190,7 +190,7 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch):
         assert asked == [[5]]
         raise ZeroDivisionError
     assert asked == [[5], {5, 2}]
-    monkeypatch.delattr(os, "sched_getaffinity")  # a system that cannot tell
+    monkeypatch.delattr(os, "sched_getaffinity")  # a system that has no affinity
     monkeypatch.delattr(os, "sched_setaffinity")
     for n, cores in ((3, [0, 1, 2]), (None, [0])):
         monkeypatch.setattr(os, "cpu_count", lambda n=n: n)

@@ -10,7 +10,7 @@ from tests.benchmarks.results import DOCUMENTS, KERNELS, document
 
 @pytest.fixture
 def kept(tmp_path):
-    """The paths of the documents, one of each benchmark."""
+    """The paths of documents, one of each benchmark."""
     paths = []
     for benchmark, of_it in DOCUMENTS.items():
         paths.append(str(tmp_path / f"{benchmark}.json"))
@@ -23,7 +23,7 @@ def test_files_hold_what_was_saved(kept):
 
 
 def test_page(kept, tmp_path):
-    """Of all documents; each has its lines about the machine, its plot beside the page, and its tables."""
+    """It shows all documents, each with the lines about its machine, its plot and its tables."""
     out = tmp_path / "docs" / "page.md"
     written = report.page(kept, out)
     plots = [out.parent / f"page-{name}.png" for name in ("1-step", "3-scaling", "4-training")]
@@ -82,7 +82,7 @@ def test_a_bar_in_a_cell_does_not_end_it(tmp_path):
     ],
 )
 def test_a_file_that_lacks_something_is_refused_in_a_sentence(benchmark, where, tmp_path):
-    """Whether a line, a table or a plot would ask for it."""
+    """A line, a table or a plot needs it."""
     path = tmp_path / "kept.json"
     report.save(DOCUMENTS[benchmark], path)
     lacking = json.loads(path.read_text())

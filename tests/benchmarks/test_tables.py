@@ -1,4 +1,4 @@
-"""Every figure stands in its own column of the tables, and at its own place in the plots."""
+"""Every number stands in its own column of the tables."""
 
 import pytest
 
@@ -52,7 +52,7 @@ def test_table_of_steps():
 
 
 def test_table_of_steps_without_a_floor_or_a_device():
-    """As files of before there was a GPU have it."""
+    """Files from before there were GPUs are like this."""
     old = {key: value for key, value in STEP.items() if key != "device"} | {"rows": STEP["rows"][1:]}
     (table,) = tables.make_tables(document("step", old))
     assert "2 threads" in table.title and "÷ floor" not in table.columns
@@ -94,7 +94,7 @@ def test_table_of_kernels():
 
 
 def test_table_of_scaling():
-    """By name: the rows of the points stand in another order each."""
+    """Rows are found by name, as each point has them in another order."""
     (table,) = tables.make_tables(DOCUMENTS["scaling"])
     assert table.title == "example at several values of batch, 2 threads; µs per step, median"
     assert table.columns == ["batch", "floor", "numba", "numpy"]

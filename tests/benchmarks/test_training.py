@@ -16,12 +16,12 @@ WORKLOAD = WORKLOADS["digits"]._replace(batch_size=BATCH, n_rows=ROWS)
 DATASET = types.SimpleNamespace(train=np.zeros((ROWS, 64), np.uint8), valid="the rows that are held out")
 DATASET_WITHOUT_TEST = types.SimpleNamespace(train=DATASET.train, valid=None)
 WANTED = [3.0, 2.0]
-SIZES = [(2, BATCH), (1, 2)]  # whole batches, and the rest
+SIZES = [(2, BATCH), (1, 2)]  # whole batches, and a smaller one
 
 
 @pytest.fixture
 def made_up(scripted, contestant, monkeypatch):
-    """made_up(name, seconds, test): a Contestant whose epochs take such seconds and end at such losses of the test set."""
+    """A function made_up(name, seconds, test) that makes a Contestant with such times and test losses of its epochs."""
     losses, asked = {}, []
 
     def evaluate(p, x, objective, n_samples, seed, step):
@@ -49,7 +49,7 @@ def train(*chosen, target=100.0, epochs=3, threads=2, seed=0, workload=WORKLOAD)
 
 
 def test_a_training_ends_with_the_epoch_that_reaches_the_target(made_up):
-    """Its seconds are those of all epochs until then."""
+    """Its time is that of all epochs until then."""
     result = train(
         made_up("slow", [16.0, 32.0, 64.0], [130.0, 120.0, 110.0]),
         made_up("fast", [1.0, 2.0, 4.0], [101.0, 100.0, 90.0]),
@@ -109,7 +109,7 @@ def test_who_is_missing_wrong_or_failed_is_not_trained(made_up, contestant, cloc
 
 
 def test_without_a_workload_it_is_mnist(monkeypatch):
-    """The default data and workload, as far as the reference sees them."""
+    """The reference gets the default workload."""
     seen = []
     dataset = types.SimpleNamespace(train=np.zeros((30, 784), np.uint8), valid="held out")
     monkeypatch.setattr(measure, "reference_losses", lambda workload, *_: seen.append(workload))

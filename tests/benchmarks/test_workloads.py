@@ -15,7 +15,7 @@ DIGITS = WORKLOADS["digits"]
 
 
 def test_batches_are_pieces_of_shuffled_epochs():
-    """The rest of an epoch, which makes no whole batch, is left out."""
+    """The last rows of an epoch, which are too few for a batch, are left out."""
     per_epoch = DIGITS.n_rows // DIGITS.batch_size
     rows = DIGITS.batches(2 * per_epoch)
     assert rows.shape == (2 * per_epoch, DIGITS.batch_size)
@@ -38,7 +38,7 @@ def test_flops_are_the_analytic_ones():
 
 @pytest.mark.parametrize("n_samples", [1, 3])
 def test_noise_is_that_of_training(n_samples):
-    """With it, and no other, the loss of each step is the reference's."""
+    """With this noise the loss of each step is the reference's."""
     workload = DIGITS._replace(n_samples=n_samples, n_rows=200, seed=7)
     rows, x = workload.batches(3), workload.dataset()
     eps = workload.eps(rows)
@@ -58,10 +58,10 @@ def test_data_are_dim_patterns():
     assert x.shape == (5000, 30) and x.dtype == np.uint8
     assert np.array_equal(x[:100], synthetic(5000, 30)[:100])
     assert 0.05 < (x > 0).mean() < 0.4  # most pixels are black
-    again = x[4096:]  # another part of the rows, of the same patterns
+    again = x[4096:]  # another part of the rows has the same patterns
     np.testing.assert_allclose((again > 0).mean(axis=0), (x[:4096] > 0).mean(axis=0), atol=0.08)
     lit = (x > 0) - (x > 0).mean(axis=0)
-    assert np.linalg.eigvalsh(lit.T @ lit / len(x))[-1] > 3 * np.median((x > 0).var(axis=0))  # pixels hang together
+    assert np.linalg.eigvalsh(lit.T @ lit / len(x))[-1] > 3 * np.median((x > 0).var(axis=0))  # the pixels are correlated
 
 
 def test_data_of_mnist(monkeypatch):
@@ -106,7 +106,7 @@ def test_workloads_are_the_published_ones():
 
 
 def test_scaled():
-    """One size is another; all else is as in `example`."""
+    """One size is changed, and all else is as in `example`."""
     example = WORKLOADS["example"]
     arch = example.architecture
     changed = {

@@ -2,9 +2,8 @@
 
 import errno
 
-import numba
 import pytest
-from numba.core import caching
+from numba.core import caching, config
 
 from vae_np.kernels.cpu import jit
 
@@ -12,7 +11,7 @@ from vae_np.kernels.cpu import jit
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """The folder of the cache, empty, and nothing said yet."""
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(jit._Notice, "afterwards", jit._Notice.afterwards)
     jit._warn_once.cache_clear()
     return tmp_path
@@ -72,7 +71,7 @@ def test_ctrl_c_while_a_kernel_is_read_is_no_damage(monkeypatch):
 
 
 def test_where_no_folder_can_be_written_the_word_about_compiling_says_so(monkeypatch):
-    monkeypatch.setattr(numba.config, "CACHE_DIR", "/dev/null/cache")
+    monkeypatch.setattr(config, "CACHE_DIR", "/dev/null/cache")
     for locator in caching.CodeLibraryCacheImpl._locator_classes:
         monkeypatch.setattr(locator, "from_function", classmethod(lambda *_: None))
     assert [hits(fresh()), hits(fresh())] == [0, 0]

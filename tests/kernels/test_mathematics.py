@@ -15,7 +15,7 @@ import pytest
 from numba import njit
 
 from vae_np.kernels import reference
-from vae_np.kernels.cpu import mathematics, operations
+from vae_np.kernels.cpu import losses, mathematics
 
 MP = mpmath.MPContext()
 MP.prec = 120
@@ -35,12 +35,12 @@ def loop(function, part=None):
 
 def pixel_nll(logits, pixel, nll):
     logits, x = logits.reshape(1, -1, 1), np.full((logits.size, 1), pixel)
-    operations.bernoulli_nll(logits, logits, x, nll.reshape(1, -1))
+    losses.bernoulli_nll(logits, logits, x, nll.reshape(1, -1))
 
 
 def pixel_derivative(logits, pixel, dlogits):
     logits, x = logits.reshape(1, 1, -1), np.full((1, logits.size), pixel)
-    operations.bernoulli_nll_backward(np.ones_like(x[:, :1]), logits, logits, x, dlogits.reshape(1, 1, -1), logits)
+    losses.bernoulli_nll_backward(np.ones_like(x[:, :1]), logits, logits, x, dlogits.reshape(1, 1, -1), logits)
 
 
 def reference_sigmoid(x, pixel, y):
@@ -60,8 +60,8 @@ FUNCTIONS = {  # the function whose docstring states the bound, and what is run
     "sigmoid": (mathematics.sigmoids, loop(mathematics.sigmoids, 0)),
     "sigmoid of -x": (mathematics.sigmoids, loop(mathematics.sigmoids, 1)),
     "tanh": (mathematics.tanh, loop(mathematics.tanh)),
-    "nll": (operations.bernoulli_nll, pixel_nll),
-    "derivative": (operations.bernoulli_nll_backward, pixel_derivative),
+    "nll": (losses.bernoulli_nll, pixel_nll),
+    "derivative": (losses.bernoulli_nll_backward, pixel_derivative),
     "reference sigmoid": (reference.sigmoid, reference_sigmoid),
     "reference softplus": (reference.affine_softplus, reference_softplus),
 }

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_np import kernels
-from vae_np.kernels.cpu import operations, product
+from vae_np.kernels.cpu import jit, layers, product
 from vae_np.testing import assert_close
 
 REALS = ["float32", "float64"]
@@ -45,10 +44,10 @@ def check(a, b):
     def agree(given, wanted, name):
         assert_close(given, wanted.astype(real), name, "operation", resolution=resolution)
 
-    agree(operations.affine(a, b, zero, c), a.astype(float) @ b, "a @ b")
+    agree(layers.affine(a, b, zero, c), a.astype(float) @ b, "a @ b")
     dx, dW, db = np.full_like(a, np.nan), np.full_like(b, np.nan), np.full(N, np.nan, real)
-    agree(operations.affine_backward(dy, b, dx), dy.astype(float) @ b.T, "dy @ b.T")
-    agree(operations.affine_gradients(a, dy, b, real.type(0), dW, db)[0], a.T.astype(float) @ dy, "a.T @ dy")
+    agree(layers.affine_backward(dy, b, dx), dy.astype(float) @ b.T, "dy @ b.T")
+    agree(layers.affine_gradients(a, dy, b, real.type(0), dW, db)[0], a.T.astype(float) @ dy, "a.T @ dy")
 
 
 @pytest.mark.parametrize("real", REALS)
@@ -88,12 +87,12 @@ def test_products_of_views_write_what_they_should_and_nothing_else(shape, real, 
         assert (array == 7).all()
 
 
-@kernels.cpu.jit.kernel
+@jit.kernel
 def multiply(a, b, c):
     product.product(a, b, c, (c, c[:0], c[:0]))
 
 
-@kernels.cpu.jit.kernel
+@jit.kernel
 def multiply_transposed(a, b, c):
     product.product_transposed(a, b, c)
 
@@ -127,13 +126,13 @@ def test_other_processors(name, vector, tmp_path):
     """What is compiled for AVX2, and for a processor of which nothing is known: the BLAS then multiplies."""
     code = f"""
 import numpy as np
-from vae_np.kernels.cpu import operations, product
-assert product.VECTOR == {vector}, product.VECTOR
+from vae_np.kernels.cpu import emit, layers
+assert emit.VECTOR == {vector}, emit.VECTOR
 x, W, b = (np.random.default_rng(0).normal(size=s).astype("float32") for s in ((70, 37), (37, 50), (50,)))
 dy, h = x[:, :1] + b, np.empty((70, 50), "float32")
 dx, dW, db = (np.empty_like(array) for array in (x, W, b))
-operations.affine_tanh(x, W, b, h[:0], h), operations.affine_backward(dy, W, dx)
-operations.affine_gradients(x, dy, W, np.float32(0), dW, db)
+layers.affine_tanh(x, W, b, h[:0], h), layers.affine_backward(dy, W, dx)
+layers.affine_gradients(x, dy, W, np.float32(0), dW, db)
 for given, wanted in ((h, np.tanh(x @ W + b)), (dx, dy @ W.T), (dW, x.T @ dy), (db, dy.sum(axis=0))):
     np.testing.assert_allclose(given, wanted, rtol=2e-5, atol=2e-5)
 """

@@ -52,7 +52,7 @@ def test_learned_noise_adds_parameters(noise, extra):
         ({"hidden": 400}, r"hidden is 400; it must be a sequence of layer widths such as \(400,\), or \(\)"),
         ({"hidden": (3, -1)}, "a width in hidden is -1"),
         ({"hidden": "ab"}, "hidden is 'ab'"),
-        ({"activation": "gelu"}, "activation is 'gelu'; known are 'relu', 'tanh', 'softplus'"),
+        ({"activation": "mish"}, "activation is 'mish'; known are 'relu', 'tanh', 'softplus'"),
         ({"likelihood": "poisson"}, "likelihood is 'poisson'; known are 'bernoulli', 'gaussian'"),
         (
             {"likelihood": "gaussian", "noise": "white"},

@@ -5,7 +5,7 @@
   const cards = [...document.querySelectorAll(".card")];
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // A name: where it comes from and where it goes, and the same of its derivative.
+  // A name: the lines that compute it and that read it, and the same for its derivative.
 
   const element = (tag, content, properties = {}) => {
     const made = Object.assign(document.createElement(tag), properties);
@@ -33,9 +33,9 @@
       if (!(other in names)) continue;
       const heading = element("h3", "");
       heading.innerHTML = names[other].math;
-      panel.append(heading, ...part("comes from", names[other].made), ...part("goes to", names[other].read));
+      panel.append(heading, ...part("computed by", names[other].made), ...part("read by", names[other].read));
     }
-    if (!panel.children.length) panel.append(element("p", `${name} is given, and stays what it is.`));
+    if (!panel.children.length) panel.append(element("p", `${name} is an input: no line computes it.`));
     inspector.hidden = false;
   }
   function close() {
@@ -48,7 +48,7 @@
   });
   inspector.querySelector(".close").addEventListener("click", close);
 
-  // Paths: what does not lie on the chosen one steps back.
+  // Paths: cards that do not lie on the chosen path are dimmed.
 
   for (const radio of all('input[name="path"]')) {
     radio.addEventListener("change", () => {
@@ -56,7 +56,7 @@
     });
   }
 
-  // Keys: j and k go from line to line in the order in which they ran.
+  // Keys: j and k go to the next and the previous line, in the order in which the lines ran.
 
   const order = cards.map((card) => Number(card.id.slice(1))).sort((a, b) => a - b);
   let at = -1;
@@ -82,7 +82,7 @@
     if (target.matches(".card") && found >= 0) at = found;
   });
 
-  // Dials: the marks of the drawings, and the numbers below them.
+  // Dials: a slider moves the marks in its charts and changes the numbers below them.
 
   for (const dial of all(".dial[data-dial]")) {
     const { values, curves } = JSON.parse(dial.dataset.dial);

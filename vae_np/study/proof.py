@@ -1,42 +1,65 @@
-"""The proof of every derivative that a pass wrote: its value is moved at that very point of the text, the loss differenced.
+"""The proof of every derivative that a pass computed: each one is compared with finite differences of the loss.
 
-Where several lines read a value, its derivative is gathered path by path: each line is held to the paths that it and those
-before it have followed, so that the line which is wrong is told from those that only go on with its result.
+To find the derivative of the loss with respect to a value, the forward pass is run again. The value is perturbed just before a
+line that reads it, and restored after that line: the loss then changes along this one path only. Where several lines read a
+value, its derivative is the sum over these paths, and the lines of the backward pass add the paths one after the other. Each
+line is compared with the paths that it and the lines before it have added. So the line that makes an error can be told from
+the lines that only use its result.
 """
 
 import itertools
 import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from vae_np.kernels.contract import ENDINGS
+from vae_np.parameters import Layer, Weights
+from vae_np.study.watch import Hook, Record
 from vae_np.testing.comparison import relative_errors
 from vae_np.testing.derivatives import differences
 
-TOLERANCE = 1e-6  # of a derivative's error; differences of the loss are good to some 1e-9
-STEPS = (1e-3, 1e-4, 1e-5)  # of the differences: where one crosses a kink, the next is taken
-N_DENSE = 4  # directions that move every element of an array
+TOLERANCE = 1e-6  # of a derivative's relative error; finite differences of the loss are good to about 1e-9
+STEPS = (1e-3, 1e-4, 1e-5)  # of the finite differences: where one crosses a kink, the next is taken
+N_DENSE = 4  # directions that perturb every element of an array
 
 
 class Proof(NamedTuple):
-    """Of one derivative that a line writes."""
+    """How far one derivative that a line writes is from finite differences, and which paths it contains."""
 
-    error: float  # relative, of the worst of the elements and directions that were tried
-    through: frozenset  # the lines of forward through which it is followed to the loss, by their index
-    lacks: frozenset  # those whose path it should have, too
-    undoes: frozenset  # those that this line has added
-    own: bool  # it is the derivative of what a layer's activation took, not of what it gave
+    error: float  # relative: the largest over all elements and directions that were tried
+    through: frozenset[int]  # the lines of the forward pass, by index, whose paths to the loss it contains
+    missing_paths: frozenset[int]  # the lines whose paths it should contain, too
+    differentiates: frozenset[int]  # the lines whose paths this line has added
+    of_preactivation: bool  # it is the derivative of a layer's sum y, not of its value h = f(y)
+
+
+def agreement(error: float) -> str:
+    """How well a derivative agrees with finite differences, in words that follow its name.
+
+    Examples
+    --------
+    >>> agreement(6e-9)
+    'agrees with a finite difference to 6e-09'
+    >>> agreement(0.5)
+    'has a relative error of 5e-01'
+    """
+    if error > TOLERANCE:
+        return f"has a relative error of {error:.0e}"
+    return f"agrees with a finite difference {f'to {error:.0e}' if error else 'exactly'}"
 
 
 class _Probes(NamedTuple):
-    """Directions in which an array is moved: some elements one by one, and some directions that move them all."""
+    """Directions in which an array is perturbed: some of its elements one by one, and some directions that change them all."""
 
-    elements: np.ndarray  # (n,)
-    dense: np.ndarray  #    (N_DENSE, size)
+    elements: NDArray  # (n,)
+    dense: NDArray  #    (N_DENSE, size)
 
     @classmethod
-    def of(cls, derivative, elements):
-        """The elements that the derivative says matter most, and as many others."""
+    def of(cls, derivative: NDArray, elements: int | None):
+        """The elements that are largest in the derivative, and as many others."""
         rng, size = np.random.default_rng(derivative.size), derivative.size
         if elements is None or size <= elements:
             chosen = np.arange(size)
@@ -45,19 +68,19 @@ class _Probes(NamedTuple):
             chosen = np.union1d(largest, rng.choice(size, elements - len(largest), replace=False))
         return cls(chosen, rng.normal(size=(N_DENSE, size)) / size**0.5)
 
-    def moved(self, array, steps):
-        """The array, with a step along each direction."""
-        more = steps[len(self.elements) :] @ self.dense
-        more[self.elements] += steps[: len(self.elements)]
-        return array + more.reshape(array.shape)
+    def perturbed(self, array: NDArray, steps: NDArray) -> NDArray:
+        """The array plus a step along each direction."""
+        change = steps[len(self.elements) :] @ self.dense
+        change[self.elements] += steps[: len(self.elements)]
+        return array + change.reshape(array.shape)
 
-    def along(self, derivative):
-        """What a derivative says of a step along each direction."""
+    def along(self, derivative: NDArray) -> NDArray:
+        """The directional derivatives that a derivative predicts."""
         flat = derivative.reshape(-1)
         return np.concatenate([flat[self.elements], self.dense @ flat])
 
-    def error(self, given, wanted, resolution):
-        """The largest relative error along any direction."""
+    def error(self, given: NDArray, wanted: NDArray, resolution: float) -> float:
+        """The largest relative error over all directions."""
         n = len(self.elements)
         error = 0.0
         for group in zip(np.split(given, [n]), np.split(wanted, [n])):
@@ -67,75 +90,108 @@ class _Probes(NamedTuple):
         return error
 
 
-def prove(seen, n_forward, loss, total, values, weights, derivatives, layers, elements):
-    """{index of a line: {name of a derivative that it writes: Proof}}"""
+def prove(
+    records: Sequence[Record],
+    n_forward: int,
+    loss: Callable[..., float],
+    total: float,
+    values: Mapping[str, NDArray],
+    weights: Mapping[str, NDArray],
+    derivatives: Mapping[str, NDArray],
+    layers: Weights,
+    elements: int | None,
+) -> dict[int, dict[str, Proof]]:
+    """Prove every derivative of a pass.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        The statements that ran. The first n_forward of them belong to the forward pass.
+    n_forward : int
+        The number of statements of the forward pass.
+    loss : callable
+        loss(perturbation=None, layers=layers) runs the forward pass again; perturbation holds the arguments of `perturbing`.
+    total : float
+        The loss of the pass.
+    values, weights, derivatives : mapping
+        {name: array}; the derivative of mu is called dmu.
+    layers : Weights
+        The parameters by layer.
+    elements : int or None
+        How many elements of each derivative are compared one by one; None compares all of them.
+
+    Returns
+    -------
+    dict
+        {index of a line: {name of a derivative that it writes: Proof}}
+    """
     resolution = 1e-11 * abs(total)
 
     def along(probes, loss_at):
-        """The derivative of the loss along each direction."""
+        """The derivative of the loss along each direction, by finite differences."""
         steps = np.zeros(len(probes.elements) + N_DENSE)
         wanted, _, _ = differences(lambda: loss_at(steps), steps, STEPS)
         return wanted
 
     def of_path(probes, index, array):
-        return along(probes, lambda steps: loss((index, array, lambda: probes.moved(array, steps))))
+        return along(probes, lambda steps: loss((index, array, lambda: probes.perturbed(array, steps))))
 
     def of_weight(probes, array):
         def loss_at(steps):
-            here = array.copy()
-            array[...] = probes.moved(array, steps)
+            original = array.copy()
+            array[...] = probes.perturbed(array, steps)
             try:
                 return loss()
             finally:
-                array[...] = here
+                array[...] = original
 
         return along(probes, loss_at)
 
-    def of_own(probes, name):
-        """Of what an activation takes: as much as of a bias that each example had of its own."""
+    def of_preactivation(probes, name):
+        """The derivative with respect to a layer's sum y: the same as that of a bias which each example had of its own."""
         part, i = name.rstrip("]").split("[")
         part_layers, i = list(getattr(layers, part)), int(i) - 1
-        layer = part_layers[i]
+        layer: Layer = part_layers[i]
 
         def loss_at(steps):
-            part_layers[i] = layer._replace(b=probes.moved(np.broadcast_to(layer.b, values[name].shape), steps))
+            part_layers[i] = layer._replace(b=probes.perturbed(np.broadcast_to(layer.b, values[name].shape), steps))
             return loss(layers=layers._replace(**{part: tuple(part_layers)}))
 
         return along(probes, loss_at)
 
-    proofs = {}
-    for dname in dict.fromkeys(name for record in seen[n_forward:] for name in record.writes if name in derivatives):
+    proofs: dict[int, dict[str, Proof]] = {}
+    for dname in dict.fromkeys(name for record in records[n_forward:] for name in record.writes if name in derivatives):
         name, derivative = dname[1:], derivatives[dname]
-        writing = [i for i in range(n_forward, len(seen)) if dname in seen[i].writes and not seen[i].composite]
-        readers = [i for i in range(n_forward) if name in seen[i].reads and not seen[i].composite]
+        writing = [i for i in range(n_forward, len(records)) if dname in records[i].writes and not records[i].composite]
+        readers = [i for i in range(n_forward) if name in records[i].reads and not records[i].composite]
         probes = _Probes.of(derivative, elements)
         if name in weights:
             wanted = of_weight(probes, weights[name])
             for i in writing:
-                error = probes.error(probes.along(seen[i].writes[dname]), wanted, resolution)
+                error = probes.error(probes.along(records[i].writes[dname]), wanted, resolution)
                 proofs.setdefault(i, {})[dname] = Proof(error, frozenset(readers), frozenset(), frozenset(readers), False)
             continue
         paths = {i: of_path(probes, i, values[name]) for i in readers}
-        own = of_own(probes, name) if re.fullmatch(r"(en|de)coder\[\d+\]", name) else None
-        made_by = frozenset(i for i in range(n_forward) if name in seen[i].writes and not seen[i].composite)
+        by_bias = of_preactivation(probes, name) if re.fullmatch(r"(en|de)coder\[\d+\]", name) else None
+        computed_by = frozenset(i for i in range(n_forward) if name in records[i].writes and not records[i].composite)
         of_name = _follow(
-            [probes.along(seen[i].writes[dname]) for i in writing],
-            [namesakes_of(seen, n_forward, i) for i in writing],
+            [probes.along(records[i].writes[dname]) for i in writing],
+            [forward_lines_of(records, n_forward, i) for i in writing],
             {i: path for i, path in paths.items() if np.abs(path).max() > resolution},
-            own,
-            name != "x",  # x is given: no line need follow it along all its paths
+            by_bias,
+            name != "x",  # x is an input: the backward pass need not follow it along all its paths
             lambda given, wanted: probes.error(given, wanted, resolution),
         )
         for i, proof in zip(writing, of_name):
-            proofs.setdefault(i, {})[dname] = proof._replace(undoes=made_by) if proof.own else proof
+            proofs.setdefault(i, {})[dname] = proof._replace(differentiates=computed_by) if proof.of_preactivation else proof
     return proofs
 
 
-def _follow(written, namesakes, paths, own, whole, error_of):
-    """A Proof of each state that a derivative takes: which paths it holds, the one before's and some more, and how exactly.
+def _follow(written, forward_lines, paths, by_bias, complete, error_of):
+    """A Proof of each state of a derivative: the paths that it contains, which are those of the state before and perhaps more.
 
-    If it is to be whole, it must hold all in the end. A path that is lacking should have come with the line that is named
-    after it, or with the last.
+    If the derivative must be complete, its last state must contain all paths. A missing path should have been added by the
+    line whose operation is named after that path's, or else by the last line.
     """
     zero = np.zeros_like(written[0])
 
@@ -147,42 +203,46 @@ def _follow(written, namesakes, paths, own, whole, error_of):
         rest = [i for i in paths if i not in followed]
         more = [frozenset(some) for n in range(len(rest) + 1) for some in itertools.combinations(rest, n)]
         found = [Proof(error_with(given, followed | new), followed | new, frozenset(), new, False) for new in more]
-        if own is not None:
-            found.append(Proof(error_of(given, own), followed, frozenset(), frozenset(), True))
+        if by_bias is not None:
+            found.append(Proof(error_of(given, by_bias), followed, frozenset(), frozenset(), True))
         proofs.append(next((proof for proof in found if proof.error <= TOLERANCE), min(found, key=lambda proof: proof.error)))
         followed = proofs[-1].through
-    gathering = [k for k, proof in enumerate(proofs) if not proof.own]
-    for path in paths.keys() - followed if whole and gathering else ():
-        should = [k for k in gathering if path in namesakes[k] and not (proofs[k].undoes and proofs[k].error <= TOLERANCE)]
-        first = (should or gathering[-1:])[0]
+    gathering = [k for k, proof in enumerate(proofs) if not proof.of_preactivation]
+    for path in paths.keys() - followed if complete and gathering else ():
+        named_after = [
+            k for k in gathering if path in forward_lines[k] and not (proofs[k].differentiates and proofs[k].error <= TOLERANCE)
+        ]
+        first = (named_after or gathering[-1:])[0]
         for k in gathering:
             if k >= first:
-                lacks = proofs[k].lacks | {path}
-                error = max(proofs[k].error, error_with(written[k], proofs[k].through | lacks))
-                proofs[k] = proofs[k]._replace(error=error, lacks=lacks)
+                missing = proofs[k].missing_paths | {path}
+                error = max(proofs[k].error, error_with(written[k], proofs[k].through | missing))
+                proofs[k] = proofs[k]._replace(error=error, missing_paths=missing)
     return proofs
 
 
-def namesakes_of(seen, n_forward, i):
-    """The lines of forward whose operation's derivative line i calls, by its name."""
-    called = re.sub(r"(_backward|_backward_add|_gradients)$", "", seen[i].call[0] if seen[i].call else "")
-    return [j for j in range(n_forward) if seen[j].call and seen[j].call[0] == called]
+def forward_lines_of(records: Sequence[Record], n_forward: int, i: int) -> list[int]:
+    """The lines of the forward pass that call the operation whose derivative line i calls, by their index."""
+    if not records[i].call:
+        return []
+    called = records[i].call[0]
+    return [j for j in range(n_forward) if records[j].call and called in [records[j].call[0] + ending for ending in ENDINGS]]
 
 
-def nudging(index, array, moved):
-    """before, after for `watched`: while the line of that index runs, and no longer, the array is as moved() gives it."""
-    count, here = 0, None
+def perturbing(index: int, array: NDArray, perturbed: Callable[[], NDArray]) -> tuple[Hook, Hook]:
+    """The two functions for `watched` that give an array the values perturbed() while the line of that index runs, and only then."""
+    count, original = 0, None
 
     def before(statement, frame):
-        nonlocal count, here
+        nonlocal count, original
         if count == index:
-            here = array.copy()
-            array[...] = moved()
+            original = array.copy()
+            array[...] = perturbed()
         count += 1
 
     def after(statement, frame):
-        nonlocal here
-        if here is not None:
-            array[...], here = here, None
+        nonlocal original
+        if original is not None:
+            array[...], original = original, None
 
     return before, after

@@ -1,23 +1,39 @@
-"""The trace in a terminal: a line of the text at a time, a key for the next."""
+"""The trace in a terminal: one line at a time, with a key for the next."""
 
 import contextlib
 import sys
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from rich.console import Group
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from vae_np.study import formulas
-from vae_np.study.proof import TOLERANCE
+from vae_np.study import formulas, typesetting
+from vae_np.study.proof import TOLERANCE, agreement
+from vae_np.study.trace import Array, Line, Trace
 
-KEYS = "space, n: next   p: previous   u: the line that this one undoes, or that undoes it   q: end"
+KEYS = "space or n: next line   p: previous line   d: from a line to its derivative, and back   q: quit"
 
 
-def find(trace, name):
-    """The index of the first line that makes or calls what has that name, or has that number; ValueError if there is none."""
+def find(trace: Trace, name: str) -> int:
+    """The index of the first line that belongs to a name.
+
+    Parameters
+    ----------
+    trace : Trace
+        The lines.
+    name : str
+        An array that the line computes, the operation or function that it calls, the function in which it stands, or its number.
+        The beginning of such a name is enough.
+
+    Raises
+    ------
+    ValueError
+        No line belongs to the name.
+    """
     places = {}
     for i, line in enumerate(trace):
         if line.composite:
@@ -30,12 +46,15 @@ def find(trace, name):
     beginning = [i for key, i in places.items() if key.startswith(name.lower())]
     if not beginning:
         known = ", ".join(key for key in places if not key.isdigit())
-        raise ValueError(f"no line makes or calls {name!r}; known are {known}, and the numbers of lines")
+        raise ValueError(f"no line computes or calls {name!r}; known are {known}, and the numbers of the lines")
     return min(beginning)
 
 
-def walk(trace, console, start=None):
-    """Show the lines one at a time, each at a key, from that index on; all at once where nobody can press one."""
+def walk(trace: Trace, console: Console, start: int | None = None) -> None:
+    """Show the lines one at a time, from that index on, and wait for a key after each.
+
+    Where nobody can press a key, because input or output is no terminal, all lines are shown at once.
+    """
     shown = [i for i, line in enumerate(trace) if not line.composite]
     at = 0 if start is None else shown.index(start)
     if not (sys.stdin.isatty() and console.is_terminal):
@@ -51,8 +70,9 @@ def walk(trace, console, start=None):
                 return
             if pressed == "\x03":
                 raise KeyboardInterrupt
-            partners = trace[shown[at]].undoes or [j for j, line in enumerate(trace) if shown[at] in line.undoes]
-            if pressed == "u" and partners:
+            here = shown[at]
+            partners = trace[here].differentiates or [j for j, line in enumerate(trace) if here in line.differentiates]
+            if pressed in ("d", "u") and partners:
                 at = shown.index(partners[0])
             elif pressed in ("p", "k", "b"):
                 at = max(at - 1, 0)
@@ -62,49 +82,54 @@ def walk(trace, console, start=None):
                 return
 
 
-def card(trace, i):
+def card(trace: Trace, i: int) -> RenderableType:
     """All that is known of a line, for rich to print."""
     line = trace[i]
-    parts = [Text(f"\n{line.function}, line {line.number}", "dim")]
+    parts: list[RenderableType] = [Text(f"\n{line.function}, line {line.number}", "dim")]
     parts.append(Syntax(line.source, "python", background_color="default", word_wrap=True))
-    parts += [Text(f"    {formulas.plain(tree)}", "bold") for tree in formulas.equations(line)]
-    for j in line.undoes:
-        undone = "; ".join(formulas.plain(tree) for tree in formulas.equations(trace[j]))
-        parts.append(Text(f"    undoes line {trace[j].number}:  {undone}", "dim"))
+    parts += [Text(f"    {typesetting.plain(tree)}", "bold") for tree in formulas.equations(line)]
+    for j in line.differentiates:
+        equations = "; ".join(typesetting.plain(tree) for tree in formulas.equations(trace[j]))
+        parts.append(Text(f"    differentiates line {trace[j].number}:  {equations}", "dim"))
     if line.misshapen:
         parts.append(Text(f"    {line.misshapen}", "red"))
+    arrays = line.writes if line.called else ()
     table = Table.grid(padding=(0, 2))
-    for array in line.writes if line.called else ():
-        value = array.value
-        numbers = f"{value.min():.3g} … {value.max():.3g}", f"norm {np.linalg.norm(value):.3g}"
-        table.add_row(
-            formulas.plain(("name", array.name)), " × ".join(map(str, value.shape)), *numbers, _proof(trace, line, array)
-        )
-    return Group(*parts, Padding(table, (0, 0, 0, 4)))
+    for array in arrays:
+        value, shape = array.value, " × ".join(map(str, array.value.shape))
+        numbers = f"min {value.min():.3g}", f"max {value.max():.3g}", f"norm {np.linalg.norm(value):.3g}"
+        table.add_row(typesetting.plain(("name", array.name)), shape, *numbers)
+    proofs = [_proof(trace, line, array) for array in arrays if array.error is not None]
+    return Group(*parts, Padding(Group(table, *proofs), (0, 0, 0, 4)))
 
 
-def _proof(trace, line, array):
-    if array.error is None:
-        return Text("")
-    through = ", ".join(str(trace[j].number) for j in array.through)
-    words = f"off by {array.error:.0e}" + (f", through line {through}" if through else "")
-    if array.lacks:
-        words += f"; lacks the path through line {', '.join(str(trace[j].number) for j in array.lacks)}"
-    if array.error <= TOLERANCE:
-        return Text(f"✓ {words}", "green")
-    return Text(f"✗ {words}" + ("" if line.wrong else ", from what it reads"), "bold red")
+def _proof(trace: Trace, line: Line, array: Array) -> Text:
+    """A sentence on the error of a derivative, the paths that it contains, and those that are missing."""
+
+    def numbers(lines):
+        return ", ".join(str(trace[j].number) for j in lines)
+
+    error = array.error or 0.0
+    right, words = error <= TOLERANCE, f"{typesetting.plain(('name', array.name))} {agreement(error)}"
+    if array.through:
+        words += f", through line {numbers(array.through)}"
+    if array.missing_paths:
+        words += f"; the path through line {numbers(array.missing_paths)} is missing"
+    if not (right or line.wrong):
+        words += "; the line reads a wrong derivative"
+    return Text(f"✓ {words}", "green") if right else Text(f"✗ {words}", "bold red")
 
 
 @contextlib.contextmanager
-def _single_keys():
+def _single_keys() -> Iterator[Callable[[], str]]:
     """`with _single_keys() as key`: key() waits for one key, and needs no Enter."""
     try:
         import termios
         import tty
-    except ImportError:
+    except ImportError:  # Windows
         import msvcrt
 
-        yield msvcrt.getwch
+        yield msvcrt.getwch  # pyright: ignore[reportAttributeAccessIssue]  # only Windows has it
         return
     before = termios.tcgetattr(sys.stdin)
     try:

@@ -1,73 +1,111 @@
-"""One pass of the text, line by line: what each line reads and writes, and the proof of every derivative on it."""
+"""One pass of the model, line by line: what each line reads and writes, and the proof of every derivative on it."""
 
 import inspect
 import re
 import types
+import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from vae_np import elbo
+from vae_np.buffers import Buffers, buffers
+from vae_np.choices import OBJECTIVES
 from vae_np.kernels import reference
 from vae_np.parameters import Layer, Parameters
-from vae_np.study.proof import TOLERANCE, namesakes_of, nudging, prove
-from vae_np.study.watch import place_of, recorder, source_of, statements_of, watched
+from vae_np.study.proof import TOLERANCE, forward_lines_of, perturbing, prove
+from vae_np.study.watch import address_of, recorder, source_of, statements_of, watched
 
 
 class Array(NamedTuple):
-    """What a line wrote, and for a derivative how far off it is."""
+    """An array that a line wrote, and for a derivative its proof.
 
-    name: str  # mu, encoder[1], mu.W; dmu is the derivative of mu, dencoder[1].y of what the layer's activation took
-    value: np.ndarray  # a copy
-    error: float | None = None  # relative, of the worst of the elements and directions that were tried
-    through: tuple = ()  # the lines of `forward` through which it has been followed to the loss, by their index
-    lacks: tuple = ()  # those whose path it should have, too, now that it is used
+    The names are such as mu, encoder[1] and mu.W. dmu is the derivative of mu; dencoder[1].y is the derivative of the first
+    hidden layer's sum y, from which its activation computes encoder[1].
+    """
+
+    name: str
+    value: NDArray  # a copy
+    error: float | None = None  # of a derivative: the largest relative error over the elements and directions that were tried
+    through: tuple[int, ...] = ()  # the lines of the forward pass, by index, whose paths to the loss it contains
+    missing_paths: tuple[int, ...] = ()  # the lines whose paths it should contain, too, because it is complete now
+
+    @property
+    def lacks(self) -> tuple[int, ...]:
+        """The old name of `missing_paths`."""
+        warnings.warn("Array.lacks is now called Array.missing_paths", DeprecationWarning, stacklevel=2)
+        return self.missing_paths
 
 
 class Line(NamedTuple):
-    """A statement of the text that ran; one in a loop has a Line for each time."""
+    """A statement of the model that ran. A statement in a loop has one Line for each time that it ran."""
 
     function: str
     number: int  # in the function's file
     source: str
-    symbols: tuple  # (start, end, name) of the source where it names an array
-    called: str  # the operation, by the name that the text gives it; "" where it calls none
-    operation: str  # what that name stands for here
-    definition: str  # its docstring
-    arguments: dict  # {parameter of the operation: name of the array, or the words that stand there}
-    reads: tuple  # names of arrays
-    writes: tuple  # of Array
-    shapes: tuple  # of its results, as its comment has them
-    misshapen: str  # a sentence where an array has another shape
-    composite: bool  # it only calls another function of the text, whose lines follow
-    undoes: tuple  # of a line of backward or weight_gradients: the lines of forward that it differentiates, by their index
-    wrong: bool  # a derivative that it writes is off, and all that it reads are right
+    symbols: tuple  # of (start, end, name of an array): where the source names an array
+    called: str  # the name by which the line calls an operation; "" where it calls none
+    operation: str  # the operation for which that name stands here
+    definition: str  # the operation's docstring
+    arguments: dict[str, str]  # {parameter of the operation: name of the array, or the source of the argument}
+    reads: tuple[str, ...]  # names of arrays
+    writes: tuple[Array, ...]
+    shapes: tuple[str, ...]  # of its results, as its comment has them
+    misshapen: str  # a sentence where an array has another shape than the comment says, else ""
+    composite: bool  # it only calls another function of the model, whose lines follow
+    differentiates: tuple[
+        int, ...
+    ]  # of a line of the backward pass: the lines of the forward pass that it differentiates, by index
+    wrong: bool  # a derivative that it writes is wrong, although all that it reads is right
 
     @property
-    def error(self):
-        """The largest error on it; None where it writes no derivative."""
+    def error(self) -> float | None:
+        """The largest relative error of the derivatives that it writes; None where it writes none."""
         return max((array.error for array in self.writes if array.error is not None), default=None)
 
+    @property
+    def undoes(self) -> tuple[int, ...]:
+        """The old name of `differentiates`."""
+        warnings.warn("Line.undoes is now called Line.differentiates", DeprecationWarning, stacklevel=2)
+        return self.differentiates
 
-class Trace(list):
-    """The Lines in the order in which they began. Printed it is a table, in a notebook a page."""
+
+class Trace(list[Line]):
+    """The Lines of a pass, in the order in which they began. It prints as a table, and a notebook shows it as a page.
+
+    Attributes
+    ----------
+    sources : dict
+        {name of a function: (number of its first line, its lines)}
+    value : elbo.Value
+        The loss, as `vae_np.loss` returns it.
+    p, a
+        The parameters, and all values of the pass.
+    terms : dict
+        {term of the loss: {name of a derivative: the part of it that comes from this term}}
+    arguments : dict
+        The values of "beta", "l2" and "objective".
+    """
 
     def __init__(self, lines, sources, value, p, a, terms, arguments):
         super().__init__(lines)
-        self.sources = sources  # of the functions: {name: (number of the first line, [lines])}
-        self.value = value  # the loss, as `vae_np.loss` gives it
-        self.p, self.a = p, a  # the parameters, and the elbo.Nodes with all values of the pass
-        self.terms = terms  # {term of the loss: {name of a derivative: what this term gives to it}}
-        self.arguments = arguments  # {"beta", "l2", "objective"}
+        self.sources: dict[str, tuple[int, list[str]]] = sources
+        self.value: elbo.Value = value
+        self.p: Parameters = p
+        self.a: Buffers = a
+        self.terms: dict[str, dict[str, NDArray]] = terms
+        self.arguments: dict = arguments
 
     @property
-    def wrong(self):
-        """The lines at which a derivative goes wrong; not those that read what is wrong already."""
+    def wrong(self) -> list[Line]:
+        """The lines at which a derivative goes wrong, without the lines that only read a wrong one."""
         return [line for line in self if line.wrong]
 
     @property
-    def worst(self):
-        """The largest error of all."""
+    def worst(self) -> float:
+        """The largest relative error of all derivatives."""
         return max(line.error for line in self if line.error is not None)
 
     def __str__(self):
@@ -84,72 +122,113 @@ class Trace(list):
 
 
 def _verdict(line):
+    """The relative error of a line in a table, and whether it is too large."""
     if line.error is None:
         return ""
-    off = "" if line.error <= TOLERANCE else "WRONG" if line.wrong else "reads what is wrong"
-    return f"{line.error:.0e} {off}"
+    judgement = "" if line.error <= TOLERANCE else "WRONG" if line.wrong else "the line reads a wrong derivative"
+    return f"relative error {line.error:.0e} {judgement}"
 
 
-def trace(p, x, eps, beta=1.0, l2=0.0, objective="elbo", elements=16, **changed):
-    """Run forward, backward and weight_gradients once, in NumPy's double precision, and prove them line by line: a Trace.
+def trace(
+    p: Parameters,
+    x: ArrayLike,
+    eps: ArrayLike,
+    beta: float = 1.0,
+    l2: float = 0.0,
+    objective: str = "elbo",
+    elements: int | None = 16,
+    **changed: Callable,
+) -> Trace:
+    """Run forward, backward and weight_gradients once, in NumPy's double precision, and prove each of their derivatives.
 
-    p, x, eps, beta, l2, objective: as for `vae_np.loss_and_gradients`. changed: functions of your own in place of those of that
-    name, be they of the text (backward=...) or of `kernels.reference` (relu_backward=...). `Trace.wrong` then are the lines
-    of it at which a derivative goes wrong; "wrong" is relative to `forward`: that the loss is the right one, no derivative shows.
+    Parameters
+    ----------
+    p, x, eps, beta, l2, objective
+        As for `vae_np.loss_and_gradients`.
+    elements : int or None
+        How many elements of each derivative are compared with finite differences one by one: the largest ones and some others.
+        None compares all of them. In addition, four random directions compare all elements at once.
+    **changed : callable
+        Functions of your own that replace the functions of the same name: those of the model (backward=...) or those of
+        `kernels.reference` (relu_backward=...).
 
-    Of each derivative so many `elements` are compared one by one (the largest and some others; None: all of them), and all at
-    once along four random directions.
+    Returns
+    -------
+    Trace
+        `Trace.wrong` holds the lines at which a derivative goes wrong. A derivative is wrong when it is not that of `forward`;
+        no derivative can show whether `forward` itself computes the right loss.
 
-    ValueError, TypeError: as for `loss_and_gradients`; there is nothing of that name to change; its source cannot be read.
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is refused by `loss_and_gradients`; there is no function of that name to replace, or its replacement is no
+        function; the source of a function cannot be read, or a line of it holds two statements.
+
+    Examples
+    --------
+    The derivative of tanh is 1 - h^2. If the square is forgotten, `wrong` finds the lines that call the operation:
+
+    >>> import numpy as np
+    >>> from vae_np import Architecture, Parameters
+    >>> def tanh_backward(dh, y, h):
+    ...     dh *= 1 - h
+    ...     return dh
+    >>> p = Parameters.initialize(Architecture(6, (5,), 2, activation="tanh"), seed=0)
+    >>> x, eps = np.full((3, 6), 0.5), np.full((3, 2), 0.1)
+    >>> trace(p, x, eps).wrong
+    []
+    >>> {line.operation for line in trace(p, x, eps, tanh_backward=tanh_backward).wrong}
+    {'tanh_backward'}
     """
-    elbo._check_parameters(p)
-    functions, operations = _with(changed)
+    elbo.check_parameters(p)
+    functions, operations = _replaced(changed)
     prepared = p.astype("float64"), x, eps, beta, l2, objective, operations, tuple(functions.values())
-    text, p, a, beta, l2 = elbo._prepare(*prepared)
-    d = elbo.nodes(p.architecture, objective, *a.eps.shape[:2], np.float64)
+    model, p, a, beta, l2 = elbo.prepare(*prepared)
+    L, B, _ = a.eps.shape
+    d = buffers(p.architecture, objective, L, B, np.float64)
     g = Parameters.zeros(p.architecture)
     layers, g_layers = p.layers, g.layers
     values, weights = dict(_arrays(a)), dict(_arrays(layers))
-    derivatives = {f"d{name}": array for name, array in (*_arrays(d), *_arrays(g_layers))}
+    derivatives = _derivatives(d, g_layers)
     for name, array in (*_arrays(a), *_arrays(g_layers)):
         if name not in ("x", "eps"):
-            array[...] = np.nan  # so that it is seen when one is filled
-    names = {place_of(array): name for name, array in (values | weights | derivatives).items()}
+            array[...] = np.nan  # so that any value which is written there is a change
+    names = {address_of(array): name for name, array in (values | weights | derivatives).items()}
     statements = {function.__code__: statements_of(function) for function in functions.values()}
 
-    seen = []
-    with watched(statements, *recorder(seen, names, values | derivatives)):
-        text.forward(layers, a, beta)
-        n_forward = len(seen)
-        text.backward(layers, a, d, beta, len(a.x))
-        text.weight_gradients(layers, a, d, g_layers, l2)
-    value = elbo.value_of(text, p, a, l2)
+    records = []
+    with watched(statements, *recorder(records, names, values | derivatives)):
+        model.forward(layers, a, beta)
+        n_forward = len(records)
+        model.backward(layers, a, d, beta, B)
+        model.weight_gradients(layers, a, d, g_layers, l2)
+    value = elbo.value_of(model, p, a, l2)
 
-    def loss(nudge=None, layers=layers):
-        """The loss once more; nudge: the arguments of `nudging`."""
-        if nudge:
-            with watched(statements, *nudging(*nudge)):
-                text.forward(layers, a, beta)
+    def loss(perturbation=None, layers=layers):
+        """The loss, computed again; perturbation: the arguments of `perturbing`."""
+        if perturbation:
+            with watched(statements, *perturbing(*perturbation)):
+                model.forward(layers, a, beta)
         else:
-            text.forward(layers, a, beta)
-        return elbo.value_of(text, p, a, l2).total
+            model.forward(layers, a, beta)
+        return elbo.value_of(model, p, a, l2).total
 
-    proofs = prove(seen, n_forward, loss, value.total, values, weights, derivatives, layers, elements)
-    lines = _lines(seen, n_forward, proofs, values | weights | derivatives, _dimensions(p.architecture, a))
-    text.forward(layers, a, beta)  # the values as they were: a nudged pass has left its own
-    terms = _terms(p, layers, a, beta, objective, operations, tuple(functions.values()), derivatives, text)
+    proofs = prove(records, n_forward, loss, value.total, values, weights, derivatives, layers, elements)
+    lines = _lines(records, n_forward, proofs, values | weights | derivatives, _dimensions(p.architecture, a))
+    model.forward(layers, a, beta)  # restores the values, which the perturbed passes have overwritten
+    terms = _terms(p, layers, a, beta, objective, operations, tuple(functions.values()), derivatives)
     sources = {name: source_of(function) for name, function in functions.items()}
     return Trace(lines, sources, value, p, a, terms, {"beta": float(beta), "l2": float(l2), "objective": objective})
 
 
-def _with(changed):
-    """The functions of the text and the kernel set, with the changed ones in their places."""
+def _replaced(changed):
+    """The functions of the model by name, and the kernel set, with the changed functions in place of the original ones."""
     functions = {function.__name__: function for function in elbo.TEXT}
     operations = {name: f for name, f in vars(reference).items() if not name.startswith("__")}
     known = [*functions, *(name for name, f in operations.items() if inspect.isfunction(f))]
     for name, function in changed.items():
         if name not in known:
-            raise ValueError(f"there is no {name!r} to change; known are {', '.join(known)}")
+            raise ValueError(f"there is no function {name!r} to replace; known are {', '.join(known)}")
         if not inspect.isfunction(function):
             raise TypeError(f"{name} is a {type(function).__name__}; it must be a function")
         (functions if name in functions else operations)[name] = function
@@ -160,9 +239,15 @@ def _with(changed):
     return functions, kernel_set
 
 
+LAYER_SUMS = {"encoder_y": "encoder", "decoder_y": "decoder"}  # fields of Buffers that hold what the activations take
+
+
 def _arrays(tree):
-    """(name, array) of everything in elbo.Nodes or in Weights; encoder[0] is x and decoder[0] is z, where those are nodes."""
-    for field, value in zip(tree._fields, tree):
+    """(name, array) of everything in Buffers or Weights that has elements, but for encoder[0] and decoder[0], which are x and z."""
+    for field, value in tree._asdict().items():
+        if field in LAYER_SUMS:
+            yield from ((f"{LAYER_SUMS[field]}[{i}].y", y) for i, y in enumerate(value, 1) if y.size)
+            continue
         several = type(value) is tuple
         for i, part in enumerate(value if several else (value,)):
             name = f"{field}[{i}]" if several else field
@@ -172,29 +257,37 @@ def _arrays(tree):
                 yield name, part
 
 
+def _derivatives(d, g_layers):
+    """{name: array} of all derivatives. The derivative of a layer's sum y has no array of its own: it takes the place of dh."""
+    return {f"d{name}": array for name, array in (*_arrays(d), *_arrays(g_layers)) if not name.endswith(".y")}
+
+
 # ----------------------------------------------------------------------------------------------------------- the lines
 
 
-def _lines(seen, n_forward, proofs, arrays, dimensions):
-    """The Lines of what was seen and proven."""
-    lines, own, off = [], {}, set()
-    for i, record in enumerate(seen):
+def _lines(records, n_forward, proofs, arrays, dimensions):
+    """The Lines of what was recorded and proven."""
+    lines, preactivations, wrong_names = [], {}, set()
+
+    def renamed(name):
+        return preactivations.get(name, name)
+
+    for i, record in enumerate(records):
         of_line = proofs.get(i, {})
-        renamed = lambda name: own.get(name, name)  # noqa: E731
         reads, arguments = tuple(map(renamed, record.reads)), {}
         if record.call:
             arguments = {parameter: renamed(name) for parameter, name in record.call[2].items()}
         symbols = [(start, end, renamed(name)) for start, end, name, stored in record.symbols if not stored]
-        own |= {name: f"{name}.y" for name, proof in of_line.items() if proof.own}
+        preactivations |= {name: f"{name}.y" for name, proof in of_line.items() if proof.of_preactivation}
         symbols += [(start, end, renamed(name)) for start, end, name, stored in record.symbols if stored]
         writes = tuple(
-            Array(renamed(name), value, *(_of_proof(of_line[name]) if name in of_line else ()))
+            _proven(renamed(name), value, of_line[name]) if name in of_line else Array(renamed(name), value)
             for name, value in record.writes.items()
         )
-        undoes = frozenset().union(*(proof.undoes for proof in of_line.values()))
+        differentiates = frozenset().union(*(proof.differentiates for proof in of_line.values()))
         called = record.call[0] if record.call else ""
-        if not undoes and i >= n_forward:  # a path along which nothing comes back
-            undoes = namesakes_of(seen, n_forward, i)
+        if not differentiates and i >= n_forward:  # its derivative is 0, so that no path can be found
+            differentiates = forward_lines_of(records, n_forward, i)
         wrong_now = {array.name for array in writes if array.error is not None and array.error > TOLERANCE}
         shapes = re.findall(r"\(([^()]*)\)", record.statement.source.partition("#")[2])
         results = [name for *_, name, stored in record.symbols if stored] or list(record.writes)
@@ -213,29 +306,31 @@ def _lines(seen, n_forward, proofs, arrays, dimensions):
                 shapes=tuple(shapes),
                 misshapen=_misshapen(shapes, {name: arrays[name].shape for name in results if name in arrays}, dimensions),
                 composite=record.composite,
-                undoes=tuple(sorted(undoes)),
-                wrong=bool(wrong_now) and not off.intersection(reads),
+                differentiates=tuple(sorted(differentiates)),
+                wrong=bool(wrong_now) and not wrong_names.intersection(reads),
             )
         )
-        off = off - {array.name for array in writes} | wrong_now
+        wrong_names = wrong_names - {array.name for array in writes} | wrong_now
     return lines
 
 
-def _of_proof(proof):
-    return proof.error, tuple(sorted(proof.through)), tuple(sorted(proof.lacks))
+def _proven(name, value, proof):
+    """The Array of a derivative."""
+    return Array(name, value, proof.error, tuple(sorted(proof.through)), tuple(sorted(proof.missing_paths)))
 
 
 def _dimensions(architecture, a):
-    """What the letters of a shape may stand for."""
+    """The sizes for which each letter of a shape may stand."""
     L, B, Z = a.eps.shape
-    widths = set(architecture.hidden) or {architecture.n_inputs, Z}  # of a linear model, what stands in their place
+    widths = set(architecture.hidden) or {architecture.n_inputs, Z}  # a linear model has x and z in place of hidden layers
     return {"B": {B}, "L": {L}, "K": {len(a.kl)}, "D": {architecture.n_inputs}, "Z": {Z}, "H": widths}
 
 
 def _misshapen(comments, shapes, dimensions):
-    """A sentence where the arrays have not the shapes that a comment tells.
+    """A sentence where an array does not have the shape that the line's comment says, else "".
 
-    The last is for all that follow. Where there is no first array, as a constant has no weights, the last comments count.
+    The last shape of the comment is for all arrays that follow. Where an array does not exist, as the weights of a constant, the
+    last shapes of the comment count.
     """
     comments = comments[-len(shapes) :]
     comments += comments[-1:] * (len(shapes) - len(comments))
@@ -246,31 +341,31 @@ def _misshapen(comments, shapes, dimensions):
             for size, axis in zip(shape, axes)
         )
         if not fit:
-            return f"{name} has shape {shape}, which is not ({comment})"
+            return f"{name} has shape {shape}, but the comment on the line says ({comment})"
     return ""
 
 
 # ------------------------------------------------------------------------------------------------ the terms of the loss
 
 
-def _terms(p, layers, a, beta, objective, operations, functions, derivatives, text):
-    """{term: {name: the part of that derivative which comes from it}}; what is left over of all is l2's."""
-    name = f"{elbo.OBJECTIVES[objective]['bound']}_backward"
-    parts = {}
+def _terms(p, layers, a, beta, objective, operations, functions, derivatives):
+    """{term: {name of a derivative: the part of it that comes from this term}}; what reconstruction and KL leave is from l2."""
+    name = f"{OBJECTIVES[objective].bound}_backward"
+    parts, (L, B, _) = {}, a.eps.shape
     for term, silenced in {"reconstruction": -1, "kl": -2}.items():
 
         def bound_backward(*arguments, silenced=silenced):
-            results = getattr(operations, name)(*arguments)
+            results = vars(operations)[name](*arguments)
             arguments[silenced][...] = 0
             return results
 
         one_term = types.ModuleType(f"vae_np.kernels.{term}")
         vars(one_term).update({**vars(operations), name: bound_backward})
-        d, g = elbo.nodes(p.architecture, objective, *a.eps.shape[:2], np.float64), Parameters.zeros(p.architecture)
-        part_text = elbo.bind(p.architecture, objective, one_term, functions)
+        d, g = buffers(p.architecture, objective, L, B, np.float64), Parameters.zeros(p.architecture)
+        part_model = elbo.bind(p.architecture, objective, one_term, functions)
         g_layers = g.layers
-        part_text.backward(layers, a, d, beta, len(a.x))
-        part_text.weight_gradients(layers, a, d, g_layers, 0.0)
-        parts[term] = {f"d{name}": array for name, array in (*_arrays(d), *_arrays(g_layers))}
+        part_model.backward(layers, a, d, beta, B)
+        part_model.weight_gradients(layers, a, d, g_layers, 0.0)
+        parts[term] = _derivatives(d, g_layers)
     parts["l2"] = {name: array - parts["reconstruction"][name] - parts["kl"][name] for name, array in derivatives.items()}
     return parts

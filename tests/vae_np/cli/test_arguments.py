@@ -163,7 +163,7 @@ def test_mnist_offline_says_where_to_put_its_files(monkeypatch, tmp_path):
     {
         "": "COMMAND",
         "trian": "train",
-        "train --activation gelu": "softplus",
+        "train --activation mish": "softplus",
         "train --objective vae": "elbo_mc",
         "train --backend torch": "numba",
         "train --hidden wide": "'wide'",

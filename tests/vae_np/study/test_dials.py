@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vae_np import Architecture, Parameters, elbo, encode, known, loss, loss_and_gradients, train
+from vae_np import Architecture, Parameters, closed_form, elbo, encode, loss, loss_and_gradients, train
+from vae_np.choices import OBJECTIVES
 from vae_np.data import load
 from vae_np.study import dials as module
 from vae_np.study.dials import dials, estimators, paths
@@ -47,7 +48,7 @@ def test_where_the_run_is_every_dial_shows_the_run(problem):
             assert {label: shown[label] for label in wanted} == pytest.approx(wanted, rel=1e-12)
 
 
-@pytest.mark.parametrize("objective", elbo.OBJECTIVES)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_elsewhere_they_show_the_run_that_is_elsewhere(objective):
     problem = PROBLEM._replace(objective=objective)
     wider = problem.p.copy()
@@ -68,8 +69,8 @@ def test_elsewhere_they_show_the_run_that_is_elsewhere(objective):
 @pytest.mark.parametrize("problem", PROBLEMS[::5])
 def test_the_two_paths_are_the_whole_gradient(problem):
     p, x, eps, beta, _, objective = problem
-    text, a, d = module._passed(p, x, eps, beta, objective, len(x))
-    (dmu_z, dlogvar_z), (dmu_kl, dlogvar_kl) = paths(text, objective, a, d)
+    model, a, d = module._pass(p, x, eps, beta, objective, len(x))
+    (dmu_z, dlogvar_z), (dmu_kl, dlogvar_kl) = paths(model, objective, a, d)
     np.testing.assert_allclose(dmu_z + dmu_kl, d.mu, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(dlogvar_z + dlogvar_kl, d.logvar, rtol=1e-12, atol=1e-15)
     shown = by_name(problem)["eps"]
@@ -77,13 +78,13 @@ def test_the_two_paths_are_the_whole_gradient(problem):
         assert curve(shown, f"norm of {label}")[shown.values.index(1.0)] == pytest.approx(norm(array), rel=1e-12)
 
 
-@pytest.mark.parametrize("objective", elbo.OBJECTIVES)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_repeated_passes_are_the_passes_one_by_one(objective, monkeypatch):
     monkeypatch.setattr(module, "ROWS", 12)  # two passes at a time, and one that is left
     p, x, *_ = PROBLEM
     eps = np.random.default_rng(0).normal(size=(5, 2, 3, 3))
     for i, (losses, dmu, dlogvar) in enumerate(zip(*module._repeated(p, x, eps, 0.7, objective), strict=True)):
-        _, a, d = module._passed(p, x, eps[i], 0.7, objective, len(x))
+        _, a, d = module._pass(p, x, eps[i], 0.7, objective, len(x))
         for given, wanted in ((losses, a.loss), (dmu, d.mu), (dlogvar, d.logvar)):
             np.testing.assert_allclose(given, wanted, rtol=1e-12, atol=1e-15)
 
@@ -183,16 +184,16 @@ def test_more_samples_mean_less_spread_and_a_tighter_bound():
     std, noise = np.exp(encode(p, x)[1] / 2), np.exp(p["noise.logvar"][0])
     G = p["output.W"] @ p["output.W"].T / noise
     exact = np.sqrt(sum(norm(s[:, None] * G) ** 2 for s in std)) / len(x)
-    by_elbo, by_iwae = (curve(dial, f"standard deviation of dmu by {name}") for name in ("elbo", "iwae"))
+    by_elbo, by_iwae = (curve(dial, f"standard deviation of dmu with {name}") for name in ("elbo", "iwae"))
     np.testing.assert_allclose(by_elbo, exact / np.sqrt(dial.values), rtol=0.12)
     assert by_elbo[0] == pytest.approx(exact, rel=0.05) and (np.diff(by_iwae) < 0).all()
 
-    by_elbo, by_iwae = (curve(dial, f"loss by {name}, nats") for name in ("elbo", "iwae"))
+    by_elbo, by_iwae = (curve(dial, f"loss with {name}, nats") for name in ("elbo", "iwae"))
     assert np.ptp(by_elbo) < 1e-10 and (np.diff(by_iwae) < 0).all()
-    assert by_elbo[0] == pytest.approx(loss(p, x, known.sigma_points(4, 3), beta=0.5).total, abs=0.3)
+    assert by_elbo[0] == pytest.approx(loss(p, x, closed_form.sigma_points(4, 3), beta=0.5).total, abs=0.3)
 
     dial = by_name((p, x, np.zeros((1, 4, 3)), 1.0, 0.0, "elbo"))["samples"]
-    above = curve(dial, "loss by iwae, nats") + known.linear_log_likelihood(p, x).mean()
+    above = curve(dial, "loss with iwae, nats") + closed_form.linear_log_likelihood(p, x).mean()
     assert above[0] > 4 * abs(above[-1])
 
 

@@ -13,7 +13,8 @@ from tests.vae_np.study import browser
 from tests.vae_np.study.test_trace import PROBLEM, PROBLEMS, changed
 from vae_np import Architecture, elbo
 from vae_np.kernels import reference
-from vae_np.study import dials, formulas, page, trace
+from vae_np.study import dials, formulas, page, pictures, trace
+from vae_np.study.paths import paths_of
 from vae_np.testing import random_problem
 
 in_chromium = pytest.mark.skipif(not browser.CHROMIUM, reason="there is no Chromium on this machine")
@@ -31,13 +32,13 @@ class _Elements(html.parser.HTMLParser):
         self.feed(text)
         assert not set(self.open) - self.OPEN_AT_THE_END, self.open
 
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag, f"</{tag}>"
@@ -97,7 +98,7 @@ def test_what_is_wrong_is_named_at_the_top_and_red_at_its_line():
 
 
 def test_an_operation_of_ones_own_needs_no_docstring():
-    def tanh_backward(dh, h):
+    def tanh_backward(dh, y, h):
         dh *= 1 - h * h
         return dh
 
@@ -108,24 +109,19 @@ def test_an_operation_of_ones_own_needs_no_docstring():
 
 def test_pictures_show_the_numbers():
     values = np.array([[0.0, 0.5, 1.0], [-1.0, -0.5, 0.0]])
-    source = page._signed(values).split(",")[1]
+    source = pictures.signed_png(values).split(",")[1]
     shown = np.array(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGBA"))
     assert shown.shape == (2, 3, 4)
     assert shown[0, 0, 3] == shown[1, 2, 3] == 0 and shown[0, 2, 3] == shown[1, 0, 3] == 255
-    assert tuple(shown[0, 2, :3]) == page.RED and tuple(shown[1, 0, :3]) == page.BLUE
+    assert tuple(shown[0, 2, :3]) == pictures.RED and tuple(shown[1, 0, :3]) == pictures.BLUE
     assert 0 < shown[0, 1, 3] < 255
-    grey = np.array(Image.open(io.BytesIO(base64.b64decode(page._grey(values).split(",")[1]))).convert("L"))
+    grey = np.array(Image.open(io.BytesIO(base64.b64decode(pictures.grey_png(values).split(",")[1]))).convert("L"))
     assert grey[0, 2] == 0 and grey[1, 0] == 255  # ink on paper
 
 
 def test_paths_into_mu_and_logvar_are_told_apart(of_images):
     made, _ = of_images
-    forward = [
-        i
-        for i, line in enumerate(made)
-        if line.function in ("encoder", "decoder", "forward") and line.called and not line.composite
-    ]
-    paths = page._paths(made, forward)
+    paths = paths_of(made)
     of = {made[i].called + made[i].function: paths[i] for i in range(len(made))}
     assert "z" in of["reparameterizeforward"] and "divergence" not in of["reparameterizeforward"]
     assert "divergence" in of["divergenceforward"] and "z" not in of["divergenceforward"]

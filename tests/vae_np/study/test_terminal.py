@@ -15,13 +15,14 @@ from rich.console import Console
 
 from tests.vae_np.study.test_trace import PROBLEM, changed
 from vae_np import cli, elbo
+from vae_np.data import DATASETS
 from vae_np.kernels import reference
 from vae_np.study import terminal, trace
 
 
 @pytest.fixture(autouse=True)
 def a_short_training(monkeypatch):
-    monkeypatch.setitem(cli.STEPS, "digits", 20)
+    monkeypatch.setitem(DATASETS, "digits", DATASETS["digits"]._replace(study_steps=20))
 
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -45,15 +46,27 @@ def printed(thing):
 def test_a_card_tells_equation_shape_numbers_and_proof():
     lines = trace(*PROBLEM)
     text = printed(terminal.card(lines, terminal.find(lines, "reparameterize_backward_add")))
-    assert "dμ += Σ_l dz" in text and f"undoes line {SAMPLE}" in text
-    assert re.search(rf"d log σ²\s+3 × 3\s+\S+ … \S+\s+norm \S+\s+✓ off by \d+e-\d+, through line {SAMPLE}, {KL}", text)
+    assert "dμ += Σ_l dz" in text and f"differentiates line {SAMPLE}" in text
+    assert re.search(r"d log σ²\s+3 × 3\s+min \S+\s+max \S+\s+norm \S+\s", text)
+    assert re.search(rf"✓ d log σ² agrees with a finite difference to \d+e-\d+, through line {SAMPLE}, {KL}\s", text)
 
 
 def test_what_is_wrong_is_told():
     planted, _ = changed(reference.gaussian_kl_backward, "np.expm1(logvar) / 2", "np.expm1(logvar)")
     lines = trace(*PROBLEM, gaussian_kl_backward=planted)
-    assert "✗ off by" in printed(terminal.card(lines, terminal.find(lines, "divergence_backward")))
-    assert "from what it reads" in printed(terminal.card(lines, terminal.find(lines, "reparameterize_backward_add")))
+
+    def card(name):
+        return printed(terminal.card(lines, terminal.find(lines, name)))
+
+    assert re.search(rf"✗ d log σ² has a relative error of \d+e-\d+, through line {KL}\s", card("divergence_backward"))
+    assert re.search(rf"through line {SAMPLE}, {KL}; the line reads a wrong derivative\s", card("reparameterize_backward_add"))
+
+
+def test_a_missing_path_is_told():
+    planted, _ = changed(reference.reparameterize_backward_add, "    dmu += dz.sum(axis=0)\n", "")
+    lines = trace(*PROBLEM, reparameterize_backward_add=planted)
+    text = printed(terminal.card(lines, terminal.find(lines, "reparameterize_backward_add")))
+    assert re.search(rf"✗ dμ has a relative error of \S+, through line {KL}; the path through line {SAMPLE} is missing\s", text)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +92,7 @@ def test_an_unknown_name_is_one_sentence(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["study", "nothing"])
     assert end.value.code == 2
-    assert "no line makes or calls 'nothing'; known are" in capsys.readouterr().err
+    assert "no line computes or calls 'nothing'; known are" in capsys.readouterr().err
 
 
 def test_without_a_terminal_all_lines_are_printed(capsys):
@@ -111,7 +124,7 @@ def test_a_key_for_each_line():
         assert f"line {BOUND}" not in ANSI.sub("", text)
         os.write(keyboard, b" ")
         read_until(f"forward, line {BOUND}")
-        os.write(keyboard, b"pu")
+        os.write(keyboard, b"pd")
         read_until(f"backward, line {line_of('dz, dmu, dlogvar = divergence_backward(')}")
         os.write(keyboard, b"q")
         assert walk.wait(600) == 0

@@ -1,15 +1,19 @@
 """The trace: every line of the text is on it and proven, and a planted fault is found at its line."""
 
+import ast
 import inspect
 import itertools
 import linecache
+import re
 
 import numpy as np
 import pytest
 
 from vae_np import Architecture, elbo, loss, loss_and_gradients
+from vae_np.choices import ACTIVATIONS, OBJECTIVES
 from vae_np.kernels import reference
 from vae_np.study import trace
+from vae_np.study.formulas import equations, parse
 from vae_np.study.proof import N_DENSE, TOLERANCE, _Probes
 from vae_np.study.watch import statements_of
 from vae_np.testing import assert_close, random_problem
@@ -40,7 +44,7 @@ def test_every_line_is_covered_and_right_and_every_derivative_is_the_one_that_tr
     proven = {array.name: array for line in lines for array in line.writes if array.error is not None}
     value, g = loss_and_gradients(*problem)
     assert value.total == lines.value.total
-    names = {"noise.logvar": "dnoise.b", "output_logvar.W": "dnoise.W", "output_logvar.b": "dnoise.b"}
+    names = {"noise.logvar": "doutput_logvar.b"}
     for name in g:
         part, *i, letter = name.split(".")
         traced = names.get(name, f"d{part}[{i[0]}].{letter}" if i else f"d{name}")
@@ -94,7 +98,7 @@ def test_the_values_it_shows_are_those_of_the_pass_and_not_of_a_moved_one(proble
     assert (lines.a.loss == loss(*problem).per_example).all()
 
 
-def test_lines_say_what_they_read_write_and_undo():
+def test_lines_say_what_they_read_write_and_differentiate():
     lines = trace(*PROBLEM)
     of = {line.source.split("#")[0].strip(): line for line in lines}
     sample = of["z = reparameterize(mu, logvar, a.eps, a.z)"]
@@ -104,12 +108,24 @@ def test_lines_say_what_they_read_write_and_undo():
     assert sample.arguments == {"mu": "mu", "logvar": "logvar", "eps": "eps", "z": "z"}
     assert [sample.source[start:end] for start, end, name in sample.symbols if name == "z"] == ["z", "a.z"]
     back = of["dmu, dlogvar = reparameterize_backward_add(dz, a.mu, a.logvar, a.eps, dmu, dlogvar)"]
-    assert [lines[i] for i in back.undoes] == [sample]
+    assert [lines[i] for i in back.differentiates] == [sample]
     through_kl = of["dz, dmu, dlogvar = divergence_backward(dkl, a.mu, a.logvar, a.eps, a.z, dh, d.mu, d.logvar)"]
     kl, both = through_kl.writes[1], back.writes[0]
     assert kl.name == both.name == "dmu" and set(kl.through) < set(both.through)
     assert [lines[i].called for i in both.through] == ["reparameterize", "divergence"]
     assert_close(kl.value, 0.7 / 3 * lines.a.mu, "dmu through the KL")
+
+
+def test_symbols_stand_where_the_source_names_an_array():
+    lines = trace(*PROBLEM)
+    assert any("\n" in line.source for line in lines), "a statement of several lines is among them"
+    for line in lines:
+        named = [(line.source[start:end], name) for start, end, name in line.symbols]
+        for words, name in named:
+            assert isinstance(ast.parse(words, mode="eval").body, (ast.Name, ast.Attribute, ast.Subscript)), words
+            if "[" not in words and words not in ("h", "top", "dh", "dy"):
+                letters = words.removeprefix("p.").removeprefix("a.").removeprefix("g.").replace("d.", "d")
+                assert name in (letters, f"d{letters}"), (line.source, words, name)
 
 
 def test_each_hidden_layers_activation_turns_dh_into_dy():
@@ -120,7 +136,53 @@ def test_each_hidden_layers_activation_turns_dh_into_dy():
     assert gradients[0].arguments["dy"] == "dencoder[2].y"
 
 
-@pytest.mark.parametrize("objective", elbo.OBJECTIVES)
+def affine_tanh(x, W, b, y, h):
+    """y = x @ W + b;  h = tanh(y)"""
+    return np.tanh(reference.affine(x, W, b, y), out=h)
+
+
+def tanh_backward(dh, y, h):
+    """dy = dh (1 - tanh(y)^2)"""
+    dh *= 1 - np.tanh(y) ** 2
+    return dh
+
+
+def tanh_backward_of_h(dh, y, h):
+    """dy = dh (1 - tanh(h)^2)"""
+    dh *= 1 - np.tanh(h) ** 2
+    return dh
+
+
+def test_an_activation_that_keeps_y_is_traced_with_its_y(monkeypatch):
+    assert not any(re.fullmatch(r"(en|de)coder.*\.y", name) for line in trace(*PROBLEM) for name in line.reads)
+    monkeypatch.setitem(ACTIVATIONS, "tanh", ACTIVATIONS["tanh"]._replace(keeps_y=True))
+    lines = trace(*PROBLEM, affine_tanh=affine_tanh, tanh_backward=tanh_backward)
+    assert not lines.wrong and not [line for line in lines if line.misshapen]
+    forward = [line for line in lines if line.called == "affine_activation"]
+    backward = [line for line in lines if line.called == "activation_backward"]
+    names = ["encoder[1]", "encoder[2]", "decoder[1]", "decoder[2]"]
+    assert [{array.name for array in line.writes} for line in forward] == [{name, f"{name}.y"} for name in names]
+    assert [line.arguments for line in backward] == [{"dh": f"d{n}", "y": f"{n}.y", "h": n} for n in names[::-1]]
+    for name, first, second in zip(names, forward, backward[::-1], strict=True):
+        assert [array.name for array in second.writes] == [f"d{name}.y"] and f"{name}.y" in second.reads
+        assert [lines[i] for i in second.differentiates] == [first]
+        x, W, b, *_ = first.arguments.values()
+        assert equations(first) == (parse(f"{name}.y = {x} @ {W} + {b}"), parse(f"{name} = tanh({name}.y)"))
+        assert equations(second) == (parse(f"d{name}.y = d{name} (1 - tanh({name}.y)^2)"),)
+    wrong = trace(*PROBLEM, affine_tanh=affine_tanh, tanh_backward=tanh_backward_of_h).wrong
+    assert {line.called for line in wrong} == {"activation_backward"}
+
+
+def test_old_names_work_for_one_version():
+    lines = trace(*PROBLEM)
+    for line in lines:
+        with pytest.warns(DeprecationWarning, match="Line.undoes is now called Line.differentiates"):
+            assert line.undoes == line.differentiates
+    with pytest.warns(DeprecationWarning, match="Array.lacks is now called Array.missing_paths"):
+        assert lines[0].writes[0].lacks == lines[0].writes[0].missing_paths
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_terms_add_up_and_are_what_they_say(objective):
     p, x, eps, beta, l2, _ = PROBLEM
     lines = trace(p, x, eps, beta, l2, objective)
@@ -129,7 +191,7 @@ def test_terms_add_up_and_are_what_they_say(objective):
     assert_close(sum(part["dmu.W"] for part in parts.values()), g["mu.W"], "dmu.W")
     assert_close(parts["l2"]["dmu.W"], l2 * p["mu.W"], "dmu.W", rtol=1e-10)
     assert not parts["kl"]["doutput.W"].any()
-    if objective != "iwae":
+    if not OBJECTIVES[objective].weighted:
         _, alone = loss_and_gradients(p, x, eps, 0.0, 0.0, objective)
         assert_close(parts["reconstruction"]["dmu.W"], alone["mu.W"], "dmu.W")
 
@@ -175,8 +237,8 @@ TEXT_FAULTS = {  # what is wrong: the function, what stands there, what is plant
     ),
     "another saved value: a lower layer": (
         elbo.backward,
-        "activation_backward(dh, a.decoder[i + 1])",
-        "activation_backward(dh, 0.5 * a.decoder[i + 1])",
+        "activation_backward(dh, a.decoder_y[i], a.decoder[i + 1])",
+        "activation_backward(dh, a.decoder_y[i], 0.5 * a.decoder[i + 1])",
     ),
     "another saved value: mu for logvar": (
         elbo.backward,
@@ -205,7 +267,7 @@ TEXT_FAULTS = {  # what is wrong: the function, what stands there, what is plant
     "l2 of another layer's weights": (elbo.weight_gradients, "d.logvar, p.logvar.W, l2,", "d.logvar, p.mu.W, l2,"),
     "a NumPy line of one's own": (
         elbo.backward,
-        "dy = activation_backward(dh, a.encoder[i + 1])",
+        "dy = activation_backward(dh, a.encoder_y[i], a.encoder[i + 1])",
         "dh *= 1 - a.encoder[i + 1]\n        dy = dh",
     ),
 }
@@ -270,7 +332,7 @@ def test_a_path_that_is_never_added_is_named():
     lines = trace(*PROBLEM, backward=planted)
     (wrong,) = lines.wrong
     assert wrong.called == "divergence_backward"
-    assert {lines[i].called for array in wrong.writes for i in array.lacks} == {"reparameterize"}
+    assert {lines[i].called for array in wrong.writes for i in array.missing_paths} == {"reparameterize"}
 
 
 def test_two_faults_are_both_found():
@@ -295,11 +357,11 @@ def test_a_text_of_ones_own_with_its_own_functions():
 def test_a_wrong_shape_in_a_comment_is_seen():
     planted, number = changed(elbo.encoder, "# (B, D)", "# (B, H)")
     (line,) = [line for line in trace(*PROBLEM, encoder=planted) if line.misshapen]
-    assert line.number == number and line.misshapen == "x has shape (3, 6), which is not (B, H)"
+    assert line.number == number and line.misshapen == "x has shape (3, 6), but the comment on the line says (B, H)"
 
 
 def test_bad_arguments_are_one_sentence():
-    with pytest.raises(ValueError, match="there is no 'backwards' to change; known are encoder"):
+    with pytest.raises(ValueError, match="there is no function 'backwards' to replace; known are encoder"):
         trace(*PROBLEM, backwards=elbo.backward)
     with pytest.raises(TypeError, match="backward is a int"):
         trace(*PROBLEM, backward=3)

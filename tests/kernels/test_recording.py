@@ -1,26 +1,27 @@
-"""What a program is made of: each of its compiled functions is the same in every process."""
+"""The tasks of a recorded step: each of their compiled functions is the same in every process."""
 
-import numba
 import numpy as np
 import pytest
+from numba.core import config
 
-from vae_np.kernels.cpu import argument_buffer, program
+from vae_np.kernels import contract
+from vae_np.kernels.cpu import argument_buffer, recording
 
 STATES = {"sgd": 1, "adagrad": 1, "adam": 2}  # arrays of an optimizer
 NUMBERS = {"sgd": (0.1, 0.9), "adagrad": (0.1, 1e-8), "adam": (np.zeros((), np.int64), 0.1, 0.9, 0.99, 1e-8)}
 
 
-@pytest.mark.parametrize("update", program.UPDATES)
+@pytest.mark.parametrize("update", contract.UPDATES)
 def test_a_compiled_function_holds_no_copy_of_another(update, monkeypatch, tmp_path):
     """Of copies in several libraries a process runs the one that it loads first: another from the cache than after compiling."""
     entries, compile_entry = [], argument_buffer.CFunc.compile
     monkeypatch.setattr(argument_buffer.CFunc, "compile", lambda entry: entries.append(entry) or compile_entry(entry))
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
     W = np.zeros((3, 2), np.float32)
     flat = W.reshape(-1)
     state = (flat, *[flat] * STATES[update], *NUMBERS[update])
     arguments = W.T, W, W, np.float32(0), (W, W, W), flat, state
-    argument_buffer.compiled.__wrapped__(program.UPDATE_ROWS[update], tuple(map(argument_buffer.type_of, arguments)))
+    argument_buffer.compiled.__wrapped__(recording.UPDATE_ROWS[update], tuple(map(argument_buffer.type_of, arguments)))
     (entry,) = entries
     copies = [f.name for f in entry._library._final_module.functions if not f.is_declaration and "linkonce" in f.linkage.name]
     assert not [name for name in copies if not name.startswith("NRT_")]

@@ -1,72 +1,5 @@
-// The operations of kernels/reference.py, where the formulas stand. A number that changes from step to step is passed as a
-// pointer.
-
-// ------------------------------------------------------------------------------------------------------------- layers
-// cuBLAS computes the products x @ W, dy @ W.T and x.T @ dy.
-
-extern "C" __global__ void add_bias(const REAL *b, REAL *y, size n, size width) {
-    FOR_EACH(i, n) y[i] += b[i % width];
-}
-
-extern "C" __global__ void constant(const REAL *b, REAL *y, size n, size width) {
-    FOR_EACH(i, n) y[i] = b[i % width];
-}
-
-// db is the sum of dy over the rows. A block of whole warps sums 32 columns: the warps take turns at the rows.
-extern "C" __global__ void column_sums(const REAL *dy, REAL *db, size rows, size width) {
-    __shared__ REAL of_warp[32][33];
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    for (size first = 32 * (size)blockIdx.x; first < width; first += 32 * (size)gridDim.x) {
-        size column = first + lane;
-        REAL total = 0;
-        if (column < width)
-            for (size r = warp; r < rows; r += warps) total += dy[r * width + column];
-        __syncthreads();
-        of_warp[warp][lane] = total;
-        __syncthreads();
-        if (warp == 0 && column < width) {
-            total = 0;
-            for (int w = 0; w < warps; w++) total += of_warp[w][lane];
-            db[column] = total;
-        }
-    }
-}
-
-extern "C" __global__ void scale(const REAL *W, REAL factor, REAL *dW, size n) {
-    FOR_EACH(i, n) dW[i] = factor * W[i];
-}
-
-// ----------------------------------------------------------------------- activations, which take the place of x @ W
-
-extern "C" __global__ void bias_relu(const REAL *b, REAL *h, size n, size width) {
-    FOR_EACH(i, n) {
-        REAL y = h[i] + b[i % width];
-        h[i] = y < 0 ? 0 : y;  // a NaN stays a NaN
-    }
-}
-
-extern "C" __global__ void relu_backward(REAL *dh, const REAL *h, size n) {
-    FOR_EACH(i, n) dh[i] = h[i] > 0 ? dh[i] : 0;
-}
-
-extern "C" __global__ void bias_tanh(const REAL *b, REAL *h, size n, size width) {
-    FOR_EACH(i, n) h[i] = tanh(h[i] + b[i % width]);
-}
-
-extern "C" __global__ void tanh_backward(REAL *dh, const REAL *h, size n) {
-    FOR_EACH(i, n) dh[i] *= (1 - h[i]) * (1 + h[i]);
-}
-
-extern "C" __global__ void bias_softplus(const REAL *b, REAL *h, size n, size width) {
-    FOR_EACH(i, n) {
-        REAL y = h[i] + b[i % width];
-        h[i] = (y < 0 ? 0 : y) + log1p(exp(-fabs(y)));
-    }
-}
-
-extern "C" __global__ void softplus_backward(REAL *dh, const REAL *h, size n) {
-    FOR_EACH(i, n) dh[i] *= -expm1(-h[i]);
-}
+// The latents, likelihoods and bounds of kernels/reference.py, where the formulas stand. A number that changes from step to step
+// is passed as a pointer.
 
 // ------------------------------------------------------------------------------- the sample z and its gradient's path
 // Examples are (B, Z), which are BZ elements; samples are (L, B, Z).
@@ -260,39 +193,5 @@ extern "C" __global__ void iwae_backward(const REAL *nll, const REAL *kl, const 
             dnll[l * B + b] = share;
             dkl[l * B + b] = *beta * share;
         }
-    }
-}
-
-// ------------------------------------------------------------------------ updates of the flat parameters p by the gradient g
-
-extern "C" __global__ void sgd(REAL *p, const REAL *g, REAL *velocity, const double *learning_rate, double momentum, size n) {
-    REAL rate = *learning_rate, keep = momentum;
-    FOR_EACH(i, n) {
-        velocity[i] = keep * velocity[i] + g[i];
-        p[i] -= rate * velocity[i];
-    }
-}
-
-extern "C" __global__ void adagrad(REAL *p, const REAL *g, REAL *squares, const double *learning_rate, double epsilon, size n) {
-    REAL rate = *learning_rate, small = epsilon;
-    FOR_EACH(i, n) {
-        squares[i] += g[i] * g[i];
-        p[i] -= rate * g[i] / (sqrt(squares[i]) + small);
-    }
-}
-
-extern "C" __global__ void adam(REAL *p, const REAL *g, REAL *m, REAL *v, const size *step, const double *learning_rate,
-                                double beta1, double beta2, double epsilon, size n) {
-    __shared__ REAL rate, per_std;  // each takes a power, for the correction of the bias
-    if (threadIdx.x == 0) {
-        rate = *learning_rate / (1 - pow(beta1, (double)*step));
-        per_std = 1 / sqrt(1 - pow(beta2, (double)*step));
-    }
-    __syncthreads();
-    REAL b1 = beta1, b2 = beta2, c1 = 1 - beta1, c2 = 1 - beta2, small = epsilon;
-    FOR_EACH(i, n) {
-        m[i] = b1 * m[i] + c1 * g[i];
-        v[i] = b2 * v[i] + c2 * (g[i] * g[i]);
-        p[i] -= rate * m[i] / (sqrt(v[i]) * per_std + small);
     }
 }

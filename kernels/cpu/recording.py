@@ -1,0 +1,117 @@
+"""A training step as a list of tasks: the operations that it calls are recorded, and those of the weights divided by rows."""
+
+import contextvars
+import types
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+
+from vae_np.kernels import contract, reference
+from vae_np.kernels.contract import LAYERS, UPDATES, KernelSet
+from vae_np.kernels.cpu import batches, layers, losses, updates
+from vae_np.kernels.cpu.argument_buffer import address_of
+from vae_np.kernels.cpu.jit import NO_WRAPPERS, kernel, njit
+from vae_np.kernels.cpu.layers import gradients_of_layer
+from vae_np.kernels.cpu.scratch import BYTES, array_in, give_back, take
+
+TASK_BYTES = 2**17, 2**19  # of weights, at least and at most: enough tasks for all threads; one stays in the cache of a core
+_calls = contextvars.ContextVar("calls")
+
+
+def _recording(name):
+    """An operation that notes its name and arguments, and returns those of its arguments that the operation would return."""
+
+    def operation(*arguments):
+        _calls.get().append((name, tuple(map(_matrix, arguments)) if name in LAYERS else arguments))
+        if name in UPDATES:
+            return arguments[0]
+        with np.errstate(all="ignore"):  # the reference runs only to show which of its arguments it returns
+            result = vars(reference)[name](*arguments)
+        for array in result if isinstance(result, tuple) else (result,):
+            if not any(array is argument for argument in arguments):
+                raise AssertionError(f"{name} returns an array that is not one of its arguments")
+        return result
+
+    return operation
+
+
+def _matrix(array):
+    """The array with one axis for samples and examples, so that one compiled operation serves the encoder and the decoder."""
+    return array.reshape(-1, array.shape[-1]) if np.ndim(array) > 2 else array
+
+
+OPERATIONS = contract.exports(layers, losses, updates, batches)
+recorder = types.ModuleType("vae_np.kernels.cpu.recorder", "A kernel set whose operations are recorded and not run.")
+vars(recorder).update(contract.DEFAULTS, **{name: vars(reference)[name] for name in contract.ARRAYS})
+vars(recorder).update({name: _recording(name) for name in OPERATIONS})
+
+
+def record(function: Callable[[KernelSet], object]) -> list[tuple[str, tuple]]:
+    """Return (name, arguments) of every operation that the function of a kernel set calls, in order."""
+    calls: list[tuple[str, tuple]] = []
+    token = _calls.set(calls)
+    try:
+        function(cast(KernelSet, recorder))
+    finally:
+        _calls.reset(token)
+    return calls
+
+
+def weight_tasks(calls: list[tuple[str, tuple]]) -> list[list[tuple[Any, tuple]]]:
+    """Return the second half as tasks: each takes some rows of the weights of a layer from their gradient to their update."""
+    ((update, (p, g, *rest)),) = [call for call in calls if call[0] in UPDATES]
+    tasks, covered, least, most = [], 0, *TASK_BYTES
+    n_bytes = min(max(least, g.nbytes // 64), most)
+    for name, arguments in calls:
+        if name in UPDATES:
+            continue
+        for *inputs, dW, db in _rows_of_weights(n_bytes, *arguments) if name == "affine_gradients" else [arguments]:
+            start = (address_of(dW if dW.size else db) - address_of(g)) // g.itemsize
+            stop = start + dW.size + db.size
+            follows = not dW.size or not db.size or address_of(db) == address_of(dW) + dW.nbytes
+            if not follows:
+                raise AssertionError("the bias of a layer must stand right behind its weights")
+            if not 0 <= start < g.size:
+                continue  # this layer is not learned
+            state = [array[start:stop] if np.shape(array) == g.shape else array for array in rest]
+            if name == "affine_gradients":
+                to_update = [array[: dW.size].reshape(dW.shape) for array in (p[start:stop], *state) if np.ndim(array)]
+                prefetched = tuple((to_update + [dW[:0]])[:3])
+                tasks.append([(UPDATE_ROWS[update], (*inputs, prefetched, g[start:stop], (p[start:stop], *state)))])
+            else:
+                tasks.append([(name, arguments), (update, (p[start:stop], g[start:stop], *state))])
+            covered += stop - start
+    if covered != g.size:
+        raise AssertionError("some weights are updated by no task, or by more than one")
+    return tasks
+
+
+def _rows_of_weights(n_bytes, x, dy, W, l2, dW, db):
+    """The arguments of `affine_gradients` for some rows of W at a time; the bias goes with the last rows, which it follows."""
+    n = 12 * max(1, n_bytes // (12 * W.itemsize * W.shape[1]))
+    for i in range(0, len(W), n):
+        rows = slice(i, i + n)
+        yield x[:, rows], dy, W[rows], l2, dW[rows], db if i + n >= len(W) else db[:0]
+
+
+def _update_rows(update):
+    # The update is inlined. As a function of its own it would be copied into several libraries and optimised differently in
+    # each; a process runs the copy that it loads first, so that the last bits would depend on which that is.
+    options = {name: update.targetoptions[name] for name in ("error_model", "fastmath")}
+    inlined = njit(update.py_func, forceinline=True, **options, **NO_WRAPPERS)
+
+    def update_rows(x, dy, W, l2, prefetched, g, arguments):
+        """Compute the gradient of some rows of weights, and of the bias if it follows them in p, and update both at once."""
+        p, buffer = arguments[0], take()
+        if g.nbytes <= BYTES:
+            g = array_in(buffer, g)[: g.size]
+        gradients_of_layer(x, dy, W, l2, g[: W.size].reshape(W.shape), g[W.size :], prefetched)
+        inlined(p, g, *arguments[1:])
+        give_back(buffer)
+
+    update_rows.__qualname__ += "-" + update.py_func.__name__
+    return kernel(update_rows)
+
+
+UPDATE_ROWS = {name: _update_rows(OPERATIONS[name]) for name in UPDATES}

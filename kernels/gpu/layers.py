@@ -1,0 +1,89 @@
+"""The layers of `kernels.reference` on the GPU: each function launches its kernels, and does not wait for the GPU."""
+
+import functools
+
+from vae_np.kernels.contract import Array, Number
+from vae_np.kernels.gpu.arrays import rows
+from vae_np.kernels.gpu.device import TRANSPOSED, launch, over, product
+
+SUMMING = 1024  # so many threads sum columns together; they must be whole warps
+
+_over = functools.partial(over, "layers")
+
+
+def _layer(finish, x, W, b, y):
+    """Launch the product x @ W, and then a kernel that adds the bias and applies the activation."""
+    product(rows(x), W, rows(y))
+    _over(y, finish, b, y, y.size, y.shape[-1])
+    return y
+
+
+def affine(x: Array, W: Array, b: Array, y: Array) -> Array:
+    return _layer("add_bias", x, W, b, y)
+
+
+def affine_backward(dy: Array, W: Array, dx: Array) -> Array:
+    product(rows(dy), W, rows(dx), b_as=TRANSPOSED)
+    return dx
+
+
+def affine_backward_add(dy: Array, W: Array, dx: Array) -> Array:
+    product(rows(dy), W, rows(dx), b_as=TRANSPOSED, add=True)
+    return dx
+
+
+def affine_gradients(x: Array, dy: Array, W: Array, l2: Number, dW: Array, db: Array) -> tuple[Array, Array]:
+    if l2:
+        _over(dW, "scale", W, W.dtype.type(l2), dW, dW.size)
+    product(rows(x), rows(dy), dW, a_as=TRANSPOSED, add=bool(l2))
+    _sum_rows(dy, db)
+    return dW, db
+
+
+def _sum_rows(dy, db):
+    sizes = rows(dy).shape
+    launch("layers", "column_sums", db.dtype, db.size, dy, db, *sizes, block=SUMMING, per_block=32)
+
+
+def constant(x: Array, W: Array, b: Array, y: Array) -> Array:
+    _over(y, "constant", b, y, y.size, y.shape[-1])
+    return y
+
+
+def constant_backward_add(dy: Array, W: Array, dx: Array) -> Array:
+    return dx
+
+
+def constant_gradients(x: Array, dy: Array, W: Array, l2: Number, dW: Array, db: Array) -> tuple[Array, Array]:
+    _sum_rows(dy, db)
+    return dW, db
+
+
+# ----------------------------------------------------------------------- hidden layers: affine, then an activation
+
+
+def affine_relu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
+    return _layer("bias_relu", x, W, b, h)
+
+
+def relu_backward(dh: Array, y: Array, h: Array) -> Array:
+    _over(dh, "relu_backward", dh, h, dh.size)
+    return dh
+
+
+def affine_tanh(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
+    return _layer("bias_tanh", x, W, b, h)
+
+
+def tanh_backward(dh: Array, y: Array, h: Array) -> Array:
+    _over(dh, "tanh_backward", dh, h, dh.size)
+    return dh
+
+
+def affine_softplus(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
+    return _layer("bias_softplus", x, W, b, h)
+
+
+def softplus_backward(dh: Array, y: Array, h: Array) -> Array:
+    _over(dh, "softplus_backward", dh, h, dh.size)
+    return dh

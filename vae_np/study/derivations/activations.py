@@ -1,0 +1,61 @@
+"""The derivations of the activations h = f(y) of the hidden layers."""
+
+from vae_np.study.derivations.derivation import Derivation, Step
+
+DERIVATIONS = {
+    "relu": Derivation(
+        "The rectifier (ReLU)",
+        (
+            Step("A positive y passes unchanged. Any other y becomes 0.", "h = y where y > 0, else 0"),
+            Step("So the slope is 1 or 0.", "diff_y max(0, y) = 1 where y > 0, else 0"),
+            Step(
+                "h is positive exactly where y is positive. So the slope can be computed from h, and y need not be kept.",
+                "diff_y max(0, y) = 1 where h > 0, else 0",
+            ),
+            Step(
+                "At y = 0 there is no derivative, and any slope from 0 to 1 is a valid choice. This program takes 0. dh times the "
+                "slope is the line:"
+            ),
+        ),
+        "Glorot, Bordes & Bengio 2011, Deep sparse rectifier neural networks",
+        ("affine_relu", "relu"),
+    ),
+    "tanh": Derivation(
+        "The hyperbolic tangent",
+        (
+            Step("This is the definition.", "tanh(y) = (exp(y) - exp(-y)) / (exp(y) + exp(-y))"),
+            Step(
+                "The derivative of the numerator is the denominator, and the derivative of the denominator is the numerator. So the "
+                "quotient rule gives this slope.",
+                "diff_y tanh(y) = 1 - (exp(y) - exp(-y))^2 / (exp(y) + exp(-y))^2",
+            ),
+            Step("The fraction is the square of h. So y need not be kept.", "diff_y tanh(y) = 1 - h^2"),
+            Step(
+                "The code computes it as a product, which loses no digits where h is close to 1 or -1.",
+                "1 - h^2 = (1 - h) (1 + h)",
+            ),
+            Step("dh times the slope is the line:"),
+        ),
+        "calculus",
+        ("affine_tanh", "tanh"),
+    ),
+    "softplus": Derivation(
+        "The smooth rectifier (softplus)",
+        (
+            Step(
+                "Softplus is a smooth version of max(0, y). The code uses the form on the right: its exp is never greater than 1, so "
+                "it cannot overflow.",
+                "log(1 + exp(y)) = max(y, 0) + log(1 + exp(-|y|))",
+            ),
+            Step("By the chain rule, its slope is the sigmoid.", "diff_y log(1 + exp(y)) = exp(y) / (1 + exp(y)) = sigmoid(y)"),
+            Step(
+                "Because exp(h) = 1 + exp(y), the slope can be computed from h itself, and y need not be kept. The code uses "
+                "expm1, which keeps every digit where h is small.",
+                "sigmoid(y) = 1 - 1 / (1 + exp(y)) = 1 - 1 / exp(h)",
+            ),
+            Step("dh times the slope is the line:"),
+        ),
+        "Dugas, Bengio, Belisle, Nadeau & Garcia 2001",
+        ("affine_softplus", "softplus"),
+    ),
+}
