@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from vae_np.choices import ACTIVATIONS
 from vae_np.kernels import reference
 from vae_np.testing import TOLERANCES, assert_close, numerical_gradient, relative_errors
 from vae_np.testing.operations import BATCHES, OPERATIONS, cases, check_operation, random_arguments
@@ -40,15 +41,17 @@ def test_affine(kernel_set, rows):
 
 
 @pytest.mark.parametrize("rows", [(B,), (L, B)], ids=["(B, .)", "(L, B, .)"])
-@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_hidden_layer(kernel_set, rows, activation):
     x, W, b, dh = normal(*rows, D), normal(D, H), normal(H), normal(*rows, H, seed=1)
-    no_y = np.zeros([0] * len(rows) + [H])
+    y = np.full((*rows, H) if ACTIVATIONS[activation].keeps_y else [0] * len(rows) + [H], np.nan)
 
     def forward():
-        return filled(kernel_set, f"affine_{activation}", x, W, b, no_y, results=[dh.shape])[0]
+        return filled(kernel_set, f"affine_{activation}", x, W, b, y, results=[dh.shape])[0]
 
-    dy = getattr(kernel_set, f"{activation}_backward")(dh.copy(), no_y, forward())
+    h = forward()
+    assert not y.size or relative_errors(y, x @ W + b).max() < TOLERANCES["operation"]["float64"]
+    dy = getattr(kernel_set, f"{activation}_backward")(dh.copy(), y.copy(), h)
     (dx,) = filled(kernel_set, "affine_backward", dy, W, results=[x.shape])
     dW, db = filled(kernel_set, "affine_gradients", x, dy, W, 0.0, results=[W.shape, b.shape])
     check(forward, [x, W, b], [dx, dW, db], dh)
@@ -220,10 +223,10 @@ def test_extreme_log_variances_stay_finite(kernel_set, logvar, real):
     assert np.isfinite(nll).all()
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_what_is_not_finite_is_not_hidden(kernel_set, activation):
-    x, W, b, no_y = np.ones((1, 1)), np.full((1, 1), np.nan), np.zeros(1), np.zeros((0, 1))
-    (h,) = filled(kernel_set, f"affine_{activation}", x, W, b, no_y, results=[(1, 1)])
+    x, W, b, y = np.ones((1, 1)), np.full((1, 1), np.nan), np.zeros(1), np.zeros((int(ACTIVATIONS[activation].keeps_y), 1))
+    (h,) = filled(kernel_set, f"affine_{activation}", x, W, b, y, results=[(1, 1)])
     assert np.isnan(h).all()
     for logit in (np.nan, np.inf):
         with np.errstate(invalid="ignore"):

@@ -9,6 +9,7 @@ from scipy.special import expit
 from scipy.stats import bernoulli, norm
 
 from tests.vae_np.study.damages import damages
+from vae_np.choices import ACTIVATIONS
 from vae_np.kernels import reference
 from vae_np.kernels.contract import BATCHES, OPERATIONS, UPDATES
 from vae_np.study.derivations import DERIVATIONS, key_of
@@ -194,7 +195,7 @@ def iwae(rng):
 SUMS = {"sum": np.sum, "mean": np.mean}
 VALUES = {
     **dict.fromkeys(("bound", "reparameterize", "gaussian_kl", "sampled_kl"), model),
-    **{name: activation(getattr(reference, f"affine_{name}")) for name in ("relu", "tanh", "softplus")},
+    **{name: activation(getattr(reference, f"affine_{name}")) for name in ACTIVATIONS},
     **{f.__name__: f for f in (adjoint, affine, constant, bernoulli_nll, gaussian_nll, elbo, iwae)},
 }
 FORMULAS = [
