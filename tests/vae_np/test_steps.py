@@ -243,7 +243,7 @@ def program_of(backend, arch, real, n_samples, n_examples, l2, objective):
     "size, bias, sentence",
     [
         (24, slice(16, 20), "some weights are updated by no task, or by more than one"),
-        (20, slice(15, 19), "the bias of a layer must stand right behind its weights"),
+        (20, slice(15, 19), "a layer's bias must stand right behind its weights"),
     ],
 )
 def test_weights_that_would_go_without_an_update_are_seen(backend, size, bias, sentence):
