@@ -97,8 +97,8 @@ def constant_gradients(x: Array, dy: Array, W: Array, l2: Number, dW: Array, db:
 
 
 # ------------------------------------------------------------------------- hidden layers: affine, then an activation
-# y is the sum x @ W + b of the layer, and h = f(y) is the value of the activation. The derivatives of these activations follow
-# from h alone, so that y is not kept: it is an array without elements. A derivative takes the place of dh.
+# y is the sum x @ W + b of the layer, and h = f(y) is the value of the activation. Where the derivative follows from h
+# alone, y is not kept: it is an array without elements. A derivative takes the place of dh.
 
 
 def affine_relu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
@@ -132,6 +132,18 @@ def affine_softplus(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
 def softplus_backward(dh: Array, y: Array, h: Array) -> Array:
     """dy = dh (1 - exp(-h))                softplus' = sigmoid, and exp(-h) = 1 - sigmoid"""
     dh *= -np.expm1(-h)
+    return dh
+
+
+def affine_silu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
+    """y = x @ W + b;  h = y sigmoid(y)"""
+    affine(x, W, b, y)
+    return np.multiply(y, sigmoid(y), out=h)
+
+
+def silu_backward(dh: Array, y: Array, h: Array) -> Array:
+    """dy = dh sigmoid(y) (1 + y sigmoid(-y))"""
+    dh *= sigmoid(y) * (1 + y * sigmoid(-y))
     return dh
 
 

@@ -58,6 +58,7 @@ ACTIVATIONS: dict[str, Activation] = _by_name(
     Activation("relu", "max(0, y)", homogeneous=True),
     Activation("tanh", "tanh(y)"),
     Activation("softplus", "log(1 + exp(y))"),
+    Activation("silu", "y sigmoid(y)", keeps_y=True),
 )
 
 LIKELIHOODS: dict[str, Likelihood] = _by_name(

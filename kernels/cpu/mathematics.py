@@ -77,6 +77,15 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
         return (large, e * large) if x >= zero else (e * large, large)
 
     @inline
+    def silu(x):
+        return x * sigmoids(x)[0]
+
+    @inline
+    def silu_slope(x):
+        large, small = sigmoids(x)
+        return large + large * (x * small)
+
+    @inline
     def tanh(x):
         e = expm1(two * abs(x))
         # Infinity / infinity would be NaN. A branch would keep the loop from being vectorised.
@@ -85,7 +94,7 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
         return t if x >= zero else -t
 
     saturated = real(2.0 ** (mantissa + 3))
-    return {f.__name__: f for f in (exp, expm1, log1p, softplus, sigmoids, tanh)}
+    return {f.__name__: f for f in (exp, expm1, log1p, softplus, sigmoids, silu, silu_slope, tanh)}
 
 
 _SETS = {
@@ -126,6 +135,16 @@ def softplus(x) -> Any:
 @_for_either_dtype
 def sigmoids(x) -> Any:
     """Return 1 / (1 + e^-x) and 1 / (1 + e^x), each within 3 ulp or flushed."""
+
+
+@_for_either_dtype
+def silu(x) -> Any:
+    """Return x / (1 + e^-x), within 4 ulp, or flushed below 2^-125 |x|."""
+
+
+@_for_either_dtype
+def silu_slope(x) -> Any:
+    """Return the derivative of silu, a sum of two terms: within 5 ulp of the larger one, or flushed below 2^-125 |x|."""
 
 
 @_for_either_dtype

@@ -87,3 +87,14 @@ def affine_softplus(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
 def softplus_backward(dh: Array, y: Array, h: Array) -> Array:
     _over(dh, "softplus_backward", dh, h, dh.size)
     return dh
+
+
+def affine_silu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
+    product(rows(x), W, rows(y))
+    _over(h, "bias_silu", b, y, h, h.size, h.shape[-1])
+    return h
+
+
+def silu_backward(dh: Array, y: Array, h: Array) -> Array:
+    _over(dh, "silu_backward", dh, y, dh.size)
+    return dh

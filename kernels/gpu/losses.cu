@@ -85,13 +85,6 @@ extern "C" __global__ void bernoulli_nll(const REAL *logits, const REAL *x, REAL
     }
 }
 
-// Returns sigmoid(l), and sets `other` to sigmoid(-l). Neither overflows.
-__device__ REAL sigmoid(REAL l, REAL *other) {
-    REAL e = exp(-fabs(l)), larger = 1 / (1 + e), smaller = e / (1 + e);
-    *other = l >= 0 ? smaller : larger;
-    return l >= 0 ? larger : smaller;
-}
-
 extern "C" __global__ void bernoulli_nll_backward(const REAL *dnll, const REAL *logits, const REAL *x, REAL *dlogits, size L,
                                                   size B, size D) {
     FOR_EACH(i, L * B * D) {

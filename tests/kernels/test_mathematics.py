@@ -61,6 +61,8 @@ FUNCTIONS = {  # the function whose docstring states the bound, and what is run
     "sigmoid": (mathematics.sigmoids, loop(mathematics.sigmoids, 0)),
     "sigmoid of -x": (mathematics.sigmoids, loop(mathematics.sigmoids, 1)),
     "tanh": (mathematics.tanh, loop(mathematics.tanh)),
+    "silu": (mathematics.silu, loop(mathematics.silu)),
+    "slope of silu": (mathematics.silu_slope, loop(mathematics.silu_slope)),
     "nll": (losses.bernoulli_nll, pixel_nll),
     "derivative": (losses.bernoulli_nll_backward, pixel_derivative),
     "reference sigmoid": (reference.sigmoid, reference_sigmoid),
@@ -78,6 +80,8 @@ def terms(m, name):
         "sigmoid": lambda x, pixel: (1 / (1 + m.exp(-x)), 0.0),
         "sigmoid of -x": lambda x, pixel: (1 / (1 + m.exp(x)), 0.0),
         "tanh": lambda x, pixel: (m.tanh(x), 0.0),
+        "silu": lambda x, pixel: (x / (1 + m.exp(-x)), 0.0),
+        "slope of silu": lambda x, pixel: (1 / (1 + m.exp(-x)), -x / (1 + m.exp(-x)) / (1 + m.exp(x))),
         "nll": lambda x, pixel: (((1 - pixel) * x if x > 0 else -pixel * x) + m.log1p(m.exp(-abs(x))), 0.0),
         "derivative": lambda x, pixel: ((1 - pixel) / (1 + m.exp(-x)), pixel / (1 + m.exp(x))),
     }[name.removeprefix("reference ")]
@@ -89,7 +93,8 @@ def worst(name, real):
     m, number, compiled = (math, np.float64, njit(nogil=True)) if real is np.float32 else (MP, MP.mpf, lambda f: f)
     info, exact = np.finfo(real), compiled(terms(m, name))
     overflow, smallest_normal, digits = m.ldexp(1.0, info.maxexp), float(info.smallest_normal), info.nmant + 1
-    flushed = 2 * smallest_normal if "flushed" in FUNCTIONS[name][0].__doc__ else 0.0
+    statement = FUNCTIONS[name][0].__doc__
+    flushed, times_x = 2 * smallest_normal if "flushed" in statement else 0.0, "|x|" in statement
 
     @compiled
     def search(x, pixel, y):
@@ -97,7 +102,7 @@ def worst(name, real):
         for i in range(x.size):
             more, less = exact(number(x[i]), number(pixel))
             wanted, got, larger = more - less, number(y[i]), max(abs(more), abs(less))
-            if (wanted != wanted and got != got) or (larger < flushed and got == 0):
+            if (wanted != wanted and got != got) or (larger < flushed * (abs(x[i]) if times_x else 1.0) and got == 0):
                 continue
             if wanted != wanted or got != got:
                 return math.inf, x[i]

@@ -27,6 +27,7 @@ SCALAR_ACTIVATIONS: dict[str, Callable[[Any, Any], Any]] = {  # h of (m, y)
     "relu": lambda m, y: y if y > 0 else 0 * y,
     "tanh": lambda m, y: m.tanh(y),
     "softplus": lambda m, y: m.log1p(m.exp(y)),
+    "silu": lambda m, y: y / (1 + m.exp(-y)),
 }
 SCALAR_LIKELIHOODS: dict[str, Callable[..., Any]] = {  # log p(x|z) of one input, of (m, x, output, variance)
     "bernoulli": lambda m, x, logit, _: -x * m.log1p(m.exp(-logit)) - (1 - x) * m.log1p(m.exp(logit)),
@@ -121,7 +122,12 @@ def _softplus(y):
     return _positive(y) + np.log1p(np.exp(np.where(y.real > 0, -y, y)))
 
 
-COMPLEX_ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {"relu": _positive, "tanh": np.tanh, "softplus": _softplus}
+COMPLEX_ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
+    "relu": _positive,
+    "tanh": np.tanh,
+    "softplus": _softplus,
+    "silu": lambda y: y * np.exp(-_softplus(-y)),  # the logarithm of the sigmoid never overflows
+}
 COMPLEX_LIKELIHOODS: dict[str, Callable[..., NDArray]] = {  # log p(x|z) of each input, of (x, output, logvar)
     # The cross entropy softplus(l) - x l, with the large part of the logit taken out of both.
     "bernoulli": lambda x, logits, _: x * logits - _softplus(logits),
