@@ -33,7 +33,7 @@ def blocks(block, most=4096, summing=None):
     if not KERNELS:
         yield
         return
-    operations = GRAPH.operations
+    operations = GRAPH.operations.layers
     before = DEVICE.BLOCK, DEVICE.MOST_BLOCKS, operations.SUMMING
     DEVICE.BLOCK, DEVICE.MOST_BLOCKS, operations.SUMMING = block, most, summing or operations.SUMMING
     try:

@@ -44,7 +44,7 @@ def compiled(name, real, architecture):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("real", ["float32", "float64"])
-@pytest.mark.parametrize("name", ["operations", "noise", "steps"])
+@pytest.mark.parametrize("name", ["layers", "losses", "updates", "batches", "steps"])
 def test_every_kernel_compiles_and_keeps_its_numbers_in_registers(name, real, architecture):
     used = compiled(name, real, architecture)
     assert used.keys() == set(re.findall(r"__global__ void (\w+)", on_host.DEVICE.source(name, real)[0]))
@@ -54,7 +54,7 @@ def test_every_kernel_compiles_and_keeps_its_numbers_in_registers(name, real, ar
 
 
 @pytest.mark.parametrize("real", ["float32", "float64"])
-@pytest.mark.parametrize("name, fused", [("noise", False), ("operations", True)])
+@pytest.mark.parametrize("name, fused", [("batches", False), ("layers", True), ("losses", True), ("updates", True)])
 def test_only_the_noise_rounds_after_each_product_and_each_sum(name, fused, real):
     """Else its bits would not be the reference's. Each says how it is rounded, so that none is fused later."""
     text, options = on_host.DEVICE.source(name, real)

@@ -84,9 +84,9 @@ def test_nvidias_own_checker_finds_nothing_but_what_was_planted(tool, planted):
 
 
 def test_the_large_products_are_not_rounded_to_tf32():
-    text, rng = elbo.bind(KINDS[0][0], backend="cupy"), np.random.default_rng(0)
+    model, rng = elbo.bind(KINDS[0][0], backend="cupy"), np.random.default_rng(0)
     x, W = rng.normal(size=(512, 2048)).astype(np.float32), rng.normal(size=(2048, 512)).astype(np.float32)
-    y = text.zeros((512, 512), np.float32)
-    text.kernels.affine(text.put(x), text.put(W), text.zeros(512, np.float32), y)
+    y = model.zeros((512, 512), np.float32)
+    model.kernels.affine(model.put(x), model.put(W), model.zeros(512, np.float32), y)
     wanted = x.astype(float) @ W
-    assert np.abs(text.get(y) - wanted).max() < 1e-4 * np.abs(wanted).max()
+    assert np.abs(model.get(y) - wanted).max() < 1e-4 * np.abs(wanted).max()

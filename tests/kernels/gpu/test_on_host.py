@@ -13,11 +13,10 @@ import pytest
 from tests.kernels.gpu import host_cupy, on_host
 from tests.kernels.gpu.trainings import DATA, KINDS, stepped
 from vae_np import Architecture, Parameters, decode, elbo, encode, log_likelihood, loss_and_gradients, steps, train
-from vae_np.optimizers import initial_state
+from vae_np.evaluation import evaluate
 from vae_np.runs import TERMS
 from vae_np.testing import TOLERANCES
 from vae_np.testing.operations import OPERATIONS, SIZES, check_operation, on_numpy
-from vae_np.training import evaluate
 
 if not on_host.KERNELS:
     pytest.skip("g++ is not installed: kernels cannot be compiled for the host", allow_module_level=True)
@@ -47,7 +46,7 @@ def every_graph_is_captured(caplog):
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation_in_any_order_and_any_block(name, block):
-    noises = (False, True) if "noise" in OPERATIONS[name] else (False,)
+    noises = (False, True) if "output_logvar" in OPERATIONS[name] else (False,)
     around = itertools.product(host_cupy.ORDERS, ("end", "start"), ("float32", "float64"), noises)
     for order, edge, real, shared_noise in around:
         with surroundings(order, block, edge):
@@ -78,12 +77,12 @@ def test_no_digit_is_lost_where_an_activation_is_flat(real):
     y = np.concatenate([-size, [0], size, [100, 1e4]])[:, None].astype(real)
     layer = y, np.ones((1, 1), real), np.zeros(1, real)
     close = functools.partial(np.testing.assert_allclose, rtol=8 * np.finfo(real).eps)
-    tanh, softplus = (getattr(ON_NUMPY, f"affine_{name}")(*layer, np.empty_like(y)) for name in ("tanh", "softplus"))
+    tanh, softplus = (getattr(ON_NUMPY, f"affine_{name}")(*layer, y[:0], np.empty_like(y)) for name in ("tanh", "softplus"))
     close(tanh, np.tanh(y.astype(float)))
     close(softplus, np.logaddexp(0, y.astype(float)))
     h = tanh.astype(float)
-    close(ON_NUMPY.tanh_backward(np.ones_like(y), tanh), (1 - h) * (1 + h))
-    close(ON_NUMPY.softplus_backward(np.ones_like(y), softplus), -np.expm1(-softplus.astype(float)))
+    close(ON_NUMPY.tanh_backward(np.ones_like(y), y[:0], tanh), (1 - h) * (1 + h))
+    close(ON_NUMPY.softplus_backward(np.ones_like(y), y[:0], softplus), -np.expm1(-softplus.astype(float)))
 
 
 @pytest.mark.parametrize("real", [np.float32, np.float64])
@@ -170,8 +169,8 @@ PLANTED = {
     "a missing barrier before Adam's rate is read": ("    }\n    __syncthreads();\n    REAL b1", "    }\n    REAL b1", "adam"),
     "a wrong index": ("pixel = x[r % B * D + d]", "pixel = x[r * D + d]", "bernoulli_nll"),
     "a wrong stride": (
-        "noise[r * per_row + (per_row > 1 ? d : 0)];\n            total",
-        "noise[r * per_row];\n            total",
+        "output_logvar[r * per_row + (per_row > 1 ? d : 0)];\n            total",
+        "output_logvar[r * per_row];\n            total",
         "gaussian_nll",
     ),
     "a wrong sign": ("(s - e) * (s + e) - logvar", "(s - e) * (s + e) + logvar", "sampled_kl"),
@@ -214,7 +213,7 @@ def planted(monkeypatch):
 def test_a_planted_error_is_seen(error, planted):
     right, wrong, name = PLANTED[error]
     planted(right, wrong)
-    noises = (False, True) if "noise" in OPERATIONS[name] else (False,)
+    noises = (False, True) if "output_logvar" in OPERATIONS[name] else (False,)
     with pytest.raises((AssertionError, host_cupy.KernelFault)):
         for order, block, sizes, shared in itertools.product(host_cupy.ORDERS, (256, 33), SIZES[:1] + SIZES[3:], noises):
             with surroundings(order, block):
@@ -280,15 +279,15 @@ def calls(run, lengths, n_rows=16):
 def stepper(kind=KINDS[0], real="float32", seed=0):
     """(run, a function that gets the parameters) of a training on the GPU."""
     architecture, optimizer, objective, n_samples = kind
-    text, p = elbo.bind(architecture, objective, GPU), Parameters.initialize(architecture, dtype=real, seed=seed)
-    state, p = {name: text.put(array) for name, array in initial_state(optimizer, p.flat).items()}, p.moved(text.put)
+    model, p = elbo.bind(architecture, objective, GPU), Parameters.initialize(architecture, dtype=real, seed=seed)
+    state, p = {name: model.put(array) for name, array in optimizer.initial_state(p).items()}, p.moved(model.put)
     run = steps.stepper(p, state, optimizer, DATA, 16, objective, n_samples, l2=0.1, binarize=True, seed=seed, backend=GPU)
-    return run, lambda: text.get(p.flat)
+    return run, lambda: model.get(p.flat)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
 def test_calls_of_more_steps_than_are_on_the_device_at_a_time(kind, monkeypatch):
-    monkeypatch.setattr(GRAPH, "TOGETHER", 4)
+    monkeypatch.setattr(GRAPH, "STEPS_AT_A_TIME", 4)
     one_by_one, p = stepper(kind)
     wanted = calls(one_by_one, [1] * 10)
     for lengths in ([10], [4, 6], [3, 4, 3], [8, 2], [9, 1]):
@@ -300,7 +299,7 @@ def test_calls_of_more_steps_than_are_on_the_device_at_a_time(kind, monkeypatch)
 @pytest.mark.parametrize("within_a_stream", [False, True])
 def test_work_that_is_done_as_late_as_cuda_may_changes_no_bit(kind, within_a_stream, monkeypatch):
     """Every array is read on a stream that has waited for whatever fills it."""
-    monkeypatch.setattr(GRAPH, "TOGETHER", 4)
+    monkeypatch.setattr(GRAPH, "STEPS_AT_A_TIME", 4)
     run, p = stepper(kind)
     wanted = calls(run, [3, 6]), p()
     DEVICE.cublas.cache_clear()
@@ -449,8 +448,8 @@ def test_the_numbers_of_a_term_that_is_infinite_are_the_last(term):
             p["mu.b"][0], p["decoder.0.W"][:] = 1e200, 0
         else:  # the weights of a unit that is never active
             p["decoder.0.b"][0], p["output.W"][0] = -1e6, 1e200
-        text = elbo.bind(architecture, backend=backend)
-        state, p = {name: text.put(array) for name, array in initial_state(optimizer, p.flat).items()}, p.moved(text.put)
+        model = elbo.bind(architecture, backend=backend)
+        state, p = {name: model.put(array) for name, array in optimizer.initial_state(p).items()}, p.moved(model.put)
         run = steps.stepper(p, state, optimizer, DATA, 16, l2=1e-300, backend=backend)
         with np.errstate(over="ignore"):
             found.append(run(np.zeros((3, 16), np.int64), 1, 1.0, 0.01))

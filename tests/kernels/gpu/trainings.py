@@ -3,7 +3,6 @@
 import numpy as np
 
 from vae_np import SGD, Adagrad, Adam, Architecture, Parameters, elbo, steps
-from vae_np.optimizers import initial_state
 
 DATA = np.random.default_rng(0).integers(0, 256, (90, 30), dtype=np.uint8)
 KINDS = [
@@ -16,8 +15,8 @@ KINDS = [
 def stepped(backend, kind, real, n=20, **options):
     """(terms, parameters) after n steps of a training."""
     architecture, optimizer, objective, n_samples = kind
-    text, p = elbo.bind(architecture, objective, backend), Parameters.initialize(architecture, dtype=real)
-    state, p = {name: text.put(array) for name, array in initial_state(optimizer, p.flat).items()}, p.moved(text.put)
+    model, p = elbo.bind(architecture, objective, backend), Parameters.initialize(architecture, dtype=real)
+    state, p = {name: model.put(array) for name, array in optimizer.initial_state(p).items()}, p.moved(model.put)
     run = steps.stepper(p, state, optimizer, DATA, 16, objective, n_samples, l2=0.1, backend=backend, **options)
     rows = np.random.default_rng(1).integers(0, len(DATA), (n, 16))
-    return run(rows, 1, 0.7, optimizer.learning_rate), text.get(p.flat)
+    return run(rows, 1, 0.7, optimizer.learning_rate), model.get(p.flat)
