@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vae_np import noise
+from vae_np import streams
 from vae_np.kernels import reference
 
-KEY = noise.key(7, "train")
+KEY = streams.key(7, "train")
 
 VECTORS = [  # counter, key, result: kat_vectors of Random123, the authors' own distribution
     ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
@@ -62,7 +62,7 @@ def test_an_example_meets_the_same_noise_in_any_batch_and_any_number_of_samples(
 def test_steps_samples_examples_latents_and_uses_do_not_repeat():
     eps = [np.empty((3, 50, 9)) for _ in range(4)]
     for array, (seed, use, step) in zip(eps, [(7, "train", 0), (7, "train", 1), (8, "train", 0), (7, "validate", 0)]):
-        reference.normals(noise.key(seed, use), step, np.arange(50), array)
+        reference.normals(streams.key(seed, use), step, np.arange(50), array)
     # Two pairs of words may give the same number; thousands of them may not.
     assert len(np.unique(np.concatenate([array.ravel() for array in eps]))) > 4 * 3 * 50 * 9 - 3
 
@@ -125,8 +125,8 @@ def test_the_key_of_a_seed_and_a_use_never_changes():
     """A saved seed must keep its meaning, and every bit of it counts."""
     zero = np.uint64(0)
     low, high, _, _ = reference.philox((np.uint64(4), zero, zero, zero), 2**40 + 7)  # "train" is the fourth use
-    assert int(noise.key(2**40 + 7, "train")) == int(high) << 32 | int(low)
-    assert len({int(noise.key(seed, use)) for seed in (7, 2**40 + 7, 2**63) for use in noise.USES}) == 3 * len(noise.USES)
+    assert int(streams.key(2**40 + 7, "train")) == int(high) << 32 | int(low)
+    assert len({int(streams.key(seed, use)) for seed in (7, 2**40 + 7, 2**63) for use in streams.USES}) == 3 * len(streams.USES)
 
 
 def test_logarithm_cosine_and_sine_are_exact_to_the_last_digits():
@@ -141,14 +141,14 @@ def test_logarithm_cosine_and_sine_are_exact_to_the_last_digits():
 
 def test_permutation_is_one_and_depends_on_seed_use_and_step():
     orders = [
-        noise.permutation(*which, 1000) for which in ((0, "shuffle", 0), (0, "shuffle", 1), (1, "shuffle", 0), (0, "split", 0))
+        streams.permutation(*which, 1000) for which in ((0, "shuffle", 0), (0, "shuffle", 1), (1, "shuffle", 0), (0, "split", 0))
     ]
     assert all((np.sort(order) == np.arange(1000)).all() for order in orders)
     assert len({tuple(order) for order in orders}) == 4
-    assert (orders[0] == noise.permutation(0, "shuffle", 0, 1000)).all()
+    assert (orders[0] == streams.permutation(0, "shuffle", 0, 1000)).all()
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "0", True, None])
 def test_a_seed_that_is_none_is_refused(seed):
     with pytest.raises(ValueError, match="seed is .*; it must be a whole number from 0 to 2\\^64 - 1"):
-        noise.check_seed(seed)
+        streams.check_seed(seed)
