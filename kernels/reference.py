@@ -147,6 +147,25 @@ def silu_backward(dh: Array, y: Array, h: Array) -> Array:
     return dh
 
 
+def affine_gelu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
+    """y = x @ W + b;  h = y Phi(y)          Phi(y): the probability that a standard normal number is below y"""
+    affine(x, W, b, y)
+    return np.multiply(y, normal_cdf(y), out=h)
+
+
+def gelu_backward(dh: Array, y: Array, h: Array) -> Array:
+    """dy = dh (Phi(y) + y exp(-y^2 / 2) / sqrt(2 pi))          Phi' is the density of N(0, 1)"""
+    dh *= normal_cdf(y) + y * np.exp(-y * y / 2) / math.sqrt(2 * math.pi)
+    return dh
+
+
+def normal_cdf(y: Array) -> Array:
+    """Phi(y) = 1/2 erfc(-y / sqrt(2)), which loses no digits for a large -y"""
+    from scipy.special import ndtr  # here, because its import takes longer than NumPy's
+
+    return ndtr(y)
+
+
 # ----------------------------------------------------------------------------- the sample z and its gradient's path
 # Kingma & Welling 2014 (arXiv 1312.6114), section 2.3: with the randomness in eps, z is a differentiable function.
 

@@ -59,6 +59,7 @@ ACTIVATIONS: dict[str, Activation] = _by_name(
     Activation("tanh", "tanh(y)"),
     Activation("softplus", "log(1 + exp(y))"),
     Activation("silu", "y sigmoid(y)", keeps_y=True),
+    Activation("gelu", "y Phi(y), where Phi is the distribution function of N(0, 1)", keeps_y=True),
 )
 
 LIKELIHOODS: dict[str, Likelihood] = _by_name(

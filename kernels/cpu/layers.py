@@ -6,7 +6,7 @@ The formulas stand in `kernels.reference`, under the same names. A row is what t
 import numpy as np
 
 from vae_np.kernels.cpu.jit import kernel
-from vae_np.kernels.cpu.mathematics import expm1, inline, silu, silu_slope, softplus, tanh
+from vae_np.kernels.cpu.mathematics import expm1, gelu, gelu_slope, inline, silu, silu_slope, softplus, tanh
 from vae_np.kernels.cpu.product import product, product_transposed
 
 
@@ -176,4 +176,21 @@ def silu_backward(dh, y, h):
     dh_flat, y_flat = flat(dh), flat(y)
     for i in range(y_flat.shape[0]):
         dh_flat[i] *= silu_slope(y_flat[i])
+    return dh
+
+
+@kernel
+def affine_gelu(x, W, b, y, h):
+    affine_into(x, W, b, y)
+    y_flat, h_flat = flat(y), flat(h)
+    for i in range(h_flat.shape[0]):
+        h_flat[i] = gelu(y_flat[i])
+    return h
+
+
+@kernel
+def gelu_backward(dh, y, h):
+    dh_flat, y_flat = flat(dh), flat(y)
+    for i in range(y_flat.shape[0]):
+        dh_flat[i] *= gelu_slope(y_flat[i])
     return dh

@@ -22,7 +22,36 @@ OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"},
 inline = njit(**OPTIONS)
 
 
-def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
+# P(z > a) of z ~ N(0, 1) is exp(-a^2 / 2) t S(2t - 1) with t = 4 / (4 + a): the Chebyshev series of S, which is smooth on [-1, 1].
+TAIL_SERIES = (
+    0.24261280114151915,
+    0.18792720420989265,
+    0.05554838891881276,
+    0.012129438315111521,
+    0.0017314801240606202,
+    8.014961859953749e-05,
+    -2.5136847908026697e-05,
+    -4.725842254926741e-06,
+    2.5258922136865774e-07,
+    1.536333687349456e-07,
+    -8.452550300172939e-10,
+    -5.171627015435708e-09,
+    -2.8206509081173767e-11,
+    1.9435038070971737e-10,
+    -2.485356047851177e-12,
+    -7.936207374645758e-12,
+    4.606201711176235e-13,
+    3.2821541166777413e-13,
+    -4.353840663163703e-14,
+    -1.2268185079261061e-14,
+    3.232846081541394e-15,
+    3.0451658804315853e-16,
+    -2.0130368431552333e-16,
+    7.151235360654053e-18,
+)
+
+
+def _series(real, integer, mantissa, log_2, exp_terms, log_terms, tail_terms):
     """The functions for one dtype. log_2 is the sum of two numbers: n times the first is exact, the second is the rest."""
     zero, half, one, two = real(0), real(0.5), real(1), real(2)
     log_2_high, log_2_low = real(log_2[0]), real(log_2[1])
@@ -40,6 +69,16 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
         for k in range(1, len(coefficients)):
             p = p * t + coefficients[k]
         return p
+
+    @inline
+    def chebyshev(coefficients, u):
+        """sum_k coefficients[-1 - k] T_k(u), by Clenshaw's rule"""
+        p, before = coefficients[0], zero
+        for k in range(1, len(coefficients) - 1):
+            following = coefficients[k] + two * u * p - before
+            before = p
+            p = following
+        return coefficients[-1] + u * p - before
 
     @inline
     def split(x):
@@ -86,6 +125,27 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
         return large + large * (x * small)
 
     @inline
+    def normal_tail(a):
+        """P(z > a) of z ~ N(0, 1), and exp(-a^2 / 2), for a >= 0. a^2 is taken in two parts, of which the first is exact."""
+        a = far if a > far else a
+        high = integer(real(a).view(integer) & upper_half).view(real)
+        e = exp(-half * high * high) * exp(-half * (a - high) * (a + high))
+        t = four / (four + a)
+        return e * t * chebyshev(tail_series, two * t - one), e
+
+    @inline
+    def gelu(x):
+        tail, _ = normal_tail(abs(x))
+        below = one - tail if x >= zero else tail
+        return x * below
+
+    @inline
+    def gelu_slope(x):
+        tail, e = normal_tail(abs(x))
+        below = one - tail if x >= zero else tail
+        return below + x * (e * per_sqrt_2pi)
+
+    @inline
     def tanh(x):
         e = expm1(two * abs(x))
         # Infinity / infinity would be NaN. A branch would keep the loop from being vectorised.
@@ -93,13 +153,16 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
         t = e / (e + two)
         return t if x >= zero else -t
 
+    four, far, per_sqrt_2pi = real(4), real(math.sqrt(-3 * lowest)), real(1 / math.sqrt(2 * math.pi))
+    upper_half = integer(-1 << (mantissa + 2) // 2)  # of the bits of a number: no more than half of its digits
+    tail_series = tuple(map(real, TAIL_SERIES[:tail_terms]))[::-1]
     saturated = real(2.0 ** (mantissa + 3))
-    return {f.__name__: f for f in (exp, expm1, log1p, softplus, sigmoids, silu, silu_slope, tanh)}
+    return {f.__name__: f for f in (exp, expm1, log1p, softplus, sigmoids, silu, silu_slope, gelu, gelu_slope, tanh)}
 
 
 _SETS = {
-    types.float32: _series(np.float32, np.int32, 23, (0.693359375, -2.12194440054690583e-4), 7, 8),
-    types.float64: _series(np.float64, np.int64, 52, (6.93147180369123816490e-1, 1.90821492927058770002e-10), 13, 16),
+    types.float32: _series(np.float32, np.int32, 23, (0.693359375, -2.12194440054690583e-4), 7, 8, 12),
+    types.float64: _series(np.float64, np.int64, 52, (6.93147180369123816490e-1, 1.90821492927058770002e-10), 13, 16, 24),
 }
 
 
@@ -145,6 +208,16 @@ def silu(x) -> Any:
 @_for_either_dtype
 def silu_slope(x) -> Any:
     """Return the derivative of silu, a sum of two terms: within 5 ulp of the larger one, or flushed below 2^-125 |x|."""
+
+
+@_for_either_dtype
+def gelu(x) -> Any:
+    """Return x P(z < x) of z ~ N(0, 1), within 10 ulp, or flushed below 2^-125 |x|."""
+
+
+@_for_either_dtype
+def gelu_slope(x) -> Any:
+    """Return the derivative of gelu, a sum of two terms: within 10 ulp of the larger one, or flushed below 2^-125 |x|."""
 
 
 @_for_either_dtype

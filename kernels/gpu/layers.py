@@ -98,3 +98,14 @@ def affine_silu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
 def silu_backward(dh: Array, y: Array, h: Array) -> Array:
     _over(dh, "silu_backward", dh, y, dh.size)
     return dh
+
+
+def affine_gelu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
+    product(rows(x), W, rows(y))
+    _over(h, "bias_gelu", b, y, h, h.size, h.shape[-1])
+    return h
+
+
+def gelu_backward(dh: Array, y: Array, h: Array) -> Array:
+    _over(dh, "gelu_backward", dh, y, dh.size)
+    return dh

@@ -63,6 +63,8 @@ FUNCTIONS = {  # the function whose docstring states the bound, and what is run
     "tanh": (mathematics.tanh, loop(mathematics.tanh)),
     "silu": (mathematics.silu, loop(mathematics.silu)),
     "slope of silu": (mathematics.silu_slope, loop(mathematics.silu_slope)),
+    "gelu": (mathematics.gelu, loop(mathematics.gelu)),
+    "slope of gelu": (mathematics.gelu_slope, loop(mathematics.gelu_slope)),
     "nll": (losses.bernoulli_nll, pixel_nll),
     "derivative": (losses.bernoulli_nll_backward, pixel_derivative),
     "reference sigmoid": (reference.sigmoid, reference_sigmoid),
@@ -72,6 +74,7 @@ FUNCTIONS = {  # the function whose docstring states the bound, and what is run
 
 def terms(m, name):
     """name(x) as the difference of two terms, in the arithmetic of m (math or mpmath); the larger term sets the ulp."""
+    far = 1e3  # beyond it a probability is 0 or 1, and mpmath cannot hold the square of x
     return {
         "exp": lambda x, pixel: (m.exp(x), 0.0),
         "expm1": lambda x, pixel: (m.expm1(x), 0.0),
@@ -81,6 +84,11 @@ def terms(m, name):
         "sigmoid of -x": lambda x, pixel: (1 / (1 + m.exp(x)), 0.0),
         "tanh": lambda x, pixel: (m.tanh(x), 0.0),
         "silu": lambda x, pixel: (x / (1 + m.exp(-x)), 0.0),
+        "gelu": lambda x, pixel: (x * m.erfc(-max(min(x, far), -far) / m.sqrt(2.0)) / 2, 0.0),
+        "slope of gelu": lambda x, pixel: (
+            m.erfc(-max(min(x, far), -far) / m.sqrt(2.0)) / 2,
+            -x * m.exp(-(min(abs(x), far) ** 2) / 2) / m.sqrt(2 * m.pi),
+        ),
         "slope of silu": lambda x, pixel: (1 / (1 + m.exp(-x)), -x / (1 + m.exp(-x)) / (1 + m.exp(x))),
         "nll": lambda x, pixel: (((1 - pixel) * x if x > 0 else -pixel * x) + m.log1p(m.exp(-abs(x))), 0.0),
         "derivative": lambda x, pixel: ((1 - pixel) / (1 + m.exp(-x)), pixel / (1 + m.exp(x))),

@@ -460,7 +460,7 @@ def test_oracles_share_no_code_with_what_they_judge():
     }
     # Of the package only the records of the choices, and the check of a name.
     records = {"vae_np.architecture", "vae_np.choices"}
-    assert imported == {"math", "numpy", "numpy.typing", "typing", "collections.abc", *records}
+    assert imported == {"math", "numpy", "numpy.typing", "scipy", "typing", "collections.abc", *records}
     functions = {f.name: f for f in tree.body if isinstance(f, ast.FunctionDef)}
     names = {of: {node.id for node in ast.walk(f) if isinstance(node, ast.Name)} for of, f in functions.items()}
     scalar, complex_ = names["reference_elbo"], names["complex_elbo"]

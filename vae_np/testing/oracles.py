@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from vae_np.architecture import Architecture, check_choice
 from vae_np.choices import NOISES, OBJECTIVES
@@ -28,6 +29,7 @@ SCALAR_ACTIVATIONS: dict[str, Callable[[Any, Any], Any]] = {  # h of (m, y)
     "tanh": lambda m, y: m.tanh(y),
     "softplus": lambda m, y: m.log1p(m.exp(y)),
     "silu": lambda m, y: y / (1 + m.exp(-y)),
+    "gelu": lambda m, y: y * m.erfc(-y / m.sqrt(2)) / 2,
 }
 SCALAR_LIKELIHOODS: dict[str, Callable[..., Any]] = {  # log p(x|z) of one input, of (m, x, output, variance)
     "bernoulli": lambda m, x, logit, _: -x * m.log1p(m.exp(-logit)) - (1 - x) * m.log1p(m.exp(logit)),
@@ -127,6 +129,7 @@ COMPLEX_ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
     "tanh": np.tanh,
     "softplus": _softplus,
     "silu": lambda y: y * np.exp(-_softplus(-y)),  # the logarithm of the sigmoid never overflows
+    "gelu": lambda y: y * special.erfc(-y / np.sqrt(2)) / 2,
 }
 COMPLEX_LIKELIHOODS: dict[str, Callable[..., NDArray]] = {  # log p(x|z) of each input, of (x, output, logvar)
     # The cross entropy softplus(l) - x l, with the large part of the logit taken out of both.
