@@ -10,6 +10,7 @@ derivative of an operation takes the derivative of its result first, and then th
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -354,7 +355,7 @@ def gather(data: Array, rows: Array, x: Array) -> Array:
     return x
 
 
-def philox(counter: Sequence[Array], key: int | np.uint64) -> tuple[Array, Array, Array, Array]:
+def philox(counter: Sequence[Any], key: int | np.uint64) -> tuple[Array, Array, Array, Array]:
     """Philox 4x32-10: four random 32-bit words from a counter of four words and a key of 64 bits (as uint64 arrays)
 
     Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11.
@@ -395,7 +396,7 @@ SIN_SERIES = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(9))
 COS_SERIES = tuple((-1) ** k / math.factorial(2 * k) for k in range(9))
 
 
-def polynomial(coefficients: tuple[float, ...], t: Array) -> Array:
+def polynomial(coefficients: tuple[float, ...], t: Any) -> Any:
     """sum_k coefficients[k] t^k, by Horner's rule"""
     p = coefficients[-1]
     for c in coefficients[-2::-1]:

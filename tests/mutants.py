@@ -54,14 +54,16 @@ SEEN_BY = {
     "vae_np/optimizers.py": ["test_optimizers.py", *MODEL],
     "vae_np/bounds.py": ["test_bounds.py", *MODEL],
     "kernels/reference.py": MODEL,
-    "kernels/cpu/operations.py": MODEL,
-    "kernels/cpu/noise.py": MODEL,
+    **{f"kernels/cpu/{name}.py": MODEL for name in ("layers", "losses", "updates", "batches")},
     "kernels/cpu/mathematics.py": ["test_mathematics.py", *MODEL],
-    "kernels/cpu/program.py": ["test_steps.py"],
-    "kernels/cpu/words.py": ["test_words.py", "test_product.py", "test_steps.py"],
-    "kernels/cpu/product.py": ["test_product.py"],
-    "kernels/cpu/emit.py": ["test_product.py"],
-    **{f"kernels/gpu/{name}.py": ["test_on_host.py", "test_steps.py"] for name in ("device", "graph", "operations")},
+    **{f"kernels/cpu/{name}.py": ["test_steps.py"] for name in ("program", "barrier")},
+    "kernels/cpu/recording.py": ["test_recording.py", "test_steps.py"],
+    "kernels/cpu/argument_buffer.py": ["test_argument_buffer.py", "test_product.py", "test_steps.py"],
+    **{f"kernels/cpu/{name}.py": ["test_product.py"] for name in ("product", "panel", "copies", "emit")},
+    **{
+        f"kernels/gpu/{name}.py": ["test_on_host.py", "test_steps.py"]
+        for name in ("device", "graph", "arrays", "layers", "losses", "updates", "batches")
+    },
     **{
         f"vae_np/{name}.py": [f"test_{name}.py", "test_training.py", "test_faults.py"]
         for name in ("architecture", "data", "estimator", "parameters", "runs", "steps", "training")

@@ -9,6 +9,7 @@ arguments and results too; "or flushed" says that a result below 2^-125 (float64
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -17,7 +18,7 @@ from numba.extending import overload
 from vae_np.kernels.cpu.jit import NO_WRAPPERS, njit
 
 # `contract` lets a product and a sum round once. Nothing may be reordered, or x - n log 2 would lose its second part.
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True, **NO_WRAPPERS}
+OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True, **NO_WRAPPERS}
 inline = njit(**OPTIONS)
 
 
@@ -26,9 +27,8 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
     zero, half, one, two = real(0), real(0.5), real(1), real(2)
     log_2_high, log_2_low = real(log_2[0]), real(log_2[1])
     per_log_2 = real(1 / math.log(2))
-    bias = (
-        np.finfo(real).maxexp - 2
-    )  # one less than that of the format: it makes 2^(n-1), which does not overflow at n = maxexp
+    # One less than the bias of the format: it makes 2^(n-1), which does not overflow at n = maxexp.
+    bias = np.finfo(real).maxexp - 2
     lowest, highest = real(-bias * math.log(2) - 0.1), real((bias + 2) * math.log(2) + 0.1)
     exp_series = tuple(real(1 / math.factorial(k)) for k in range(exp_terms, 0, -1))
     log_series = tuple(real(2 / (2 * k + 3)) for k in range(log_terms))
@@ -79,9 +79,8 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
     @inline
     def tanh(x):
         e = expm1(two * abs(x))
-        e = (
-            saturated if e > saturated else e
-        )  # infinity / infinity would be NaN; a branch here would keep a loop from being vectorised
+        # Infinity / infinity would be NaN. A branch would keep the loop from being vectorised.
+        e = saturated if e > saturated else e
         t = e / (e + two)
         return t if x >= zero else -t
 
@@ -105,30 +104,30 @@ def _caller(function):
 
 
 @_for_either_dtype
-def exp(x):
+def exp(x) -> Any:
     """Return e^x, within 1.5 ulp or flushed."""
 
 
 @_for_either_dtype
-def expm1(x):
+def expm1(x) -> Any:
     """Return e^x - 1, within 2.5 ulp."""
 
 
 @_for_either_dtype
-def log1p(x):
+def log1p(x) -> Any:
     """Return log(1 + x) for 0 <= x <= 1, within 1.5 ulp."""
 
 
 @_for_either_dtype
-def softplus(x):
+def softplus(x) -> Any:
     """Return log(1 + e^x), within 2.5 ulp or flushed."""
 
 
 @_for_either_dtype
-def sigmoids(x):
+def sigmoids(x) -> Any:
     """Return 1 / (1 + e^-x) and 1 / (1 + e^x), each within 3 ulp or flushed."""
 
 
 @_for_either_dtype
-def tanh(x):
+def tanh(x) -> Any:
     """Return tanh x, within 3.5 ulp."""

@@ -13,12 +13,13 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-import cupy
+import cupy  # pyright: ignore[reportMissingImports]  # it is installed only where there is a GPU
 import numpy as np
 from numpy.typing import DTypeLike
 
 from vae_np.kernels import reference
 from vae_np.kernels.contract import Array
+from vae_np.kernels.gpu.arrays import pointer_to
 
 BLOCK, MOST_BLOCKS = 256, 4096  # threads of a block, and blocks: where there are more elements, each thread takes several
 FOLDER = pathlib.Path(__file__).parent
@@ -155,7 +156,7 @@ def product(a: Array, b: Array, c: Array, a_as: int = AS_IS, b_as: int = AS_IS, 
         return
     real = ctypes.c_float if c.dtype == np.float32 else ctypes.c_double
     one, beta = ctypes.byref(real(1)), ctypes.byref(real(1 if add else 0))
-    A, B, C = (ctypes.c_void_p(array.data.ptr) for array in (a, b, c))
+    A, B, C = (ctypes.c_void_p(pointer_to(array)) for array in (a, b, c))
     sizes = b_as, a_as, N, M, K
     with _lock:
         library, handle, _ = cublas(cupy.cuda.Device().id, cupy.cuda.get_current_stream().ptr)

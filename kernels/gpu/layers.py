@@ -6,7 +6,7 @@ from vae_np.kernels.contract import Array, Number
 from vae_np.kernels.gpu.arrays import rows
 from vae_np.kernels.gpu.device import TRANSPOSED, launch, over, product
 
-SUMMING = 1024  # so many threads sum columns together; they must be whole warps
+SUMMING = 1024  # how many threads sum columns together: whole warps
 
 _over = functools.partial(over, "layers")
 

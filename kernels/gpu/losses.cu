@@ -1,5 +1,5 @@
-// The latents, likelihoods and bounds of kernels/reference.py, where the formulas stand. A number that changes from step to step
-// is passed as a pointer.
+// The latents, likelihoods and bounds of kernels/reference.py, where the formulas stand. A number that changes from step to
+// step is passed as a pointer.
 
 // ------------------------------------------------------------------------------- the sample z and its gradient's path
 // Examples are (B, Z), which are BZ elements; samples are (L, B, Z).

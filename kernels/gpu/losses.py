@@ -2,7 +2,7 @@
 
 import functools
 
-import cupy
+import cupy  # pyright: ignore[reportMissingImports]  # it is installed only where there is a GPU
 
 from vae_np.kernels.contract import Array, Number
 from vae_np.kernels.gpu.arrays import number

@@ -1,4 +1,4 @@
-"""Noise: the published vectors of Philox, the same bits from every set, and the distributions it should have."""
+"""Random numbers: the published vectors of Philox, the same bits from every set, and the right distributions."""
 
 import hashlib
 
@@ -30,10 +30,10 @@ def test_philox_gives_the_published_words(counter, key, result):
 
 
 def test_normals_are_the_same_bits_on_every_machine_and_for_ever(kernel_set):
-    """A saved seed goes on to mean what it meant; enough numbers that one more term of a series would be seen."""
+    """A saved seed keeps its meaning. There are so many numbers that one more term of a series would change some."""
     eps = np.empty((2, 10_000, 4))
     kernel_set.normals(KEY, 9, np.arange(10_000), eps)
-    assert hashlib.sha256(eps.astype("<f8")).hexdigest()[:16] == "d143dbd90e56ce49"
+    assert hashlib.sha256(eps.astype("<f8").tobytes()).hexdigest()[:16] == "d143dbd90e56ce49"
 
 
 @pytest.mark.parametrize("n_latent", [1, 4, 7])
@@ -87,7 +87,7 @@ def test_binarize_draws_ones_with_the_pixels_probability(kernel_set):
 
 
 def test_a_pixel_is_one_where_its_word_lies_below_it_and_not_where_it_meets_it(kernel_set):
-    """So that a pixel of 0 is never drawn as 1, whatever the word."""
+    """A pixel of 0 is therefore never drawn as 1, whatever the word is."""
     u = reference.words(KEY, 3, 1, np.arange(5), 6)[0, :, :6] * 2.0**-32
     for pixels, wanted in ((u, 0), (np.nextafter(u, 1), 1)):
         x = np.full((5, 6), np.nan)
@@ -122,7 +122,7 @@ def test_gather_leaves_real_numbers_as_they_are(kernel_set, real):
 
 
 def test_the_key_of_a_seed_and_a_use_never_changes():
-    """A saved seed must go on to mean what it meant; every bit of the seed counts."""
+    """A saved seed must keep its meaning, and every bit of it counts."""
     zero = np.uint64(0)
     low, high, _, _ = reference.philox((np.uint64(4), zero, zero, zero), 2**40 + 7)  # "train" is the fourth use
     assert int(noise.key(2**40 + 7, "train")) == int(high) << 32 | int(low)

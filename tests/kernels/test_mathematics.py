@@ -1,4 +1,4 @@
-"""The errors of exp and its kin, and of a Bernoulli pixel, are within the bounds that their docstrings state.
+"""The errors of exp and the like, and of a Bernoulli pixel, are within the bounds that their docstrings state.
 
 float32 is held against the C library's float64, whose last place is 2^-29 ulp of float32; float64 against mpmath.
 The bounds hold without fused multiply-add too: NUMBA_CPU_NAME=generic has the compiler do without it.
@@ -8,6 +8,7 @@ import functools
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import mpmath
 import numpy as np
@@ -17,12 +18,12 @@ from numba import njit
 from vae_np.kernels import reference
 from vae_np.kernels.cpu import losses, mathematics
 
-MP = mpmath.MPContext()
+MP: Any = mpmath.MPContext()
 MP.prec = 120
 
 
 def loop(function, part=None):
-    """function over an array, inlined and vectorised as in a kernel; of a pair of results, one part"""
+    """A loop that calls the function for each element, inlined as in a kernel; `part` chooses one of two results."""
     call = mathematics.inline((lambda x: function(x)) if part is None else (lambda x: function(x)[part]))
 
     @njit(nogil=True)
@@ -68,7 +69,7 @@ FUNCTIONS = {  # the function whose docstring states the bound, and what is run
 
 
 def terms(m, name):
-    """name(x) in the arithmetic of m, math or mpmath: the difference of two terms, the larger of which sets the ulp"""
+    """name(x) as the difference of two terms, in the arithmetic of m (math or mpmath); the larger term sets the ulp."""
     return {
         "exp": lambda x, pixel: (m.exp(x), 0.0),
         "expm1": lambda x, pixel: (m.expm1(x), 0.0),
@@ -84,7 +85,7 @@ def terms(m, name):
 
 @functools.cache
 def worst(name, real):
-    """A search of the results y for the largest error, in ulps, and the argument at which it is made"""
+    """A function that searches the results y for the largest error, in ulps, and returns it with its argument."""
     m, number, compiled = (math, np.float64, njit(nogil=True)) if real is np.float32 else (MP, MP.mpf, lambda f: f)
     info, exact = np.finfo(real), compiled(terms(m, name))
     overflow, smallest_normal, digits = m.ldexp(1.0, info.maxexp), float(info.smallest_normal), info.nmant + 1
@@ -116,12 +117,13 @@ def assert_within_bound(name, x, pixel):
     with np.errstate(invalid="ignore"):  # NumPy warns of a signalling NaN
         run(x, pixel, y)
     largest, at = worst(name, x.dtype.type)(x, pixel, y)
-    bound = float(re.search(r"within ([\d.]+) ulp", statement.__doc__)[1])
-    assert largest <= bound, f"{float(largest)} ulp at {at!r}, pixel {pixel!r}"
+    stated = re.search(r"within ([\d.]+) ulp", statement.__doc__)
+    assert stated, f"{name} states no bound"
+    assert largest <= float(stated[1]), f"{float(largest)} ulp at {at!r}, pixel {pixel!r}"
 
 
 def arguments(real):
-    """Where n of `split` changes, powers of two, a sweep and infinity, with both neighbours of each and both signs"""
+    """Arguments where n of `split` changes, powers of two, a sweep and infinity, with the neighbours of each and both signs."""
     info = np.finfo(real)
     turns = math.log(2) / 4 * np.arange(6 * info.maxexp)
     powers = np.ldexp(1.0, np.arange(info.minexp - info.nmant, info.maxexp))
