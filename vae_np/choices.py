@@ -65,6 +65,7 @@ ACTIVATIONS: dict[str, Activation] = _by_name(
 LIKELIHOODS: dict[str, Likelihood] = _by_name(
     Likelihood("bernoulli", "Bernoulli", "the logits of x", support=(0, 1), discrete=True),
     Likelihood("gaussian", "Gaussian", "the mean of x", has_noise=True),
+    Likelihood("continuous_bernoulli", "continuous Bernoulli", "the logits of x", support=(0, 1)),
 )
 
 NOISES: dict[str, Noise] = _by_name(

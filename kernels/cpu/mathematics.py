@@ -16,6 +16,7 @@ from numba import types
 from numba.extending import overload
 
 from vae_np.kernels.cpu.jit import NO_WRAPPERS, njit
+from vae_np.kernels.reference import COTH_SERIES, SINH_SERIES
 
 # `contract` lets a product and a sum round once. Nothing may be reordered, or x - n log 2 would lose its second part.
 OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True, **NO_WRAPPERS}
@@ -51,7 +52,7 @@ TAIL_SERIES = (
 )
 
 
-def _series(real, integer, mantissa, log_2, exp_terms, log_terms, tail_terms):
+def _series(real, integer, mantissa, log_2, exp_terms, log_terms, tail_terms, grey_terms):
     """The functions for one dtype. log_2 is the sum of two numbers: n times the first is exact, the second is the rest."""
     zero, half, one, two = real(0), real(0.5), real(1), real(2)
     log_2_high, log_2_low = real(log_2[0]), real(log_2[1])
@@ -106,6 +107,30 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms, tail_terms):
         return x - s * (x - t * (polynomial(log_even, t * t) + t * polynomial(log_odd, t * t)))
 
     @inline
+    def log(x):
+        """For normal numbers above 0: x = m 2^n with m from sqrt(1/2) to sqrt(2)."""
+        bits = real(x).view(integer)
+        m, n = integer((bits & fraction) | exponent_of_1).view(real), real((bits >> mantissa) - (bias + 1))
+        halved = m > root_2
+        m = half * m if halved else m
+        n = n + one if halved else n
+        return n * log_2_high + (log1p(m - one) + n * log_2_low)
+
+    @inline
+    def log_sinh_ratio(x):
+        return x * x * polynomial(sinh_series, x * x)
+
+    @inline
+    def log_exp_ratio(x):
+        return log1p(-exp(-x)) - log(x)
+
+    @inline
+    def lesser_mean(x):
+        e = exp(-x)
+        near, far = half - x * polynomial(coth_series, x * x), one / x - e / (one - e)
+        return near if x < two else far
+
+    @inline
     def softplus(x):
         return (x if x > zero else zero) + log1p(exp(-abs(x)))
 
@@ -156,13 +181,16 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms, tail_terms):
     four, far, per_sqrt_2pi = real(4), real(math.sqrt(-3 * lowest)), real(1 / math.sqrt(2 * math.pi))
     upper_half = integer(-1 << (mantissa + 2) // 2)  # of the bits of a number: no more than half of its digits
     tail_series = tuple(map(real, TAIL_SERIES[:tail_terms]))[::-1]
+    fraction, exponent_of_1, root_2 = integer((1 << mantissa) - 1), integer((bias + 1) << mantissa), real(math.sqrt(2))
+    sinh_series, coth_series = (tuple(map(real, series[:grey_terms]))[::-1] for series in (SINH_SERIES, COTH_SERIES))
+    of_grey = log_sinh_ratio, log_exp_ratio, lesser_mean
     saturated = real(2.0 ** (mantissa + 3))
-    return {f.__name__: f for f in (exp, expm1, log1p, softplus, sigmoids, silu, silu_slope, gelu, gelu_slope, tanh)}
+    return {f.__name__: f for f in (exp, expm1, log1p, softplus, sigmoids, silu, silu_slope, gelu, gelu_slope, tanh, *of_grey)}
 
 
 _SETS = {
-    types.float32: _series(np.float32, np.int32, 23, (0.693359375, -2.12194440054690583e-4), 7, 8, 12),
-    types.float64: _series(np.float64, np.int64, 52, (6.93147180369123816490e-1, 1.90821492927058770002e-10), 13, 16, 24),
+    types.float32: _series(np.float32, np.int32, 23, (0.693359375, -2.12194440054690583e-4), 7, 8, 12, 9),
+    types.float64: _series(np.float64, np.int64, 52, (6.93147180369123816490e-1, 1.90821492927058770002e-10), 13, 16, 24, 17),
 }
 
 
@@ -218,6 +246,21 @@ def gelu(x) -> Any:
 @_for_either_dtype
 def gelu_slope(x) -> Any:
     """Return the derivative of gelu, a sum of two terms: within 10 ulp of the larger one, or flushed below 2^-125 |x|."""
+
+
+@_for_either_dtype
+def log_sinh_ratio(x) -> Any:
+    """Return log(sinh(x / 2) / (x / 2)) for |x| <= 2, within 3 ulp."""
+
+
+@_for_either_dtype
+def log_exp_ratio(x) -> Any:
+    """Return log((1 - e^-x) / x) for x >= 2, within 3 ulp."""
+
+
+@_for_either_dtype
+def lesser_mean(x) -> Any:
+    """Return 1 / x - 1 / (e^x - 1) for x >= 0, within 5 ulp or flushed."""
 
 
 @_for_either_dtype

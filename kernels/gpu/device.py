@@ -33,6 +33,7 @@ def _series(coefficients: Iterable[float]) -> str:
     return ",".join(float(c).hex() for c in coefficients)
 
 
+SERIES = {"COTH_SERIES": _series(reference.COTH_SERIES), "SINH_SERIES": _series(reference.SINH_SERIES)}
 CONSTANTS = {  # for the random numbers, exactly those of the reference
     "LOG_SERIES": _series(reference.LOG_SERIES),
     "COS_SERIES": _series(reference.COS_SERIES),
@@ -41,6 +42,7 @@ CONSTANTS = {  # for the random numbers, exactly those of the reference
     "SQRT_HALF": float(np.sqrt(0.5)).hex(),
     "QUARTER_TURN": (2.0**-30 * (np.pi / 2)).hex(),
 }
+MACROS = {"batches": CONSTANTS, "losses": SERIES}
 # The source files, and their own options: without fused multiply-adds the random numbers have the bits of the reference.
 SOURCES: dict[str, tuple[str, ...]] = {"layers": (), "losses": (), "updates": (), "batches": ("--fmad=false",), "steps": ()}
 
@@ -56,7 +58,7 @@ def source(name: str, real: str) -> tuple[str, tuple[str, ...]]:
         The name of a dtype. In single precision subnormal numbers are flushed: CuPy adds --ftz=true to the options.
     """
     text = (FOLDER / "common.cuh").read_text(encoding="utf-8") + (FOLDER / f"{name}.cu").read_text(encoding="utf-8")
-    macros = {"REAL": REALS[real], **(CONSTANTS if name == "batches" else {})}
+    macros = {"REAL": REALS[real], **MACROS.get(name, {})}
     return text, ("--std=c++17", *SOURCES[name], *(f"-D{macro}={value}" for macro, value in macros.items()))
 
 

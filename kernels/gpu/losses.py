@@ -91,6 +91,23 @@ def gaussian_mean(output: Array, mean: Array) -> Array:
     return mean
 
 
+def continuous_bernoulli_nll(logits: Array, output_logvar: Array, x: Array, nll: Array) -> Array:
+    _by_row(nll, "continuous_bernoulli_nll", logits, x, nll, *logits.shape)
+    return nll
+
+
+def continuous_bernoulli_nll_backward(
+    dnll: Array, logits: Array, output_logvar: Array, x: Array, dlogits: Array, doutput_logvar: Array
+) -> tuple[Array, Array]:
+    _over(dlogits, "continuous_bernoulli_nll_backward", dnll, logits, x, dlogits, *logits.shape)
+    return dlogits, doutput_logvar
+
+
+def continuous_bernoulli_mean(logits: Array, mean: Array) -> Array:
+    _over(mean, "continuous_bernoulli_mean", logits, mean, mean.size)
+    return mean
+
+
 # ----------------------------------------------------------- the bound: what each sample weighs in its example's loss
 
 

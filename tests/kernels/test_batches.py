@@ -141,7 +141,8 @@ def test_logarithm_cosine_and_sine_are_exact_to_the_last_digits():
 
 def test_permutation_is_one_and_depends_on_seed_use_and_step():
     orders = [
-        streams.permutation(*which, 1000) for which in ((0, "shuffle", 0), (0, "shuffle", 1), (1, "shuffle", 0), (0, "split", 0))
+        streams.permutation(*which, 1000)
+        for which in ((0, "shuffle", 0), (0, "shuffle", 1), (1, "shuffle", 0), (0, "split", 0))
     ]
     assert all((np.sort(order) == np.arange(1000)).all() for order in orders)
     assert len({tuple(order) for order in orders}) == 4

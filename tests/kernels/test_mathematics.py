@@ -44,6 +44,26 @@ def pixel_derivative(logits, pixel, dlogits):
     losses.bernoulli_nll_backward(np.ones_like(x[:, :1]), logits, logits, x, dlogits.reshape(1, 1, -1), logits)
 
 
+def grey_nll(logits, pixel, nll):
+    logits, x = logits.reshape(1, -1, 1), np.full((logits.size, 1), pixel)
+    losses.continuous_bernoulli_nll(logits, logits, x, nll.reshape(1, -1))
+
+
+def grey_derivative(logits, pixel, dlogits):
+    logits, x = logits.reshape(1, 1, -1), np.full((1, logits.size), pixel)
+    losses.continuous_bernoulli_nll_backward(np.ones_like(x[:, :1]), logits, logits, x, dlogits.reshape(1, 1, -1), logits)
+
+
+def reference_grey_nll(logits, pixel, nll):
+    reference.continuous_bernoulli_nll(logits.reshape(1, -1, 1), logits, np.full((logits.size, 1), pixel), nll.reshape(1, -1))
+
+
+def reference_grey_derivative(logits, pixel, dlogits):
+    logits, x = logits.reshape(1, 1, -1), np.full((1, logits.size), pixel)
+    dnll = np.ones_like(x[:, :1])
+    reference.continuous_bernoulli_nll_backward(dnll, logits, logits, x, dlogits.reshape(1, 1, -1), logits)
+
+
 def reference_sigmoid(x, pixel, y):
     y[:] = reference.sigmoid(x)
 
@@ -67,6 +87,11 @@ FUNCTIONS = {  # the function whose docstring states the bound, and what is run
     "slope of gelu": (mathematics.gelu_slope, loop(mathematics.gelu_slope)),
     "nll": (losses.bernoulli_nll, pixel_nll),
     "derivative": (losses.bernoulli_nll_backward, pixel_derivative),
+    "lesser mean": (mathematics.lesser_mean, loop(mathematics.lesser_mean)),
+    "grey nll": (losses.continuous_bernoulli_nll, grey_nll),
+    "grey derivative": (losses.continuous_bernoulli_nll_backward, grey_derivative),
+    "reference grey nll": (losses.continuous_bernoulli_nll, reference_grey_nll),
+    "reference grey derivative": (losses.continuous_bernoulli_nll_backward, reference_grey_derivative),
     "reference sigmoid": (reference.sigmoid, reference_sigmoid),
     "reference softplus": (reference.affine_softplus, reference_softplus),
 }
@@ -74,6 +99,10 @@ FUNCTIONS = {  # the function whose docstring states the bound, and what is run
 
 def terms(m, name):
     """name(x) as the difference of two terms, in the arithmetic of m (math or mpmath); the larger term sets the ulp."""
+    half_log = lambda x: m.log(m.sinh(x / 2) / (x / 2)) if abs(x) > 1e-3 else x * x / 24 - x**4 / 2880  # noqa: E731
+    near_mean = lambda a: 0.5 - a / 12 + a**3 / 720 if a < 1e-3 else 1 / a - 1 / m.expm1(min(a, 1e3))  # noqa: E731
+    if m is math:
+        half_log, near_mean = njit(half_log), njit(near_mean)
     far = 1e3  # beyond it a probability is 0 or 1, and mpmath cannot hold the square of x
     return {
         "exp": lambda x, pixel: (m.exp(x), 0.0),
@@ -89,6 +118,13 @@ def terms(m, name):
             m.erfc(-max(min(x, far), -far) / m.sqrt(2.0)) / 2,
             -x * m.exp(-(min(abs(x), far) ** 2) / 2) / m.sqrt(2 * m.pi),
         ),
+        "lesser mean": lambda x, pixel: (near_mean(x), 0.0),
+        "grey nll": lambda x, pixel: (
+            ((0.5 - pixel) * x, -half_log(x))
+            if abs(x) < 2
+            else ((1 - pixel) * x if x > 0 else -pixel * x, m.log(abs(x)) - m.log1p(-m.exp(-min(abs(x), far))))
+        ),
+        "grey derivative": lambda x, pixel: (1 - pixel, near_mean(x)) if x > 0 else (near_mean(-x), pixel),
         "slope of silu": lambda x, pixel: (1 / (1 + m.exp(-x)), -x / (1 + m.exp(-x)) / (1 + m.exp(x))),
         "nll": lambda x, pixel: (((1 - pixel) * x if x > 0 else -pixel * x) + m.log1p(m.exp(-abs(x))), 0.0),
         "derivative": lambda x, pixel: ((1 - pixel) / (1 + m.exp(-x)), pixel / (1 + m.exp(x))),
@@ -125,7 +161,8 @@ def worst(name, real):
 
 def assert_within_bound(name, x, pixel):
     statement, run = FUNCTIONS[name]
-    x = x[(0 <= x) & (x <= 1)] if name == "log1p" else x
+    if name in SUPPORT:
+        x = x[(x >= SUPPORT[name][0]) & (x <= SUPPORT[name][1])]
     y, pixel = np.full_like(x, np.nan), x.dtype.type(pixel)
     with np.errstate(invalid="ignore"):  # NumPy warns of a signalling NaN
         run(x, pixel, y)
@@ -146,7 +183,9 @@ def arguments(real):
     return np.concatenate([x, -x])
 
 
-OF_A_PIXEL = ["nll", "derivative"]
+OF_A_PIXEL = ["nll", "derivative", "grey nll", "grey derivative", "reference grey nll", "reference grey derivative"]
+FINITE = -np.finfo(np.float64).max, np.finfo(np.float64).max  # an infinite logit makes a loss that is not finite, or NaN
+SUPPORT = {"log1p": (0, 1), "lesser mean": (0, np.inf), "grey nll": FINITE, "reference grey nll": FINITE}
 CASES = [(name, k / 255) for name in FUNCTIONS for k in ([0, 1, 128, 255] if name in OF_A_PIXEL else [0])]
 
 

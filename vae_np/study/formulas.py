@@ -32,6 +32,7 @@ FUNCTIONS = {
     "log": np.log,
     "max": np.maximum,
     "sigmoid": lambda y: 1 / (1 + np.exp(-y)),
+    "sinh": np.sinh,
     "sqrt": np.sqrt,
     "tanh": np.tanh,
     **dict.fromkeys(("f", "g", "p", "q", "N", "KL")),  # `evaluate` is told what these mean

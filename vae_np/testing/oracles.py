@@ -34,6 +34,7 @@ SCALAR_ACTIVATIONS: dict[str, Callable[[Any, Any], Any]] = {  # h of (m, y)
 SCALAR_LIKELIHOODS: dict[str, Callable[..., Any]] = {  # log p(x|z) of one input, of (m, x, output, variance)
     "bernoulli": lambda m, x, logit, _: -x * m.log1p(m.exp(-logit)) - (1 - x) * m.log1p(m.exp(logit)),
     "gaussian": lambda m, x, mean, variance: _log_normal(m, x, mean, variance),
+    "continuous_bernoulli": lambda m, x, logit, _: (x - 0.5) * logit - m.log(m.sinh(logit / 2) / (logit / 2)),
 }
 
 
@@ -124,6 +125,13 @@ def _softplus(y):
     return _positive(y) + np.log1p(np.exp(np.where(y.real > 0, -y, y)))
 
 
+def _log_of_integral(y):
+    """log((exp(y) - 1) / y), the logarithm of the integral of exp(y x) over x from 0 to 1."""
+    near = y / 2 + y**2 / 24 - y**4 / 2880 + y**6 / 181440  # Taylor's series, exact to the last digit
+    size = np.where(abs(y) < 0.05, 1, np.where(y.real > 0, y, -y))
+    return np.where(abs(y) < 0.05, near, _positive(y) + np.log(-np.expm1(-size)) - np.log(size))
+
+
 COMPLEX_ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
     "relu": _positive,
     "tanh": np.tanh,
@@ -134,6 +142,7 @@ COMPLEX_ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
 COMPLEX_LIKELIHOODS: dict[str, Callable[..., NDArray]] = {  # log p(x|z) of each input, of (x, output, logvar)
     # The cross entropy softplus(l) - x l, with the large part of the logit taken out of both.
     "bernoulli": lambda x, logits, _: x * logits - _softplus(logits),
+    "continuous_bernoulli": lambda x, logits, _: x * logits - _log_of_integral(logits),
     "gaussian": lambda x, mean, logvar: -0.5 * (np.log(2 * np.pi) + logvar + (x - mean) ** 2 / np.exp(logvar)),
 }
 

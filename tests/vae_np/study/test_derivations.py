@@ -170,6 +170,13 @@ def bernoulli_nll(rng):
     return {"x": x, "logits": logits, "mean": mean, "diff_logits": diff("logits"), **p}
 
 
+def continuous_bernoulli_nll(rng):
+    nodes, weights = np.polynomial.legendre.leggauss(40)  # of an integral from 0 to 1
+    integral = lambda body, _: np.tensordot(weights / 2, body(x=(nodes[:, None] + 1) / 2), 1)  # noqa: E731
+    values = {"x": rng.uniform(size=50), "logits": rng.choice([-1, 1], 50) * rng.uniform(0.5, 5, 50)}  # near 0 they cancel
+    return values | {"int_x": integral, "diff_logits": diff("logits")}
+
+
 def gaussian_nll(rng):
     values = {name: rng.normal(size=50) for name in ("x", "mean", "output_logvar")}
     return values | {
@@ -196,7 +203,7 @@ SUMS = {"sum": np.sum, "mean": np.mean}
 VALUES = {
     **dict.fromkeys(("bound", "reparameterize", "gaussian_kl", "sampled_kl"), model),
     **{name: activation(getattr(reference, f"affine_{name}")) for name in ACTIVATIONS},
-    **{f.__name__: f for f in (adjoint, affine, constant, bernoulli_nll, gaussian_nll, elbo, iwae)},
+    **{f.__name__: f for f in (adjoint, affine, constant, bernoulli_nll, continuous_bernoulli_nll, gaussian_nll, elbo, iwae)},
 }
 FORMULAS = [
     pytest.param(name, parse(step.formula), id=f"{name}: {step.formula}")
