@@ -11,6 +11,7 @@ from tests.host_cuda.tests.sources import REALS
 
 @pytest.fixture
 def blas():
+    """The library, and a handle."""
     library, handle = cp.Cublas(), ctypes.c_void_p()
     assert library.cublasCreate_v2(ctypes.byref(handle)) == 0
     yield library, handle
@@ -48,18 +49,16 @@ def test_gemv_is_that_of_blas(blas, trans, incx):
     rng = np.random.default_rng(4)
     a, x, y = rng.random((3, 6)), rng.random(12), rng.random(6)  # 3 columns of 4, which are 6 apart
     device = [cp.asarray(array) for array in (a, x, y)]
-    one, half = ctypes.c_double(1), ctypes.c_double(0.5)
+    one, half = (ctypes.byref(ctypes.c_double(number)) for number in (1, 0.5))
     pa, px, py = (array.data.ptr for array in device)
-    assert (
-        library.cublasDgemv_v2(handle, trans, 4, 3, one_p := ctypes.byref(one), pa, 6, px, incx, ctypes.byref(half), py, 1) == 0
-    )
+    assert library.cublasDgemv_v2(handle, trans, 4, 3, one, pa, 6, px, incx, half, py, 1) == 0
     matrix, count = (a[:, :4], 4) if trans else (a[:, :4].T, 3)
     vector = x[: count * abs(incx) : abs(incx)][:: 1 if incx > 0 else -1]
     expected = y.copy()
     expected[: 7 - count] = matrix @ vector + 0.5 * y[: 7 - count]
     np.testing.assert_allclose(device[2].get(), expected)
-    assert library.cublasDgemv_v2(handle, trans, 4, 3, one_p, pa, 3, px, incx, one_p, py, 1) == 7
-    assert library.cublasDgemv_v2(handle, trans, 4, 3, one_p, pa, 6, px, 0, one_p, py, 1) == 7
+    assert library.cublasDgemv_v2(handle, trans, 4, 3, one, pa, 3, px, incx, one, py, 1) == 7
+    assert library.cublasDgemv_v2(handle, trans, 4, 3, one, pa, 6, px, 0, one, py, 1) == 7
 
 
 def test_products_are_captured_with_their_scalars(blas):
@@ -68,13 +67,9 @@ def test_products_are_captured_with_their_scalars(blas):
     x, workspace = cp.asarray(np.ones(4)), cp.empty(4096, np.uint8)
     assert library.cublasSetStream_v2(handle, stream.ptr) == 0 and library.cublasSetMathMode(handle, 0) == 0
     assert library.cublasSetWorkspace_v2(handle, workspace.data.ptr, workspace.nbytes) == 0
-    alpha = ctypes.c_double(2)
+    alpha, beta, p = ctypes.c_double(2), ctypes.byref(ctypes.c_double(0)), x.data.ptr
     stream.begin_capture()
-    p = x.data.ptr
-    assert (
-        library.cublasDgemm_v2(handle, 0, 0, 2, 2, 2, ctypes.byref(alpha), p, 2, p, 2, ctypes.byref(ctypes.c_double(0)), p, 2)
-        == 0
-    )
+    assert library.cublasDgemm_v2(handle, 0, 0, 2, 2, 2, ctypes.byref(alpha), p, 2, p, 2, beta, p, 2) == 0
     alpha.value = 100
     graph = stream.end_capture()
     assert (x.get() == 1).all()

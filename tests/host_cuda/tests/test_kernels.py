@@ -8,19 +8,19 @@ from tests.host_cuda.tests.sources import REALS, kernel, launch
 
 
 @pytest.mark.parametrize("block", [1, 32, 33, 128, 256])
-def test_right_kernels_are_right_in_every_order(kernels, real, block, in_order, placed):
+def test_correct_kernels_are_right_in_every_order(kernels, real, block, in_order, placed):
     dtype = REALS[real]
     rng = np.random.default_rng(block)
     x = rng.random((37, 53)).astype(dtype)
     device, n = cp.asarray(x), np.int32(x.size)
     for grid in (1, 3):
-        sums, mapped, turned = cp.empty(grid, dtype), cp.empty_like(device), cp.empty((53, 37), dtype)
+        sums, mapped, transposed = cp.empty(grid, dtype), cp.empty_like(device), cp.empty((53, 37), dtype)
         kernels.get_function("total")((grid,), (block,), (device, sums, n))
         kernels.get_function("map")((grid,), (block,), (device, mapped, n, dtype(2)))
-        kernels.get_function("transpose")((grid,), (block,), (device, turned, np.int32(37), np.int32(53)))
+        kernels.get_function("transpose")((grid,), (block,), (device, transposed, np.int32(37), np.int32(53)))
         np.testing.assert_allclose(sums.get().sum(), x.sum(), rtol=1e-5)
         np.testing.assert_allclose(mapped.get(), 2 * np.exp(x), rtol=1e-6)
-        np.testing.assert_array_equal(turned.get(), x.T)
+        np.testing.assert_array_equal(transposed.get(), x.T)
 
 
 def test_votes_and_shuffles_are_those_of_the_guide(kernels, in_order):
@@ -33,7 +33,7 @@ def test_votes_and_shuffles_are_those_of_the_guide(kernels, in_order):
     up, down = np.where(lane % 16 >= 3, lane - 3, lane), np.where(lane % 16 < 13, lane + 3, lane)
     expected = [0 * lane + 5, lane // 8 * 8 + (lane + 1) % 8, lane ^ 3, up, down, 2.0**40 + (lane ^ 16)]
     np.testing.assert_array_equal(out.get()[:6], expected)
-    outside = np.where(lane < 4, np.nan, -1)  # what a lane outside the mask gives is poison
+    outside = np.where(lane < 4, np.nan, -1)  # the value of a lane that is not in the mask is NaN
     np.testing.assert_array_equal(out.get()[6], outside)
 
 

@@ -32,31 +32,25 @@ def test_what_is_outside_an_array_is_not_touched(size, dtype, in_order):
     real = {value: key for key, value in REALS.items()}[dtype]
     at = kernel("if (t == 5 && blockIdx.x == 1)\nACCESS;", f"{real}* x, int at, {real}* y")
     width = np.dtype(dtype).itemsize
-    for access in ("x[at] = 3", "y[t] = x[at]"):
-        for edge, index, words in (("end", size, "0 bytes past the end"), ("start", -1, f"{width} bytes before")):
-            with cp.placement(edge), pytest.raises(cp.KernelFault) as caught:
-                launch(at, cp.zeros(size, dtype), np.int32(index), cp.zeros(64, dtype), grid=(2,), ACCESS=access)
-            assert re.search(
-                rf"kernel: block \(1, 0, 0\), thread \(5, 0, 0\), line 3: .*: the address is {words} of argument 0",
-                str(caught.value),
-            )
-    for edge, index in (("end", -1), ("start", size)):  # on the side of the canary, which is looked at after the launch
+    write, read = "x[at] = 3", "y[t] = x[at]"
+
+    def touch(edge, index, access):
+        with cp.placement(edge):
+            x, y = cp.zeros(size, dtype), cp.zeros(64, dtype)
+            launch(at, x, np.int32(index), y, grid=(2,), ACCESS=access)
+        return y.get()
+
+    for access in (write, read):  # on the side of the forbidden page
+        for edge, index, where in (("end", size, "0 bytes past the end"), ("start", -1, f"{width} bytes before")):
+            with pytest.raises(cp.KernelFault) as caught:
+                touch(edge, index, access)
+            place = r"kernel: block \(1, 0, 0\), thread \(5, 0, 0\), line 3"
+            assert re.search(f"{place}: .*: the address is {where} of argument 0", str(caught.value))
+    for edge, index in (("end", -1), ("start", size)):  # on the side of the canary, if the array does not fill its pages
         if size * width % PAGE:
-            with (
-                cp.placement(edge),
-                pytest.raises(cp.KernelFault, match="kernel: a thread wrote outside an array, .* of argument 0"),
-            ):
-                launch(at, cp.zeros(size, dtype), np.int32(index), cp.zeros(64, dtype), grid=(2,), ACCESS="x[at] = 3")
-            with cp.placement(edge):
-                launch(
-                    at,
-                    cp.zeros(size, dtype),
-                    np.int32(index),
-                    y := cp.zeros(64, dtype),
-                    grid=(2,),
-                    ACCESS="y[t] = x[at]",
-                )
-            assert np.isnan(y.get()[5])
+            with pytest.raises(cp.KernelFault, match="kernel: a thread wrote outside an array, .* of argument 0"):
+                touch(edge, index, write)
+            assert np.isnan(touch(edge, index, read)[5])
 
 
 def test_an_alignment_leaves_room_at_the_end_and_is_guarded_there_too():
