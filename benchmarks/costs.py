@@ -23,9 +23,6 @@ class Sizes(NamedTuple):
     L: int  # samples of each example
 
 
-SMALL = Sizes(7, 33, 19, 5, 2)
-
-
 class Cost(NamedTuple):
     """The least that an operation must do.
 
@@ -57,31 +54,33 @@ def costly_operations() -> list[str]:
 def bytes_of(name: str, cost: Cost, arguments: list[Any]) -> tuple[int, int]:
     """Return how many bytes of these arguments an operation must read and write, and how many different ones these are."""
     named = dict(zip(OPERATIONS[name], arguments))
-    if {"data", "rows"} <= named.keys():
+    if "data" in named:
         named["data"] = named["data"][: len(named["rows"])]  # only one row of the data is read for each row of the batch
-    reads, writes = (sum(named[array].nbytes for array in arrays) for arrays in (cost.reads, cost.writes))
-    touched = sum(named[array].nbytes for array in {*cost.reads, *cost.writes})
-    return reads + writes, touched
+    arrays = [*cost.reads, *cost.writes]
+    moved, touched = (sum(named[array].nbytes for array in which) for which in (arrays, set(arrays)))
+    return moved, touched
 
 
 @functools.cache
 def _arrays(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the arrays that an operation reads, as other values in them change a result, and those that it changes."""
 
-    def results(changed: str = "") -> dict[str, NDArray]:
-        arguments = dict(zip(OPERATIONS[name], random_arguments(name, "float64", SMALL)))
-        if changed:
-            array = arguments[changed]
-            array[...] = 1.37 * array + 0.11 if array.dtype.kind == "f" else (array + 1) % 7
-        getattr(REFERENCE, name)(*arguments.values())
-        return {parameter: array for parameter, array in arguments.items() if isinstance(array, np.ndarray)}
+    def arguments() -> dict[str, Any]:
+        return dict(zip(OPERATIONS[name], random_arguments(name, "float64")))
 
-    before, after = dict(zip(OPERATIONS[name], random_arguments(name, "float64", SMALL))), results()
-    writes = tuple(array for array in after if not np.array_equal(after[array], before[array]))
+    def results(flipped: str = "") -> dict[str, NDArray]:
+        found = arguments()
+        if flipped:
+            found[flipped][...] = np.flip(found[flipped])
+        getattr(REFERENCE, name)(*found.values())
+        return {parameter: array for parameter, array in found.items() if isinstance(array, np.ndarray)}
+
+    before, after = arguments(), results()
+    writes = tuple(array for array in after if (after[array] != before[array]).any())
 
     def is_read(array: str) -> bool:
-        changed = results(array)
-        return any(not np.array_equal(changed[written], after[written]) for written in writes)
+        changed = results(flipped=array)
+        return any((changed[written] != after[written]).any() for written in writes)
 
     return tuple(filter(is_read, after)), writes
 
@@ -97,12 +96,11 @@ def _count(name: str, sizes: Sizes) -> int:
             if out is not None:
                 options["out"] = tuple(map(np.asarray, out))
             result = getattr(ufunc, method)(*plain, **options)
+            results = result if isinstance(result, tuple) else (result,)
             per_element = 2 * plain[0].shape[-1] if ufunc is np.matmul else 1
-            elements = plain[0] if method == "reduce" else result[0] if isinstance(result, tuple) else result
-            count += per_element * np.size(elements)
-            if out is not None:
-                return out[0]
-            return tuple(r.view(Counting) for r in result) if isinstance(result, tuple) else np.asarray(result).view(Counting)
+            count += per_element * np.size(plain[0] if method == "reduce" else results[0])
+            views = [np.asarray(array).view(Counting) for array in results]
+            return tuple(views) if len(views) > 1 else views[0]
 
     arguments = random_arguments(name, "float64", sizes)
     getattr(REFERENCE, name)(*(a.view(Counting) if isinstance(a, np.ndarray) else a for a in arguments))

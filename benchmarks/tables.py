@@ -82,7 +82,8 @@ def _step_table(result: dict[str, Any]) -> Table:
         rows,
         [
             f"The matrix products of a step are {result['flops'] / 1e6:.0f} MFLOP{speed}.",
-            f"Each contestant was timed in {_number(result['rounds'], 'round')}. A ratio is the median over the rounds of the ratio within a round.",
+            f"Each contestant was timed in {_number(result['rounds'], 'round')}. "
+            "A ratio is the median over the rounds of the ratio within a round.",
             *_others(result["share_of_others"]),
             *_reasons(result["rows"]),
             *(f"{row['name']}: {row['note']}" for row in result["rows"] if row.get("note")),

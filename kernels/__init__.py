@@ -44,7 +44,7 @@ def _numba() -> Status:
         from numba.core import config
     except Exception as error:  # NumPy is too new for it, or the installation is broken
         return Status(False, f"numba cannot be used: {_line(error)}", "run `pip install --upgrade numba`")
-    if config.DISABLE_JIT:
+    if vars(config)["DISABLE_JIT"]:  # Numba adds its settings to the module when it runs
         return Status(False, "the environment sets NUMBA_DISABLE_JIT, so that nothing is compiled", "unset NUMBA_DISABLE_JIT")
     return Status(True)
 
@@ -54,7 +54,7 @@ def _cupy() -> Status:
     if importlib.util.find_spec("cupy") is None:
         return Status(False, "cupy is not installed", f"{_install('cuda13')} (or cuda12) if there is an NVIDIA GPU")
     try:
-        import cupy
+        import cupy  # pyright: ignore[reportMissingImports]  # it is installed only where there is a GPU
 
         driver, built_for = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
     except Exception as error:  # from a broken installation comes almost any error
@@ -110,7 +110,7 @@ def available() -> dict[str, Status]:
     return {name: check() for name, check in CHECKS.items()}
 
 
-def load(name: str | types.ModuleType = "auto") -> KernelSet:
+def load(name: contract.Backend = "auto") -> KernelSet:
     """Return a whole kernel set: it has every operation and every ability of the contract.
 
     Parameters
@@ -140,7 +140,7 @@ def load(name: str | types.ModuleType = "auto") -> KernelSet:
     if name == "auto":
         name = next(known for known in reversed(CHECKS) if CHECKS[known]().ok)
         logging.getLogger("vae_np").info("backend 'auto' is %r", name)
-    if name not in CHECKS:
+    if not isinstance(name, str) or name not in CHECKS:
         raise ValueError(f"backend is {name!r}; known are {', '.join(map(repr, ['auto', *CHECKS]))}")
     status = CHECKS[name]()
     if not status.ok:

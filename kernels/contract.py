@@ -55,6 +55,10 @@ class Layers(Protocol):
     def tanh_backward(self, dh: Array, y: Array, h: Array) -> Array: ...
     def affine_softplus(self, x: Array, W: Array, b: Array, y: Array, h: Array) -> Array: ...
     def softplus_backward(self, dh: Array, y: Array, h: Array) -> Array: ...
+    def affine_silu(self, x: Array, W: Array, b: Array, y: Array, h: Array) -> Array: ...
+    def silu_backward(self, dh: Array, y: Array, h: Array) -> Array: ...
+    def affine_gelu(self, x: Array, W: Array, b: Array, y: Array, h: Array) -> Array: ...
+    def gelu_backward(self, dh: Array, y: Array, h: Array) -> Array: ...
 
 
 class Latents(Protocol):
@@ -98,6 +102,12 @@ class Likelihoods(Protocol):
         self, dnll: Array, mean: Array, output_logvar: Array, x: Array, dmean: Array, doutput_logvar: Array
     ) -> tuple[Array, Array]: ...
     def gaussian_mean(self, output: Array, mean: Array) -> Array: ...
+
+    def continuous_bernoulli_nll(self, logits: Array, output_logvar: Array, x: Array, nll: Array) -> Array: ...
+    def continuous_bernoulli_nll_backward(
+        self, dnll: Array, logits: Array, output_logvar: Array, x: Array, dlogits: Array, doutput_logvar: Array
+    ) -> tuple[Array, Array]: ...
+    def continuous_bernoulli_mean(self, logits: Array, mean: Array) -> Array: ...
 
 
 class Bounds(Protocol):
@@ -151,18 +161,22 @@ class Batches(Protocol):
 
 
 class Abilities(Protocol):
-    """What a set may be able to do besides its operations. A set that lacks one of these gets the default."""
+    """What a set may be able to do besides its operations. A set that lacks one of these gets the one of DEFAULTS."""
 
-    capture: Capture | None = None
-    """None: the set cannot record a training step, so that its operations are called one by one in every step."""
+    @property
+    def capture(self) -> Capture | None:
+        """A function that records a training step once. None: the operations of every step are called one by one."""
 
-    edges: Callable[[int, int, int], list[int]] | None = None
-    """(n_examples, n_samples, threads) -> where the slices of a batch that `capture` takes begin and end. None without it."""
+    @property
+    def edges(self) -> Callable[[int, int, int], list[int]] | None:
+        """(n_examples, n_samples, threads) -> where the slices of a batch for `capture` begin and end. None without it."""
 
-    @staticmethod
-    def about() -> str:
+    def about(self) -> str:
         """A sentence that says how the set multiplies matrices."""
-        return "the kernel set does not say how it multiplies matrices"
+        ...
+
+
+DEFAULTS = {"capture": None, "edges": None, "about": lambda: "the kernel set does not say how it multiplies matrices"}
 
 
 class Capture(Protocol):
@@ -204,6 +218,9 @@ class KernelSet(Arrays, Layers, Latents, Likelihoods, Bounds, Updates, Batches, 
     __name__: str
 
 
+Backend: TypeAlias = str | ModuleType | KernelSet  # what `kernels.load` takes: the name of a set, or a set of your own
+
+
 # ---------------------------------------------------------------------------------------- the names that follow from it
 
 
@@ -218,11 +235,16 @@ OPERATIONS = _parameters(Layers, Latents, Likelihoods, Bounds, Updates, Batches)
 LAYERS = _parameters(Layers).keys()
 UPDATES = _parameters(Updates).keys()
 BATCHES = _parameters(Batches).keys()
-DEFAULTS = {"capture": Abilities.capture, "edges": Abilities.edges, "about": Abilities.about}
 
 
 def differences(module: ModuleType | KernelSet) -> list[str]:
-    """What keeps a module from being a kernel set: a line for each operation that it lacks or that has other parameters."""
+    """Compare a module with the contract.
+
+    Returns
+    -------
+    list
+        A line for each operation that the module lacks, or that has other parameters there.
+    """
     lines = []
     for name, parameters in OPERATIONS.items():
         operation = vars(module).get(name)
@@ -235,12 +257,20 @@ def differences(module: ModuleType | KernelSet) -> list[str]:
 
 
 def exports(*modules: ModuleType) -> dict[str, Callable[..., Any]]:
-    """{name: function} of every operation, from the modules that hold a set's operations.
+    """Gather the operations of a kernel set from its modules.
 
-    TypeError: an operation is in none of them.
+    Returns
+    -------
+    dict
+        The function of every operation, by its name.
+
+    Raises
+    ------
+    TypeError
+        An operation is in none of the modules.
     """
     found = {name: f for module in modules for name, f in vars(module).items() if name in OPERATIONS}
     if missing := [f"{name}({', '.join(parameters)})" for name, parameters in OPERATIONS.items() if name not in found]:
         name = modules[0].__name__ if len(modules) == 1 else modules[0].__name__.rpartition(".")[0]
-        raise TypeError(f"the kernel set {name!r} is not whole: it has no {', '.join(missing)}")
+        raise TypeError(f"the kernel set {name!r} is not whole: it lacks {', '.join(missing)}")
     return found

@@ -10,6 +10,8 @@ derivative of an operation takes the derivative of its result first, and then th
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -96,8 +98,8 @@ def constant_gradients(x: Array, dy: Array, W: Array, l2: Number, dW: Array, db:
 
 
 # ------------------------------------------------------------------------- hidden layers: affine, then an activation
-# y is the sum x @ W + b of the layer, and h = f(y) is the value of the activation. The derivatives of these activations follow
-# from h alone, so that y is not kept: it is an array without elements. A derivative takes the place of dh.
+# y is the sum x @ W + b of the layer, and h = f(y) is the value of the activation. Where the derivative follows from h
+# alone, y is not kept: it is an array without elements. A derivative takes the place of dh.
 
 
 def affine_relu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
@@ -132,6 +134,37 @@ def softplus_backward(dh: Array, y: Array, h: Array) -> Array:
     """dy = dh (1 - exp(-h))                softplus' = sigmoid, and exp(-h) = 1 - sigmoid"""
     dh *= -np.expm1(-h)
     return dh
+
+
+def affine_silu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
+    """y = x @ W + b;  h = y sigmoid(y)"""
+    affine(x, W, b, y)
+    return np.multiply(y, sigmoid(y), out=h)
+
+
+def silu_backward(dh: Array, y: Array, h: Array) -> Array:
+    """dy = dh sigmoid(y) (1 + y sigmoid(-y))"""
+    dh *= sigmoid(y) * (1 + y * sigmoid(-y))
+    return dh
+
+
+def affine_gelu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
+    """y = x @ W + b;  h = y Phi(y)          Phi(y): the probability that a standard normal number is below y"""
+    affine(x, W, b, y)
+    return np.multiply(y, normal_cdf(y), out=h)
+
+
+def gelu_backward(dh: Array, y: Array, h: Array) -> Array:
+    """dy = dh (Phi(y) + y exp(-y^2 / 2) / sqrt(2 pi))          Phi' is the density of N(0, 1)"""
+    dh *= normal_cdf(y) + y * np.exp(-y * y / 2) / math.sqrt(2 * math.pi)
+    return dh
+
+
+def normal_cdf(y: Array) -> Array:
+    """Phi(y) = 1/2 erfc(-y / sqrt(2)), which loses no digits for a large -y"""
+    from scipy.special import ndtr  # here, because its import takes longer than NumPy's
+
+    return ndtr(y)
 
 
 # ----------------------------------------------------------------------------- the sample z and its gradient's path
@@ -259,6 +292,64 @@ def gaussian_mean(output: Array, mean: Array) -> Array:
     return mean
 
 
+def continuous_bernoulli_nll(logits: Array, output_logvar: Array, x: Array, nll: Array) -> Array:
+    """nll = sum_d (log((exp(logits) - 1) / logits) - x logits)          x (B, D) in [0, 1]; nll (L, B)
+
+    The density of grey pixels that is proportional to exp(x logits): Loaiza-Ganem & Cunningham 2019 (arXiv 1907.06845).
+    With S(l) = log(sinh(l / 2) / (l / 2)) the logarithm is l / 2 + S(l), where S is a series of l^2 near 0; elsewhere it is
+    max(l, 0) + log(1 - exp(-|l|)) - log |l|. output_logvar is not read.
+    """
+    near, size = np.abs(logits) < NEAR_0, np.maximum(np.abs(logits), NEAR_0)
+    squares = np.minimum(np.abs(logits), NEAR_0) ** 2
+    of_near = (0.5 - x) * logits + squares * polynomial(SINH_SERIES, squares)
+    large = (1 - x) * np.maximum(logits, 0) + x * np.maximum(-logits, 0)
+    return np.sum(np.where(near, of_near, large + (np.log1p(-np.exp(-size)) - np.log(size))), axis=-1, out=nll)
+
+
+def continuous_bernoulli_nll_backward(
+    dnll: Array, logits: Array, output_logvar: Array, x: Array, dlogits: Array, doutput_logvar: Array
+) -> tuple[Array, Array]:
+    """dlogits = dnll (1/2 + 1 / (2 tanh(logits / 2)) - 1 / logits - x)
+
+    The derivative is the mean of p(x|z) less x. For l > 0 it is computed as (1 - x) - (1 - mean), which loses no digit where the
+    mean rounds to 1.
+    """
+    less = lesser_mean(np.abs(logits))
+    np.multiply(dnll[:, :, None], np.where(logits > 0, (1 - x) - less, less - x), out=dlogits)
+    return dlogits, doutput_logvar
+
+
+def continuous_bernoulli_mean(logits: Array, mean: Array) -> Array:
+    """mean = 1/2 + 1 / (2 tanh(logits / 2)) - 1 / logits"""
+    less = lesser_mean(np.abs(logits))
+    mean[...] = np.where(logits > 0, 1 - less, less)
+    return mean
+
+
+def lesser_mean(size: Array) -> Array:
+    """The mean of the continuous Bernoulli distribution at a logit of -size, or 1 minus the mean at +size; size >= 0
+
+    It is 1 / size - 1 / (exp(size) - 1), which cancels near 0: there it is 1/2 - S'(size), by the series of S.
+    """
+    squares, far = np.minimum(size, NEAR_0) ** 2, np.maximum(size, NEAR_0)
+    e = np.exp(-far)
+    return np.where(size < NEAR_0, 0.5 - np.minimum(size, NEAR_0) * polynomial(COTH_SERIES, squares), 1 / far - e / (1 - e))
+
+
+def _bernoulli_numbers(n: int) -> list[Fraction]:
+    """B_2, B_4, .., B_2n, by sum_k binomial(m + 1, k) B_k = 0"""
+    numbers = [Fraction(1)]
+    for m in range(1, 2 * n + 1):
+        numbers.append(-sum((math.comb(m + 1, k) * numbers[k] for k in range(m)), Fraction(0)) / (m + 1))
+    return numbers[2::2]
+
+
+NEAR_0 = 2.0  # the size of a logit below which the series is used; each term of it is a tenth of the one before
+# S'(l) = sum of B_2k / (2k)! l^(2k-1), and S(l) of the same divided by 2k, times l.
+COTH_SERIES = tuple(float(b / math.factorial(2 * k)) for k, b in enumerate(_bernoulli_numbers(17), 1))
+SINH_SERIES = tuple(c / (2 * k) for k, c in enumerate(COTH_SERIES, 1))
+
+
 def sigmoid(y: Array) -> Array:
     """1 / (1 + exp(-y)), computed as exp(y) / (1 + exp(y)) where y < 0, so that neither overflows; within 4 ulp"""
     e = np.exp(-np.abs(y))
@@ -354,7 +445,7 @@ def gather(data: Array, rows: Array, x: Array) -> Array:
     return x
 
 
-def philox(counter: Sequence[Array], key: int | np.uint64) -> tuple[Array, Array, Array, Array]:
+def philox(counter: Sequence[Any], key: int | np.uint64) -> tuple[Array, Array, Array, Array]:
     """Philox 4x32-10: four random 32-bit words from a counter of four words and a key of 64 bits (as uint64 arrays)
 
     Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11.
@@ -395,7 +486,7 @@ SIN_SERIES = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(9))
 COS_SERIES = tuple((-1) ** k / math.factorial(2 * k) for k in range(9))
 
 
-def polynomial(coefficients: tuple[float, ...], t: Array) -> Array:
+def polynomial(coefficients: tuple[float, ...], t: Any) -> Any:
     """sum_k coefficients[k] t^k, by Horner's rule"""
     p = coefficients[-1]
     for c in coefficients[-2::-1]:

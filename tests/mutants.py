@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 import tomllib
+import types
 import warnings
 from typing import NamedTuple
 
@@ -55,14 +56,16 @@ SEEN_BY = {
     "vae_np/optimizers.py": ["test_optimizers.py", *MODEL],
     "vae_np/bounds.py": ["test_bounds.py", *MODEL],
     "kernels/reference.py": MODEL,
-    "kernels/cpu/operations.py": MODEL,
-    "kernels/cpu/noise.py": MODEL,
+    **{f"kernels/cpu/{name}.py": MODEL for name in ("layers", "losses", "updates", "batches")},
     "kernels/cpu/mathematics.py": ["test_mathematics.py", *MODEL],
-    "kernels/cpu/program.py": ["test_steps.py"],
-    "kernels/cpu/words.py": ["test_words.py", "test_product.py", "test_steps.py"],
-    "kernels/cpu/product.py": ["test_product.py"],
-    "kernels/cpu/emit.py": ["test_product.py"],
-    **{f"kernels/gpu/{name}.py": ["test_on_host.py", "test_steps.py"] for name in ("device", "graph", "operations")},
+    **{f"kernels/cpu/{name}.py": ["test_steps.py"] for name in ("program", "barrier")},
+    "kernels/cpu/recording.py": ["test_recording.py", "test_steps.py"],
+    "kernels/cpu/argument_buffer.py": ["test_argument_buffer.py", "test_product.py", "test_steps.py"],
+    **{f"kernels/cpu/{name}.py": ["test_product.py"] for name in ("product", "panel", "copies", "emit")},
+    **{
+        f"kernels/gpu/{name}.py": ["test_on_host.py", "test_steps.py"]
+        for name in ("device", "graph", "arrays", "layers", "losses", "updates", "batches")
+    },
     **{
         f"vae_np/{name}.py": [f"test_{name}.py", "test_training.py", "test_faults.py"]
         for name in ("architecture", "data", "estimator", "parameters", "runs", "steps", "training")
@@ -361,7 +364,11 @@ def child(mutant, items):
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     ours = [m for name, m in sys.modules.items() if name.split(".")[0] in ("vae_np", "benchmarks")]
-    ours += [vars(on_host.KERNELS)[name] for name in ("device", "graph", "operations")] + [on_host.KERNELS]
+    on_the_host = [m for m in vars(on_host.KERNELS).values() if isinstance(m, types.ModuleType)] + [on_host.KERNELS]
+    on_the_host = [m for m in on_the_host if m.__name__.startswith("vae_np.kernels.gpu")]
+    ours += on_the_host
+    if mutant.file.startswith("kernels/gpu/"):  # what the changed text imports is what the tests run
+        sys.modules.update({m.__name__: m for m in on_the_host})
     if mutant.file.startswith("kernels/cpu/"):  # what is compiled by its address is not to come from the cache either
         numba.config.CACHE_DIR = tempfile.mkdtemp()
     try:

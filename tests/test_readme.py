@@ -1,5 +1,6 @@
-"""What the pages show is run: their Python as it stands, and their commands' options as the parsers know them."""
+"""What the pages say is so: their Python runs, their commands, links and files exist, and imports go in their order."""
 
+import ast
 import collections
 import pathlib
 import re
@@ -70,7 +71,7 @@ def test_commands_are_known(page, command):
 
 @pytest.mark.parametrize("page, command", found(r"^    python -m benchmarks ([a-z].*)$"))
 def test_benchmarks_are_known(page, command):
-    assert benchmarks.parser().parse_args(shlex.split(command)).command
+    assert benchmarks.parser().parse_args(shlex.split(command)).run
 
 
 def test_every_example_is_run():
@@ -129,6 +130,41 @@ def test_the_tree_of_files_is_whole():
         for path in (ROOT / top).glob("*/*.py")
     }
     assert files | folders - {"vae_np/kernels/"} <= named
+
+
+def layers():
+    """{name: its line} in CONTRIBUTING's order of imports, the lowest line last."""
+    block = re.search(r"This is the order:\n\n(.*?)\n\n", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL | re.MULTILINE)[1]
+    return {name: i for i, line in enumerate(block.splitlines()) for name in line.strip().split(", ")}
+
+
+def imports(path):
+    """What a file imports when it runs, each as vae_np.runs or benchmarks; what only a type checker imports is left out."""
+    tree = ast.parse(path.read_text())
+    for_types = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    left_out = {node for statement in for_types for node in ast.walk(statement)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node not in left_out:
+            assert node.module and not node.level
+            yield from (f"vae_np.{alias.name}" for alias in node.names) if node.module == "vae_np" else [node.module]
+        elif isinstance(node, ast.Import) and node not in left_out:
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("name", layers())
+def test_imports_go_down(name):
+    order = layers()
+    top = ROOT / name if name in ("kernels", "benchmarks") else ROOT / "vae_np" / name
+    for path in top.rglob("*.py") if top.is_dir() else [top.with_suffix(".py")]:
+        for imported in imports(path):
+            package, _, rest = imported.partition(".")
+            other = package if package == "benchmarks" else rest.partition(".")[0] if package == "vae_np" else name
+            assert other in ("", name) or order[other] > order[name], f"{path.relative_to(ROOT)} imports {imported}"
+
+
+def test_every_file_has_a_place_in_the_order_of_imports():
+    known = {path.stem for path in (ROOT / "vae_np").iterdir() if path.is_dir() or path.suffix == ".py"} | {"benchmarks"}
+    assert {name for name in known if not name.startswith("__")} == set(layers())
 
 
 def test_every_page_is_reached_from_the_readme():

@@ -58,11 +58,14 @@ ACTIVATIONS: dict[str, Activation] = _by_name(
     Activation("relu", "max(0, y)", homogeneous=True),
     Activation("tanh", "tanh(y)"),
     Activation("softplus", "log(1 + exp(y))"),
+    Activation("silu", "y sigmoid(y)", keeps_y=True),
+    Activation("gelu", "y Phi(y), where Phi is the distribution function of N(0, 1)", keeps_y=True),
 )
 
 LIKELIHOODS: dict[str, Likelihood] = _by_name(
     Likelihood("bernoulli", "Bernoulli", "the logits of x", support=(0, 1), discrete=True),
     Likelihood("gaussian", "Gaussian", "the mean of x", has_noise=True),
+    Likelihood("continuous_bernoulli", "continuous Bernoulli", "the logits of x", support=(0, 1)),
 )
 
 NOISES: dict[str, Noise] = _by_name(

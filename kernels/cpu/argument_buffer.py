@@ -36,7 +36,7 @@ def type_of(argument: Any) -> types.Type:
     """Return the Numba type as which an argument is compiled; an array of no axes is a number."""
     if isinstance(argument, tuple):
         return types.Tuple([type_of(element) for element in argument])
-    kind = numba.typeof(argument)
+    kind: Any = numba.typeof(argument)
     if not isinstance(argument, np.ndarray):
         return kind
     return kind.dtype if argument.ndim == 0 else types.Array(kind.dtype, kind.ndim, kind.layout)
@@ -74,7 +74,7 @@ def compiled(operation: Any, kinds: tuple[types.Type, ...]) -> int:
     of_kinds = hashlib.sha256(str(kinds).encode()).hexdigest()[:12]
     function.__qualname__ = f"{operation.__qualname__}-{of_kinds}-{SOURCES}"
     function.__module__ = __name__
-    entry = CFunc(function, ((types.intp,), types.void), {}, options)
+    entry: Any = CFunc(function, ((types.intp,), types.void), {}, options)
     entry._cache = cache_of(function)
     entry.compile()
     return entry.address
@@ -94,7 +94,7 @@ def _reader(kinds):
                 return builder.load(builder.gep(pointer, [ir.Constant(ir.IntType(64), place - 1)]))
 
             def value_of(kind):
-                if isinstance(kind, types.BaseTuple):
+                if isinstance(kind, types.Tuple | types.UniTuple):
                     return context.make_tuple(builder, kind, [value_of(k) for k in kind])
                 if not isinstance(kind, types.Array):
                     return builder.load(builder.inttoptr(word(), context.get_value_type(kind).as_pointer()))
@@ -216,5 +216,5 @@ def _arrays_in(buffer: int, dtype: np.dtype, n: int) -> Iterator[Array]:
     for address, *shape_and_strides in numbers.tolist():
         shape, strides = shape_and_strides[:2], shape_and_strides[2:]
         extent = sum((length - 1) * stride for length, stride in zip(shape, strides)) + dtype.itemsize
-        memory = (ctypes.c_char * (extent if all(shape) else 0)).from_address(address)
+        memory: Any = (ctypes.c_char * (extent if all(shape) else 0)).from_address(address)
         yield np.ndarray(shape, dtype, memory, strides=strides)

@@ -10,7 +10,7 @@ from numba.core import cgutils
 from vae_np.kernels.cpu.jit import intrinsic
 from vae_np.kernels.cpu.mathematics import inline
 
-SPINS = 2000  # a thread reads a barrier so often before it yields its core to others
+SPINS = 2000  # how often a thread reads a barrier before it yields its core to others
 
 
 def _atomic(emit_one, *numbers):

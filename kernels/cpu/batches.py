@@ -11,7 +11,7 @@ WORD, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 STEPS = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 LOG_2, SQRT_HALF, QUARTER_TURN = math.log(2), math.sqrt(0.5), 2.0**-30 * (math.pi / 2)
-COUNTERS = 64  # so many counters at a time become random numbers: a loop of that length, without a branch, can be vectorised
+COUNTERS = 64  # counters that become random numbers at a time, in a loop without a branch, which can be vectorised
 FRACTION, HALF_EXPONENT = np.int64((1 << 52) - 1), np.int64(1022 << 52)
 
 inline = njit(nogil=True, error_model="numpy", forceinline=True, **NO_WRAPPERS)  # every bit is specified

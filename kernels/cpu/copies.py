@@ -100,8 +100,8 @@ def copy_bytes(typingctx, target, source, n):
     """Copy n bytes from one address to another."""
 
     def emit(context, builder, signature, args):
-        pointers = [builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in args[:2]]
-        cgutils.raw_memcpy(builder, *pointers, args[2], 1)
+        to, start = (builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in args[:2])
+        cgutils.raw_memcpy(builder, to, start, args[2], 1)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp), emit

@@ -2,7 +2,9 @@
 
 import llvmlite.binding
 from llvmlite import ir
-from numba.core import cgutils, config
+from numba.core import cgutils
+
+from vae_np.kernels.cpu.jit import config
 
 AVX512 = {"skylake-avx512", "cascadelake", "cooperlake", "icelake-server", "sapphirerapids", "znver4", "znver5"}
 AVX2 = {"haswell", "broadwell", "skylake", "alderlake", "znver1", "znver2", "znver3"}

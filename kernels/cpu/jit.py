@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numba.core.config
 import numba.extending
-from numba.core import event
+from numba.core import event as events
 from numba.core.caching import FunctionCache, NullCache
 
 # Numba's cache looks only at the file that a function stands in. With this hash in its name it sees a change in any of the
@@ -18,8 +19,10 @@ from numba.core.caching import FunctionCache, NullCache
 _FILES = sorted([*pathlib.Path(__file__).parent.glob("*.py"), pathlib.Path(__file__).parents[1] / "reference.py"])
 SOURCES = hashlib.sha256(b"".join(f.read_bytes() for f in _FILES)).hexdigest()[:12]
 
-njit: Any = numba.njit  # a type checker knows neither what these decorators return nor how compiled code calls it
+# A type checker knows neither what these decorators return nor the settings that Numba adds when it runs.
+njit: Any = numba.njit
 intrinsic: Any = numba.extending.intrinsic
+config: Any = numba.core.config
 
 NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # for functions that only compiled functions call
 
@@ -45,21 +48,21 @@ def exact(function: Callable[..., Any]) -> Any:
 # ----------------------------------------------------------------------------------------------------------- the cache
 
 
-class _Notice(event.Listener):
+class _Notice(events.Listener):
     """Logs once in a process that compilation has begun. What is read from the cache is not compiled, and logs nothing."""
 
     said, afterwards = False, "they are kept for the next run"
 
-    def on_start(self, compilation):
-        if not self.said and compilation.data["dispatcher"].py_func.__module__.startswith("vae_np.kernels."):
+    def on_start(self, event):
+        if not self.said and event.data["dispatcher"].py_func.__module__.startswith("vae_np.kernels."):
             self.said = True
             logging.getLogger("vae_np").warning("compiling kernels for this machine takes up to a minute; %s", self.afterwards)
 
-    def on_end(self, _):
+    def on_end(self, event):
         pass
 
 
-event.register("numba:compile", _Notice())
+events.register("numba:compile", _Notice())
 
 
 def cache_of(function: Callable[..., Any]) -> FunctionCache | NullCache:
@@ -76,15 +79,15 @@ def cache_of(function: Callable[..., Any]) -> FunctionCache | NullCache:
 class _Cache(FunctionCache):
     """Numba's cache, except that a file which cannot be written or read (a full disk, damage) costs time and is no error."""
 
-    def save_overload(self, *arguments):
+    def save_overload(self, sig, data):
         try:
-            super().save_overload(*arguments)
+            super().save_overload(sig, data)
         except OSError as error:
             _warn_once("the compiled kernels cannot be kept for the next run: %s", error.strerror or error)
 
-    def load_overload(self, *arguments):
+    def load_overload(self, sig, target_context):
         try:
-            return super().load_overload(*arguments)
+            return super().load_overload(sig, target_context)
         except Exception as error:  # of a damaged file, pickle and LLVM raise almost anything
             if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):  # Ctrl-C came while the file was read
                 raise

@@ -6,7 +6,7 @@ The formulas stand in `kernels.reference`, under the same names. A row is what t
 import numpy as np
 
 from vae_np.kernels.cpu.jit import kernel
-from vae_np.kernels.cpu.mathematics import expm1, inline, softplus, tanh
+from vae_np.kernels.cpu.mathematics import expm1, gelu, gelu_slope, inline, silu, silu_slope, softplus, tanh
 from vae_np.kernels.cpu.product import product, product_transposed
 
 
@@ -26,13 +26,18 @@ def prefetch_only(y):
     return y, y[:0], y[:0]
 
 
-@kernel
-def affine(x, W, b, y):
+@inline
+def affine_into(x, W, b, y):
     product(rows(x), W, rows(y), prefetch_only(rows(y)))
     for i in range(rows(y).shape[0]):
         row = rows(y)[i]
         for o in range(row.shape[0]):
             row[o] += b[o]
+
+
+@kernel
+def affine(x, W, b, y):
+    affine_into(x, W, b, y)
     return y
 
 
@@ -154,4 +159,38 @@ def softplus_backward(dh, y, h):
     dh_flat, h_flat = flat(dh), flat(h)
     for i in range(h_flat.shape[0]):
         dh_flat[i] *= -expm1(-h_flat[i])
+    return dh
+
+
+@kernel
+def affine_silu(x, W, b, y, h):
+    affine_into(x, W, b, y)
+    y_flat, h_flat = flat(y), flat(h)
+    for i in range(h_flat.shape[0]):
+        h_flat[i] = silu(y_flat[i])
+    return h
+
+
+@kernel
+def silu_backward(dh, y, h):
+    dh_flat, y_flat = flat(dh), flat(y)
+    for i in range(y_flat.shape[0]):
+        dh_flat[i] *= silu_slope(y_flat[i])
+    return dh
+
+
+@kernel
+def affine_gelu(x, W, b, y, h):
+    affine_into(x, W, b, y)
+    y_flat, h_flat = flat(y), flat(h)
+    for i in range(h_flat.shape[0]):
+        h_flat[i] = gelu(y_flat[i])
+    return h
+
+
+@kernel
+def gelu_backward(dh, y, h):
+    dh_flat, y_flat = flat(dh), flat(y)
+    for i in range(y_flat.shape[0]):
+        dh_flat[i] *= gelu_slope(y_flat[i])
     return dh

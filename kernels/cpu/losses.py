@@ -8,7 +8,7 @@ import math
 
 from vae_np.kernels.cpu.jit import exact, kernel
 from vae_np.kernels.cpu.layers import rows
-from vae_np.kernels.cpu.mathematics import exp, expm1, inline, log1p, sigmoids
+from vae_np.kernels.cpu.mathematics import exp, expm1, inline, lesser_mean, log1p, log_exp_ratio, log_sinh_ratio, sigmoids
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -194,6 +194,56 @@ def bernoulli_mean(logits, mean):
 @kernel
 def gaussian_mean(output, mean):
     mean[...] = output
+    return mean
+
+
+@inline
+def continuous_bernoulli_term(logit, x, zero, half, one, two):
+    near = (half - x) * logit + log_sinh_ratio(logit)
+    far = ((one - x) * logit if logit > zero else -x * logit) + log_exp_ratio(abs(logit))
+    return near if abs(logit) < two else far
+
+
+@inline
+def continuous_bernoulli_slope(logit, x, zero, one):
+    less = lesser_mean(abs(logit))
+    return (one - x) - less if logit > zero else less - x
+
+
+@kernel
+def continuous_bernoulli_nll(logits, output_logvar, x, nll):
+    """Each term is within 4 ulp of the larger of the two parts that it is the sum of."""
+    zero, half, one, two = logits.dtype.type(0), logits.dtype.type(0.5), logits.dtype.type(1), logits.dtype.type(2)
+    for l in range(logits.shape[0]):
+        for b in range(logits.shape[1]):
+            total = zero
+            logits_row, x_row = logits[l, b], x[b]
+            for d in range(logits_row.shape[0]):
+                total += continuous_bernoulli_term(logits_row[d], x_row[d], zero, half, one, two)
+            nll[l, b] = total
+    return nll
+
+
+@kernel
+def continuous_bernoulli_nll_backward(dnll, logits, output_logvar, x, dlogits, doutput_logvar):
+    """The factor of dnll is a difference that may cancel: it is within 6 ulp of the larger of its two terms, or flushed."""
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
+    for l in range(logits.shape[0]):
+        for b in range(logits.shape[1]):
+            logits_row, x_row, dlogits_row = logits[l, b], x[b], dlogits[l, b]
+            for d in range(logits_row.shape[0]):
+                dlogits_row[d] = dnll[l, b] * continuous_bernoulli_slope(logits_row[d], x_row[d], zero, one)
+    return dlogits, doutput_logvar
+
+
+@kernel
+def continuous_bernoulli_mean(logits, mean):
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
+    for i in range(rows(mean).shape[0]):
+        row, logits_row = rows(mean)[i], rows(logits)[i]
+        for d in range(row.shape[0]):
+            less = lesser_mean(abs(logits_row[d]))
+            row[d] = one - less if logits_row[d] > zero else less
     return mean
 
 

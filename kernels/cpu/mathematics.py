@@ -9,26 +9,56 @@ arguments and results too; "or flushed" says that a result below 2^-125 (float64
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import types
 from numba.extending import overload
 
 from vae_np.kernels.cpu.jit import NO_WRAPPERS, njit
+from vae_np.kernels.reference import COTH_SERIES, SINH_SERIES
 
 # `contract` lets a product and a sum round once. Nothing may be reordered, or x - n log 2 would lose its second part.
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True, **NO_WRAPPERS}
+OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True, **NO_WRAPPERS}
 inline = njit(**OPTIONS)
 
 
-def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
+# P(z > a) of z ~ N(0, 1) is exp(-a^2 / 2) t S(2t - 1) with t = 4 / (4 + a): the Chebyshev series of S, which is smooth on [-1, 1].
+TAIL_SERIES = (
+    0.24261280114151915,
+    0.18792720420989265,
+    0.05554838891881276,
+    0.012129438315111521,
+    0.0017314801240606202,
+    8.014961859953749e-05,
+    -2.5136847908026697e-05,
+    -4.725842254926741e-06,
+    2.5258922136865774e-07,
+    1.536333687349456e-07,
+    -8.452550300172939e-10,
+    -5.171627015435708e-09,
+    -2.8206509081173767e-11,
+    1.9435038070971737e-10,
+    -2.485356047851177e-12,
+    -7.936207374645758e-12,
+    4.606201711176235e-13,
+    3.2821541166777413e-13,
+    -4.353840663163703e-14,
+    -1.2268185079261061e-14,
+    3.232846081541394e-15,
+    3.0451658804315853e-16,
+    -2.0130368431552333e-16,
+    7.151235360654053e-18,
+)
+
+
+def _series(real, integer, mantissa, log_2, exp_terms, log_terms, tail_terms, grey_terms):
     """The functions for one dtype. log_2 is the sum of two numbers: n times the first is exact, the second is the rest."""
     zero, half, one, two = real(0), real(0.5), real(1), real(2)
     log_2_high, log_2_low = real(log_2[0]), real(log_2[1])
     per_log_2 = real(1 / math.log(2))
-    bias = (
-        np.finfo(real).maxexp - 2
-    )  # one less than that of the format: it makes 2^(n-1), which does not overflow at n = maxexp
+    # One less than the bias of the format: it makes 2^(n-1), which does not overflow at n = maxexp.
+    bias = np.finfo(real).maxexp - 2
     lowest, highest = real(-bias * math.log(2) - 0.1), real((bias + 2) * math.log(2) + 0.1)
     exp_series = tuple(real(1 / math.factorial(k)) for k in range(exp_terms, 0, -1))
     log_series = tuple(real(2 / (2 * k + 3)) for k in range(log_terms))
@@ -40,6 +70,16 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
         for k in range(1, len(coefficients)):
             p = p * t + coefficients[k]
         return p
+
+    @inline
+    def chebyshev(coefficients, u):
+        """sum_k coefficients[-1 - k] T_k(u), by Clenshaw's rule"""
+        p, before = coefficients[0], zero
+        for k in range(1, len(coefficients) - 1):
+            following = coefficients[k] + two * u * p - before
+            before = p
+            p = following
+        return coefficients[-1] + u * p - before
 
     @inline
     def split(x):
@@ -67,6 +107,30 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
         return x - s * (x - t * (polynomial(log_even, t * t) + t * polynomial(log_odd, t * t)))
 
     @inline
+    def log(x):
+        """For normal numbers above 0: x = m 2^n with m from sqrt(1/2) to sqrt(2)."""
+        bits = real(x).view(integer)
+        m, n = integer((bits & fraction) | exponent_of_1).view(real), real((bits >> mantissa) - (bias + 1))
+        halved = m > root_2
+        m = half * m if halved else m
+        n = n + one if halved else n
+        return n * log_2_high + (log1p(m - one) + n * log_2_low)
+
+    @inline
+    def log_sinh_ratio(x):
+        return x * x * polynomial(sinh_series, x * x)
+
+    @inline
+    def log_exp_ratio(x):
+        return log1p(-exp(-x)) - log(x)
+
+    @inline
+    def lesser_mean(x):
+        e = exp(-x)
+        near, far = half - x * polynomial(coth_series, x * x), one / x - e / (one - e)
+        return near if x < two else far
+
+    @inline
     def softplus(x):
         return (x if x > zero else zero) + log1p(exp(-abs(x)))
 
@@ -77,21 +141,56 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms):
         return (large, e * large) if x >= zero else (e * large, large)
 
     @inline
+    def silu(x):
+        return x * sigmoids(x)[0]
+
+    @inline
+    def silu_slope(x):
+        large, small = sigmoids(x)
+        return large + large * (x * small)
+
+    @inline
+    def normal_tail(a):
+        """P(z > a) of z ~ N(0, 1), and exp(-a^2 / 2), for a >= 0. a^2 is taken in two parts, of which the first is exact."""
+        a = far if a > far else a
+        high = integer(real(a).view(integer) & upper_half).view(real)
+        e = exp(-half * high * high) * exp(-half * (a - high) * (a + high))
+        t = four / (four + a)
+        return e * t * chebyshev(tail_series, two * t - one), e
+
+    @inline
+    def gelu(x):
+        tail, _ = normal_tail(abs(x))
+        below = one - tail if x >= zero else tail
+        return x * below
+
+    @inline
+    def gelu_slope(x):
+        tail, e = normal_tail(abs(x))
+        below = one - tail if x >= zero else tail
+        return below + x * (e * per_sqrt_2pi)
+
+    @inline
     def tanh(x):
         e = expm1(two * abs(x))
-        e = (
-            saturated if e > saturated else e
-        )  # infinity / infinity would be NaN; a branch here would keep a loop from being vectorised
+        # Infinity / infinity would be NaN. A branch would keep the loop from being vectorised.
+        e = saturated if e > saturated else e
         t = e / (e + two)
         return t if x >= zero else -t
 
+    four, far, per_sqrt_2pi = real(4), real(math.sqrt(-3 * lowest)), real(1 / math.sqrt(2 * math.pi))
+    upper_half = integer(-1 << (mantissa + 2) // 2)  # of the bits of a number: no more than half of its digits
+    tail_series = tuple(map(real, TAIL_SERIES[:tail_terms]))[::-1]
+    fraction, exponent_of_1, root_2 = integer((1 << mantissa) - 1), integer((bias + 1) << mantissa), real(math.sqrt(2))
+    sinh_series, coth_series = (tuple(map(real, series[:grey_terms]))[::-1] for series in (SINH_SERIES, COTH_SERIES))
+    of_grey = log_sinh_ratio, log_exp_ratio, lesser_mean
     saturated = real(2.0 ** (mantissa + 3))
-    return {f.__name__: f for f in (exp, expm1, log1p, softplus, sigmoids, tanh)}
+    return {f.__name__: f for f in (exp, expm1, log1p, softplus, sigmoids, silu, silu_slope, gelu, gelu_slope, tanh, *of_grey)}
 
 
 _SETS = {
-    types.float32: _series(np.float32, np.int32, 23, (0.693359375, -2.12194440054690583e-4), 7, 8),
-    types.float64: _series(np.float64, np.int64, 52, (6.93147180369123816490e-1, 1.90821492927058770002e-10), 13, 16),
+    types.float32: _series(np.float32, np.int32, 23, (0.693359375, -2.12194440054690583e-4), 7, 8, 12, 9),
+    types.float64: _series(np.float64, np.int64, 52, (6.93147180369123816490e-1, 1.90821492927058770002e-10), 13, 16, 24, 17),
 }
 
 
@@ -105,30 +204,65 @@ def _caller(function):
 
 
 @_for_either_dtype
-def exp(x):
+def exp(x) -> Any:
     """Return e^x, within 1.5 ulp or flushed."""
 
 
 @_for_either_dtype
-def expm1(x):
+def expm1(x) -> Any:
     """Return e^x - 1, within 2.5 ulp."""
 
 
 @_for_either_dtype
-def log1p(x):
+def log1p(x) -> Any:
     """Return log(1 + x) for 0 <= x <= 1, within 1.5 ulp."""
 
 
 @_for_either_dtype
-def softplus(x):
+def softplus(x) -> Any:
     """Return log(1 + e^x), within 2.5 ulp or flushed."""
 
 
 @_for_either_dtype
-def sigmoids(x):
+def sigmoids(x) -> Any:
     """Return 1 / (1 + e^-x) and 1 / (1 + e^x), each within 3 ulp or flushed."""
 
 
 @_for_either_dtype
-def tanh(x):
+def silu(x) -> Any:
+    """Return x / (1 + e^-x), within 4 ulp, or flushed below 2^-125 |x|."""
+
+
+@_for_either_dtype
+def silu_slope(x) -> Any:
+    """Return the derivative of silu, a sum of two terms: within 5 ulp of the larger one, or flushed below 2^-125 |x|."""
+
+
+@_for_either_dtype
+def gelu(x) -> Any:
+    """Return x P(z < x) of z ~ N(0, 1), within 10 ulp, or flushed below 2^-125 |x|."""
+
+
+@_for_either_dtype
+def gelu_slope(x) -> Any:
+    """Return the derivative of gelu, a sum of two terms: within 10 ulp of the larger one, or flushed below 2^-125 |x|."""
+
+
+@_for_either_dtype
+def log_sinh_ratio(x) -> Any:
+    """Return log(sinh(x / 2) / (x / 2)) for |x| <= 2, within 3 ulp."""
+
+
+@_for_either_dtype
+def log_exp_ratio(x) -> Any:
+    """Return log((1 - e^-x) / x) for x >= 2, within 3 ulp."""
+
+
+@_for_either_dtype
+def lesser_mean(x) -> Any:
+    """Return 1 / x - 1 / (e^x - 1) for x >= 0, within 5 ulp or flushed."""
+
+
+@_for_either_dtype
+def tanh(x) -> Any:
     """Return tanh x, within 3.5 ulp."""

@@ -162,8 +162,8 @@ def _panel(is_transposed):
             strides = [cgutils.unpack_tuple(builder, array.strides, 2) for array in arrays]
             (M, K), (_, width), _ = (cgutils.unpack_tuple(builder, array.shape, 2) for array in arrays)
             A, B, C = (builder.bitcast(array.data, ir.IntType(8).as_pointer()) for array in arrays)
-            p = Panel(A, *strides[0], B, strides[1][0], C, strides[2][0], M, K, width, args[3])
-            builder.call(panel_function(context, builder.module, a.dtype, is_transposed), p)
+            fields = A, *strides[0], B, strides[1][0], C, strides[2][0], M, K, width, args[3]
+            builder.call(panel_function(context, builder.module, a.dtype, is_transposed), Panel._make(fields))
             return context.get_dummy_value()
 
         return types.void(a, b, c, types.boolean), emit

@@ -18,8 +18,8 @@ from vae_np.kernels.cpu.scratch import array_in, give_back, take
 
 ROWS_KEEP_THEIR_BITS = VECTOR > 0  # whatever rows are multiplied with them; a BLAS promises no such thing
 MOST_TERMS = 1024  # a longer sum over k is made of several
-ROWS = 24  # so many rows are multiplied at a time, in whole tiles; more where sums are short
-PACKED = 2**19  # bytes of packed panels, which stay in the cache of a core meanwhile
+ROWS = 24  # rows that are multiplied at a time, in whole tiles; there are more where sums are short
+PACKED = 2**19  # bytes of packed panels, which stay in the cache of a core
 
 
 def about() -> str:

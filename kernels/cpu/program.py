@@ -130,7 +130,8 @@ def capture(
     second += weight_tasks(record(weights))
     for dtype in {array.dtype for array in means}:
         prepare(dtype)
-    kept, instructions, starts = [results], [], []
+    kept: list[Array] = [results]
+    instructions, starts = [], []
     for tasks in (first, second):
         starts.append([len(instructions)])
         for task in tasks:
@@ -150,9 +151,8 @@ def capture(
         feeds = tuple(np.array(half, np.int64).reshape(-1, 3) for half in (rows[:split], rows[split:]))
         kept_results = np.empty((n, len(results)))
         arguments = shared, instructions, starts, feeds, results, must_be_finite, kept_results
-        run(
-            0, 1, 0, *arguments
-        )  # no step: so that it is compiled, or read from the cache, before other threads wait for this one
+        # A run of no steps compiles the function, or reads it from the cache, before other threads wait for this one.
+        run(0, 1, 0, *arguments)
         if n == 0:
             return kept_results
         feed(feeds[0], 0)
@@ -171,5 +171,5 @@ def capture(
                     other.join()
         return kept_results[:done]
 
-    run_steps.kept = kept  # the memory to which the instructions point
+    run_steps.kept = kept  # pyright: ignore[reportFunctionMemberAccess]  # it holds the memory to which the instructions point
     return run_steps

@@ -71,7 +71,7 @@ def weight_tasks(calls: list[tuple[str, tuple]]) -> list[list[tuple[Any, tuple]]
             stop = start + dW.size + db.size
             follows = not dW.size or not db.size or address_of(db) == address_of(dW) + dW.nbytes
             if not follows:
-                raise AssertionError("the bias of a layer must stand right behind its weights")
+                raise AssertionError("a layer's bias must stand right behind its weights")
             if not 0 <= start < g.size:
                 continue  # this layer is not learned
             state = [array[start:stop] if np.shape(array) == g.shape else array for array in rest]

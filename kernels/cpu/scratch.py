@@ -14,8 +14,8 @@ from numba.core import cgutils
 from vae_np.kernels.cpu.jit import intrinsic
 from vae_np.kernels.cpu.mathematics import inline
 
-BYTES, ALIGNED = 2**19 + 2**18, 64  # the size of a buffer, and its address is a multiple of this
-SLOTS, LINE = 64, 8  # so many buffers are kept; each slot has a cache line, of so many words, to itself
+BYTES, ALIGNED = 2**19 + 2**18, 64  # the size of a buffer, and the number of which its address is a multiple
+SLOTS, LINE = 64, 8  # how many buffers are kept, each in a slot on its own cache line, and the words of such a line
 POOL = "vae_np.scratch_pool"
 _pool = np.zeros(SLOTS * LINE, np.int64)  # addresses; 0 where a buffer is in use or was never allocated
 llvmlite.binding.add_symbol(POOL, _pool.ctypes.data)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import cupy
+import cupy  # pyright: ignore[reportMissingImports]  # it is installed only where there is a GPU
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -19,6 +19,11 @@ def put(array: Array) -> Array:
 
 def get(array: Array) -> Array:
     return cupy.asnumpy(array) if isinstance(array, cupy.ndarray) else array
+
+
+def pointer_to(array: Any) -> int:
+    """Return the address of an array on the GPU."""
+    return array.data.ptr
 
 
 def number(value: Any, dtype: DTypeLike) -> Array:

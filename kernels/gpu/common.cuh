@@ -11,6 +11,13 @@ typedef long long size;
 #define FOR_EACH_ROW(r, n) for (size r = blockIdx.x; r < (n); r += gridDim.x)
 #define FOR_EACH_IN_ROW(j, n) for (size j = threadIdx.x; j < (n); j += blockDim.x)
 
+// Returns sigmoid(l), and sets `other` to sigmoid(-l). Neither overflows.
+__device__ REAL sigmoid(REAL l, REAL *other) {
+    REAL e = exp(-fabs(l)), larger = 1 / (1 + e), smaller = e / (1 + e);
+    *other = l >= 0 ? smaller : larger;
+    return l >= 0 ? larger : smaller;
+}
+
 // The first thread of a block gets the sum of the values of all its threads, which must all call this function.
 template <typename T>
 __device__ T sum_of_block(T value) {

@@ -13,12 +13,13 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-import cupy
+import cupy  # pyright: ignore[reportMissingImports]  # it is installed only where there is a GPU
 import numpy as np
 from numpy.typing import DTypeLike
 
 from vae_np.kernels import reference
 from vae_np.kernels.contract import Array
+from vae_np.kernels.gpu.arrays import pointer_to
 
 BLOCK, MOST_BLOCKS = 256, 4096  # threads of a block, and blocks: where there are more elements, each thread takes several
 FOLDER = pathlib.Path(__file__).parent
@@ -32,6 +33,7 @@ def _series(coefficients: Iterable[float]) -> str:
     return ",".join(float(c).hex() for c in coefficients)
 
 
+SERIES = {"COTH_SERIES": _series(reference.COTH_SERIES), "SINH_SERIES": _series(reference.SINH_SERIES)}
 CONSTANTS = {  # for the random numbers, exactly those of the reference
     "LOG_SERIES": _series(reference.LOG_SERIES),
     "COS_SERIES": _series(reference.COS_SERIES),
@@ -40,6 +42,7 @@ CONSTANTS = {  # for the random numbers, exactly those of the reference
     "SQRT_HALF": float(np.sqrt(0.5)).hex(),
     "QUARTER_TURN": (2.0**-30 * (np.pi / 2)).hex(),
 }
+MACROS = {"batches": CONSTANTS, "losses": SERIES}
 # The source files, and their own options: without fused multiply-adds the random numbers have the bits of the reference.
 SOURCES: dict[str, tuple[str, ...]] = {"layers": (), "losses": (), "updates": (), "batches": ("--fmad=false",), "steps": ()}
 
@@ -55,7 +58,7 @@ def source(name: str, real: str) -> tuple[str, tuple[str, ...]]:
         The name of a dtype. In single precision subnormal numbers are flushed: CuPy adds --ftz=true to the options.
     """
     text = (FOLDER / "common.cuh").read_text(encoding="utf-8") + (FOLDER / f"{name}.cu").read_text(encoding="utf-8")
-    macros = {"REAL": REALS[real], **(CONSTANTS if name == "batches" else {})}
+    macros = {"REAL": REALS[real], **MACROS.get(name, {})}
     return text, ("--std=c++17", *SOURCES[name], *(f"-D{macro}={value}" for macro, value in macros.items()))
 
 
@@ -155,7 +158,7 @@ def product(a: Array, b: Array, c: Array, a_as: int = AS_IS, b_as: int = AS_IS, 
         return
     real = ctypes.c_float if c.dtype == np.float32 else ctypes.c_double
     one, beta = ctypes.byref(real(1)), ctypes.byref(real(1 if add else 0))
-    A, B, C = (ctypes.c_void_p(array.data.ptr) for array in (a, b, c))
+    A, B, C = (ctypes.c_void_p(pointer_to(array)) for array in (a, b, c))
     sizes = b_as, a_as, N, M, K
     with _lock:
         library, handle, _ = cublas(cupy.cuda.Device().id, cupy.cuda.get_current_stream().ptr)

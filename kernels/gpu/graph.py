@@ -9,14 +9,15 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import cast
 
-import cupy
+import cupy  # pyright: ignore[reportMissingImports]  # it is installed only where there is a GPU
 import numpy as np
 
 from vae_np.kernels.contract import Array, KernelSet
 from vae_np.kernels.gpu import operations
+from vae_np.kernels.gpu.arrays import pointer_to
 from vae_np.kernels.gpu.device import launch
 
-STEPS_AT_A_TIME = 1024  # the numbers of so many steps are on the device
+STEPS_AT_A_TIME = 1024  # the number of steps whose numbers are on the device at the same time
 _lock = threading.Lock()  # one graph at a time: they share the workspace of their stream
 
 
@@ -51,8 +52,8 @@ def capture(
     cells, real = [*before_examples, *before_weights], means[0].dtype
     room = [cupy.empty((STEPS_AT_A_TIME, *cell.shape), cell.dtype) for cell in cells]
     arrays = [(array, 0) for array in means] + [(array, 1) for array in squares]
-    feeds = [(cell.data.ptr, values.data.ptr, cell.nbytes) for cell, values in zip(cells, room)]
-    sums = [(array.data.ptr, array.size, is_squares) for array, is_squares in arrays]
+    feeds = [(pointer_to(cell), pointer_to(values), cell.nbytes) for cell, values in zip(cells, room)]
+    sums = [(pointer_to(array), array.size, is_squares) for array, is_squares in arrays]
     feeds, sums = (cupy.asarray(np.array(table, np.int64)) for table in (feeds, sums))
     counters, kept = cupy.zeros(2, np.int64), cupy.empty((STEPS_AT_A_TIME, len(arrays)), np.float64)
     must_be_finite = np.array([i == 0 or i >= len(means) for i in range(len(arrays))])

@@ -63,3 +63,30 @@ extern "C" __global__ void bias_softplus(const REAL *b, REAL *h, size n, size wi
 extern "C" __global__ void softplus_backward(REAL *dh, const REAL *h, size n) {
     FOR_EACH(i, n) dh[i] *= -expm1(-h[i]);
 }
+
+extern "C" __global__ void bias_silu(const REAL *b, REAL *y, REAL *h, size n, size width) {
+    FOR_EACH(i, n) {
+        REAL other;
+        y[i] += b[i % width];
+        h[i] = y[i] * sigmoid(y[i], &other);
+    }
+}
+
+extern "C" __global__ void silu_backward(REAL *dh, const REAL *y, size n) {
+    FOR_EACH(i, n) {
+        REAL other, slope = sigmoid(y[i], &other);
+        dh[i] *= slope + slope * (y[i] * other);
+    }
+}
+
+extern "C" __global__ void bias_gelu(const REAL *b, REAL *y, REAL *h, size n, size width) {
+    FOR_EACH(i, n) {
+        y[i] += b[i % width];
+        h[i] = y[i] * normcdf(y[i]);
+    }
+}
+
+extern "C" __global__ void gelu_backward(REAL *dh, const REAL *y, size n) {
+    const REAL per_sqrt_2pi = (REAL)0.39894228040143267794;
+    FOR_EACH(i, n) dh[i] *= normcdf(y[i]) + y[i] * (exp(-y[i] * y[i] / 2) * per_sqrt_2pi);
+}

@@ -6,7 +6,7 @@ from vae_np.kernels.contract import Array, Number
 from vae_np.kernels.gpu.arrays import rows
 from vae_np.kernels.gpu.device import TRANSPOSED, launch, over, product
 
-SUMMING = 1024  # so many threads sum columns together; they must be whole warps
+SUMMING = 1024  # how many threads sum columns together: whole warps
 
 _over = functools.partial(over, "layers")
 
@@ -86,4 +86,26 @@ def affine_softplus(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
 
 def softplus_backward(dh: Array, y: Array, h: Array) -> Array:
     _over(dh, "softplus_backward", dh, h, dh.size)
+    return dh
+
+
+def affine_silu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
+    product(rows(x), W, rows(y))
+    _over(h, "bias_silu", b, y, h, h.size, h.shape[-1])
+    return h
+
+
+def silu_backward(dh: Array, y: Array, h: Array) -> Array:
+    _over(dh, "silu_backward", dh, y, dh.size)
+    return dh
+
+
+def affine_gelu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
+    product(rows(x), W, rows(y))
+    _over(h, "bias_gelu", b, y, h, h.size, h.shape[-1])
+    return h
+
+
+def gelu_backward(dh: Array, y: Array, h: Array) -> Array:
+    _over(dh, "gelu_backward", dh, y, dh.size)
     return dh

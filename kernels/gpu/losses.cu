@@ -1,5 +1,5 @@
-// The latents, likelihoods and bounds of kernels/reference.py, where the formulas stand. A number that changes from step to step
-// is passed as a pointer.
+// The latents, likelihoods and bounds of kernels/reference.py, where the formulas stand. A number that changes from step to
+// step is passed as a pointer.
 
 // ------------------------------------------------------------------------------- the sample z and its gradient's path
 // Examples are (B, Z), which are BZ elements; samples are (L, B, Z).
@@ -85,13 +85,6 @@ extern "C" __global__ void bernoulli_nll(const REAL *logits, const REAL *x, REAL
     }
 }
 
-// Returns sigmoid(l), and sets `other` to sigmoid(-l). Neither overflows.
-__device__ REAL sigmoid(REAL l, REAL *other) {
-    REAL e = exp(-fabs(l)), larger = 1 / (1 + e), smaller = e / (1 + e);
-    *other = l >= 0 ? smaller : larger;
-    return l >= 0 ? larger : smaller;
-}
-
 extern "C" __global__ void bernoulli_nll_backward(const REAL *dnll, const REAL *logits, const REAL *x, REAL *dlogits, size L,
                                                   size B, size D) {
     FOR_EACH(i, L * B * D) {
@@ -104,6 +97,51 @@ extern "C" __global__ void bernoulli_mean(const REAL *logits, REAL *mean, size n
     FOR_EACH(i, n) {
         REAL p_zero;
         mean[i] = sigmoid(logits[i], &p_zero);
+    }
+}
+
+// Near 0 the two series of l^2; see the reference.
+__device__ REAL series(const REAL *coefficients, int n, REAL t) {
+    REAL p = coefficients[n - 1];
+    for (int k = n - 2; k >= 0; k--) p = p * t + coefficients[k];
+    return p;
+}
+
+// 1 / a - 1 / (exp(a) - 1)
+__device__ REAL lesser_mean(REAL a) {
+    const REAL coth[] = {COTH_SERIES};
+    REAL e = exp(-a);
+    return a < 2 ? (REAL)0.5 - a * series(coth, sizeof(coth) / sizeof(REAL), a * a) : 1 / a - e / (1 - e);
+}
+
+extern "C" __global__ void continuous_bernoulli_nll(const REAL *logits, const REAL *x, REAL *nll, size L, size B, size D) {
+    const REAL sinh_series[] = {SINH_SERIES};
+    FOR_EACH_ROW(r, L * B) {
+        REAL total = 0;
+        FOR_EACH_IN_ROW(d, D) {
+            REAL l = logits[r * D + d], pixel = x[r % B * D + d], a = fabs(l);
+            if (a < 2)
+                total += ((REAL)0.5 - pixel) * l + l * l * series(sinh_series, sizeof(sinh_series) / sizeof(REAL), l * l);
+            else
+                total += (l > 0 ? (1 - pixel) * l : -pixel * l) + (log1p(-exp(-a)) - log(a));
+        }
+        total = sum_of_block(total);
+        if (threadIdx.x == 0) nll[r] = total;
+    }
+}
+
+extern "C" __global__ void continuous_bernoulli_nll_backward(const REAL *dnll, const REAL *logits, const REAL *x, REAL *dlogits,
+                                                             size L, size B, size D) {
+    FOR_EACH(i, L * B * D) {
+        REAL l = logits[i], pixel = x[i % (B * D)], less = lesser_mean(fabs(l));
+        dlogits[i] = dnll[i / D] * (l > 0 ? (1 - pixel) - less : less - pixel);
+    }
+}
+
+extern "C" __global__ void continuous_bernoulli_mean(const REAL *logits, REAL *mean, size n) {
+    FOR_EACH(i, n) {
+        REAL less = lesser_mean(fabs(logits[i]));
+        mean[i] = logits[i] > 0 ? 1 - less : less;
     }
 }
 

@@ -2,7 +2,7 @@
 
 import functools
 
-import cupy
+import cupy  # pyright: ignore[reportMissingImports]  # it is installed only where there is a GPU
 
 from vae_np.kernels.contract import Array, Number
 from vae_np.kernels.gpu.arrays import number
@@ -88,6 +88,23 @@ def bernoulli_mean(logits: Array, mean: Array) -> Array:
 
 def gaussian_mean(output: Array, mean: Array) -> Array:
     cupy.copyto(mean, output)
+    return mean
+
+
+def continuous_bernoulli_nll(logits: Array, output_logvar: Array, x: Array, nll: Array) -> Array:
+    _by_row(nll, "continuous_bernoulli_nll", logits, x, nll, *logits.shape)
+    return nll
+
+
+def continuous_bernoulli_nll_backward(
+    dnll: Array, logits: Array, output_logvar: Array, x: Array, dlogits: Array, doutput_logvar: Array
+) -> tuple[Array, Array]:
+    _over(dlogits, "continuous_bernoulli_nll_backward", dnll, logits, x, dlogits, *logits.shape)
+    return dlogits, doutput_logvar
+
+
+def continuous_bernoulli_mean(logits: Array, mean: Array) -> Array:
+    _over(mean, "continuous_bernoulli_mean", logits, mean, mean.size)
     return mean
 
 

@@ -4,4 +4,4 @@ from vae_np.kernels import contract
 from vae_np.kernels.gpu import batches, layers, losses, updates
 from vae_np.kernels.gpu.arrays import get, put, zeros
 
-globals().update(contract.exports(layers, losses, updates, batches), zeros=zeros, put=put, get=get)
+globals().update(contract.DEFAULTS, **contract.exports(layers, losses, updates, batches), zeros=zeros, put=put, get=get)

@@ -113,6 +113,8 @@ inline int __ffs(int x) { return __builtin_ffs(x); }
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 inline float rsqrt(float x) { return rsqrtf(x); }
 inline double rsqrt(double x) { return 1 / sqrt(x); }
+inline float normcdf(float x) { return float(erfc(-double(x) * M_SQRT1_2) / 2); }
+inline double normcdf(double x) { return double(erfcl(-x * sqrtl(0.5L)) / 2); }
 template <class A, class B> std::common_type_t<A, B> max(A a, B b) {
     using T = std::common_type_t<A, B>;
     if constexpr (std::is_floating_point<T>::value) return fmax(T(a), T(b));

@@ -1,4 +1,4 @@
-"""Noise: the published vectors of Philox, the same bits from every set, and the distributions it should have."""
+"""Random numbers: the published vectors of Philox, the same bits from every set, and the right distributions."""
 
 import hashlib
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vae_np import noise
+from vae_np import streams
 from vae_np.kernels import reference
 
-KEY = noise.key(7, "train")
+KEY = streams.key(7, "train")
 
 VECTORS = [  # counter, key, result: kat_vectors of Random123, the authors' own distribution
     ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
@@ -30,10 +30,10 @@ def test_philox_gives_the_published_words(counter, key, result):
 
 
 def test_normals_are_the_same_bits_on_every_machine_and_for_ever(kernel_set):
-    """A saved seed goes on to mean what it meant; enough numbers that one more term of a series would be seen."""
+    """A saved seed keeps its meaning. There are so many numbers that one more term of a series would change some."""
     eps = np.empty((2, 10_000, 4))
     kernel_set.normals(KEY, 9, np.arange(10_000), eps)
-    assert hashlib.sha256(eps.astype("<f8")).hexdigest()[:16] == "d143dbd90e56ce49"
+    assert hashlib.sha256(eps.astype("<f8").tobytes()).hexdigest()[:16] == "d143dbd90e56ce49"
 
 
 @pytest.mark.parametrize("n_latent", [1, 4, 7])
@@ -62,7 +62,7 @@ def test_an_example_meets_the_same_noise_in_any_batch_and_any_number_of_samples(
 def test_steps_samples_examples_latents_and_uses_do_not_repeat():
     eps = [np.empty((3, 50, 9)) for _ in range(4)]
     for array, (seed, use, step) in zip(eps, [(7, "train", 0), (7, "train", 1), (8, "train", 0), (7, "validate", 0)]):
-        reference.normals(noise.key(seed, use), step, np.arange(50), array)
+        reference.normals(streams.key(seed, use), step, np.arange(50), array)
     # Two pairs of words may give the same number; thousands of them may not.
     assert len(np.unique(np.concatenate([array.ravel() for array in eps]))) > 4 * 3 * 50 * 9 - 3
 
@@ -87,7 +87,7 @@ def test_binarize_draws_ones_with_the_pixels_probability(kernel_set):
 
 
 def test_a_pixel_is_one_where_its_word_lies_below_it_and_not_where_it_meets_it(kernel_set):
-    """So that a pixel of 0 is never drawn as 1, whatever the word."""
+    """A pixel of 0 is therefore never drawn as 1, whatever the word is."""
     u = reference.words(KEY, 3, 1, np.arange(5), 6)[0, :, :6] * 2.0**-32
     for pixels, wanted in ((u, 0), (np.nextafter(u, 1), 1)):
         x = np.full((5, 6), np.nan)
@@ -122,11 +122,11 @@ def test_gather_leaves_real_numbers_as_they_are(kernel_set, real):
 
 
 def test_the_key_of_a_seed_and_a_use_never_changes():
-    """A saved seed must go on to mean what it meant; every bit of the seed counts."""
+    """A saved seed must keep its meaning, and every bit of it counts."""
     zero = np.uint64(0)
     low, high, _, _ = reference.philox((np.uint64(4), zero, zero, zero), 2**40 + 7)  # "train" is the fourth use
-    assert int(noise.key(2**40 + 7, "train")) == int(high) << 32 | int(low)
-    assert len({int(noise.key(seed, use)) for seed in (7, 2**40 + 7, 2**63) for use in noise.USES}) == 3 * len(noise.USES)
+    assert int(streams.key(2**40 + 7, "train")) == int(high) << 32 | int(low)
+    assert len({int(streams.key(seed, use)) for seed in (7, 2**40 + 7, 2**63) for use in streams.USES}) == 3 * len(streams.USES)
 
 
 def test_logarithm_cosine_and_sine_are_exact_to_the_last_digits():
@@ -141,14 +141,15 @@ def test_logarithm_cosine_and_sine_are_exact_to_the_last_digits():
 
 def test_permutation_is_one_and_depends_on_seed_use_and_step():
     orders = [
-        noise.permutation(*which, 1000) for which in ((0, "shuffle", 0), (0, "shuffle", 1), (1, "shuffle", 0), (0, "split", 0))
+        streams.permutation(*which, 1000)
+        for which in ((0, "shuffle", 0), (0, "shuffle", 1), (1, "shuffle", 0), (0, "split", 0))
     ]
     assert all((np.sort(order) == np.arange(1000)).all() for order in orders)
     assert len({tuple(order) for order in orders}) == 4
-    assert (orders[0] == noise.permutation(0, "shuffle", 0, 1000)).all()
+    assert (orders[0] == streams.permutation(0, "shuffle", 0, 1000)).all()
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "0", True, None])
 def test_a_seed_that_is_none_is_refused(seed):
     with pytest.raises(ValueError, match="seed is .*; it must be a whole number from 0 to 2\\^64 - 1"):
-        noise.check_seed(seed)
+        streams.check_seed(seed)

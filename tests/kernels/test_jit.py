@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: what it lacks or what is wrong with it costs time and a word, and no work."""
+"""The cache of compiled kernels: a cache that is damaged, full or missing costs time and a warning, and is no error."""
 
 import errno
 
@@ -10,7 +10,7 @@ from vae_np.kernels.cpu import jit
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """The folder of the cache, empty, and nothing said yet."""
+    """The folder of the cache: it is empty, and nothing has been logged yet."""
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(jit._Notice, "afterwards", jit._Notice.afterwards)
     jit._warn_once.cache_clear()
@@ -18,7 +18,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def fresh():
-    """A kernel as a new process has it: what is compiled of it already, only the cache can know."""
+    """A kernel as a new process has it: only the cache can know that it was compiled already."""
 
     def double(x):
         return 2 * x
@@ -27,7 +27,7 @@ def fresh():
 
 
 def hits(kernel):
-    """How often it was read from the cache, in a call that must give the right number."""
+    """How often the kernel was read from the cache, in a call that must give the right number."""
     assert kernel(1.5) == 3
     return sum(kernel.stats.cache_hits.values())
 

@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import types
+from typing import Any
 
 import pytest
 
@@ -33,11 +34,13 @@ def error(text):
     return refuse
 
 
-def a_cupy(driver=13000, runtime=13000, devices=1, nvrtc=(13, 2), compile=lambda name: None, cublas=lambda: 1):
-    """A module in CuPy's place, on a machine of that kind; a function stands for a call that fails."""
+def a_cupy(
+    driver: Any = 13000, runtime=13000, devices: Any = 1, nvrtc: Any = (13, 2), compile=lambda name: None, cublas=lambda: 1
+):
+    """A module that takes the place of CuPy on a machine of that kind; a function stands for a call that fails."""
     found = {"driverGetVersion": driver, "runtimeGetVersion": runtime, "getDeviceCount": devices}
     calls = {name: value if callable(value) else lambda value=value: value for name, value in found.items()}
-    module = types.ModuleType("cupy")
+    module: Any = types.ModuleType("cupy")
     module.cuda = types.SimpleNamespace(
         runtime=types.SimpleNamespace(**calls),
         device=types.SimpleNamespace(get_cublas_handle=cublas),

@@ -1,4 +1,4 @@
-"""Every operation: its derivative against differences, the sets against each other, and the edges of its range."""
+"""Every operation: its derivative is compared with differences, the sets with each other, and it is tried at the edges."""
 
 import math
 
@@ -19,14 +19,14 @@ def normal(*shape, seed=0):
 
 
 def filled(kernel_set, name, *arguments, results):
-    """The results of an operation that fills its last arguments, poisoned first: what it does not write is seen."""
+    """The results of an operation that fills its last arguments. They hold NaN before, which shows what it does not write."""
     arrays = [np.full(shape, np.nan, arguments[0].dtype) for shape in results]
     getattr(kernel_set, name)(*arguments, *arrays)
     return arrays
 
 
 def check(forward, inputs, derivatives, upstream):
-    """derivatives[i] against differences of sum(upstream * forward()) by inputs[i], each an array that forward reads."""
+    """Compare derivatives[i] with differences of sum(upstream * forward()) by inputs[i], an array that forward reads."""
     for array, derivative in zip(inputs, derivatives, strict=True):
         numerical, _ = numerical_gradient(lambda: float(np.sum(upstream * forward())), array)
         assert relative_errors(derivative, numerical).max() < TOLERANCES["richardson"]["float64"]
@@ -244,7 +244,7 @@ def test_what_is_not_finite_is_not_hidden(kernel_set, activation):
 @pytest.mark.parametrize("real", [np.float32, np.float64])
 @pytest.mark.parametrize("in_kl", [0, 1])
 def test_importance_weights_of_any_size_neither_overflow_nor_vanish(kernel_set, real, in_kl):
-    """Wherever the largest stands, and whether the nll or the KL makes it."""
+    """This holds wherever the largest weight stands, and whether the nll or the KL makes it."""
     loss = np.array([[1e4, 90.0, -3e4, 1e4], [1e4 + 1, 95.0, 1e4, -3e4], [2e4, -3e4, 2e4, 2e4]], real)
     nll, kl = (1 - in_kl) * loss, in_kl * loss
     (given,) = filled(kernel_set, "iwae", nll, kl, real(1), results=[(4,)])
@@ -255,7 +255,7 @@ def test_importance_weights_of_any_size_neither_overflow_nor_vanish(kernel_set, 
 
 
 def test_adam_follows_the_published_algorithm(kernel_set):
-    """Kingma & Ba 2015, algorithm 1, one number at a time."""
+    """The algorithm is that of Kingma & Ba 2015, algorithm 1, for one number at a time."""
     rng, lr, beta1, beta2, epsilon = np.random.default_rng(0), 0.01, 0.9, 0.99, 1e-8
     p, m, v = np.array([1.0]), np.zeros(1), np.zeros(1)
     theta, first, second = 1.0, 0.0, 0.0
@@ -273,7 +273,8 @@ def test_adam_keeps_small_rates_of_change_in_single_precision(kernel_set, beta2)
     single, double = ([np.array([1.0], t), np.zeros(1, t), np.zeros(1, t)] for t in (np.float32, np.float64))
     for t in range(1, 4):
         kernel_set.adam(single[0], np.array([0.5], np.float32), *single[1:], t, 1e-3, 0.9, beta2, 1e-8)
-        reference.adam(double[0], np.array([0.5]), *double[1:], t, 1e-3, 0.9, beta2, 1e-8)
+        p, m, v = double
+        reference.adam(p, np.array([0.5]), m, v, t, 1e-3, 0.9, beta2, 1e-8)
     np.testing.assert_allclose(single[2], double[2], rtol=1e-6)
     np.testing.assert_allclose(single[0], double[0], rtol=1e-6)
 

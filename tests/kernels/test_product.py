@@ -1,4 +1,4 @@
-"""The matrix products of the Numba set: any size, any order of the numbers, every edge of a tile, and the same bits."""
+"""The matrix products of the Numba set: for any size and order of memory, at every edge of a tile, with the same bits."""
 
 import itertools
 import os
@@ -28,7 +28,7 @@ def normal(*shape, real="float64"):
 
 
 def guarded(rows, columns, real):
-    """An array of NaN within one of 7, so that what is not written, or written beyond it, is seen."""
+    """An array of NaN inside an array of 7: this shows what is not written, and what is written outside."""
     whole = np.full((rows + 2, columns + 40), 7, real)
     inner = whole[1 : rows + 1, :columns]
     inner[...] = np.nan
@@ -99,7 +99,7 @@ def multiply_transposed(a, b, c):
 
 @pytest.mark.parametrize("real", REALS)
 def test_a_row_has_the_same_bits_whatever_rows_stand_around_it(real):
-    """So that neither the number of threads nor the parts of a batch are seen in a result."""
+    """So neither the number of threads nor the slices of a batch change a result."""
     a, b = normal(67, 301, real=real), normal(301, 70, real=real)
     whole, whole_t = np.empty((67, 70), real), np.empty((67, 70), real)
     multiply(a, b, whole)
@@ -123,7 +123,7 @@ def test_what_is_not_finite_stays_in_its_row(bad):
 
 @pytest.mark.parametrize("name, vector", [("haswell", 32), ("generic", 0)])
 def test_other_processors(name, vector, tmp_path):
-    """What is compiled for AVX2, and for a processor of which nothing is known: the BLAS then multiplies."""
+    """The products are right for AVX2, and for a processor of which nothing is known, where the BLAS multiplies."""
     code = f"""
 import numpy as np
 from vae_np.kernels.cpu import emit, layers

@@ -13,7 +13,7 @@ NUMBERS = {"sgd": (0.1, 0.9), "adagrad": (0.1, 1e-8), "adam": (np.zeros((), np.i
 
 @pytest.mark.parametrize("update", contract.UPDATES)
 def test_a_compiled_function_holds_no_copy_of_another(update, monkeypatch, tmp_path):
-    """Of copies in several libraries a process runs the one that it loads first: another from the cache than after compiling."""
+    """A process runs the first copy that it loads, and which that is depends on whether it compiles or reads the cache."""
     entries, compile_entry = [], argument_buffer.CFunc.compile
     monkeypatch.setattr(argument_buffer.CFunc, "compile", lambda entry: entries.append(entry) or compile_entry(entry))
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Scratch memory: nobody has a buffer that another has, and what is given back is taken again."""
+"""Scratch memory: no two threads have the same buffer, and a buffer that is given back is taken again."""
 
 import threading
 
@@ -11,7 +11,7 @@ from vae_np.kernels.cpu.jit import kernel
 
 @kernel
 def fill(n, like, number, differences):
-    """Has n buffers at a time, writes a number of its own into each, and counts what is another's when it looks again."""
+    """Take n buffers, write a number of its own into each, and count the numbers that another thread has changed."""
     buffers = np.empty(n, np.int64)
     for i in range(n):
         buffers[i] = scratch.take()

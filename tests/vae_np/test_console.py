@@ -5,10 +5,11 @@ import pathlib
 import sys
 
 import pytest
+from rich.table import Table
 
 import vae_np
 from vae_np import cli
-from vae_np.console import print_in_any_encoding
+from vae_np.console import make_console, print_in_any_encoding
 
 ROOT = pathlib.Path(vae_np.__file__).parents[1]
 SOURCES = [path for folder in ("vae_np", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
@@ -53,3 +54,20 @@ def test_a_refusal_names_a_file_in_any_encoding(monkeypatch):
         cli.main(["train", "--data", "größe.npy"])
     stream.flush()
     assert stream.buffer.getvalue().decode("ascii") == "vae-np: there is no file gr\\xf6\\xdfe.npy\n"
+
+
+def test_a_file_has_lines_of_120_and_holds_markup_and_numbers_as_they_are():
+    stream = io.StringIO()
+    console = make_console(file=stream)
+    console.print(Table("x", expand=True))
+    assert {len(line) for line in stream.getvalue().splitlines()[1:]} == {120}
+    console.print("[red]" + "1 " * 100)
+    assert stream.getvalue().endswith("[red]" + "1 " * 100 + "\n"), "neither read as markup nor broken into lines"
+
+
+def test_a_terminal_has_its_own_width_and_no_colours_of_numbers():
+    stream = io.StringIO()
+    console = make_console(file=stream, force_terminal=True, color_system="standard", _environ={"COLUMNS": "70"})
+    assert console.width == 70
+    console.print("1 True 'x'")
+    assert stream.getvalue() == "1 True 'x'\n"

@@ -13,13 +13,13 @@ from vae_np.console import make_console
 
 def _run(options: argparse.Namespace, status: Console) -> None:
     table, found = Table("backend", "runs here", "why not", "what to do"), kernels.available()
-    for name, its in found.items():
-        table.add_row(name, "yes" if its.ok else "no", Text(its.reason), Text(its.remedy))
+    for name, answer in found.items():
+        table.add_row(name, "yes" if answer.ok else "no", Text(answer.reason), Text(answer.remedy))
     console = make_console()
     console.print(table)
     console.print(f"auto is {training.backend_name(kernels.load('auto'))}")
-    for name in ("numba", "cupy"):
-        if found[name].ok:
+    for name, answer in found.items():
+        if answer.ok:
             console.print(f"{name}: {kernels.load(name).about()}")
 
 

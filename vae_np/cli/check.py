@@ -30,11 +30,12 @@ def _run(options: argparse.Namespace, status: Console) -> int:
 
     console = make_console()
     streams.check_seed(options.seed)
-    backends = options.backend or [name for name, its in kernels.available().items() if its.ok]
+    backends = options.backend or [name for name, found in kernels.available().items() if found.ok]
     limit, worst, wrong = TOLERANCES["complex"]["float64"], 0.0, []
     console.print(
-        "worst relative difference of any element: hand-written gradient, complex steps through another loss, in float64\n"
-        "(an element under a hundredth of its parameter's largest is compared to that hundredth)"
+        "Each number is the largest relative difference of any element between the hand-written gradient and complex steps\n"
+        "through an independent loss, in float64. (An element that is smaller than a hundredth of the largest one of its\n"
+        "parameter is compared with that hundredth.)\n"
     )
     for decoder, backend in itertools.product(DECODERS, backends):
         architectures = [Architecture(6, (5, 4), 3, activation, **decoder) for activation in ACTIVATIONS]

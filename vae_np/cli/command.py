@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ class Command:
     add_options: Callable[[AddOption], object]  # calls its argument once for each option
     run: Callable[[argparse.Namespace, Console], int | None]  # (options, console of the progress) -> exit code, or None for 0
 
+    @functools.cached_property
     def options(self) -> dict[str, argparse.Action]:
         """{name: Action} of all options, in the order of the help; without old names."""
         parser, found = argparse.ArgumentParser(), {}
@@ -45,7 +47,7 @@ class Command:
 
     def defaults(self) -> argparse.Namespace:
         """The options of the command where the user gives none."""
-        return argparse.Namespace(**{name: action.default for name, action in self.options().items()})
+        return argparse.Namespace(**{name: action.default for name, action in self.options.items()})
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """The options that the words after the command's name give.
@@ -62,7 +64,7 @@ class Command:
     def words(self, options: argparse.Namespace) -> list[str]:
         """The words after the command's name that give these options, without those that have their default."""
         words = []
-        for name, action in self.options().items():
+        for name, action in self.options.items():
             value = vars(options)[name]
             if value != action.default:
                 values = [] if action.nargs == 0 else value if isinstance(value, list) else [value]

@@ -22,7 +22,7 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     out = output_path(options, NAME, ".npy")
     z = encode_all(p, options, status)
     save_array(out, z)
-    make_console().print(f"{len(z)} rows of {z.shape[1]} latents, the means of q(z|x), in {out}")
+    make_console().print(f"{out} holds {len(z)} rows of {z.shape[1]} latents, the means of q(z|x)")
 
 
 COMMAND = Command("encode", __doc__, _add_options, _run)

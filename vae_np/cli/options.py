@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from vae_np import data, kernels
+from vae_np.architecture import Architecture
 from vae_np.choices import ACTIVATIONS, LIKELIHOODS, NOISES, OBJECTIVES
 from vae_np.cli.command import AddOption
 
@@ -79,17 +80,22 @@ def add_data(option: AddOption, default: str | None, by_default: str = "") -> No
 def add_model(option: AddOption, samples: int, l2: float) -> None:
     """The model and its loss."""
     formulas = listed(f"{name} is {activation.formula}" for name, activation in ACTIVATIONS.items())
-    option("--activation", choices=ACTIVATIONS, default="relu", help=f"The activation of the hidden layers: {formulas}.")
+    option(
+        "--activation",
+        choices=ACTIVATIONS,
+        default=Architecture.activation,
+        help=f"The activation of the hidden layers: {formulas}.",
+    )
     outputs = listed(f"{likelihood.output} for {name}" for name, likelihood in LIKELIHOODS.items())
     option(
         "--likelihood",
         choices=LIKELIHOODS,
-        default="bernoulli",
+        default=Architecture.likelihood,
         help=f"The distribution of x given z, p(x|z). The decoder's output is {outputs}.",
     )
     with_noise = listed(likelihood.title for likelihood in LIKELIHOODS.values() if likelihood.has_noise)
     noises = "; ".join(f"{name}: {noise.words}" for name, noise in NOISES.items())
-    option("--noise", choices=NOISES, default="fixed", help=f"The noise of a {with_noise} likelihood. {noises}.")
+    option("--noise", choices=NOISES, default=Architecture.noise, help=f"The noise of a {with_noise} likelihood. {noises}.")
     add_objective(option, "elbo")
     option("--samples", type=int, default=samples, help="Samples of z per example.")
     option("--beta", type=float, default=1.0, help="The weight of the KL. The ELBO has 1.")

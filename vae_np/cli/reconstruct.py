@@ -25,14 +25,14 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     if out.endswith(".npy"):
         x = elbo.decode(p, encode_all(p, options, status), options.backend)
         save_array(out, x)
-        make_console().print(f"{len(x)} reconstructions of {x.shape[1]} numbers in {out}")
+        make_console().print(f"{out} holds {len(x)} reconstructions of {x.shape[1]} numbers")
         return
     dataset = load_dataset_of(trained_with(options), options)
     image_shape = check_image_shape(dataset.image_shape, p)
     from vae_np import plots
 
     plots.write(plots.reconstructions(p, dataset.shown[0], image_shape, options.seed), out)
-    make_console().print(f"some rows and their reconstructions in {out}")
+    make_console().print(f"{out} shows some rows and their reconstructions")
 
 
 COMMAND = Command("reconstruct", __doc__, _add_options, _run)

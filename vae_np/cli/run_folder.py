@@ -14,16 +14,17 @@ from vae_np.cli.options import DATA
 from vae_np.data import Dataset
 from vae_np.parameters import Parameters, reading
 
+MOVED = "; if it has moved, say where it is with --data"
 NOT_STORED = ("out", "resume")  # options of `vae-np train` that name the folder itself
 
 
 def stored(command: Command, options: argparse.Namespace) -> dict[str, Any]:
-    """What a run folder keeps of its options: the options for the program, and a command line for people.
+    """What a run folder keeps of the options of its training: the options for the program, and a command line for people.
 
     Paths become absolute, so that the run can be resumed from any folder.
     """
     kept = command.defaults()
-    for name in command.options().keys() - set(NOT_STORED):
+    for name in command.options.keys() - set(NOT_STORED):
         setattr(kept, name, vars(options)[name])
     if kept.data not in data.DATASETS:
         kept.data = os.path.abspath(kept.data)
@@ -65,12 +66,19 @@ def _from_json(command, values):
     for name, value in values.items():
         if name in NOT_STORED or name not in options:
             raise ValueError(f"it has an option {name!r}, which this version does not know")
-        setattr(options, name, value)
-    found = _parsed(command, command.words(options))  # the parser knows which values an option can have
-    for name, value in values.items():
-        if json.loads(json.dumps(vars(found)[name])) != value:
-            raise ValueError(f"its option {name} cannot be {value!r}")
-    return found
+        setattr(options, name, _as_given(command, name, value))
+    return options
+
+
+def _as_given(command, name, value):
+    """The option's value, from what JSON made of it; ValueError if the command would not take that value."""
+    alone = command.defaults()
+    setattr(alone, name, value)
+    with contextlib.suppress(ValueError):
+        given = vars(_parsed(command, command.words(alone)))[name]
+        if json.loads(json.dumps(given)) == value:
+            return given
+    raise ValueError(f"its option {name} cannot be {value!r}")
 
 
 def _from_line(command, line):
@@ -86,7 +94,7 @@ def _parsed(command, words):
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             return command.parse(words)
     except SystemExit:
-        raise ValueError(f"its options cannot be parsed: {said.getvalue().splitlines()[-1]}") from None
+        raise ValueError(f"its command cannot be parsed: {said.getvalue().splitlines()[-1]}") from None
 
 
 # ------------------------------------------------------------------------------------------- the data and the parameters
@@ -105,9 +113,6 @@ def load_dataset_of(trained_with: argparse.Namespace, options: argparse.Namespac
     """The data set of a run, unless the options name another one."""
     given = {name: vars(options)[name] for name in DATA if vars(options)[name] is not None}
     return load_dataset(argparse.Namespace(**(vars(trained_with) | given)), "" if options.data else MOVED)
-
-
-MOVED = "; if it has moved, say where it is with --data"
 
 
 def load_parameters(run: str) -> Parameters:

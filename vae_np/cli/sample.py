@@ -41,7 +41,7 @@ def _run(options: argparse.Namespace, status: Console) -> None:
         from vae_np import plots
 
         plots.write(plots.samples(x, _image_shape(options.run, p)), out)
-    make_console().print(f"{options.n} samples in {out}")
+    make_console().print(f"{out} holds {options.n} samples")
 
 
 def _image_shape(run, p):

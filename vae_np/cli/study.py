@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace, status: Console) -> int:
     from vae_np.study import page, terminal, trace
 
     console, started = make_console(), time.perf_counter()
-    with status.status("a model, one pass of it, and the proof of every line"):
+    with status.status("a model is made, and every line of its gradients is proven"):
         p, dataset, settings, words = _studied(options)
         rows = [check_count("an example", row, 0) for row in options.examples]
         shown, _ = dataset.shown
@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace, status: Console) -> int:
     else:
         from vae_np.study import dials
 
-        with status.status("the dials"):
+        with status.status("the dials are computed"):
             turned = dials.dials(p, x, eps, settings.beta, settings.l2, settings.objective)
             estimators = dials.estimators(p, x)
         n_bytes = page.write(options.out, lines, words, dataset.image_shape, turned, estimators)

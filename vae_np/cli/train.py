@@ -33,7 +33,7 @@ from vae_np.console import make_console
 from vae_np.optimizers import OPTIMIZERS
 from vae_np.parameters import INITS
 
-# A run may go on elsewhere; its data are known by their checksum, wherever they lie and however they are written.
+# What may change when a run is resumed. Its data are recognised by their checksum, wherever and however they are stored.
 MAY_CHANGE = ("epochs", "backend", "threads", *DATA)
 
 
@@ -51,11 +51,15 @@ def _add_options(option: AddOption) -> None:
         help="The share of the rows that is held out for validation; 0 holds none out. MNIST has a validation part of its own.",
     )
     option(
-        "--hidden", type=int, nargs="*", default=[400], help="The widths of the hidden layers. No number makes a linear model."
+        "--hidden",
+        type=int,
+        nargs="*",
+        default=[400],
+        help="The widths of the hidden layers. Without a number the model is linear.",
     )
     option("--latent", type=int, default=2, help="The number of latent dimensions.")
     add_model(option, samples=1, l2=0.0)
-    option("--noise-std", type=float, default=1.0, help="The standard deviation of fixed noise.")
+    option("--noise-std", type=float, default=Architecture.noise_std, help="The standard deviation of fixed noise.")
     option(
         "--beta-warmup", type=float, default=0.0, metavar="EPOCHS", help="The number of epochs over which beta rises from 0."
     )
@@ -123,7 +127,7 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     _print_last_epoch(console, run, backend)
     from vae_np import plots
 
-    console.print(f"in {run.path}: {', '.join(runs.FILES)}")
+    console.print(f"{run.path} holds {', '.join(runs.FILES)} and these pictures:")
     for picture in plots.draw_run(run.parameters, run.history, dataset, run.path, options.seed):
         console.print(f"   {picture}")
 
@@ -131,7 +135,7 @@ def _run(options: argparse.Namespace, status: Console) -> None:
 def _resumed(options):
     """The options of the run that is resumed, with those that may change as they are given now."""
     before = options_of(options.resume)
-    for name, action in COMMAND.options().items():
+    for name, action in COMMAND.options.items():
         value = vars(options)[name]
         if name == "resume" or value == action.default:
             continue

@@ -1,4 +1,4 @@
-"""The gradients line by line: each with its equation, its shapes, its numbers and its proof."""
+"""The gradients of the model line by line: each line with its equation, its shapes, its numbers and its proof."""
 
 from vae_np.study.trace import Array, Line, Trace, trace
 

@@ -1,21 +1,39 @@
-"""A line chart as a small SVG that stands in a page's text and takes the page's colour, in light and in dark."""
+"""A line chart as a small SVG that is part of a page and takes the colour of its text, in light and in dark."""
 
 import html
 import math
+from collections.abc import Mapping, Sequence
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 360, 48, 350, 32, 182  # of the whole, and the edges of the plot
-COLOURS = "#3b82c4", "#d0573f", "#94801c", "#8f62c9", "#2f8f5b", "#b5588f"  # seen on white and on black
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 360, 48, 350, 32, 182  # the width of the chart, and the edges of the plot in it
+COLOURS = "#3b82c4", "#d0573f", "#94801c", "#8f62c9", "#2f8f5b", "#b5588f"  # all can be seen on white and on black
 DASHES = "none", "8 3", "2 2", "9 3 2 3", "15 4", "5 5"
 N_TICKS = 5
-SMALLEST = 1e-300  # what is smaller is drawn as 0: half of it may be none
+SMALLEST = 1e-300  # a smaller number is drawn as 0, because half of it may be 0
 
 
-def lines(title, axis, values, curves, here=None, log=""):
-    """The SVG of curves {label: numbers} over ascending values; a vertical mark stands at `here`.
+def lines(
+    title: str,
+    axis: str,
+    values: Sequence[float],
+    curves: Mapping[str, Sequence[float]],
+    here: float | None = None,
+    log: str = "",
+) -> str:
+    """The SVG of a chart. Its colours are --line-1 to --line-6 where the CSS of the page sets these.
 
-    log: the logarithmic axes, of "x" and "y"; a curve has a gap where it cannot be drawn. CSS may set --line-1 to --line-6.
-    The mark is a path of class "here" that a translation has put in its place; its data-at holds the places of all values, for
-    a script to move it.
+    Parameters
+    ----------
+    title, axis : str
+        The title, and the label of the horizontal axis.
+    values : sequence of float
+        The places on the horizontal axis, in ascending order.
+    curves : mapping
+        {label: a number for each of the values}. A curve has a gap where a number cannot be drawn.
+    here : float, optional
+        The value at which a vertical mark stands. The mark is a path of class "here", which a translation puts in its place; its
+        attribute data-at holds the places of all values, so that a script can move it.
+    log : str
+        The axes that are logarithmic: "x", "y", "xy" or "".
     """
     ticks_x, x = _scale(values, LEFT, RIGHT, "x" in log, tight=True)
     ticks_y, y = _scale([number for numbers in curves.values() for number in numbers], BOTTOM, TOP, "y" in log)
@@ -44,10 +62,10 @@ def lines(title, axis, values, curves, here=None, log=""):
 
 
 def _scale(numbers, start, end, log, tight=False):
-    """Some round ticks, and the function from a number to its place between start and end; tight: no further than the numbers."""
+    """Some round ticks, and the function from a number to its place between start and end; tight: the axis ends with the numbers."""
     shown = [number for number in numbers if _drawn(number, log)] or [1]
     low, high = min(shown), max(shown)
-    if math.isclose(low, high, rel_tol=1e-4, abs_tol=SMALLEST):  # the ticks have six digits
+    if math.isclose(low, high, rel_tol=1e-4, abs_tol=SMALLEST):  # ticks are written with six digits, and would look equal
         half = (abs(low) if abs(low) > SMALLEST else 1) / 2
         low, high = (low / 2, high * 2) if log else (low - half, high + half)
     elif not tight and not log and 0 < low < high / 2:
@@ -62,14 +80,14 @@ def _scale(numbers, start, end, log, tight=False):
 
 
 def _steps(low, high):
-    """Multiples of 1, 2 or 5 times a power of ten, from low or below it to high or above it"""
+    """Multiples of 1, 2 or 5 times a power of ten. The first is at most low, the last is at least high."""
     power = 10.0 ** math.floor(math.log10((high - low) / N_TICKS))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * N_TICKS >= high - low)
     return [step * i for i in range(math.floor(low / step), math.ceil(high / step) + 1)]
 
 
 def _decades(low, high):
-    """1, 2 and 5 times powers of ten, or where they are many only powers, from low or below it to high or above it"""
+    """1, 2 and 5 times powers of ten, or only powers of ten where those are too many, around low and high."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     ticks = [factor * 10.0**power for power in range(first - 1, last + 2) for factor in (1, 2, 5)]
     below, above = max(tick for tick in ticks if tick <= low), min(tick for tick in ticks if tick >= high)
@@ -83,7 +101,7 @@ def _drawn(number, log):
 
 
 def _path(points):
-    """The d of a line through the points; None is a gap."""
+    """The attribute d of a line through the points, where None is a gap."""
     return "".join(f"{'ML'[i > 0 and points[i - 1] is not None]}{p[0]} {p[1]}" for i, p in enumerate(points) if p)
 
 
@@ -96,7 +114,7 @@ def _number(number):
 
 
 def _described(axis, values, curves, here):
-    """What the drawing shows, in words for those who do not see it."""
+    """What the chart shows, in words for those who do not see it."""
     words = [f"Over {axis}, from {_number(values[0])} to {_number(values[-1])}:"]
     for label, numbers in curves.items():
         at_here = "" if here is None else f", {numbers[values.index(here)]:.3g} at {_number(here)}"

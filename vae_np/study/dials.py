@@ -60,18 +60,18 @@ class Words(NamedTuple):
 WORDS = {
     "beta": Words(
         "The slider changes beta, the factor of the KL.",
-        "The derivatives of mu and logvar through the KL are proportional to beta. The derivatives through z do not depend on beta, "
-        "and neither does any gradient of the decoder.",
+        "The parts of dmu and dlogvar that come through the KL are proportional to beta. The parts that come through z do not depend "
+        "on beta, and neither does any gradient of the decoder.",
         "This objective estimates the KL from the samples, so the KL acts on mu and logvar through z as well. Its direct "
-        "contribution is only -beta / (2 B) to the derivative of each logvar. Both paths therefore depend on beta.",
+        "contribution is only -beta / (2 B) to each element of dlogvar. Both paths therefore depend on beta.",
     ),
     "logvar": Words(
         "The slider adds a number to logvar, and everything after it is computed again. The further to the right, the more of z is "
         "noise.",
-        "Through the KL, the derivative of mu is beta mu / B, which does not depend on the width of q. The derivative of logvar is "
-        "beta (exp(logvar) - 1) / (2 B), which is 0 where q is as wide as the prior.",
-        "This objective estimates the KL from the samples. Its direct contributions do not depend on the width of q: 0 to the "
-        "derivative of mu, and -beta / (2 B) to the derivative of each logvar. The width acts through z.",
+        "The KL contributes beta mu / B to dmu, which does not depend on the width of q. It contributes beta (exp(logvar) - 1) / (2 B) "
+        "to dlogvar, which is 0 where q is as wide as the prior.",
+        "This objective estimates the KL from the samples. Its direct contributions do not depend on the width of q: 0 to dmu, and "
+        "-beta / (2 B) to each element of dlogvar. The width acts through z.",
     ),
     "eps": Words(
         "The slider multiplies the noise eps by a number. At 0, every z is equal to mu, and no derivative reaches logvar through z.",

@@ -56,7 +56,7 @@ def evaluate(tree: Tree, values: Mapping[str, Any]) -> Any:
             case "over", operator, index, body:
                 return values[f"{operator}_{index}"](lambda **bound: evaluate(body, {**values, **bound}), values)
             case "call", name, _, *arguments:
-                function: Any = values.get(plain(tree)) or values.get(plain(name)) or FUNCTIONS[plain(name)]
+                function: Any = values.get(plain(tree)) or values.get(plain(name)) or FUNCTIONS[name[1]]
                 return function(*map(value, arguments[::2]))
             case "relation", *sides:
                 return [value(side) for side in sides[::2]]

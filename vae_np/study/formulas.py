@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from scipy import special
 
 if TYPE_CHECKING:
     from vae_np.study.trace import Line
@@ -27,9 +28,11 @@ REACHING = "sum", "mean", "int", "diff"  # these apply to everything up to the e
 OVER = re.compile(r"(sum|mean|int|diff|softmax|max|E)_(\w+)")
 FUNCTIONS = {
     "exp": np.exp,
+    "Phi": lambda y: special.erfc(-y / np.sqrt(2)) / 2,
     "log": np.log,
     "max": np.maximum,
     "sigmoid": lambda y: 1 / (1 + np.exp(-y)),
+    "sinh": np.sinh,
     "sqrt": np.sqrt,
     "tanh": np.tanh,
     **dict.fromkeys(("f", "g", "p", "q", "N", "KL")),  # `evaluate` is told what these mean

@@ -35,7 +35,9 @@ class Array(NamedTuple):
     @property
     def lacks(self) -> tuple[int, ...]:
         """The old name of `missing_paths`."""
-        warnings.warn("Array.lacks is now called Array.missing_paths", DeprecationWarning, stacklevel=2)
+        warnings.warn(
+            "Array.lacks is now called Array.missing_paths; the old name goes with vae_np 0.3", DeprecationWarning, stacklevel=2
+        )
         return self.missing_paths
 
 
@@ -68,7 +70,9 @@ class Line(NamedTuple):
     @property
     def undoes(self) -> tuple[int, ...]:
         """The old name of `differentiates`."""
-        warnings.warn("Line.undoes is now called Line.differentiates", DeprecationWarning, stacklevel=2)
+        warnings.warn(
+            "Line.undoes is now called Line.differentiates; the old name goes with vae_np 0.3", DeprecationWarning, stacklevel=2
+        )
         return self.differentiates
 
 

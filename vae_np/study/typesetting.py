@@ -9,7 +9,7 @@ LAYER = r"(?:en|de)coder\[\d+\]|mu|logvar|output|output_logvar"
 CODE = re.compile(
     rf"d?(?:(?:{LAYER})(?:\.[Wby])?|x|eps|z|nll|kl|loss|beta|l2|n_examples)"
 )  # names that the code of the model has
-LETTERS = {"mu": "μ", "eps": "ε", "beta": "β", "pi": "π", "output": "o"}
+LETTERS = {"mu": "μ", "eps": "ε", "beta": "β", "pi": "π", "Phi": "Φ", "output": "o"}
 SYMBOLS = {
     **LETTERS,
     "logvar": ("log", ("^", "σ", "2")),

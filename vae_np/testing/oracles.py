@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from vae_np.architecture import Architecture, check_choice
 from vae_np.choices import NOISES, OBJECTIVES
@@ -27,10 +28,13 @@ SCALAR_ACTIVATIONS: dict[str, Callable[[Any, Any], Any]] = {  # h of (m, y)
     "relu": lambda m, y: y if y > 0 else 0 * y,
     "tanh": lambda m, y: m.tanh(y),
     "softplus": lambda m, y: m.log1p(m.exp(y)),
+    "silu": lambda m, y: y / (1 + m.exp(-y)),
+    "gelu": lambda m, y: y * m.erfc(-y / m.sqrt(2)) / 2,
 }
 SCALAR_LIKELIHOODS: dict[str, Callable[..., Any]] = {  # log p(x|z) of one input, of (m, x, output, variance)
     "bernoulli": lambda m, x, logit, _: -x * m.log1p(m.exp(-logit)) - (1 - x) * m.log1p(m.exp(logit)),
     "gaussian": lambda m, x, mean, variance: _log_normal(m, x, mean, variance),
+    "continuous_bernoulli": lambda m, x, logit, _: (x - 0.5) * logit - m.log(m.sinh(logit / 2) / (logit / 2)),
 }
 
 
@@ -121,10 +125,24 @@ def _softplus(y):
     return _positive(y) + np.log1p(np.exp(np.where(y.real > 0, -y, y)))
 
 
-COMPLEX_ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {"relu": _positive, "tanh": np.tanh, "softplus": _softplus}
+def _log_of_integral(y):
+    """log((exp(y) - 1) / y), the logarithm of the integral of exp(y x) over x from 0 to 1."""
+    near = y / 2 + y**2 / 24 - y**4 / 2880 + y**6 / 181440  # Taylor's series, exact to the last digit
+    size = np.where(abs(y) < 0.05, 1, np.where(y.real > 0, y, -y))
+    return np.where(abs(y) < 0.05, near, _positive(y) + np.log(-np.expm1(-size)) - np.log(size))
+
+
+COMPLEX_ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
+    "relu": _positive,
+    "tanh": np.tanh,
+    "softplus": _softplus,
+    "silu": lambda y: y * np.exp(-_softplus(-y)),  # the logarithm of the sigmoid never overflows
+    "gelu": lambda y: y * special.erfc(-y / np.sqrt(2)) / 2,
+}
 COMPLEX_LIKELIHOODS: dict[str, Callable[..., NDArray]] = {  # log p(x|z) of each input, of (x, output, logvar)
     # The cross entropy softplus(l) - x l, with the large part of the logit taken out of both.
     "bernoulli": lambda x, logits, _: x * logits - _softplus(logits),
+    "continuous_bernoulli": lambda x, logits, _: x * logits - _log_of_integral(logits),
     "gaussian": lambda x, mean, logvar: -0.5 * (np.log(2 * np.pi) + logvar + (x - mean) ** 2 / np.exp(logvar)),
 }
 

@@ -8,6 +8,8 @@ import pytest
 from tests.vae_np.cli.commands import command, done
 from vae_np import elbo, kernels
 from vae_np.architecture import Architecture
+from vae_np.cli import check
+from vae_np.console import make_console
 from vae_np.kernels import reference
 from vae_np.testing.problems import DECODERS
 
@@ -69,3 +71,12 @@ def test_check_names_logvar_alone_and_what_lies_below_it_if_the_derivative_of_th
     names = {name for _, name in wrong_parameters(answer.out)}
     assert {"logvar.W", "logvar.b"} <= names
     assert all(name.startswith(("logvar.", "encoder.")) for name in names), "mu and the decoder have no part in it"
+
+
+def test_columns_that_have_no_room_beside_each_other_stand_in_a_table_below(monkeypatch):
+    wide = done("check", "--backend", "numpy")
+    monkeypatch.setattr(check, "make_console", lambda: make_console(width=50))
+    narrow = done("check", "--backend", "numpy")
+    numbers = [sorted(re.findall(r"\d+e-\d+", out)) for out in (wide, narrow)]
+    assert numbers[0] == numbers[1] and narrow.count("output.b ") == 2 * wide.count("output.b ")
+    assert max(len(line) for line in narrow.splitlines() if "e-" in line and "right" not in line) <= 50

@@ -18,7 +18,7 @@ def all_of(name, **options):
 
 def test_encode_writes_the_mean_of_q_for_every_row_in_the_order_of_the_data(trained):
     pathlib.Path("z.npy").write_text("an older file, as of `sample`, is replaced")
-    assert done("encode", trained[1], "--out", "z.npy") == "1797 rows of 2 latents, the means of q(z|x), in z.npy\n"
+    assert done("encode", trained[1], "--out", "z.npy") == "z.npy holds 1797 rows of 2 latents, the means of q(z|x)\n"
     p, z = Parameters.load(trained[1] / "checkpoint.npz"), np.load("z.npy")
     assert z.dtype == np.float32 and z.shape == (1797, 2)
     np.testing.assert_array_equal(z, elbo.encode(p, all_of("digits"), "auto")[0])

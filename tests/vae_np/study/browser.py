@@ -1,4 +1,4 @@
-"""A page opened in headless Chromium: scripts run in it, and what they find."""
+"""Opens a page in headless Chromium, runs a script in it, and returns what the script finds."""
 
 import html
 import json
@@ -24,7 +24,7 @@ REPORT = """
 
 
 def run(page, script, width=1400, height=1000):
-    """What the script, a function's body, returns in the loaded page; AssertionError where anything on the page went wrong."""
+    """What the script returns in the loaded page. The script is the body of a function. AssertionError if the page has an error."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "page.html")
         path.write_text(

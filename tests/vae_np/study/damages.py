@@ -1,10 +1,10 @@
-"""What may go wrong in a formula: it loses a factor, a term, a sign, a square or a square root, or gets another number."""
+"""Formulas with a mistake: a factor, a term, a sign, a square or a square root is lost, or a number is another one."""
 
 EXCHANGED = {"+": "-", "-": "+", "product": "/", "/": "product", "<": ">", ">": "<"}
 
 
 def damages(tree):
-    """The tree with one damage, for each that it can take. Bodies of derivatives keep whole: their constants do not show."""
+    """Every tree that differs from this one by one mistake. Bodies of derivatives are kept: a constant in them has no effect."""
     match tree:
         case str() | ("name", *_) | ("index", *_) | ("over", "diff", *_):
             return

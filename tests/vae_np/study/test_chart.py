@@ -1,4 +1,4 @@
-"""The charts: every point lies where its numbers say, by the ticks that a reader sees."""
+"""The charts: every point lies where its numbers say, measured by the ticks that a reader sees."""
 
 import math
 import re
@@ -30,12 +30,12 @@ def points(d):
 
 
 def lines_of(svg):
-    """The path of each curve; that of its legend follows it."""
+    """The path of each curve, without the lines of the legend, one of which follows each curve."""
     return of_class(svg, "line")[::2]
 
 
 def axis_of(svg, vertical, log):
-    """The function from a place to a number, by two of the ticks and what is written at them."""
+    """The function from a place to a number, which two of the ticks and their labels determine, and the numbers of all ticks."""
     numbers = {}
     for text in svg.iter(f"{SVG}text"):
         if text.get("text-anchor") == ("end" if vertical else "middle") and re.fullmatch(r"[-\u2212\d.e+]+", text.text):
@@ -71,7 +71,7 @@ def test_what_cannot_be_drawn_is_a_gap(log):
 
 
 @given(numbers=st.lists(st.floats(-1e30, 1e30), min_size=5, max_size=5), log=st.sampled_from(["", "y"]))
-@example([100, 100.0001, 100, 100, 100], "")  # by what no tick can tell apart
+@example([100, 100.0001, 100, 100, 100], "")  # numbers whose ticks would look equal
 @example([100, 100.02, 100, 100, 100], "")
 @example([0, 0, 0, 0, 5e-324], "")
 @example([0, 0, 0, 1e-310, 5e-324], "y")

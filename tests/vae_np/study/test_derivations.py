@@ -21,7 +21,7 @@ from vae_np.study.typesetting import plain
 
 
 def diff(name, element=...):
-    """The derivative by a name, of each element of the body by its own; or by one element alone."""
+    """The derivative with respect to a name: of each element of the body with respect to its own, or with respect to one element."""
 
     def operator(body, values):
         moved = np.array(values[name], complex)
@@ -70,7 +70,7 @@ def adjoint(rng):
 
 
 def affine(rng):
-    """Axes n, i, o. The loss is the sum of sin y; its derivatives are taken element by element."""
+    """The axes are n, i, o. The loss is the sum of sin y, and its derivatives are taken element by element."""
     values = {
         "x": rng.normal(size=(3, 4)),
         "W": rng.normal(size=(4, 2)),
@@ -112,7 +112,7 @@ def activation(function):
 
 
 def gaussian(z, mean, variance):
-    """The density; norm.pdf takes no complex numbers."""
+    """The density of a Gaussian for complex numbers, too, which norm.pdf does not take."""
     return np.exp(-((z - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
 
 
@@ -130,7 +130,7 @@ def model(rng):
         return {"nll": nll, "kl": kl, "w": np.exp(-nll - kl)}
 
     def mean_over_q(body, values):
-        """Over two samples; z, nll and w are those of the first, nll_l and w_l those of both."""
+        """The mean over two samples. z, nll and w belong to the first sample, nll_l and w_l belong to both."""
         first, both = GRID[:, None], np.stack(np.broadcast_arrays(GRID[:, None], GRID))
         density = gaussian(GRID, values["mu"], np.exp(values["logvar"]))
         samples = {f"{name}_l": value for name, value in weights(both).items()}
@@ -170,6 +170,13 @@ def bernoulli_nll(rng):
     return {"x": x, "logits": logits, "mean": mean, "diff_logits": diff("logits"), **p}
 
 
+def continuous_bernoulli_nll(rng):
+    nodes, weights = np.polynomial.legendre.leggauss(40)  # of an integral from 0 to 1
+    integral = lambda body, _: np.tensordot(weights / 2, body(x=(nodes[:, None] + 1) / 2), 1)  # noqa: E731
+    values = {"x": rng.uniform(size=50), "logits": rng.choice([-1, 1], 50) * rng.uniform(0.5, 5, 50)}  # near 0 they cancel
+    return values | {"int_x": integral, "diff_logits": diff("logits")}
+
+
 def gaussian_nll(rng):
     values = {name: rng.normal(size=50) for name in ("x", "mean", "output_logvar")}
     return values | {
@@ -196,7 +203,7 @@ SUMS = {"sum": np.sum, "mean": np.mean}
 VALUES = {
     **dict.fromkeys(("bound", "reparameterize", "gaussian_kl", "sampled_kl"), model),
     **{name: activation(getattr(reference, f"affine_{name}")) for name in ACTIVATIONS},
-    **{f.__name__: f for f in (adjoint, affine, constant, bernoulli_nll, gaussian_nll, elbo, iwae)},
+    **{f.__name__: f for f in (adjoint, affine, constant, bernoulli_nll, continuous_bernoulli_nll, gaussian_nll, elbo, iwae)},
 }
 FORMULAS = [
     pytest.param(name, parse(step.formula), id=f"{name}: {step.formula}")
@@ -234,12 +241,16 @@ def test_and_a_damaged_one_is_not(name, tree):
         for wrong in damages(tree):
             try:
                 assert wrong == TRUE_TOO or not holds(wrong, values), plain(wrong)
-            except ValueError:  # its shapes do not fit
+            except ValueError:  # the shapes do not fit
                 pass
 
 
-def test_every_operation_of_the_text_has_a_derivation_and_each_derivation_an_operation():
-    assert {key_of(name) for name in OPERATIONS.keys() - UPDATES - BATCHES} | {"bound", "adjoint"} == DERIVATIONS.keys()
+def test_every_operation_of_the_model_has_a_derivation_and_each_derivation_an_operation():
+    keys = {name: key_of(name) for name in OPERATIONS}
+    assert {name for name, key in keys.items() if key is None} <= UPDATES | BATCHES
+    assert set(filter(None, keys.values())) | {"bound", "adjoint"} == DERIVATIONS.keys()
+    assert keys["affine_relu"] == keys["relu_backward"] == "relu"
+    assert keys["bernoulli_mean"] == keys["bernoulli_nll_backward"] == "bernoulli_nll"
 
 
 @pytest.mark.parametrize("name", DERIVATIONS)

@@ -1,4 +1,4 @@
-"""The dials say what the text computes and what their words claim; the estimators estimate one and the same gradient."""
+"""The dials show what the model computes, and what they say in words is true; the estimators all estimate the same gradient."""
 
 import numpy as np
 import pytest
@@ -80,7 +80,7 @@ def test_the_two_paths_are_the_whole_gradient(problem):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_repeated_passes_are_the_passes_one_by_one(objective, monkeypatch):
-    monkeypatch.setattr(module, "ROWS", 12)  # two passes at a time, and one that is left
+    monkeypatch.setattr(module, "ROWS", 12)  # two passes at a time, and then the one that is left
     p, x, *_ = PROBLEM
     eps = np.random.default_rng(0).normal(size=(5, 2, 3, 3))
     for i, (losses, dmu, dlogvar) in enumerate(zip(*module._repeated(p, x, eps, 0.7, objective), strict=True)):
@@ -223,7 +223,7 @@ def linear_problem():
 
 
 def errors(estimates, wanted):
-    """{name: how many standard errors the worst mean is off}"""
+    """{name: the largest distance of a mean from the wanted value, in standard errors}"""
     return {name: np.max(np.abs(e.mean - wanted) / e.standard_error) for name, e in estimates.items()}
 
 
@@ -247,7 +247,7 @@ def test_the_variance_of_the_reparameterised_gradient_is_the_known_one():
 
 
 def test_the_baseline_leaves_its_own_draw_out():
-    """Of two draws, a mean that held the draw itself would halve the gradient."""
+    """With two draws, a baseline that contained the draw itself would halve the gradient."""
     p, x, dmu, _ = linear_problem()
     means = [estimators(p, x, n_draws=2, seed=seed).dmu["score function with baseline"].mean for seed in range(1000)]
     error = np.std(means, axis=0) / 1000**0.5

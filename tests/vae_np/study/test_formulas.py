@@ -1,4 +1,4 @@
-"""What is typeset is what is computed: the formulas of the docstrings, evaluated, are the operations themselves."""
+"""What is typeset is what is computed: the formulas of the docstrings give the same values as the operations themselves."""
 
 import copy
 import functools
@@ -27,7 +27,7 @@ from vae_np.testing.operations import random_arguments
 
 
 def operations_of_the_text():
-    """The names of the operations to which some choice of architecture and objective binds the text."""
+    """The names of the operations that the model calls for some architecture and objective."""
     called = set()
     for activation, likelihood, noise, objective in itertools.product(ACTIVATIONS, LIKELIHOODS, NOISES, OBJECTIVES):
         if LIKELIHOODS[likelihood].has_noise or noise == "fixed":
@@ -59,7 +59,7 @@ for index, axis in {"l": 0, "k": 0, "rows": 0, "z": -1, "d": -1}.items():
 
 @functools.cache
 def run(name):
-    """The arguments of an operation before and after it ran, two dicts. nll, kl and loss get an axis in place of D or Z."""
+    """The arguments of an operation before and after it ran, in two dicts. nll, kl and loss get an axis in place of D or Z."""
     before = dict(zip(OPERATIONS[name], random_arguments(name.replace("elbo", "iwae"), "float64")))  # so that K is L, not 1
     if "z" in before:
         before["z"][...] = before["mu"] + np.exp(before["logvar"] / 2) * before["eps"]
@@ -73,12 +73,12 @@ def run(name):
 
 @functools.cache
 def values_of(name):
-    """What the names in an operation's equations stand for: what these define as it is after, all else as it was before."""
+    """The values of the names in an operation's equations: of what an equation defines, the value after; of all else, the one before."""
     before, after = run(name)
     defined = {equation[1][-1] for equation in EQUATIONS[name]}
     values = {**SUMS, **before, **{key: after[key] for key in defined & after.keys()}}
     if "dy" in defined:
-        values["dy"] = after["dh"]  # in the place of dh
+        values["dy"] = after["dh"]  # dy takes the place of dh
     if "nll" in before and "kl" in before:
         w = np.exp(-(before["nll"] + before["beta"] * before["kl"]))
         values |= {"w": w, "w~": w / w.sum(axis=0), "L": len(before["nll"]), "K": len(before["kl"])}
@@ -92,7 +92,7 @@ def values_of(name):
 
 
 def holds(name, equation):
-    """Is an equation true of what an operation did?"""
+    """Whether an equation is true of what an operation did."""
     first, *others = evaluate(equation, values_of(name))
     if equation[2] == "+=":
         first = first - run(name)[0][equation[1][1]]
@@ -112,7 +112,7 @@ def test_and_a_damaged_formula_is_not(name):
             try:
                 with np.errstate(all="ignore"):
                     assert not holds(name, wrong), plain(wrong)
-            except ValueError:  # its shapes do not fit
+            except ValueError:  # the shapes do not fit
                 pass
 
 
@@ -244,7 +244,7 @@ def test_the_equations_that_a_docstring_begins_with():
 
 @pytest.mark.parametrize("tree", TREES, ids=plain)
 def test_no_symbol_is_lost(tree):
-    """With every name and number replaced by one of its own, all are there once, in order; and so are the signs."""
+    """If every name and number is replaced by a different number, each of these appears once, in order; and so does each sign."""
     kinds, numbers = Counter(), []
 
     def marked(tree):

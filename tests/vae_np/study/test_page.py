@@ -1,4 +1,4 @@
-"""The page: whole, self-contained, right where it says numbers, and usable in a real browser."""
+"""The page: it is whole, needs no other file, shows the right numbers, and works in a real browser."""
 
 import base64
 import html.parser

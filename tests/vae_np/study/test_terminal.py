@@ -1,4 +1,4 @@
-"""The walk in a terminal, and the command."""
+"""The lines in a terminal, and the command `vae-np study`."""
 
 import io
 import os
@@ -29,7 +29,7 @@ ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 def line_of(beginning):
-    """The number of the line of elbo.py that begins so."""
+    """The number of the line of elbo.py that begins in this way."""
     source = pathlib.Path(elbo.__file__).read_text().splitlines()
     return next(i for i, line in enumerate(source, 1) if line.strip().startswith(beginning))
 
@@ -113,7 +113,7 @@ def test_a_key_for_each_line():
 
     def read_until(wanted):
         nonlocal text
-        end = time.monotonic() + 600  # a guard far away
+        end = time.monotonic() + 600  # far more than it takes
         while wanted not in ANSI.sub("", text) and time.monotonic() < end:
             if select.select([keyboard], [], [], 1)[0]:
                 text += os.read(keyboard, 65536).decode(errors="replace")

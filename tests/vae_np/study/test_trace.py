@@ -1,4 +1,4 @@
-"""The trace: every line of the text is on it and proven, and a planted fault is found at its line."""
+"""The trace: it has every line of the model and proves it, and it finds a planted fault at its line."""
 
 import ast
 import inspect
@@ -39,7 +39,7 @@ def test_every_line_is_covered_and_right_and_every_derivative_is_the_one_that_tr
     for function in elbo.TEXT:
         for statement in statements_of(function).values():
             if statement.source.startswith('"""') or (len(problem.p.architecture.hidden) < 2 and "[i" in statement.source):
-                continue  # the lines of a loop that runs once at the most do not all run
+                continue  # some lines in a loop run only where there are two hidden layers
             assert (function.__name__, statement.number) in ran, statement.source
     proven = {array.name: array for line in lines for array in line.writes if array.error is not None}
     value, g = loss_and_gradients(*problem)
@@ -200,7 +200,7 @@ def test_terms_add_up_and_are_what_they_say(objective):
 
 
 def changed(function, was, now):
-    """The function with one piece of its source written otherwise, and the number of the first line that differs."""
+    """The function with one piece of its source replaced, and the number of the first line that differs."""
     before = inspect.getsource(function)
     assert before.count(was) == 1, f"{before.count(was)} times {was!r}"
     source = before.replace(was, now)
@@ -214,7 +214,7 @@ def changed(function, was, now):
     return scope[function.__name__], number
 
 
-TEXT_FAULTS = {  # what is wrong: the function, what stands there, what is planted; it must be found on the line that it is on
+TEXT_FAULTS = {  # {what is wrong: (the function, a piece of its source, what replaces it)}; it must be found at that line
     "a weight of another layer": (
         elbo.backward,
         "affine_backward_add(dlogvar, p.logvar.W, dh)",
@@ -281,7 +281,7 @@ def test_a_fault_of_the_text_is_found_at_its_line(name):
     assert {(line.function, line.number) for line in wrong} == {(function.__name__, number)}
 
 
-OPERATION_FAULTS = {  # what is wrong: the operation, what stands in it, what is planted, and the problem's choices
+OPERATION_FAULTS = {  # {what is wrong: (the operation, a piece of its source, what replaces it, the problem's choices)}
     "sign": ("reparameterize_backward_add", "dlogvar += (dz", "dlogvar -= (dz", {}),
     "factor": ("reparameterize_backward_add", "np.exp(logvar / 2) / 2", "np.exp(logvar / 2)", {}),
     "variance for standard deviation": ("reparameterize_backward_add", "np.exp(logvar / 2) / 2", "np.exp(logvar) / 2", {}),

@@ -58,4 +58,49 @@ DERIVATIONS = {
         "Dugas, Bengio, Belisle, Nadeau & Garcia 2001",
         ("affine_softplus", "softplus"),
     ),
+    "silu": Derivation(
+        "The sigmoid-weighted unit (SiLU)",
+        (
+            Step("y passes with a weight between 0 and 1, the sigmoid of y itself.", "h = y sigmoid(y)"),
+            Step(
+                "This is the slope of the sigmoid, because 1 - sigmoid(y) = sigmoid(-y).",
+                "diff_y sigmoid(y) = sigmoid(y) (1 - sigmoid(y)) = sigmoid(y) sigmoid(-y)",
+            ),
+            Step(
+                "By the product rule, the slope of h has two terms: y moves, and its weight moves.",
+                "diff_y (y sigmoid(y)) = sigmoid(y) + y sigmoid(y) sigmoid(-y)",
+            ),
+            Step(
+                "h falls until y is about -1.28 and rises from there, so that two values of y give the same h. The slope therefore "
+                "cannot be computed from h: the forward pass keeps y."
+            ),
+            Step("dh times the slope is the line:"),
+        ),
+        "Hendrycks & Gimpel 2016 (arXiv 1606.08415); Elfwing, Uchibe & Doya 2018; Ramachandran et al. 2017 (arXiv 1710.05941)",
+        ("affine_silu", "silu"),
+    ),
+    "gelu": Derivation(
+        "The Gaussian error unit (GELU)",
+        (
+            Step(
+                "y passes with a weight between 0 and 1: the probability Phi(y) that a standard normal number is below y.",
+                "h = y Phi(y)",
+            ),
+            Step(
+                "Phi is the integral of the density of N(0, 1) up to y. So its slope is that density.",
+                "diff_y Phi(y) = exp(-y^2 / 2) / sqrt(2 pi)",
+            ),
+            Step(
+                "By the product rule, the slope of h has two terms: y moves, and its weight moves.",
+                "diff_y (y Phi(y)) = Phi(y) + y exp(-y^2 / 2) / sqrt(2 pi)",
+            ),
+            Step(
+                "h falls until y is about -0.75 and rises from there, so that two values of y give the same h. The slope therefore "
+                "cannot be computed from h: the forward pass keeps y."
+            ),
+            Step("dh times the slope is the line:"),
+        ),
+        "Hendrycks & Gimpel 2016 (arXiv 1606.08415); this is the exact form, not the approximation by tanh",
+        ("affine_gelu", "gelu"),
+    ),
 }

@@ -58,7 +58,7 @@ DERIVATIONS = {
             ),
             Step(
                 "If two lines read x, a change of x reaches the loss along two paths, and to first order the two effects add. "
-                "This is why some lines use += or an operation whose name ends in _add.",
+                "This is why some formulas have +=, and why the names of some operations end in _add.",
                 "diff_x f(g_1(x), g_2(x)) = dy_1 diff_x g_1(x) + dy_2 diff_x g_2(x)",
             ),
             Step(

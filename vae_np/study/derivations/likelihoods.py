@@ -70,4 +70,33 @@ DERIVATIONS = {
         f"{VAE}, appendix C.2",
         ("gaussian_nll", "gaussian_mean"),
     ),
+    "continuous_bernoulli_nll": Derivation(
+        "Pixels of any grey: the continuous Bernoulli distribution",
+        (
+            Step(
+                "For a grey x the Bernoulli formula is not a density: its integral over x from 0 to 1 is not 1. A density is "
+                "proportional to exp(x logits), and the integral of that is known.",
+                "int_x exp(x logits) = (exp(logits) - 1) / logits",
+            ),
+            Step(
+                "Divided by the integral, it is a density. Minus its log, summed over the pixels, is the line of the forward pass.",
+                "-log(exp(x logits) / int_x exp(x logits)) = log((exp(logits) - 1) / logits) - x logits",
+            ),
+            Step(
+                "The code takes l / 2 out of the logarithm. The rest is an even function, whose series keeps every digit near 0.",
+                "log((exp(logits) - 1) / logits) = logits / 2 + log(sinh(logits / 2) / (logits / 2))",
+            ),
+            Step(
+                "The slope of the log of the integral is the mean of x, because the slope of exp(x logits) is x exp(x logits).",
+                "diff_logits log((exp(logits) - 1) / logits) = 1 / (1 - exp(-logits)) - 1 / logits",
+            ),
+            Step(
+                "This is the same mean in a form whose two fractions nearly cancel near 0. There the code uses a series again.",
+                "1 / (1 - exp(-logits)) - 1 / logits = 1/2 + 1 / (2 tanh(logits / 2)) - 1 / logits",
+            ),
+            Step("The slope of -x logits is -x. So dnll times the predicted mean minus the observed x is the line:"),
+        ),
+        "Loaiza-Ganem & Cunningham 2019, The continuous Bernoulli (arXiv 1907.06845)",
+        ("continuous_bernoulli_nll", "continuous_bernoulli_mean"),
+    ),
 }
