@@ -43,7 +43,8 @@ from numba.core.caching import NullCache
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from tests.kernels.gpu import host_cupy, on_host  # noqa: E402
+from tests import host_cuda  # noqa: E402
+from tests.kernels.gpu import on_host  # noqa: E402
 
 MODEL = ["tests/kernels/test_", "tests/meaning"]
 MODEL += [f"tests/vae_np/test_{name}.py" for name in ("parameters", "optimizers", "elbo", "chunks", "properties", "bounds")]
@@ -87,7 +88,7 @@ SEEN_BY = {
 TESTS = ["tests/kernels", "tests/meaning", "tests/vae_np", "tests/benchmarks"]
 # Left out: processes of their own, which see the code as it is, and what takes seconds and sees nothing that others miss.
 LEFT_OUT = "killed_by_the_system", "killed_at_random", "processes_of_their_own", "kernels/test_load.py"
-LEFT_OUT += "text_whole", "compilation", "trained_to_the_end", "browser", "test_host_cupy"
+LEFT_OUT += "text_whole", "compilation", "trained_to_the_end", "browser"
 LIMIT = 120  # seconds of computing until a change counts as seen because nothing comes to an end
 SAMPLE = 3  # changes in a short run of each of these files, and of each folder of others
 MODEL_TEXT = "vae_np/elbo.py", "vae_np/optimizers.py", "vae_np/bounds.py", "kernels/reference.py"
@@ -303,7 +304,7 @@ def put_in_place(mutant, modules, items):
     parameters = [item.callspec.params for item in items if hasattr(item, "callspec")]  # where a test was given a function
     module, names = module_of(mutant.file), names_of(mutant)
     before = dict(vars(module))
-    with host_cupy.installed() if mutant.file.startswith("kernels/gpu/") else contextlib.nullcontext():
+    with host_cuda.installed() if mutant.file.startswith("kernels/gpu/") else contextlib.nullcontext():
         exec(compile(mutant.source, module.__file__, "exec"), vars(module))
     after = dict(vars(module))
     vars(module).update(before)

@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import sys
 
-from tests.kernels.gpu import host_cupy
+from tests import host_cuda
 
 NAME = "cupy on the host"
 
@@ -13,18 +13,18 @@ def _load():
     ours = [name for name in sys.modules if name.startswith("vae_np.kernels.gpu")]
     real = {name: sys.modules.pop(name) for name in ours}
     try:
-        with host_cupy.installed():
+        with host_cuda.installed():
             names = ("vae_np.kernels.gpu", "vae_np.kernels.gpu.device", "vae_np.kernels.gpu.graph")
             kernel_set, device, graph = map(importlib.import_module, names)
     finally:
         for name in [name for name in sys.modules if name.startswith("vae_np.kernels.gpu")]:
             del sys.modules[name]
         sys.modules.update(real)
-    load_cublas, device.load_cublas = device.load_cublas, host_cupy.Cublas
+    load_cublas, device.load_cublas = device.load_cublas, host_cuda.Cublas
     return kernel_set, device, graph, load_cublas
 
 
-KERNELS, DEVICE, GRAPH, load_cublas = _load() if host_cupy.COMPILER else (None,) * 4
+KERNELS, DEVICE, GRAPH, load_cublas = _load() if host_cuda.COMPILER else (None,) * 4
 
 
 @contextlib.contextmanager

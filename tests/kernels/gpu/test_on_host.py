@@ -5,12 +5,12 @@ import ctypes
 import functools
 import itertools
 import sys
-import threading
 
 import numpy as np
 import pytest
 
-from tests.kernels.gpu import host_cupy, on_host
+from tests import host_cuda
+from tests.kernels.gpu import on_host
 from tests.kernels.gpu.trainings import DATA, KINDS, stepped
 from vae_np import Architecture, Parameters, decode, elbo, encode, log_likelihood, loss_and_gradients, steps, train
 from vae_np.evaluation import evaluate
@@ -29,7 +29,7 @@ ON_NUMPY = on_numpy(GPU)
 @contextlib.contextmanager
 def surroundings(order, block, edge="end", most=3):
     """A launch as it may be: in any order, of any number of threads a block, with forbidden memory on either side."""
-    with host_cupy.order(order), host_cupy.placement(edge), on_host.blocks(block, most):
+    with host_cuda.order(order), host_cuda.placement(edge), on_host.blocks(block, most):
         yield
 
 
@@ -47,14 +47,14 @@ def every_graph_is_captured(caplog):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation_in_any_order_and_any_block(name, block):
     noises = (False, True) if "output_logvar" in OPERATIONS[name] else (False,)
-    around = itertools.product(host_cupy.ORDERS, ("end", "start"), ("float32", "float64"), noises)
+    around = itertools.product(host_cuda.ORDERS, ("end", "start"), ("float32", "float64"), noises)
     for order, edge, real, shared_noise in around:
         with surroundings(order, block, edge):
             check_operation(ON_NUMPY, name, real, SIZES[0], shared_noise)
 
 
 @pytest.mark.parametrize("block", [32, 64, 1024])
-@pytest.mark.parametrize("order", host_cupy.ORDERS)
+@pytest.mark.parametrize("order", host_cuda.ORDERS)
 def test_columns_are_summed_by_any_number_of_warps(order, block, monkeypatch):
     monkeypatch.setitem(GPU.affine_gradients.__globals__, "SUMMING", block)
     with surroundings(order, 256):
@@ -140,10 +140,10 @@ def test_the_cublas_is_that_of_cupys_cuda(version, platform, name, monkeypatch):
 
 
 def test_what_cublas_refuses_is_an_error(monkeypatch):
-    for part in ("_setstream", "_setworkspace", "_setmathmode", "_gemm"):
+    for part in ("set_stream", "set_workspace", "set_math_mode", "gemm"):
         DEVICE.cublas.cache_clear()
         with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="cuBLAS's .* failed with status 14"):
-            patch.setattr(host_cupy.Cublas, part, lambda *_: 14)
+            patch.setattr(host_cuda.Cublas, part, lambda *_: 14)
             ON_NUMPY.affine(np.ones((2, 2)), np.ones((2, 2)), np.ones(2), np.empty((2, 2)))
     DEVICE.cublas.cache_clear()
 
@@ -214,8 +214,8 @@ def test_a_planted_error_is_seen(error, planted):
     right, wrong, name = PLANTED[error]
     planted(right, wrong)
     noises = (False, True) if "output_logvar" in OPERATIONS[name] else (False,)
-    with pytest.raises((AssertionError, host_cupy.KernelFault)):
-        for order, block, sizes, shared in itertools.product(host_cupy.ORDERS, (256, 33), SIZES[:1] + SIZES[3:], noises):
+    with pytest.raises((AssertionError, host_cuda.KernelFault)):
+        for order, block, sizes, shared in itertools.product(host_cuda.ORDERS, (256, 33), SIZES[:1] + SIZES[3:], noises):
             with surroundings(order, block):
                 check_operation(ON_NUMPY, name, "float32", sizes, shared)
 
@@ -247,7 +247,7 @@ def test_twenty_steps_are_the_references(kind, real):
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
 def test_neither_the_order_nor_the_number_of_blocks_changes_a_bit(kind):
     first = stepped(GPU, kind, "float32", n=3)
-    for order, most in zip(host_cupy.ORDERS, (1, 7, 4096)):
+    for order, most in zip(host_cuda.ORDERS, (1, 7, 4096)):
         with surroundings(order, 256, most=most):
             assert all((a == b).all() for a, b in zip(stepped(GPU, kind, "float32", n=3), first))
 
@@ -256,9 +256,9 @@ def test_without_a_graph_the_steps_are_the_same_to_the_bit(monkeypatch, caplog):
     captured = stepped(GPU, KINDS[0], "float32")
 
     def refuse(*_):
-        raise host_cupy.CUDARuntimeError("cudaErrorNotSupported")
+        raise host_cuda.CUDARuntimeError("cudaErrorNotSupported")
 
-    monkeypatch.setattr(host_cupy.Stream, "begin_capture", refuse)
+    monkeypatch.setattr(host_cuda.Stream, "begin_capture", refuse)
     one_by_one = stepped(GPU, KINDS[0], "float32")
     assert "steps are launched one by one" in caplog.text
     caplog.clear()
@@ -303,7 +303,7 @@ def test_work_that_is_done_as_late_as_cuda_may_changes_no_bit(kind, within_a_str
     run, p = stepper(kind)
     wanted = calls(run, [3, 6]), p()
     DEVICE.cublas.cache_clear()
-    with host_cupy.late(), host_cupy.Stream(non_blocking=True) if within_a_stream else contextlib.nullcontext():
+    with host_cuda.late(), host_cuda.Stream(non_blocking=True) if within_a_stream else contextlib.nullcontext():
         run, p = stepper(kind)
         terms = calls(run, [3, 6])
         assert (terms == wanted[0]).all() and (p() == wanted[1]).all()
@@ -313,81 +313,27 @@ def test_work_that_is_done_as_late_as_cuda_may_changes_no_bit(kind, within_a_str
         np.testing.assert_allclose(late, at_once, rtol=1e-10, atol=1e-12)
 
 
-class Turns:
-    """Two threads of the host take turns: one goes on while the other waits, and each submission to a stream ends a turn."""
-
-    def __init__(self, monkeypatch):
-        self.changed, self.me, self.running, self.whose = threading.Condition(), threading.local(), {0, 1}, 0
-        submit = host_cupy._submit
-        monkeypatch.setattr(host_cupy, "_submit", lambda *work: (submit(*work), self.end()))
-        for module in (GRAPH, DEVICE):
-            monkeypatch.setattr(module, "_lock", Lock(self))
-
-    def end(self):
-        if self.running == {0, 1} and hasattr(self.me, "number"):
-            self.pass_on()
-            self.wait()
-
-    def pass_on(self):
-        with self.changed:
-            self.whose = 1 - self.me.number
-            self.changed.notify_all()
-
-    def wait(self):
-        with self.changed:
-            assert self.changed.wait_for(lambda: self.whose == self.me.number, timeout=600)
-
-    def results(self, *functions):
-        """Those of two functions, each called by a thread of its own."""
-        found, errors = [None, None], []
-
-        def work(number):
-            self.me.number = number
-            self.wait()
-            try:
-                found[number] = functions[number]()
-            except BaseException as error:
-                errors.append(error)
-            finally:
-                self.running.discard(number)
-                self.pass_on()
-
-        threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for error in errors:
-            raise error
-        return found
+@pytest.fixture
+def turns(monkeypatch):
+    """Two threads of the host that take turns; a thread that waits for a lock of the kernel set ends its turn."""
+    turns = host_cuda.Turns()
+    for module in (GRAPH, DEVICE):
+        monkeypatch.setattr(module, "_lock", host_cuda.Lock(turns))
+    return turns
 
 
-class Lock:
-    """A lock such that a thread that has to wait for it ends its turn."""
-
-    def __init__(self, turns):
-        self.lock, self.turns = threading.Lock(), turns
-
-    def __enter__(self):
-        while not self.lock.acquire(blocking=False):
-            self.turns.end()
-
-    def __exit__(self, *_):
-        self.lock.release()
-
-
-def test_graphs_of_two_threads_do_not_mix(monkeypatch):
+def test_graphs_of_two_threads_do_not_mix(turns):
     def training(kind, lengths, seed):
         run, p = stepper(kind, seed=seed)
         return calls(run, lengths), p()
 
     trainings = [functools.partial(training, KINDS[0], [2, 3], 0), functools.partial(training, KINDS[1], [1, 1, 2], 7)]
     wanted = [training() for training in trainings]
-    for found, alone in zip(Turns(monkeypatch).results(*trainings), wanted):
+    for found, alone in zip(turns.results(*trainings), wanted):
         assert all((a == b).all() for a, b in zip(found, alone))
 
 
-def test_a_graph_is_captured_beside_any_work_of_another_thread(monkeypatch):
+def test_a_graph_is_captured_beside_any_work_of_another_thread(turns):
     def training():
         run, p = stepper()
         return calls(run, [3]), p()
@@ -396,37 +342,37 @@ def test_a_graph_is_captured_beside_any_work_of_another_thread(monkeypatch):
         return (log_likelihood(Parameters.initialize(KINDS[2][0]), DATA[:1], 1000, backend=GPU),)
 
     wanted = training(), likelihoods()
-    for found, alone in zip(Turns(monkeypatch).results(training, likelihoods), wanted):
+    for found, alone in zip(turns.results(training, likelihoods), wanted):
         assert all((a == b).all() for a, b in zip(found, alone))
 
 
-def test_products_of_two_threads_do_not_share_a_workspace_at_a_time(monkeypatch):
+def test_products_of_two_threads_do_not_share_a_workspace_at_a_time(turns):
     def gradient(seed):
         eps = np.random.default_rng(seed).normal(size=(1, 5, 4))
         return loss_and_gradients(Parameters.initialize(KINDS[0][0], seed=seed), DATA[seed:][:5], eps, backend=GPU)[1].flat
 
     gradients = [functools.partial(gradient, seed) for seed in (0, 7)]
     wanted = [gradient() for gradient in gradients]
-    for found, alone in zip(Turns(monkeypatch).results(*gradients), wanted):
+    for found, alone in zip(turns.results(*gradients), wanted):
         assert (found == alone).all()
 
 
 def test_the_host_waits_once_for_any_number_of_steps_and_launches_each_of_them_once(monkeypatch):
     """Nor does it start any work on a stream of its own, or capture again what it has captured."""
     launched, captured = [], []
-    launch, begin_capture = host_cupy.Graph.launch, host_cupy.Stream.begin_capture
-    monkeypatch.setattr(host_cupy.Graph, "launch", lambda *given: launched.append("a graph") or launch(*given))
-    monkeypatch.setattr(host_cupy.Stream, "begin_capture", lambda stream: captured.append(stream) or begin_capture(stream))
+    launch, begin_capture = host_cuda.Graph.launch, host_cuda.Stream.begin_capture
+    monkeypatch.setattr(host_cuda.Graph, "launch", lambda *given: launched.append("a graph") or launch(*given))
+    monkeypatch.setattr(host_cuda.Stream, "begin_capture", lambda stream: captured.append(stream) or begin_capture(stream))
     for n in (1, 50):
         run, _ = stepper()
         calls(run, [2])
         captured_before = len(captured)
         with monkeypatch.context() as patch:
-            patch.setattr(host_cupy.RawKernel, "__call__", lambda *_, **__: launched.append("a kernel"))
+            patch.setattr(host_cuda.RawKernel, "__call__", lambda *_, **__: launched.append("a kernel"))
             launched.clear()
-            before = host_cupy.synchronisations
+            before = host_cuda.synchronisations()
             calls(run, [n])
-            assert host_cupy.synchronisations - before == 1 and launched == ["a graph"] * n
+            assert host_cuda.synchronisations() - before == 1 and launched == ["a graph"] * n
         assert len(captured) == captured_before
     assert set(captured) == {GRAPH.stream_of_graphs()}
 
@@ -459,7 +405,7 @@ def test_the_numbers_of_a_term_that_is_infinite_are_the_last(term):
 
 def test_an_interrupted_run_is_waited_for(monkeypatch):
     """What is still to come writes into arrays that nobody else may be given before."""
-    waited, launches, launch = [], [], host_cupy.Graph.launch
+    waited, launches, launch = [], [], host_cuda.Graph.launch
 
     def interrupted(graph, stream=None):
         launches.append(graph)
@@ -467,12 +413,12 @@ def test_an_interrupted_run_is_waited_for(monkeypatch):
             raise KeyboardInterrupt
         launch(graph, stream)
 
-    wait = host_cupy.Stream.wait_event
-    monkeypatch.setattr(host_cupy.Graph, "launch", interrupted)
-    monkeypatch.setattr(host_cupy.Stream, "wait_event", lambda stream, event: waited.append(stream.ptr) or wait(stream, event))
+    wait = host_cuda.Stream.wait_event
+    monkeypatch.setattr(host_cuda.Graph, "launch", interrupted)
+    monkeypatch.setattr(host_cuda.Stream, "wait_event", lambda stream, event: waited.append(stream.ptr) or wait(stream, event))
     with pytest.raises(KeyboardInterrupt):
         stepped(GPU, KINDS[0], "float32")
-    assert len(waited) == 2 and waited[1] == host_cupy.get_current_stream().ptr
+    assert len(waited) == 2 and waited[1] == host_cuda.get_current_stream().ptr
 
 
 @pytest.mark.parametrize("real", ["float32", "float64"])
@@ -520,8 +466,8 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path):
 
 @pytest.mark.parametrize("wanted, mode", [(None, 0), ("0", 0), ("", 0), ("1", 3)])
 def test_products_are_rounded_to_tf32_only_where_asked_for(wanted, mode, monkeypatch):
-    modes, set_mode = [], host_cupy.Cublas._setmathmode
-    monkeypatch.setattr(host_cupy.Cublas, "_setmathmode", lambda self, handle, m: modes.append(m) or set_mode(self, handle, m))
+    modes, set_mode = [], host_cuda.Cublas.set_math_mode
+    monkeypatch.setattr(host_cuda.Cublas, "set_math_mode", lambda self, handle, m: modes.append(m) or set_mode(self, handle, m))
     monkeypatch.setenv("VAE_NP_TF32", wanted) if wanted is not None else monkeypatch.delenv("VAE_NP_TF32", raising=False)
     DEVICE.cublas.cache_clear()
     stepped(GPU, KINDS[0], "float32", n=1)
