@@ -35,7 +35,7 @@ def picture(array: Array, image_shape: tuple[int, ...] | None) -> str:
     return f'<img class="heat" style="height:{height}px" alt="{html.escape(words)}" src="{signed_png(rows)}">'
 
 
-def images(rows: NDArray, image_shape: tuple[int, int], words: str, signed: bool = False) -> str:
+def images(rows: NDArray, image_shape: tuple[int, ...], words: str, signed: bool = False) -> str:
     """The rows of an array as images side by side; words describe them to those who do not see them."""
     rows = rows.reshape(-1, *image_shape)
     gap = np.zeros((len(rows), image_shape[0], 1))
