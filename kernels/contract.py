@@ -144,6 +144,20 @@ class Updates(Protocol):
         beta2: float,
         epsilon: float,
     ) -> Array: ...
+    def adamw(
+        self,
+        p: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        decays: Array,
+        step: int | Array,
+        learning_rate: Number,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        weight_decay: float,
+    ) -> Array: ...
 
 
 class Batches(Protocol):

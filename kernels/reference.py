@@ -431,6 +431,28 @@ def adam(
     return p
 
 
+def adamw(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    decays: Array,
+    step: Any,
+    learning_rate: Number,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+) -> Array:
+    """p -= learning_rate weight_decay decays p, and then the update of `adam`          decays: 1 for a weight, 0 for a bias
+
+    The decay goes past m and v, so that every weight shrinks by the same factor whatever its gradients are; the derivative of
+    an L2 term would be divided by sqrt(v^) too: Loshchilov & Hutter 2019 (arXiv 1711.05101), algorithm 2.
+    """
+    p -= learning_rate * weight_decay * decays * p
+    return adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon)
+
+
 # ---------------------------------------------------------------------------------------- batches and random numbers
 # A random number is a pure function of a key and a counter (step, sample, example, latent), so that it is the same on every
 # backend, in every batch and after a resume. It is made with +, -, *, /, sqrt and integers alone, so that every IEEE machine

@@ -74,7 +74,7 @@ def test_the_wheel_has_every_file_below_vae_np_and_nothing_beside_it(wheel):
         if path.is_file() and "__pycache__" not in path.parts and path.relative_to(ROOT).parts[:2] != ("vae_np", "kernels")
     }
     assert sorted(names) == sorted(wanted)
-    assert {pathlib.Path(name).suffix for name in names} == {".py", ".cu", ".cuh", ".css", ".js"}
+    assert {pathlib.Path(name).suffix for name in names} == {".py", ".cu", ".cuh", ".css", ".js", ".typed"}
 
 
 def test_a_wheel_of_the_sdist_is_that_of_the_clone(source, wheel, tmp_path):

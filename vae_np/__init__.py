@@ -15,6 +15,7 @@ _HOMES = {
     "SGD": "optimizers",
     "Adagrad": "optimizers",
     "Adam": "optimizers",
+    "AdamW": "optimizers",
     "log_likelihood": "bounds",
     "train": "training",
     "VAE": "estimator",

@@ -17,7 +17,9 @@ class Optimizer:
 
     learning_rate: float
 
-    ARRAYS: ClassVar[tuple[str, ...]] = ()  # the names of the arrays that it keeps, which begin at 0
+    ARRAYS: ClassVar[
+        tuple[str, ...]
+    ] = ()  # the names of the arrays that it keeps, which begin at 0 unless initial_state differs
 
     def __post_init__(self):
         self._check("learning_rate", above=True)
@@ -94,4 +96,28 @@ class Adam(Optimizer):
         kernels.adam(p, g, state["m"], state["v"], step, learning_rate, self.beta1, self.beta2, self.epsilon)
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adagrad": Adagrad, "adam": Adam}
+@dataclasses.dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay, which spares the biases: `kernels.reference.adamw`"""
+
+    weight_decay: float = 0.01
+
+    ARRAYS = ("m", "v", "decays")
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check("weight_decay")
+
+    def initial_state(self, p):
+        state = super().initial_state(p)
+        decays = Parameters(p.architecture, state["decays"])
+        for weights in decays.weights.values():
+            weights[...] = 1
+        return state
+
+    def update(self, kernels, p, g, state, step, learning_rate):
+        settings = self.beta1, self.beta2, self.epsilon, self.weight_decay
+        kernels.adamw(p, g, state["m"], state["v"], state["decays"], step, learning_rate, *settings)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adagrad": Adagrad, "adam": Adam, "adamw": AdamW}

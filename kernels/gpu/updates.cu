@@ -32,3 +32,9 @@ extern "C" __global__ void adam(REAL *p, const REAL *g, REAL *m, REAL *v, const 
         p[i] -= rate * m[i] / (sqrt(v[i]) * per_std + small);
     }
 }
+
+// decays: 1 for a weight, 0 for a bias
+extern "C" __global__ void decay(REAL *p, const REAL *decays, const double *learning_rate, double weight_decay, size n) {
+    REAL shrink = *learning_rate * weight_decay;
+    FOR_EACH(i, n) p[i] -= shrink * decays[i] * p[i];
+}

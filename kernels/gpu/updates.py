@@ -27,3 +27,20 @@ def adam(
     numbers = number(step, np.int64), number(learning_rate, np.float64), float(beta1), float(beta2), float(epsilon)
     _over(p, "adam", p, g, m, v, *numbers, p.size)
     return p
+
+
+def adamw(
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    decays: Array,
+    step: int | Array,
+    learning_rate: Number,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+) -> Array:
+    _over(p, "decay", p, decays, number(learning_rate, np.float64), float(weight_decay), p.size)
+    return adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon)

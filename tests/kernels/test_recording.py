@@ -7,8 +7,9 @@ from numba.core import config
 from vae_np.kernels import contract
 from vae_np.kernels.cpu import argument_buffer, recording
 
-STATES = {"sgd": 1, "adagrad": 1, "adam": 2}  # arrays of an optimizer
+STATES = {"sgd": 1, "adagrad": 1, "adam": 2, "adamw": 3}  # arrays of an optimizer
 NUMBERS = {"sgd": (0.1, 0.9), "adagrad": (0.1, 1e-8), "adam": (np.zeros((), np.int64), 0.1, 0.9, 0.99, 1e-8)}
+NUMBERS["adamw"] = (*NUMBERS["adam"], 0.1)
 
 
 @pytest.mark.parametrize("update", contract.UPDATES)

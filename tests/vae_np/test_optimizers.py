@@ -5,17 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vae_np import SGD, Adagrad, Adam, Architecture, Parameters
+from vae_np import SGD, Adagrad, Adam, AdamW, Architecture, Parameters
 from vae_np.kernels import reference
 
-FIELDS = [(kind, field.name) for kind in (SGD, Adagrad, Adam) for field in dataclasses.fields(kind)]
-MAY_BE_ZERO = {"momentum", "beta1", "beta2"}
+FIELDS = [(kind, field.name) for kind in (SGD, Adagrad, Adam, AdamW) for field in dataclasses.fields(kind)]
+MAY_BE_ZERO = {"momentum", "beta1", "beta2", "weight_decay"}
 
 
 def test_defaults_are_plain_descent_and_the_published_ones():
     assert SGD() == SGD(0.01, momentum=0.0)
     assert Adagrad() == Adagrad(0.01, epsilon=1e-8)
     assert Adam() == Adam(0.001, beta1=0.9, beta2=0.999, epsilon=1e-8)  # Kingma & Ba 2015, algorithm 1
+    assert AdamW() == AdamW(0.001, beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.01)
 
 
 @pytest.mark.parametrize("kind, field", FIELDS)
@@ -61,3 +62,36 @@ def test_after_one_update_the_state_is_what_its_names_say(optimizer, wanted):
     assert set(state) == set(wanted(g))
     for name, array in wanted(g).items():
         np.testing.assert_allclose(state[name], array, rtol=1e-12)
+
+
+def test_adamw_shrinks_weights_alone_and_by_the_same_factor_whatever_their_gradients(its_kernels):
+    """Of a weight without a gradient only the decay is left."""
+    arch = Architecture(3, (2,), 2)
+    p, g = Parameters.initialize(arch), np.zeros(Parameters.zeros(arch).flat.shape)
+    p.flat[...] += 1
+    optimizer = AdamW(0.1, weight_decay=0.5)
+    after, state = p.copy(), optimizer.initial_state(p)
+    for step in (1, 2, 3):
+        optimizer.update(its_kernels, after.flat, g, state, step, 0.1)
+    for name in p:
+        wanted = p[name] * (0.95**3 if name in p.weights else 1)
+        np.testing.assert_allclose(after[name], wanted, rtol=1e-14, err_msg=name)
+
+
+def test_adamw_is_adam_and_a_decay_past_its_running_means():
+    """Loshchilov & Hutter 2019, algorithm 2, beside L2, whose part of the gradient Adam divides by its own size."""
+    arch, rng = Architecture(3, (2,), 2), np.random.default_rng(0)
+    p = Parameters.initialize(arch)
+    by_adam, by_adamw = p.copy(), p.copy()
+    adam, adamw = Adam(0.01), AdamW(0.01, weight_decay=0.3)
+    states = adam.initial_state(p), adamw.initial_state(p)
+    for step in range(1, 6):
+        g, before = rng.normal(size=p.flat.shape), by_adamw.copy()
+        adam.update(reference, by_adam.flat, g, states[0], step, 0.01)
+        adamw.update(reference, by_adamw.flat, g, states[1], step, 0.01)
+        for name in p:  # Adam from the same point, and the decay of that point
+            decay = 0.01 * 0.3 * before[name] * (name in p.weights)
+            m, v = (Parameters(arch, states[1][key])[name] for key in ("m", "v"))
+            update = 0.01 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+            np.testing.assert_allclose(by_adamw[name], before[name] - decay - update, rtol=1e-12)
+    np.testing.assert_array_equal(states[0]["m"], states[1]["m"])  # the decay has no part in the running means

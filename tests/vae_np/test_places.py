@@ -222,7 +222,12 @@ def test_a_tilde_is_the_users_own_folder(elsewhere, capsys, monkeypatch):
     assert len(data.load("~/mine.npy").train) == 32
     further_on = run._replace(history=[{}, {}])  # than the stage that is asked for
     monkeypatch.setattr(burda2016, "train", lambda *_, resume, **__: resumed.append(resume) or further_on)
-    next(burda2016.burda(data.Dataset(np.zeros((3, 784)), None, None, None, None), 1, "elbo", 1, 1, 0, "numpy", "~/path"), None)
+    next(
+        burda2016.burda(
+            data.Dataset(np.zeros((3, 784)), np.zeros((1, 784)), None, None, None), 1, "elbo", 1, 1, 0, "numpy", "~/path"
+        ),
+        None,
+    )
     assert resumed == [True]
     assert os.listdir(".") == ["rows.npy"]
 

@@ -11,7 +11,7 @@ import pytest
 import threadpoolctl
 
 from tests.kernels.gpu import on_host
-from vae_np import SGD, Adagrad, Adam, Architecture, Parameters, elbo, kernels, steps, train
+from vae_np import SGD, Adagrad, Adam, AdamW, Architecture, Parameters, elbo, kernels, steps, train
 from vae_np.buffers import batch_slice, buffers
 from vae_np.parameters import n_parameters
 from vae_np.testing import TOLERANCES
@@ -76,7 +76,9 @@ def test_a_batch_of_several_parts_is_one_batch(backend, objective, n_samples, th
 
 
 @pytest.mark.parametrize("backend", CAPTURING)
-@pytest.mark.parametrize("optimizer", [SGD(0.01, 0.9), Adagrad(0.01), Adam(0.01)], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize(
+    "optimizer", [SGD(0.01, 0.9), Adagrad(0.01), Adam(0.01), AdamW(0.01, weight_decay=0.5)], ids=lambda o: type(o).__name__
+)
 @pytest.mark.parametrize("hidden", [(), (20,)])
 def test_every_optimizer(backend, optimizer, hidden):
     (_, p, state), (_, q, state_q) = (made(name, optimizer=optimizer, hidden=hidden) for name in (backend, "numpy"))

@@ -120,7 +120,7 @@ def test_the_defaults_are_those_of_the_design():
         "beta_warmup": 0.0,
         "schedule": (),
         "patience": None,
-        "scheme": "glorot",
+        "init": "glorot",
         "initial_parameters": None,
         "progress": None,
         "notes": None,

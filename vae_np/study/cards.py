@@ -13,7 +13,7 @@ from vae_np.study.pictures import picture
 from vae_np.study.trace import Array, Line, Trace
 
 
-def cards(trace: Trace, image_shape: tuple[int, int] | None) -> str:
+def cards(trace: Trace, image_shape: tuple[int, ...] | None) -> str:
     """The HTML of all lines: each line of the forward pass, and beside it the lines that differentiate it."""
     forward, paths = forward_lines(trace), paths_of(trace)
 

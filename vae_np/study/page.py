@@ -31,7 +31,7 @@ def write(
     path: str | os.PathLike,
     trace: Trace,
     data: str,
-    image_shape: tuple[int, int] | None = None,
+    image_shape: tuple[int, ...] | None = None,
     dials: Sequence[Dial] = (),
     estimators: Estimators | None = None,
 ) -> int:
@@ -64,7 +64,7 @@ def write(
 def page(
     trace: Trace,
     data: str,
-    image_shape: tuple[int, int] | None = None,
+    image_shape: tuple[int, ...] | None = None,
     dials: Sequence[Dial] = (),
     estimators: Estimators | None = None,
 ) -> str:

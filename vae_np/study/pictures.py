@@ -14,7 +14,7 @@ RED, BLUE = (190, 54, 74), (31, 111, 139)
 LARGEST = 64, 96  # rows and columns of a heat map; of a larger array it shows the means of blocks
 
 
-def picture(array: Array, image_shape: tuple[int, int] | None) -> str:
+def picture(array: Array, image_shape: tuple[int, ...] | None) -> str:
     """The picture of an array: images where it belongs to images, else a heat map; "" where all its elements are 0."""
     value = array.value
     if value.size < 2 or not value.any():

@@ -86,7 +86,7 @@ def random_arguments(
         "output_logvar doutput_logvar": (L, B, N),
         "nll dnll": (L, B),
         "loss": (B,),
-        "p g velocity squares m v": (n,),
+        "p g velocity squares m v decays": (n,),
     }
     shapes = {name: shape for names, shape in names_of_shapes.items() for name in names.split()}
     numbers = {
@@ -99,6 +99,7 @@ def random_arguments(
         "step": B,
         "beta1": 0.9,
         "beta2": 0.99,
+        "weight_decay": 0.3,
         "key": np.uint64(2**63 + 11),
         "rows": rng.integers(0, 2 * B, B),
         "examples": np.arange(B) * 1000,
@@ -107,6 +108,7 @@ def random_arguments(
     changes = {
         **dict.fromkeys(("x", "pixels"), lambda array: np.clip(array, 0, 1)),  # 0 and 1 among them
         **dict.fromkeys(("squares", "v"), np.abs),
+        "decays": lambda array: (array > 0).astype(float),
         "W": lambda array: array / np.sqrt(D),  # so that activations are not all saturated
     }
     arguments = []

@@ -17,7 +17,7 @@ from vae_np.choices import ACTIVATIONS, LIKELIHOODS, NOISES, OBJECTIVES
 from vae_np.elbo import Value, loss_and_gradients
 from vae_np.parameters import Parameters
 from vae_np.testing import oracles
-from vae_np.testing.comparison import assert_close, require, rounding
+from vae_np.testing.comparison import TOLERANCES, assert_close, require, rounding
 from vae_np.testing.gradients import check_with_complex_steps
 from vae_np.testing.problems import SATURATED, Problem, at_the_edges, every_kind
 
@@ -37,7 +37,13 @@ def value_is_that_of_the_definitions(model, problem):
 def gradient_is_the_complex_step(model, problem):
     """Every element of the gradient, against complex steps through the loss written again: the Worst of each parameter."""
     architecture, (p, *rest) = problem.p.architecture, problem
-    return check_with_complex_steps(lambda q: oracles.complex_elbo(architecture, q, *rest), p, model(*problem)[1])
+    value, g = model(*problem)
+    rtol = TOLERANCES["complex"][p.flat.dtype.name]
+    if OBJECTIVES[
+        problem.objective
+    ].weighted:  # a weight is the exponential of a loss, and its relative error that loss's rounding
+        rtol += 2 * float(np.finfo(p.flat.dtype).eps * np.abs(value.per_example).max())
+    return check_with_complex_steps(lambda q: oracles.complex_elbo(architecture, q, *rest), p, g, rtol)
 
 
 def value_is_finite_wherever_it_can_be(model, problem):
