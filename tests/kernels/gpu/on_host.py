@@ -1,42 +1,64 @@
-"""The GPU's kernel set with the host in the GPU's place: its lines of Python and its kernels, all run, but by no GPU."""
+"""The GPU's kernel set where the host stands for the GPU: its lines of Python and its CUDA kernels, without a GPU.
+
+KERNELS is the set, or None where kernels cannot be compiled for the host. DEVICE and GRAPH are its modules of these names.
+`load_cublas` is the function that loads the real cuBLAS; in DEVICE the stand-in for cuBLAS has its place.
+"""
 
 import contextlib
 import importlib
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 from tests import host_cuda
 
 NAME = "cupy on the host"
 
 
+def _take_modules():
+    """Remove the modules of the GPU's kernel set from those that are imported, and return them."""
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith("vae_np.kernels.gpu")}
+
+
 def _load():
-    ours = [name for name in sys.modules if name.startswith("vae_np.kernels.gpu")]
-    real = {name: sys.modules.pop(name) for name in ours}
+    before = _take_modules()
     try:
         with host_cuda.installed():
             names = ("vae_np.kernels.gpu", "vae_np.kernels.gpu.device", "vae_np.kernels.gpu.graph")
             kernel_set, device, graph = map(importlib.import_module, names)
     finally:
-        for name in [name for name in sys.modules if name.startswith("vae_np.kernels.gpu")]:
-            del sys.modules[name]
-        sys.modules.update(real)
+        _take_modules()
+        sys.modules.update(before)
     load_cublas, device.load_cublas = device.load_cublas, host_cuda.Cublas
     return kernel_set, device, graph, load_cublas
 
 
+KERNELS: Any
+DEVICE: Any
+GRAPH: Any
 KERNELS, DEVICE, GRAPH, load_cublas = _load() if host_cuda.COMPILER else (None,) * 4
 
 
 @contextlib.contextmanager
-def blocks(block, most=4096, summing=None):
-    """Within it launches are of so many threads a block, and of at most so many blocks; `summing` threads sum columns."""
+def blocks(block: int, most: int = 4096, summing: int | None = None) -> Iterator[None]:
+    """Within it launches have other sizes.
+
+    Parameters
+    ----------
+    block
+        The number of threads in a block.
+    most
+        The largest number of blocks.
+    summing
+        The number of threads that sum columns together. None leaves it as it is.
+    """
     if not KERNELS:
         yield
         return
-    operations = GRAPH.operations.layers
-    before = DEVICE.BLOCK, DEVICE.MOST_BLOCKS, operations.SUMMING
-    DEVICE.BLOCK, DEVICE.MOST_BLOCKS, operations.SUMMING = block, most, summing or operations.SUMMING
+    layers = GRAPH.operations.layers
+    before = DEVICE.BLOCK, DEVICE.MOST_BLOCKS, layers.SUMMING
+    DEVICE.BLOCK, DEVICE.MOST_BLOCKS, layers.SUMMING = block, most, summing or layers.SUMMING
     try:
         yield
     finally:
-        DEVICE.BLOCK, DEVICE.MOST_BLOCKS, operations.SUMMING = before
+        DEVICE.BLOCK, DEVICE.MOST_BLOCKS, layers.SUMMING = before

@@ -1,4 +1,4 @@
-"""What only a GPU can show. All other tests of kernel sets and backends run on it too: `pytest -m gpu` takes them all."""
+"""What only a GPU can show. Where there is one, all other tests of kernel sets run on it too: `pytest -m gpu` selects them."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.kernels.gpu.trainings import KINDS, stepped
+from tests.kernels.gpu.trainings import EVERY_CHOICE, TRAININGS, stepped
 from vae_np import elbo, kernels
 from vae_np.testing import TOLERANCES
 
@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not STATUS.ok, reason=f"no GPU
 
 
 @pytest.mark.parametrize("real", ["float32", "float64"])
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
-def test_captured_is_eager_is_the_reference(kind, real, monkeypatch, caplog):
-    captured, wanted = stepped("cupy", kind, real), stepped("numpy", kind, real)
+@pytest.mark.parametrize("training", EVERY_CHOICE, ids=str)
+def test_a_captured_step_is_the_one_that_is_launched_and_that_of_the_reference(training, real, monkeypatch, caplog):
+    captured, wanted = stepped("cupy", training, real), stepped("numpy", training, real)
     assert not caplog.text, "no graph was captured"
     from vae_np.kernels.gpu import graph
 
@@ -30,7 +30,7 @@ def test_captured_is_eager_is_the_reference(kind, real, monkeypatch, caplog):
 
     stream = type("Stream", (type(graph.stream_of_graphs()),), {"begin_capture": refuse})(non_blocking=True)
     monkeypatch.setattr(graph, "stream_of_graphs", lambda: stream)
-    one_by_one = stepped("cupy", kind, real)
+    one_by_one = stepped("cupy", training, real)
     assert "steps are launched one by one" in caplog.text
     tolerance = 20 * TOLERANCES["model"][real]
     for a, b, w in zip(captured, one_by_one, wanted):
@@ -39,27 +39,27 @@ def test_captured_is_eager_is_the_reference(kind, real, monkeypatch, caplog):
 
 
 ROOT = pathlib.Path(__file__).parents[3]
-TOOLS = {  # (further options, an error that the tool must see: the right text, the wrong one)
+TOOLS = {  # (further options, an error that the tool must see, as the correct text and the wrong text)
     "memcheck": (["--report-api-errors", "no"], ("i < (n); i += gridDim", "i <= (n); i += gridDim")),
     "racecheck": ([], ("of_warp[warp] = value;\n    __syncthreads();", "of_warp[warp] = value;")),
-    "synccheck": ([], None),  # a planted error could hang
+    "synccheck": ([], None),  # a planted error could wait for ever
 }
 TRAINING = """
 import cupy
-cupy.cuda.set_allocator(None)  # each array by itself, so that what lies beside it is seen
-from tests.kernels.gpu.trainings import KINDS, stepped
+cupy.cuda.set_allocator(None)  # each array has memory of its own, so that an access beyond its end is seen
+from tests.kernels.gpu.trainings import EVERY_CHOICE, stepped
 from vae_np.kernels.gpu import device
 source, (right, wrong) = device.source, {change!r}
 device.source = lambda name, real: (source(name, real)[0].replace(right, wrong), source(name, real)[1])
-for kind in KINDS:
-    stepped("cupy", kind, "float32", n=2)
+for training in EVERY_CHOICE:
+    stepped("cupy", training, "float32", n=2)
 """
 
 
 @pytest.mark.parametrize("planted", [False, True])
 @pytest.mark.parametrize("tool", TOOLS)
 def test_nvidias_own_checker_finds_nothing_but_what_was_planted(tool, planted):
-    """The first step is launched kernel by kernel, the second as a graph."""
+    """Of two steps the first one is launched kernel by kernel, and the second one as a graph."""
     from vae_np.kernels.gpu import device
 
     checker = shutil.which("compute-sanitizer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin"]))
@@ -70,8 +70,8 @@ def test_nvidias_own_checker_finds_nothing_but_what_was_planted(tool, planted):
         pytest.skip("no error is planted for it")
     ours = re.findall(r"__global__ void (\w+)", "".join(device.source(name, "float32")[0] for name in device.SOURCES))
     command = [checker, "--tool", tool, *options, "--error-exitcode", "9", "--target-processes", "all"]
-    command += ["--launch-timeout", "0"]  # or it would give up a Python that takes long to start
-    command += [word for kernel in ours for word in ("--kernel-name", f"kne={kernel}")]  # and none of cuBLAS, which is large
+    command += ["--launch-timeout", "0"]  # otherwise it stops where Python takes long to start
+    command += [word for kernel in ours for word in ("--kernel-name", f"kne={kernel}")]  # those of cuBLAS would take too long
     code = TRAINING.format(change=change if planted else ("", ""))
     run = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=580)
     said = run.stdout[-3000:] + run.stderr[-3000:]
@@ -84,7 +84,7 @@ def test_nvidias_own_checker_finds_nothing_but_what_was_planted(tool, planted):
 
 
 def test_the_large_products_are_not_rounded_to_tf32():
-    model, rng = elbo.bind(KINDS[0][0], backend="cupy"), np.random.default_rng(0)
+    model, rng = elbo.bind(TRAININGS[0].architecture, backend="cupy"), np.random.default_rng(0)
     x, W = rng.normal(size=(512, 2048)).astype(np.float32), rng.normal(size=(2048, 512)).astype(np.float32)
     y = model.zeros((512, 512), np.float32)
     model.kernels.affine(model.put(x), model.put(W), model.zeros(512, np.float32), y)

@@ -1,4 +1,4 @@
-"""The GPU's kernel set with the host in its place: every kernel in any order of threads, whole trainings, planted errors."""
+"""The GPU's kernel set where the host stands for the GPU: each kernel in any order of threads, whole trainings, planted errors."""
 
 import contextlib
 import ctypes
@@ -11,8 +11,8 @@ import pytest
 
 from tests import host_cuda
 from tests.kernels.gpu import on_host
-from tests.kernels.gpu.trainings import DATA, KINDS, stepped
-from vae_np import Architecture, Parameters, decode, elbo, encode, log_likelihood, loss_and_gradients, steps, train
+from tests.kernels.gpu.trainings import BATCH_SIZE, DATA, EVERY_CHOICE, TRAININGS, stepped
+from vae_np import Architecture, Parameters, decode, encode, log_likelihood, loss_and_gradients, steps, train
 from vae_np.evaluation import evaluate
 from vae_np.runs import TERMS
 from vae_np.testing import TOLERANCES
@@ -27,20 +27,20 @@ ON_NUMPY = on_numpy(GPU)
 
 
 @contextlib.contextmanager
-def surroundings(order, block, edge="end", most=3):
-    """A launch as it may be: in any order, of any number of threads a block, with forbidden memory on either side."""
-    with host_cuda.order(order), host_cuda.placement(edge), on_host.blocks(block, most):
+def surroundings(order, block, edge="end", most=3, summing=None):
+    """Within it kernels run in this order, in blocks of this size, and with forbidden memory at this edge of each array."""
+    with host_cuda.order(order), host_cuda.placement(edge), on_host.blocks(block, most, summing):
         yield
 
 
 @pytest.fixture(autouse=True)
 def every_graph_is_captured(caplog):
-    """Without a graph the results are the same, and only a warning tells."""
+    """Only a warning tells that no graph could be captured: the results are the same."""
     yield
     assert not [record.message for record in caplog.get_records("call") if "could be captured" in record.message]
 
 
-# ----------------------------------------------------------------------------------------------------- one kernel alone
+# ------------------------------------------------------------------------------------------------------- one operation
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -55,9 +55,8 @@ def test_every_operation_in_any_order_and_any_block(name, block):
 
 @pytest.mark.parametrize("block", [32, 64, 1024])
 @pytest.mark.parametrize("order", host_cuda.ORDERS)
-def test_columns_are_summed_by_any_number_of_warps(order, block, monkeypatch):
-    monkeypatch.setitem(GPU.affine_gradients.__globals__, "SUMMING", block)
-    with surroundings(order, 256):
+def test_columns_are_summed_by_any_number_of_warps(order, block):
+    with surroundings(order, 256, summing=block):
         for sizes in (SIZES[0], (70, 3, 100, 9, 1)):
             for real in ("float32", "float64"):
                 check_operation(ON_NUMPY, "constant_gradients", real, sizes)
@@ -100,7 +99,7 @@ def test_operations_take_arrays_of_any_order():
         np.testing.assert_allclose(ON_NUMPY.affine(*given, b, np.empty((9, 5))), x @ W + b, rtol=1e-12)
 
 
-def test_numbers_of_rows_are_not_taken_for_what_they_are_not():
+def test_numbers_of_rows_of_another_dtype_are_refused():
     few, x = np.zeros(2, np.int32), np.empty((1, 2, 4))
     for call in (
         lambda: ON_NUMPY.gather(np.zeros((3, 4)), few, x[0]),
@@ -148,9 +147,9 @@ def test_what_cublas_refuses_is_an_error(monkeypatch):
     DEVICE.cublas.cache_clear()
 
 
-# ---------------------------------------------------------------------------------------------------- errors, planted
+# ----------------------------------------------------------------------------------------------------- planted errors
 
-PLANTED = {
+PLANTED = {  # the correct text, the wrong text, and an operation whose result is then wrong
     "a missing barrier in a sum": (
         "if (lane == 0) of_warp[warp] = value;\n    __syncthreads();",
         "if (lane == 0) of_warp[warp] = value;",
@@ -191,13 +190,17 @@ PLANTED = {
 
 @pytest.fixture
 def planted(monkeypatch):
-    """A function that plants an error into the sources for the rest of the test."""
+    """A function that plants an error in the source files until the test ends."""
     source = DEVICE.source
 
     def plant(right, wrong):
-        assert sum(right in source(name, "float32")[0] for name in DEVICE.SOURCES) >= 1
-        text = lambda name, real: (source(name, real)[0].replace(right, wrong), source(name, real)[1])  # noqa: E731
-        monkeypatch.setattr(DEVICE, "source", text)
+        assert any(right in source(name, "float32")[0] for name in DEVICE.SOURCES)
+
+        def with_error(name, real):
+            text, options = source(name, real)
+            return text.replace(right, wrong), options
+
+        monkeypatch.setattr(DEVICE, "source", with_error)
         forget()
 
     def forget():
@@ -223,10 +226,10 @@ def test_a_planted_error_is_seen(error, planted):
 # ---------------------------------------------------------------------------------------------------- the whole model
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
-def test_the_loss_and_its_gradient_are_the_references(kind):
-    """Line by line, on arrays of the device. That every property holds is for `check_kernels` to say."""
-    architecture, _, objective, n_samples = kind
+@pytest.mark.parametrize("training", TRAININGS, ids=str)
+def test_the_loss_and_its_gradient_are_the_references(training):
+    """They are computed line by line, on arrays of the device."""
+    architecture, _, objective, n_samples = training
     eps = np.random.default_rng(3).normal(size=(n_samples, 5, 4))
     given = Parameters.initialize(architecture), DATA[:5], eps, 0.7, 0.1, objective
     (value, g), (wanted, h) = (loss_and_gradients(*given, backend) for backend in (GPU, "numpy"))
@@ -236,30 +239,30 @@ def test_the_loss_and_its_gradient_are_the_references(kind):
 
 
 @pytest.mark.parametrize("real", ["float32", "float64"])
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
-def test_twenty_steps_are_the_references(kind, real):
-    (terms, p), (wanted, q) = (stepped(backend, kind, real) for backend in (GPU, "numpy"))
+@pytest.mark.parametrize("training", EVERY_CHOICE, ids=str)
+def test_twenty_steps_are_the_references(training, real):
+    (terms, p), (wanted, q) = (stepped(backend, training, real) for backend in (GPU, "numpy"))
     tolerance = 20 * TOLERANCES["model"][real]
     np.testing.assert_allclose(terms, wanted, rtol=tolerance)
     np.testing.assert_allclose(p, q, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
-def test_neither_the_order_nor_the_number_of_blocks_changes_a_bit(kind):
-    first = stepped(GPU, kind, "float32", n=3)
+@pytest.mark.parametrize("training", TRAININGS, ids=str)
+def test_neither_the_order_nor_the_number_of_blocks_changes_a_bit(training):
+    first = stepped(GPU, training, "float32", n=3)
     for order, most in zip(host_cuda.ORDERS, (1, 7, 4096)):
         with surroundings(order, 256, most=most):
-            assert all((a == b).all() for a, b in zip(stepped(GPU, kind, "float32", n=3), first))
+            assert all((a == b).all() for a, b in zip(stepped(GPU, training, "float32", n=3), first))
 
 
 def test_without_a_graph_the_steps_are_the_same_to_the_bit(monkeypatch, caplog):
-    captured = stepped(GPU, KINDS[0], "float32")
+    captured = stepped(GPU, TRAININGS[0], "float32")
 
     def refuse(*_):
         raise host_cuda.CUDARuntimeError("cudaErrorNotSupported")
 
     monkeypatch.setattr(host_cuda.Stream, "begin_capture", refuse)
-    one_by_one = stepped(GPU, KINDS[0], "float32")
+    one_by_one = stepped(GPU, TRAININGS[0], "float32")
     assert "steps are launched one by one" in caplog.text
     caplog.clear()
     assert all((a == b).all() for a, b in zip(captured, one_by_one))
@@ -268,54 +271,54 @@ def test_without_a_graph_the_steps_are_the_same_to_the_bit(monkeypatch, caplog):
 # ------------------------------------------------------------------------------------------------- streams and graphs
 
 
-def calls(run, lengths, n_rows=16):
-    """The terms of calls of so many steps each, every step with a beta and a learning rate of its own."""
+def calls(run, lengths):
+    """Call `run` with these numbers of steps, and return all terms. Each step has its own beta and its own learning rate."""
     n, rng = sum(lengths), np.random.default_rng(1)
-    rows, betas, rates = rng.integers(0, len(DATA), (n, n_rows)), np.linspace(0.1, 1, n), np.linspace(0.02, 0.01, n)
+    rows, betas, rates = rng.integers(0, len(DATA), (n, BATCH_SIZE)), np.linspace(0.1, 1, n), np.linspace(0.02, 0.01, n)
     bounds = itertools.pairwise(itertools.accumulate(lengths, initial=0))
     return np.concatenate([run(rows[i:j], 1 + i, betas[i:j], rates[i:j]) for i, j in bounds])
 
 
-def stepper(kind=KINDS[0], real="float32", seed=0):
-    """(run, a function that gets the parameters) of a training on the GPU."""
-    architecture, optimizer, objective, n_samples = kind
-    model, p = elbo.bind(architecture, objective, GPU), Parameters.initialize(architecture, dtype=real, seed=seed)
-    state, p = {name: model.put(array) for name, array in optimizer.initial_state(p).items()}, p.moved(model.put)
-    run = steps.stepper(p, state, optimizer, DATA, 16, objective, n_samples, l2=0.1, binarize=True, seed=seed, backend=GPU)
+def stepper(training=TRAININGS[0], seed=0):
+    """A training on the GPU: the function that makes its steps, and one that returns its parameters."""
+    model, p, state = training.model_and_state(GPU, "float32", seed)
+    _, optimizer, objective, n_samples = training
+    options = dict(l2=0.1, binarize=True, seed=seed, backend=GPU)
+    run = steps.stepper(p, state, optimizer, DATA, BATCH_SIZE, objective, n_samples, **options)
     return run, lambda: model.get(p.flat)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
-def test_calls_of_more_steps_than_are_on_the_device_at_a_time(kind, monkeypatch):
+@pytest.mark.parametrize("training", TRAININGS, ids=str)
+def test_calls_of_more_steps_than_are_on_the_device_at_a_time(training, monkeypatch):
     monkeypatch.setattr(GRAPH, "STEPS_AT_A_TIME", 4)
-    one_by_one, p = stepper(kind)
+    one_by_one, p = stepper(training)
     wanted = calls(one_by_one, [1] * 10)
     for lengths in ([10], [4, 6], [3, 4, 3], [8, 2], [9, 1]):
-        run, q = stepper(kind)
+        run, q = stepper(training)
         assert (calls(run, lengths) == wanted).all() and (q() == p()).all()
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind[2])
+@pytest.mark.parametrize("training", TRAININGS, ids=str)
 @pytest.mark.parametrize("within_a_stream", [False, True])
-def test_work_that_is_done_as_late_as_cuda_may_changes_no_bit(kind, within_a_stream, monkeypatch):
-    """Every array is read on a stream that has waited for whatever fills it."""
+def test_work_that_is_done_as_late_as_cuda_may_changes_no_bit(training, within_a_stream, monkeypatch):
+    """Every array is read on a stream that has waited for the work that fills it."""
     monkeypatch.setattr(GRAPH, "STEPS_AT_A_TIME", 4)
-    run, p = stepper(kind)
+    run, p = stepper(training)
     wanted = calls(run, [3, 6]), p()
     DEVICE.cublas.cache_clear()
     with host_cuda.late(), host_cuda.Stream(non_blocking=True) if within_a_stream else contextlib.nullcontext():
-        run, p = stepper(kind)
+        run, p = stepper(training)
         terms = calls(run, [3, 6])
         assert (terms == wanted[0]).all() and (p() == wanted[1]).all()
         some = DATA[:5], np.ones((1, 5, 4))
-        at_once = loss_and_gradients(Parameters.initialize(kind[0]), *some, backend="numpy")[1].flat
-        late = loss_and_gradients(Parameters.initialize(kind[0]), *some, backend=GPU)[1].flat
+        at_once = loss_and_gradients(Parameters.initialize(training.architecture), *some, backend="numpy")[1].flat
+        late = loss_and_gradients(Parameters.initialize(training.architecture), *some, backend=GPU)[1].flat
         np.testing.assert_allclose(late, at_once, rtol=1e-10, atol=1e-12)
 
 
 @pytest.fixture
 def turns(monkeypatch):
-    """Two threads of the host that take turns; a thread that waits for a lock of the kernel set ends its turn."""
+    """Two threads of the host that take turns. A thread ends its turn where it waits for a lock of the kernel set."""
     turns = host_cuda.Turns()
     for module in (GRAPH, DEVICE):
         monkeypatch.setattr(module, "_lock", host_cuda.Lock(turns))
@@ -323,33 +326,36 @@ def turns(monkeypatch):
 
 
 def test_graphs_of_two_threads_do_not_mix(turns):
-    def training(kind, lengths, seed):
-        run, p = stepper(kind, seed=seed)
+    def trained(training, lengths, seed):
+        run, p = stepper(training, seed)
         return calls(run, lengths), p()
 
-    trainings = [functools.partial(training, KINDS[0], [2, 3], 0), functools.partial(training, KINDS[1], [1, 1, 2], 7)]
-    wanted = [training() for training in trainings]
-    for found, alone in zip(turns.results(*trainings), wanted):
+    functions = [
+        functools.partial(trained, TRAININGS[0], [2, 3], seed=0),
+        functools.partial(trained, TRAININGS[1], [1, 1, 2], seed=7),
+    ]
+    wanted = [function() for function in functions]
+    for found, alone in zip(turns.results(*functions), wanted):
         assert all((a == b).all() for a, b in zip(found, alone))
 
 
 def test_a_graph_is_captured_beside_any_work_of_another_thread(turns):
-    def training():
+    def trained():
         run, p = stepper()
         return calls(run, [3]), p()
 
-    def likelihoods():  # of so many samples that they go on beside the capture, which the second step is
-        return (log_likelihood(Parameters.initialize(KINDS[2][0]), DATA[:1], 1000, backend=GPU),)
+    def likelihoods():  # with so many samples that this still goes on while the second step is captured
+        return (log_likelihood(Parameters.initialize(TRAININGS[2].architecture), DATA[:1], 1000, backend=GPU),)
 
-    wanted = training(), likelihoods()
-    for found, alone in zip(turns.results(training, likelihoods), wanted):
+    wanted = trained(), likelihoods()
+    for found, alone in zip(turns.results(trained, likelihoods), wanted):
         assert all((a == b).all() for a, b in zip(found, alone))
 
 
-def test_products_of_two_threads_do_not_share_a_workspace_at_a_time(turns):
+def test_products_of_two_threads_do_not_use_a_workspace_at_the_same_time(turns):
     def gradient(seed):
-        eps = np.random.default_rng(seed).normal(size=(1, 5, 4))
-        return loss_and_gradients(Parameters.initialize(KINDS[0][0], seed=seed), DATA[seed:][:5], eps, backend=GPU)[1].flat
+        eps, p = np.random.default_rng(seed).normal(size=(1, 5, 4)), Parameters.initialize(TRAININGS[0].architecture, seed=seed)
+        return loss_and_gradients(p, DATA[seed:][:5], eps, backend=GPU)[1].flat
 
     gradients = [functools.partial(gradient, seed) for seed in (0, 7)]
     wanted = [gradient() for gradient in gradients]
@@ -358,7 +364,7 @@ def test_products_of_two_threads_do_not_share_a_workspace_at_a_time(turns):
 
 
 def test_the_host_waits_once_for_any_number_of_steps_and_launches_each_of_them_once(monkeypatch):
-    """Nor does it start any work on a stream of its own, or capture again what it has captured."""
+    """It launches nothing else, and captures nothing again."""
     launched, captured = [], []
     launch, begin_capture = host_cuda.Graph.launch, host_cuda.Stream.begin_capture
     monkeypatch.setattr(host_cuda.Graph, "launch", lambda *given: launched.append("a graph") or launch(*given))
@@ -379,32 +385,29 @@ def test_the_host_waits_once_for_any_number_of_steps_and_launches_each_of_them_o
 
 def test_the_weights_of_single_precision_are_summed_in_double():
     run, _ = stepper()
-    weights = Parameters.initialize(KINDS[0][0], dtype="float32")
+    weights = Parameters.initialize(TRAININGS[0].architecture, dtype="float32")
     squares = sum((W.astype(float) ** 2).sum() for name, W in weights.items() if name.endswith(".W"))
     assert calls(run, [1])[0, 3] == pytest.approx(float(np.float32(0.1)) / 2 * squares, rel=1e-14)
 
 
 @pytest.mark.parametrize("term", ["kl", "l2"])
-def test_the_numbers_of_a_term_that_is_infinite_are_the_last(term):
-    architecture, optimizer, *_ = KINDS[0]
-    found, infinite = [], np.isin(TERMS, ["total", term])
+def test_the_step_with_an_infinite_term_is_the_last(term):
+    training, found, infinite = TRAININGS[0], [], np.isin(TERMS, ["total", term])
     for backend in (GPU, "numpy"):
-        p = Parameters.initialize(architecture)
+        _, p, state = training.model_and_state(backend, "float64")
         if term == "kl":
             p["mu.b"][0], p["decoder.0.W"][:] = 1e200, 0
         else:  # the weights of a unit that is never active
             p["decoder.0.b"][0], p["output.W"][0] = -1e6, 1e200
-        model = elbo.bind(architecture, backend=backend)
-        state, p = {name: model.put(array) for name, array in optimizer.initial_state(p).items()}, p.moved(model.put)
-        run = steps.stepper(p, state, optimizer, DATA, 16, l2=1e-300, backend=backend)
+        run = steps.stepper(p, state, training.optimizer, DATA, BATCH_SIZE, l2=1e-300, backend=backend)
         with np.errstate(over="ignore"):
-            found.append(run(np.zeros((3, 16), np.int64), 1, 1.0, 0.01))
+            found.append(run(np.zeros((3, BATCH_SIZE), np.int64), 1, 1.0, 0.01))
     for terms in found:
         assert len(terms) == 1 and (np.isinf(terms[0]) == infinite).all()
 
 
 def test_an_interrupted_run_is_waited_for(monkeypatch):
-    """What is still to come writes into arrays that nobody else may be given before."""
+    """The steps that were launched still write into their arrays. Nobody else may get these before."""
     waited, launches, launch = [], [], host_cuda.Graph.launch
 
     def interrupted(graph, stream=None):
@@ -417,50 +420,38 @@ def test_an_interrupted_run_is_waited_for(monkeypatch):
     monkeypatch.setattr(host_cuda.Graph, "launch", interrupted)
     monkeypatch.setattr(host_cuda.Stream, "wait_event", lambda stream, event: waited.append(stream.ptr) or wait(stream, event))
     with pytest.raises(KeyboardInterrupt):
-        stepped(GPU, KINDS[0], "float32")
+        stepped(GPU, TRAININGS[0], "float32")
     assert len(waited) == 2 and waited[1] == host_cuda.get_current_stream().ptr
 
 
 @pytest.mark.parametrize("real", ["float32", "float64"])
 def test_a_training_and_what_is_done_with_its_model(real, tmp_path):
     architecture, tolerance = Architecture(30, (20,), 4), 100 * TOLERANCES["model"][real]
+    options = dict(epochs=2, batch_size=32, l2=0.1, binarize=True, patience=2, dtype=real)
     runs = [
-        train(
-            architecture,
-            DATA,
-            DATA[:20],
-            epochs=2,
-            batch_size=32,
-            l2=0.1,
-            binarize=True,
-            patience=2,
-            dtype=real,
-            backend=backend,
-            out=tmp_path / str(i),
-        )
+        train(architecture, DATA, DATA[:20], **options, backend=backend, out=tmp_path / str(i))
         for i, backend in enumerate((GPU, "numpy"))
     ]
     p, q = (run.parameters for run in runs)
     assert type(p.flat) is np.ndarray
     np.testing.assert_allclose(p.flat, q.flat, rtol=tolerance, atol=tolerance)
     for row, wanted in zip(*(run.history for run in runs)):
-        assert {name: value for name, value in row.items() if name != "seconds"} == pytest.approx(
-            {name: value for name, value in wanted.items() if name != "seconds"}, rel=tolerance
-        )
+        del row["seconds"], wanted["seconds"]
+        assert row == pytest.approx(wanted, rel=tolerance)
     z = np.random.default_rng(2).normal(size=(6, 4))
     close = functools.partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance)
     close(encode(q, DATA[:9], GPU), encode(q, DATA[:9], "numpy"))
     close(decode(q, z, GPU), decode(q, z, "numpy"))
-    by_number = np.array([7, 3, 200, 1, 0], np.uint8)  # the rows' numbers, of any integer dtype
+    by_number = np.array([7, 3, 200, 1, 0], np.uint8)  # the numbers of the rows may have any integer dtype
     close(*(evaluate(q, DATA[:5], examples=by_number, backend=backend).per_example for backend in (GPU, "numpy")))
     close(log_likelihood(q, DATA[:5], 70, backend=GPU), log_likelihood(q, DATA[:5], 70, backend="numpy"))
 
 
-def test_a_run_goes_on_to_the_same_bits(tmp_path):
+def test_a_resumed_run_has_the_same_bits(tmp_path):
     options = {"x_train": DATA, "batch_size": 32, "backend": GPU}
-    whole = train(KINDS[0][0], epochs=3, **options)
-    train(KINDS[0][0], epochs=1, out=tmp_path, **options)
-    resumed = train(KINDS[0][0], epochs=3, out=tmp_path, resume=True, **options)
+    whole = train(TRAININGS[0].architecture, epochs=3, **options)
+    train(TRAININGS[0].architecture, epochs=1, out=tmp_path, **options)
+    resumed = train(TRAININGS[0].architecture, epochs=3, out=tmp_path, resume=True, **options)
     assert (resumed.parameters.flat == whole.parameters.flat).all()
 
 
@@ -470,7 +461,7 @@ def test_products_are_rounded_to_tf32_only_where_asked_for(wanted, mode, monkeyp
     monkeypatch.setattr(host_cuda.Cublas, "set_math_mode", lambda self, handle, m: modes.append(m) or set_mode(self, handle, m))
     monkeypatch.setenv("VAE_NP_TF32", wanted) if wanted is not None else monkeypatch.delenv("VAE_NP_TF32", raising=False)
     DEVICE.cublas.cache_clear()
-    stepped(GPU, KINDS[0], "float32", n=1)
+    stepped(GPU, TRAININGS[0], "float32", n=1)
     DEVICE.cublas.cache_clear()
     assert set(modes) == {mode}
     how = "rounded to TF32" if mode else "in full precision"
