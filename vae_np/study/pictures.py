@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_np.study.trace import Array
+from vae_np.study.lines import Array
 
 RED, BLUE = (190, 54, 74), (31, 111, 139)
 LARGEST = 64, 96  # rows and columns of a heat map; of a larger array it shows the means of blocks
