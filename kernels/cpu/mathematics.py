@@ -186,9 +186,8 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms, tail_terms, be
     near_0 = real(NEAR_0)
     continuous = log_sinh_ratio, log_exp_ratio, lesser_mean
     saturated = real(2.0 ** (mantissa + 3))
-    return {
-        f.__name__: f for f in (exp, expm1, log1p, softplus, sigmoids, silu, silu_slope, gelu, gelu_slope, tanh, *continuous)
-    }
+    functions = exp, expm1, log1p, softplus, sigmoids, silu, silu_slope, gelu, gelu_slope, tanh, *continuous
+    return {f.__name__: f for f in functions}
 
 
 _SETS = {
