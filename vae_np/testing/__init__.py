@@ -1,4 +1,4 @@
-"""Tools to test gradients with: yours as well as ours. `vae_np.testing.strategies` draws the problems with Hypothesis."""
+"""Tools for testing gradients, those of vae_np and yours. `vae_np.testing.strategies` draws problems with Hypothesis."""
 
 from vae_np.testing.comparison import TOLERANCES, assert_close, relative_errors
 from vae_np.testing.derivatives import numerical_gradient

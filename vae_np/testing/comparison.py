@@ -1,4 +1,4 @@
-"""How close is close: one table of relative tolerances, and the comparison that uses it."""
+"""The table of all relative tolerances, and the comparison that uses it."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,30 +8,42 @@ from numpy.typing import ArrayLike, NDArray
 
 from vae_np.architecture import check_choice
 
-TOLERANCES: dict[str, dict[str, float]] = {  # what is compared: {dtype: relative tolerance}, and why
-    # Complex steps have no error of their own (h^2 = 1e-60): what is left is two programs' roundings of the same sums.
+TOLERANCES: dict[str, dict[str, float]] = {  # {what is compared: {dtype: relative tolerance}}
+    # Complex steps have no error of their own (h^2 = 1e-60). Two programs round the same sums differently.
     "complex": {"float32": 3e-4, "float64": 1e-12},
-    # Richardson's differences of a loss near 10 are off by some 1e-16 * 10 / 1e-4 of rounding: 1e-6 of a gradient of 1e-5.
-    # In float32 it is the gradient's own rounding that counts.
+    # Rounding puts Richardson's differences of a loss near 10 off by about 1e-16 * 10 / 1e-4, which is 1e-6 of a gradient of
+    # 1e-5. In float32 only the rounding of the gradient itself counts.
     "richardson": {"float32": 3e-4, "float64": 1e-6},
-    # Plain central differences: the same at a step of 6e-6, 1e-5 of a gradient of 2e-5; and h^2 of the third derivative.
+    # Plain central differences have the same error at a step of 6e-6, which is 1e-5 of a gradient of 2e-5. They also have an
+    # error of h^2 times the third derivative.
     "central": {"float32": 3e-4, "float64": 1e-5},
-    # One operation: its sum in another order, its exp and log1p with other roundings. A few hundred units in the last
-    # place (1e-7, 2e-16) is what a sum of some hundred terms of both signs can lose.
+    # One operation may add in another order, and its exp and log1p may round differently. A sum of some hundred terms of both
+    # signs can lose a few hundred units in the last place (1e-7, 2e-16).
     "operation": {"float32": 3e-5, "float64": 1e-13},
-    # The loss or a gradient by another way to the same number, or in the other precision: what operations lose, through
-    # several layers.
+    # The loss or a gradient is computed in another way, or in the other precision. What operations lose adds up over several
+    # layers.
     "model": {"float32": 3e-4, "float64": 1e-12},
 }
-FLOOR = 1e-2  # an element below this part of its array's largest is compared to that part instead of to itself
+FLOOR = 1e-2  # an element below this part of its array's largest element is compared with that part instead of with itself
 
 
 def relative_errors(given: ArrayLike, wanted: ArrayLike, resolution: Any = 0.0) -> NDArray[np.float64]:
-    """|given - wanted| / max(|given|, |wanted|, FLOOR max |wanted|), element by element; 0 where both are 0.
+    """The relative error of every element: |given - wanted| / max(|given|, |wanted|, 0.01 max |wanted|).
 
-    A difference or a reordered sum is only as exact as the large terms it is made of, so that an element far smaller
-    than its neighbours cannot be held to its own size; it is not let off either. NaN and infinities give infinity.
-    Differences up to `resolution`, and below the least normal number of the dtype of wanted, count as 0.
+    A difference or a reordered sum is only as exact as its largest terms. So an element that is far smaller than its
+    neighbours is compared with a hundredth of the largest one, and not with itself.
+
+    Parameters
+    ----------
+    given, wanted : array
+        The two arrays, of the same shape.
+    resolution : float or array
+        Differences up to it count as 0. So do those up to the least normal number of the dtype of wanted.
+
+    Returns
+    -------
+    array of float64
+        The errors: 0 where both are 0, and infinity where one of them is NaN or infinite.
     """
     resolution = np.maximum(resolution, np.finfo(np.result_type(np.asarray(wanted).dtype, np.float32)).tiny)
     given, wanted = np.asarray(given, np.float64), np.asarray(wanted, np.float64)
@@ -43,7 +55,7 @@ def relative_errors(given: ArrayLike, wanted: ArrayLike, resolution: Any = 0.0) 
 
 
 def rounding(arrays: Iterable[NDArray]) -> float:
-    """The rounding that a sum which cancels keeps of its terms, where these are no larger than the largest of the arrays."""
+    """The rounding error of a sum whose terms cancel, if no term is larger than the largest element of the arrays."""
     return max(
         (32 * np.finfo(a.dtype).eps * float(np.abs(a).max()) for a in arrays if a.dtype.kind == "f" and a.size),
         default=0.0,
@@ -58,7 +70,7 @@ def assert_close(
     rtol: float | None = None,
     resolution: Any = 0.0,
 ) -> None:
-    """AssertionError, naming what is off, unless shape, dtype and every element agree.
+    """Raise an AssertionError that names what is off, unless shape, dtype and every element agree.
 
     NaN and infinities agree with nothing, not even with themselves.
 
@@ -69,11 +81,18 @@ def assert_close(
     name : str
         What the message calls the array.
     kind : {"model", "operation", "complex", "richardson", "central"}
-        The row of TOLERANCES, whose number for the dtype is the tolerance; for integers the tolerance is 0.
+        The row of TOLERANCES that has the tolerance for the dtype; for integers the tolerance is 0.
     rtol : float, optional
-        A relative tolerance in place of that of the table.
+        A relative tolerance that replaces that of the table.
     resolution : float or array
-        Differences up to it count as none.
+        Differences up to it count as 0.
+
+    Raises
+    ------
+    AssertionError
+        Something is off; the element with the largest error is named.
+    TypeError, ValueError
+        The arrays are not of real numbers, their dtype has no tolerance, or the kind is unknown.
 
     Examples
     --------
@@ -99,7 +118,7 @@ def assert_close(
 
 
 def require(condition: object, message: str) -> None:
-    """AssertionError with that message unless the condition holds: what `assert` says, but under `python -O` too."""
+    """Raise an AssertionError with this message unless the condition holds; unlike `assert`, it works under `python -O`."""
     if not condition:
         raise AssertionError(message)
 

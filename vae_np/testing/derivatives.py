@@ -1,4 +1,4 @@
-"""Derivatives of a scalar function of arrays, which no hand has written: by complex steps, and by differences."""
+"""Numerical derivatives of a scalar function of arrays, by complex steps and by differences."""
 
 import contextlib
 import copy
@@ -15,16 +15,16 @@ from vae_np.testing.comparison import label
 # ------------------------------------------------------------------------------------------------------ by which method
 
 Params: TypeAlias = Mapping[str, Any]
-Derivative: TypeAlias = tuple[NDArray, Any, NDArray[np.bool_]]  # its value, its resolution, where the function is smooth
+Derivative: TypeAlias = tuple[NDArray, Any, NDArray[np.bool_]]  # (its value, its resolution, where the function is smooth)
 
 METHODS = ("auto", "complex", "richardson", "central")
 
 
 def derivatives_of(fn: Callable[[Any], Any], params: Params, method: str, constant: bool) -> tuple[str, dict[str, Derivative]]:
-    """(the method that was used, {name: (derivative, its resolution, where it is smooth)}).
+    """Differentiate fn: (the method that was used, {name: (derivative, its resolution, where fn is smooth)}).
 
-    ValueError: fn does not change with params, and is not said to be constant. ValueError, TypeError: method is "complex", and
-    fn is not analytic.
+    It raises a ValueError if fn does not change with params though `constant` is False. It raises a ValueError or a TypeError
+    if the method is "complex" and fn is not analytic.
     """
     by_differences = {}
     for name in params:
@@ -46,11 +46,11 @@ def derivatives_of(fn: Callable[[Any], Any], params: Params, method: str, consta
 
 # ----------------------------------------------------------------------------------------------------- complex steps
 
-COMPLEX_STEP = 1e-30  # squared it is nothing beside 1, and it is far above the least float
+COMPLEX_STEP = 1e-30  # its square vanishes beside 1, and it is far above the least float
 
 
 def complex_gradient(fn: Callable[[Any], Any], params: Params, name: str) -> NDArray:
-    """d fn(params) / d params[name] by complex steps, in double precision; TypeError where fn does not take complex arrays."""
+    """d fn(params) / d params[name] by complex steps; it raises a TypeError if fn does not take complex arrays."""
     point = {key: np.array(array, np.complex128) for key, array in params.items()}
     array, gradient = point[name], np.zeros(point[name].shape)
     for index in np.ndindex(array.shape):
@@ -66,19 +66,19 @@ def _complex_value(fn, point):
         with warnings.catch_warnings():
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
             value = fn(point)
-    except Exception as error:  # real arrays it has taken
+    except Exception as error:  # fn has taken real arrays before
         raise TypeError(f"fn does not take a dict of complex arrays ({error}): {how}") from error
     value = number(value)
     if isinstance(value, numbers.Real):
-        raise TypeError(f"fn makes a real number of complex input, so something in it drops the imaginary part: {how}")
+        raise TypeError(f"fn returns a real number for complex input, so something in it drops the imaginary part: {how}")
     return value
 
 
-AGREEMENT = 1e-8  # of a complex step and a difference, relative to the array's largest derivative
+AGREEMENT = 1e-8  # a complex step and a difference may be apart by this part of the array's largest derivative
 
 
 def _check_analytic(name, gradient, difference, resolution, smooth):
-    """ValueError where a complex step is not the difference: something in fn drops imaginary parts. At kinks neither counts."""
+    """Raise a ValueError where complex steps and differences disagree: fn drops imaginary parts. Kinks do not count."""
     allowed = AGREEMENT * np.max(np.abs(gradient), initial=0.0) + resolution
     apart = smooth & ~(np.abs(gradient - difference) <= allowed)
     if apart.any():
@@ -91,17 +91,17 @@ def _check_analytic(name, gradient, difference, resolution, smooth):
 
 # ------------------------------------------------------------------------------------------------------- differences
 
-STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # where one crosses a kink, or is too long for what bends so sharply, the next is taken
-LAST_STEP = 1e-3  # of the element itself, where that is less: a logarithm bends sharply near 0
-SMOOTH = 1e-5  # of the array's largest derivative: a doubt that is no kink
-ROUNDING = 1e-15  # of the value, divided by the step: what a quotient of differences is good to
+STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # where one crosses a kink, or fn bends too sharply for it, the next one is taken
+LAST_STEP = 1e-3  # the last step is at most this part of the element itself, as a logarithm bends sharply near 0
+SMOOTH = 1e-5  # a doubt up to this part of the array's largest derivative is not a kink
+ROUNDING = 1e-15  # a quotient of differences is exact to this part of the value, divided by the step
 
 
 def differences(fn: Callable[[], float], array: NDArray, steps: tuple[float, ...] = STEPS) -> Derivative:
-    """d fn() / d array by `numerical_gradient`, its resolution, and where fn is smooth: three arrays of its shape.
+    """d fn() / d array by `numerical_gradient`, its resolution, and where fn is smooth: three arrays of the array's shape.
 
-    Each element takes the first of the steps that leaves no doubt, or the last, if the doubt has shrunk with the steps, as a
-    smooth function's does and a kink's does not.
+    Each element takes the first step that leaves no doubt. If every step leaves one, it takes the last step. There fn still
+    counts as smooth if the doubt has become smaller with the steps, which it does not do at a kink.
     """
     value, last = abs(fn()), np.minimum(steps[-1], LAST_STEP * np.abs(array))
     gradient, doubt = numerical_gradient(fn, array, steps[0])
@@ -126,22 +126,30 @@ def _is_small(doubt, gradient, largest, resolution):
 
 
 def numerical_gradient(fn: Callable[[], float], array: NDArray, step: Any = 1e-4, where: Any = True) -> tuple[NDArray, NDArray]:
-    """d fn() / d array by central differences, and how far they can be trusted: two arrays of its shape.
+    """The gradient d fn() / d array by central differences, and how far it can be trusted.
 
-    From steps h and h/2 by Richardson: (4 D(h/2) - D(h)) / 3, exact to h^4. Where fn is smooth, D(h) - D(h/2) is of order
-    h^2, and the bend B(h) = (fn(+h) - 2 fn(0) + fn(-h)) / h shrinks with h, so that B(h) - 2 B(h/2) is of order h^3. Both
-    are far larger where a step crosses a kink or starts on one; the larger is the doubt.
+    D(h) = (fn(+h) - fn(-h)) / 2h is taken at h and h/2, and Richardson's (4 D(h/2) - D(h)) / 3 is exact to h^4. Where fn is
+    smooth, D(h) - D(h/2) is of order h^2, and the bend B(h) = (fn(+h) - 2 fn(0) + fn(-h)) / h shrinks with h, so that
+    B(h) - 2 B(h/2) is of order h^3. Both are far larger where a step crosses a kink or starts on one. The larger of the two is
+    the doubt.
 
     Parameters
     ----------
     fn : function of no arguments
-        It reads the array, which is changed in place and put back.
+        It returns the value. It must read the array, which is changed in place and put back.
     array : array
         The array, of float64.
     step : float or array
         The step h: one number, or one for each wanted element.
     where : array of bool
         The wanted elements; the others are 0.
+
+    Returns
+    -------
+    gradient : array
+        The derivative by each element, of the array's shape.
+    doubt : array
+        The doubt about each derivative, of the same shape: small where fn is smooth, large at a kink.
 
     Examples
     --------
@@ -173,7 +181,7 @@ def central_gradient(fn: Callable[[], float], array: NDArray) -> Derivative:
 
 
 def _value_at(fn, point):
-    """A function of no arguments: fn's value at the point, wherever that is moved; NaN where it has none."""
+    """A function of no arguments: the value of fn at the point, wherever that has moved; NaN where fn has none."""
 
     def value():
         try:
@@ -186,15 +194,15 @@ def _value_at(fn, point):
 
 
 def _two_steps(fn, array, index, h, here):
-    """D(h), D(h/2) and the doubt of them at one element of the array, as `numerical_gradient` has them."""
+    """D(h), D(h/2) and the doubt about them at one element of the array, as `numerical_gradient` describes them."""
     (wide, bend), (narrow, half_bend) = (_difference_and_bend(fn, array, index, step, here) for step in (h, h / 2))
     return wide, narrow, max(abs(wide - narrow), abs(bend - 2 * half_bend))
 
 
 def _difference_and_bend(fn, array, index, h, here):
-    """(fn(+h) - fn(-h)) / 2h and (fn(+h) - 2 here + fn(-h)) / h; the element is put back, whatever fn raises."""
+    """(fn(+h) - fn(-h)) / 2h and (fn(+h) - 2 here + fn(-h)) / h; the element is put back, even if fn raises an error."""
     start = array[index]
-    h = max(h, 1e-9 * abs(start))  # beside a large number a small one is lost
+    h = max(h, 1e-9 * abs(start))  # a smaller step would vanish beside a large number
     try:
         array[index] = start + h
         after, above = array[index], fn()
@@ -209,8 +217,8 @@ def _difference_and_bend(fn, array, index, h, here):
 
 
 def copied(params: Params) -> Any:
-    """Params again, of the same type, in arrays of float64 that can be changed; a dict where that type cannot be copied so."""
-    with contextlib.suppress(Exception):  # whatever a type of the caller's own raises
+    """A copy of params in writable arrays of float64, of the same type if that type can be copied, else a dict."""
+    with contextlib.suppress(Exception):  # the caller's own type may raise any error
         point = copy.deepcopy(params)
         if all(isinstance(array, np.ndarray) and array.dtype == np.float64 for array in point.values()):
             return point
@@ -218,7 +226,7 @@ def copied(params: Params) -> Any:
 
 
 def number(value: Any) -> Any:
-    """The number that fn returned; TypeError where it returned something else."""
+    """The number that fn returned; if it returned something else, a TypeError is raised."""
     value = value[()] if isinstance(value, np.ndarray) else value
     if not isinstance(value, numbers.Number):
         raise TypeError(f"fn returns {kind_of(value)}; it must return a number")
@@ -226,17 +234,17 @@ def number(value: Any) -> Any:
 
 
 def real_number(value: Any) -> float:
-    """The real number that fn returned, in double precision; TypeError where it returned something else."""
+    """The real number that fn returned, in double precision; if it returned something else, a TypeError is raised."""
     found = number(value)
     if not isinstance(found, numbers.Real):
         raise TypeError(f"fn returns {kind_of(value)}; it must return a real number")
     if np.asarray(found).dtype in (np.float16, np.float32):
-        raise TypeError(f"fn returns {kind_of(value)}; its derivatives can only be told in double precision")
+        raise TypeError(f"fn returns {kind_of(value)}; its derivatives can only be computed in double precision")
     return float(found)
 
 
 def kind_of(value: Any) -> str:
-    """What something is, for an error: its type, and an array's dtype and shape."""
+    """The type of a value, for an error message; an array is described by its dtype and shape."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} {value.shape}"
     return f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Gradients against derivatives of the loss that no hand has written, element by element."""
+"""Gradients are compared with numerical derivatives of the loss, element by element."""
 
 import contextlib
 import itertools
@@ -13,16 +13,30 @@ from vae_np.testing.derivatives import METHODS, Params, complex_gradient, copied
 
 
 class Worst(NamedTuple):
-    """The element of a parameter whose gradient is furthest from the derivative of the loss."""
+    """The element of a parameter whose gradient is furthest from the derivative of the loss.
+
+    Parameters
+    ----------
+    name : str
+        The name of the parameter.
+    index : tuple of int
+        The place of the element in the parameter.
+    given, wanted : float
+        The gradient that was given, and the numerical derivative.
+    error : float
+        The relative error of the element: see `relative_errors`.
+    method : {"complex", "richardson", "central"}
+        The method by which the derivative was computed.
+    """
 
     name: str
     index: tuple[int, ...]  # pyright: ignore[reportIncompatibleMethodOverride]  # it hides tuple.index
     given: float
     wanted: float
-    error: float  # relative: see relative_errors
-    method: str  # that gave the derivative: "complex", "richardson" or "central"
+    error: float
+    method: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{label(self.name, self.index)} is {self.given:.10g}, wanted {self.wanted:.10g}: error {self.error:.1e}"
 
 
@@ -99,7 +113,7 @@ def check_gradients(
 def check_with_complex_steps(
     fn: Callable[[Any], Any], params: Params, gradients: Params, rtol: float | None = None
 ) -> list[Worst]:
-    """As `check_gradients` by complex steps, for an fn that is known to be analytic: nothing is held to differences."""
+    """Do as `check_gradients` by complex steps, for an fn that is known to be analytic, without a check by differences."""
     gradients = _real_arrays("gradients", gradients)
     _check_gradients_fit(gradients, {name: array.shape for name, array in params.items()})
     derivatives = {name: (complex_gradient(fn, params, name), 0.0, np.bool_(True)) for name in params}
@@ -107,9 +121,10 @@ def check_with_complex_steps(
 
 
 def _compare(gradients, derivatives, method, rtol=None):
-    """The Worst element of each gradient. AssertionError where one is off; ValueError where that can only be a kink's doing.
+    """The Worst element of each gradient.
 
-    derivatives: {name: (wanted, resolution, where it is smooth)}
+    It raises an AssertionError if an element is off, and a ValueError if this can only come from a kink. `derivatives` is
+    {name: (wanted, resolution, where fn is smooth)}.
     """
     found, off, kinks = [], [], []
     cancelled = max(rounding([wanted.astype(gradients[name].dtype)]) for name, (wanted, *_) in derivatives.items())
@@ -122,7 +137,7 @@ def _compare(gradients, derivatives, method, rtol=None):
         if not errors.size:
             continue
         at_kink = ~smooth & np.isfinite(given)
-        if method == "complex":  # which takes one side of a kink: where the gradient takes the same, all is well
+        if method == "complex":  # it takes one side of a kink, and so may the gradient
             at_kink &= errors > limit
         kinks += [label(name, tuple(index)) for index in np.argwhere(at_kink)]
         errors = np.where(at_kink, 0.0, errors)
@@ -144,7 +159,7 @@ def _compare(gradients, derivatives, method, rtol=None):
 
 
 def _real_arrays(what, mapping):
-    """{name: array} of a mapping; TypeError where it is none, or holds what is no array of real numbers."""
+    """{name: array} of a mapping; a TypeError is raised if it is no mapping, or a value is no array of real numbers."""
     if not isinstance(mapping, Mapping):
         raise TypeError(f"{what} is {kind_of(mapping)}; it must map names to arrays, such as {{'W': W}}")
     arrays = {}
@@ -168,7 +183,7 @@ def _check_gradients_fit(gradients, shapes):
 
 
 def _check_apart(params):
-    """ValueError where two parameters share memory: fn gets copies, in which they would be two."""
+    """Raise a ValueError if two parameters share memory: fn is given copies, which share none."""
     arrays = [(name, array) for name, array in params.items() if isinstance(array, np.ndarray)]
     for (a, of_a), (b, of_b) in itertools.combinations(arrays, 2):
         if np.shares_memory(of_a, of_b):
@@ -177,7 +192,7 @@ def _check_apart(params):
 
 @contextlib.contextmanager
 def _kept(params):
-    """`with _kept(params)`: afterwards its arrays are as they were, even where fn reaches them by another way."""
+    """After `with _kept(params)` the arrays are as they were before, even if fn has changed them from outside."""
     before = [(array, array.copy()) for array in params.values() if isinstance(array, np.ndarray)]
     try:
         yield
@@ -192,7 +207,7 @@ def _same_bits(a, b):
 
 
 def _try_twice(fn, params, with_gradients):
-    """The gradients that fn returns, or None; an error says what keeps its derivatives from meaning anything."""
+    """The gradients that fn returns, or None; an error says why fn cannot be differentiated."""
     (value, own), (again, own_again) = (_try(fn, params, with_gradients) for _ in range(2))
     if not np.isfinite(value):
         raise ValueError(f"fn returns {value:g} at params; it must return a finite number")
@@ -213,7 +228,7 @@ def _try(fn, params, with_gradients):
     theirs = {name: array.copy() for name, array in params.items() if isinstance(array, np.ndarray)}
     try:
         result = fn(point)
-    except Exception as error:  # whatever fn raises is its own
+    except Exception as error:  # fn may raise any error
         raise ValueError(f"fn raises an error at params, {type(error).__name__}: {error}") from error
     for name, array in kept.items():
         moved = name in theirs and not _same_bits(params[name], theirs[name])

@@ -1,7 +1,7 @@
-"""Mistakes that published VAEs have made, each as small as it was: what sees it, and what it costs.
+"""Mistakes that published VAEs have made, each as small as it was, with the check that finds it and what it costs.
 
-A mistake is one or two operations in the place of the reference's, another start, or another way to report. Where its forward
-and its backward are wrong together, its gradient is that of its own loss, and no gradient check can see it.
+A mistake replaces one or two operations of the reference, the initial parameters, or the way of reporting. Where its forward
+and its backward pass are wrong together, its gradient is that of its own loss, and no gradient check can see it.
 """
 
 import functools
@@ -26,33 +26,33 @@ from vae_np.testing.operations import check_operation, with_changes
 from vae_np.testing.oracles import complex_elbo
 from vae_np.testing.problems import Problem, random_problem
 
-ARCH = Architecture(64, (64,), 8)  # of the digits
+ARCH = Architecture(64, (64,), 8)  # the model of the digits
 SMALL = Architecture(6, (5,), 3, "tanh")
 BATCH, PIXELS, STEPS_AN_EPOCH = 64, 64, 23
 
 
 class Mistake(NamedTuple):
-    """What was written, the check that catches it, and what stands in the place of what is right."""
+    """A mistake: what was written, the check that catches it, and what it puts in the place of the right code."""
 
     name: str
     written: str
     check: Callable[["Mistake"], Any]
     operations: dict[str, Callable[..., Any]] = {}
-    start: Callable[[Parameters], Parameters] = lambda p: p  # what is done to the initial parameters
-    std_of_eps: float = 1.0  # in the ELBO it reports
-    at: Problem = random_problem(SMALL, logvar=2.0)  # where its gradient is looked at
+    start: Callable[[Parameters], Parameters] = lambda p: p  # it changes the initial parameters
+    std_of_eps: float = 1.0  # the noise has this size in the ELBO that it reports
+    at: Problem = random_problem(SMALL, logvar=2.0)  # its gradient is examined here
 
     @property
     def kernel_set(self) -> types.ModuleType:
-        """The reference with the mistake in it."""
+        """The reference, with the mistake in its operations."""
         return with_changes(**self.operations)
 
 
 # -------------------------------------------------------------------------------------------------- what catches them
 
 
-def _property(check):
-    """A property, of the loss that a mistake's kernels compute."""
+def _property(check: properties.Property) -> Callable[[Mistake], None]:
+    """A check that tries this property on the loss that the kernels of a mistake compute."""
     return functools.wraps(check)(lambda mistake: check(properties.with_backend(mistake.kernel_set), mistake.at))
 
 
@@ -62,57 +62,63 @@ PARTS = _property(properties.parts_average_to_the_whole)
 EDGES = _property(properties.value_is_finite_wherever_it_can_be)
 
 
-def heads_start_apart(mistake):
-    """The heads of mu and of logvar have no weight in common."""
+def heads_start_apart(mistake: Mistake) -> None:
+    """The heads of mu and logvar have no initial weight in common."""
     p = mistake.start(Parameters.initialize(ARCH))
     require(not np.isin(p["mu.W"], p["logvar.W"]).any(), "mu.W and logvar.W start with the same weights")
 
 
-def adam_is_the_published_one(mistake):
-    """Kingma & Ba 2015, algorithm 1: the third update."""
+def adam_is_the_published_one(mistake: Mistake) -> None:
+    """An update of Adam is that of Kingma & Ba 2015, algorithm 1."""
     check_operation(mistake.kernel_set, "adam", "float64")
 
 
-def reported_elbo_is_the_expectation(mistake):
-    """In a linear model the expectation over eps is known exactly; what is reported is its estimate."""
+def reported_elbo_is_the_expectation(mistake: Mistake) -> None:
+    """The reported loss of a linear model estimates its expectation over eps, which is known exactly."""
     p = Parameters.initialize(Architecture(5, (), 2, likelihood="gaussian", noise="shared"))
     x = np.random.default_rng(0).normal(size=(2000, 5))
     exact = loss(p, x, closed_form.sigma_points(len(x), 2)).per_example
     difference = reported(mistake, p, x, RIGHT).per_example - exact
     error = difference.std() / len(x) ** 0.5
     off = abs(difference.mean())
-    require(off < 5 * error, f"the reported loss is {off:.3f} nats off its expectation")
+    require(off < 5 * error, f"the reported loss is {off:.3f} nats away from its expectation")
 
 
 # ------------------------------------------------------------------------------------------------------- the mistakes
 
 
-def std_for_variance(mu, logvar, eps, z):
+def std_for_variance(mu: NDArray, logvar: NDArray, eps: NDArray, z: NDArray) -> NDArray:
     return RIGHT.reparameterize(mu, 2 * logvar, eps, z)
 
 
-def std_for_variance_backward(dz, mu, logvar, eps, dmu, dlogvar):
+def std_for_variance_backward(
+    dz: NDArray, mu: NDArray, logvar: NDArray, eps: NDArray, dmu: NDArray, dlogvar: NDArray
+) -> tuple[NDArray, NDArray]:
     return RIGHT.reparameterize_backward_add(dz, mu, 2 * logvar, 2 * eps, dmu, dlogvar)
 
 
-def half_noise(mu, logvar, eps, z):
+def half_noise(mu: NDArray, logvar: NDArray, eps: NDArray, z: NDArray) -> NDArray:
     return RIGHT.reparameterize(mu, logvar, eps / 2, z)
 
 
-def half_noise_backward(dz, mu, logvar, eps, dmu, dlogvar):
+def half_noise_backward(
+    dz: NDArray, mu: NDArray, logvar: NDArray, eps: NDArray, dmu: NDArray, dlogvar: NDArray
+) -> tuple[NDArray, NDArray]:
     return RIGHT.reparameterize_backward_add(dz, mu, logvar, eps / 2, dmu, dlogvar)
 
 
-def divided_kl(nll, kl, beta, loss):
+def divided_kl(nll: NDArray, kl: NDArray, beta: float, loss: NDArray) -> NDArray:
     return RIGHT.elbo(nll, kl, beta / (nll.shape[1] * PIXELS), loss)
 
 
-def divided_kl_backward(nll, kl, beta, n_examples, dnll, dkl):
+def divided_kl_backward(
+    nll: NDArray, kl: NDArray, beta: float, n_examples: int, dnll: NDArray, dkl: NDArray
+) -> tuple[NDArray, NDArray]:
     return RIGHT.elbo_backward(nll, kl, beta / (n_examples * PIXELS), n_examples, dnll, dkl)
 
 
-def clipped(operation, n_before):
-    """An operation at the clipped log-variance. The derivatives forget that the clip has one too: 1 inside, 0 outside."""
+def clipped(operation: Callable[..., Any], n_before: int) -> Callable[..., Any]:
+    """An operation that clips the log-variance. The derivatives forget that of the clip, which is 1 inside and 0 outside."""
 
     def at_clipped(*arguments):
         logvar = np.clip(arguments[n_before], -2, 2)
@@ -121,49 +127,57 @@ def clipped(operation, n_before):
     return at_clipped
 
 
-def cross_entropy_of_probabilities(logits, output_logvar, x, nll):
+def cross_entropy_of_probabilities(logits: NDArray, output_logvar: NDArray, x: NDArray, nll: NDArray) -> NDArray:
     p = RIGHT.sigmoid(logits)
     log_p, log_1_p = (np.maximum(np.log(q), -100) for q in (p, 1 - p))
     return np.sum(-x * log_p - (1 - x) * log_1_p, axis=-1, out=nll)
 
 
-def cross_entropy_of_probabilities_backward(dnll, logits, output_logvar, x, dlogits, doutput_logvar):
+def cross_entropy_of_probabilities_backward(
+    dnll: NDArray, logits: NDArray, output_logvar: NDArray, x: NDArray, dlogits: NDArray, doutput_logvar: NDArray
+) -> tuple[NDArray, NDArray]:
     p = RIGHT.sigmoid(logits)
     dp = (p - x) / np.maximum(p * (1 - p), 1e-12)
     return np.multiply(dnll[:, :, None], dp * p * (1 - p), out=dlogits), doutput_logvar
 
 
-def heads_alike(p):
+def heads_alike(p: Parameters) -> Parameters:
     p["logvar.W"][...] = p["mu.W"]
     return p
 
 
-def adam_by_epochs(p, g, m, v, step, *rest):
+def adam_by_epochs(p: NDArray, g: NDArray, m: NDArray, v: NDArray, step: int, *rest: Any) -> NDArray:
     return RIGHT.adam(p, g, m, v, 1 + (step - 1) // STEPS_AN_EPOCH, *rest)
 
 
-def batch_centred(mu, logvar, eps, z):
+def batch_centred(mu: NDArray, logvar: NDArray, eps: NDArray, z: NDArray) -> NDArray:
     return RIGHT.reparameterize(mu - mu.mean(axis=0), logvar, eps, z)
 
 
-def batch_centred_backward(dz, mu, logvar, eps, dmu, dlogvar):
+def batch_centred_backward(
+    dz: NDArray, mu: NDArray, logvar: NDArray, eps: NDArray, dmu: NDArray, dlogvar: NDArray
+) -> tuple[NDArray, NDArray]:
     from_z = np.zeros_like(dmu)
     RIGHT.reparameterize_backward_add(dz, mu, logvar, eps, from_z, dlogvar)
     dmu += from_z - from_z.mean(axis=0)
     return dmu, dlogvar
 
 
-def whole_logvar_backward(dz, mu, logvar, eps, dmu, dlogvar):
+def whole_logvar_backward(
+    dz: NDArray, mu: NDArray, logvar: NDArray, eps: NDArray, dmu: NDArray, dlogvar: NDArray
+) -> tuple[NDArray, NDArray]:
     return RIGHT.reparameterize_backward_add(dz, mu, logvar, 2 * eps, dmu, dlogvar)
 
 
-def entropy_subtracted(mu, logvar, eps, z, kl):
+def entropy_subtracted(mu: NDArray, logvar: NDArray, eps: NDArray, z: NDArray, kl: NDArray) -> NDArray:
     np.sum(mu * mu + np.expm1(logvar) + logvar, axis=-1, out=kl[0])
     kl /= 2
     return kl
 
 
-def entropy_subtracted_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
+def entropy_subtracted_backward(
+    dkl: NDArray, mu: NDArray, logvar: NDArray, eps: NDArray, z: NDArray, dz: NDArray, dmu: NDArray, dlogvar: NDArray
+) -> tuple[NDArray, NDArray, NDArray]:
     np.multiply(dkl[0][:, None], mu, out=dmu)
     np.multiply(dkl[0][:, None], (np.exp(logvar) + 1) / 2, out=dlogvar)
     return dz, dmu, dlogvar
@@ -240,15 +254,15 @@ MISTAKES = (
 class Finding(NamedTuple):
     """What a mistake does."""
 
-    own_error: float  # the worst relative difference of an element of its gradient from differences of its own loss
-    gradient_error: float  # the same from complex steps through the right loss
+    own_error: float  # the largest relative error of its gradient, compared with differences of its own loss
+    gradient_error: float  # the same, compared with complex steps through the right loss
     caught_by: str  # the check that fails
-    reported: float  # -ELBO of held-out digits in nats after training with it, as it reports it
-    true: float  # the same as it is
+    reported: float  # -ELBO of held-out digits after training with it, in nats, as it reports it
+    true: float  # the same -ELBO as it really is
 
 
 def reported(mistake: Mistake, p: Parameters, x: NDArray, kernel_set: types.ModuleType) -> Value:
-    """The Value of all rows of x, with the eps that the mistake draws."""
+    """The Value of all rows of x, with noise of the size that the mistake uses."""
     eps = streams.normals(0, "validate", 0, (1, len(x), p.architecture.n_latent), p.flat.dtype)
     return loss(p, x, mistake.std_of_eps * eps, backend=kernel_set)
 
@@ -263,7 +277,7 @@ def gradient_errors(mistake: Mistake) -> tuple[float, float]:
 
 
 def find(mistake: Mistake, seeds: Sequence[int] = (0, 1, 2), epochs: int = 60) -> Finding:
-    """Make a mistake, find what catches it, and train with it on digits in black and white."""
+    """Make a mistake, try its check, and train with it on digits in black and white."""
     digits = load("digits")
     x_train, x = digits.train.round(), digits.shown[0].round()
     caught_by, ends = "", []

@@ -1,4 +1,4 @@
-"""A kernel set against the definition, `kernels.reference`: each operation alone, then the whole model on it."""
+"""A kernel set is compared with the definition, `kernels.reference`: first each operation alone, then the whole model."""
 
 import functools
 import itertools
@@ -19,7 +19,7 @@ REFERENCE = kernels.load("numpy")
 
 
 def on_numpy(kernel_set: KernelSet) -> KernelSet:
-    """A set whose operations take NumPy's arrays: the set itself, or its operations between its `put` and `get`."""
+    """A set whose operations take NumPy's arrays: the set itself, or a set that calls `put` before and `get` after each."""
     if kernel_set.put is REFERENCE.put:
         return kernel_set
 
@@ -41,7 +41,7 @@ def on_numpy(kernel_set: KernelSet) -> KernelSet:
 
 
 def with_changes(**functions: Callable[..., Any]) -> types.ModuleType:
-    """A kernel set of one's own: the reference, but for some functions."""
+    """A kernel set that is the reference, except for these functions."""
     own = types.ModuleType("with_changes")
     vars(own).update({name: f for name, f in vars(REFERENCE).items() if not name.startswith("__")}, **functions)
     return own
@@ -55,7 +55,7 @@ def stem(name: str) -> str:
 SIZES = ((7, 33, 19, 5, 2), (1, 1, 1, 1, 1), (3, 16, 8, 4, 1), (70, 150, 131, 9, 3))  # B, D, H, Z, L
 
 
-LARGE = {"logits": 1e3, "logvar": 20.0, "output_logvar": 20.0}  # what is large at the edges, and how large
+LARGE = {"logits": 1e3, "logvar": 20.0, "output_logvar": 20.0}  # the size of these arguments at the edges
 
 
 def random_arguments(
@@ -66,7 +66,7 @@ def random_arguments(
     large: bool = False,
     seed: int = 5,
 ) -> list[Any]:
-    """Random arguments of an operation, those that it fills included. large: whether logits and log-variances are large."""
+    """Random arguments of an operation, also those that it fills; with `large`, logits and log-variances are large."""
     rng = np.random.default_rng(seed)
     B, D, H, Z, L = sizes
     objectives = [objective for objective in OBJECTIVES.values() if stem(name) in (objective.divergence, objective.bound)]
@@ -106,7 +106,7 @@ def random_arguments(
         "data": rng.integers(0, 256, (2 * B, D)).astype(np.uint8),
     }
     changes = {
-        **dict.fromkeys(("x", "pixels"), lambda array: np.clip(array, 0, 1)),  # 0 and 1 among them
+        **dict.fromkeys(("x", "pixels"), lambda array: np.clip(array, 0, 1)),  # some are exactly 0 or 1
         **dict.fromkeys(("squares", "v"), np.abs),
         "decays": lambda array: (array > 0).astype(float),
         "W": lambda array: array / np.sqrt(D),  # so that activations are not all saturated
@@ -122,17 +122,18 @@ def random_arguments(
 
 
 def cases(name: str) -> Iterator[tuple]:
-    """The further arguments of `random_arguments` that an operation is tried with: the dtype, the sizes, and so on."""
+    """Yield the further arguments of `random_arguments` that an operation is tried with: dtype, sizes, and so on."""
     noises = (False, True) if "output_logvar" in OPERATIONS[name] else (False,)
     edges = (False, True) if LARGE.keys() & set(OPERATIONS[name]) else (False,)
     return itertools.product(("float32", "float64"), SIZES, noises, edges)
 
 
 def check_operation(kernel_set: types.ModuleType | KernelSet, name: str, *case: Any, cancelling: bool = False) -> None:
-    """AssertionError unless an operation leaves in every argument, and returns, what the reference does.
+    """Raise an AssertionError unless an operation fills its arguments, and returns them, as the reference does.
 
-    case: one of `cases`. An array that the reference fills without reading it holds NaN before. Matrix products are sums of many terms,
-    and what is left of some is within the terms' `rounding`, which counts as no error; cancelling: so it does for all operations.
+    `case` is one of `cases`. An array that the reference fills without reading it holds NaN before the call. A matrix product
+    is a sum of many terms, which may cancel; differences within the `rounding` of the terms do not count as errors there.
+    With `cancelling` they do not count for any operation.
     """
     wanted, unread, given = (random_arguments(name, *case) for _ in range(3))
     filled = _places(getattr(REFERENCE, name)(*wanted), wanted)
@@ -152,13 +153,13 @@ def check_operation(kernel_set: types.ModuleType | KernelSet, name: str, *case: 
 
 
 def _places(result, arguments):
-    """The positions of the arguments that an operation returned; -1 for an array that is none of them."""
+    """The positions of the arguments that an operation returned; -1 stands for an array that is none of them."""
     arrays = result if isinstance(result, tuple) else (result,)
     return [next((i for i, a in enumerate(arguments) if np.shares_memory(a, array)), -1) for array in arrays]
 
 
 def check_kernels(kernel_set: types.ModuleType) -> dict[str, int]:
-    """Check all that a kernel set must do: each operation against the reference, then every property of the model on it.
+    """Check all that a kernel set must do: compare each operation with the reference, then try the whole model on the set.
 
     Parameters
     ----------
@@ -174,7 +175,9 @@ def check_kernels(kernel_set: types.ModuleType) -> dict[str, int]:
     Raises
     ------
     AssertionError
-        A line for each operation and each property that is off.
+        Something is off. The message has a line for each operation and each property that is off.
+    TypeError
+        The kernel set is not a module.
     """
     if not isinstance(kernel_set, types.ModuleType):
         raise TypeError(f"kernel_set is a {type(kernel_set).__name__}; it must be a module")
@@ -187,7 +190,7 @@ def check_kernels(kernel_set: types.ModuleType) -> dict[str, int]:
             tried[name] = tried.get(name, 0) + 1
             try:
                 check_operation(operations, name, *case)
-            except Exception as error:  # whatever an operation raises is a finding
+            except Exception as error:  # any error that an operation raises is reported
                 off.append(f"{case[0]}: {said_of(error)}")
                 break
     try:

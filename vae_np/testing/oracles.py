@@ -1,8 +1,8 @@
-"""The loss again, twice, from its definitions: independent of the text, of the kernels and of each other.
+"""Two more programs of the loss, written from its definitions. They share no code with the model or with each other.
 
-`reference_elbo` is scalar loops over densities as they stand in a textbook: slow, and open to any kind of number.
-`complex_elbo` is arrays, for complex steps through every parameter. Neither knows a derivative. Each has a table of the
-activations and one of the likelihoods, by the names of `vae_np.choices`.
+`reference_elbo` runs scalar loops over densities as a textbook writes them. It is slow, and it takes any kind of number.
+`complex_elbo` computes with arrays, for complex steps through every parameter. Neither knows a derivative. Each has a table of
+the activations and one of the likelihoods, by the names of `vae_np.choices`.
 """
 
 import math
@@ -17,21 +17,21 @@ from vae_np.architecture import Architecture, check_choice
 from vae_np.choices import NOISES, OBJECTIVES
 
 # -------------------------------------------------------------------------------------------------------- scalar loops
-# m is a module of functions: math, or mpmath.
+# m is a module of functions, math or mpmath.
 
 
 def _log_normal(m, value, mean, variance):
     return -(m.log(2 * m.pi * variance) + (value - mean) ** 2 / variance) / 2
 
 
-SCALAR_ACTIVATIONS: dict[str, Callable[[Any, Any], Any]] = {  # h of (m, y)
+SCALAR_ACTIVATIONS: dict[str, Callable[[Any, Any], Any]] = {  # {name: the function h(m, y)}
     "relu": lambda m, y: y if y > 0 else 0 * y,
     "tanh": lambda m, y: m.tanh(y),
     "softplus": lambda m, y: m.log1p(m.exp(y)),
     "silu": lambda m, y: y / (1 + m.exp(-y)),
     "gelu": lambda m, y: y * m.erfc(-y / m.sqrt(2)) / 2,
 }
-SCALAR_LIKELIHOODS: dict[str, Callable[..., Any]] = {  # log p(x|z) of one input, of (m, x, output, variance)
+SCALAR_LIKELIHOODS: dict[str, Callable[..., Any]] = {  # {name: log p(x|z) of one input, a function of (m, x, output, variance)}
     "bernoulli": lambda m, x, logit, _: -x * m.log1p(m.exp(-logit)) - (1 - x) * m.log1p(m.exp(logit)),
     "gaussian": lambda m, x, mean, variance: _log_normal(m, x, mean, variance),
     "continuous_bernoulli": lambda m, x, logit, _: (x - 0.5) * logit - (m.log(m.sinh(logit / 2) / (logit / 2)) if logit else 0),
@@ -49,10 +49,36 @@ def reference_elbo(
     functions: Any = math,
     number: Callable[[float], Any] = float,
 ) -> tuple[Any, Any, Any, Any, list[Any]]:
-    """(total, reconstruction, kl, l2, per_example) of `loss`, in nats, by scalar loops.
+    """The terms of `loss` in nats, by scalar loops.
 
-    p: a mapping of the parameters' names to arrays; x (B, D); eps (L, B, Z). functions and number are what it computes
-    with: math and float, of which exp overflows beyond 709, or mpmath and mpmath.mpf, of which it never does. Definitions:
+    Parameters
+    ----------
+    architecture : Architecture
+        The architecture of the model.
+    p : mapping of str to array
+        The parameters by their names.
+    x : array (B, D)
+        The batch.
+    eps : array (L, B, Z)
+        The noise of the latents.
+    beta, l2 : float
+        The weight of the KL, and that of half the sum of the squared weights.
+    objective : {"elbo", "elbo_mc", "iwae"}
+        The bound.
+    functions : module
+        The functions that it computes with: math, whose exp overflows beyond 709, or mpmath, whose exp never does.
+    number : function
+        The type of its numbers: float, or mpmath.mpf.
+
+    Returns
+    -------
+    total, reconstruction, kl, l2 : number
+        The loss and its terms.
+    per_example : list of number
+        The loss of each example.
+
+    References
+    ----------
     Kingma & Welling 2014, eq. 2, 3 and 10 and appendix B; Burda et al. 2016, eq. 8.
     """
     _check(architecture, p, x, eps, objective)
@@ -103,7 +129,7 @@ def reference_elbo(
             log_w.append(-nll_b[-1] - number(beta) * kl_b[-1])
         if bound.weighted:
             top = max(log_w)
-            w = [exp(one - top) for one in log_w if one - top > -1e6]  # less is nothing beside the largest, which is 1
+            w = [exp(one - top) for one in log_w if one - top > -1e6]  # a smaller one vanishes beside the largest, 1
             per_example.append(-(top + log(sum(w) / L)))
         else:
             per_example.append(-sum(log_w) / L)
@@ -127,7 +153,7 @@ def _softplus(y):
 
 def _log_of_integral(y):
     """log((exp(y) - 1) / y), the logarithm of the integral of exp(y x) over x from 0 to 1."""
-    near = y / 2 + y**2 / 24 - y**4 / 2880 + y**6 / 181440  # Taylor's series, exact to the last digit
+    near = y / 2 + y**2 / 24 - y**4 / 2880 + y**6 / 181440  # this Taylor series is exact to the last digit
     size = np.where(abs(y) < 0.05, 1, np.where(y.real > 0, y, -y))
     return np.where(abs(y) < 0.05, near, _positive(y) + np.log(-np.expm1(-size)) - np.log(size))
 
@@ -139,8 +165,8 @@ COMPLEX_ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
     "silu": lambda y: y * np.exp(-_softplus(-y)),  # the logarithm of the sigmoid never overflows
     "gelu": lambda y: y * special.erfc(-y / np.sqrt(2)) / 2,
 }
-COMPLEX_LIKELIHOODS: dict[str, Callable[..., NDArray]] = {  # log p(x|z) of each input, of (x, output, logvar)
-    # The cross entropy softplus(l) - x l, with the large part of the logit taken out of both.
+COMPLEX_LIKELIHOODS: dict[str, Callable[..., NDArray]] = {  # log p(x|z) of each input, from (x, output, logvar)
+    # This is -1 times the cross entropy softplus(l) - x l.
     "bernoulli": lambda x, logits, _: x * logits - _softplus(logits),
     "continuous_bernoulli": lambda x, logits, _: x * logits - _log_of_integral(logits),
     "gaussian": lambda x, mean, logvar: -0.5 * (np.log(2 * np.pi) + logvar + (x - mean) ** 2 / np.exp(logvar)),
@@ -156,9 +182,29 @@ def complex_elbo(
     l2: float = 0.0,
     objective: str = "elbo",
 ) -> Any:
-    """The total of `loss`, for real or complex parameters (a mapping of names to arrays): analytic all the way.
+    """The total of `loss`, as an analytic function of real or complex parameters.
 
-    Comparisons look at real parts; nothing is conjugated, and no absolute value is taken.
+    Comparisons look only at real parts. Nothing is conjugated, and no absolute value changes the result.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The architecture of the model.
+    p : mapping of str to array
+        The parameters by their names, real or complex.
+    x : array (B, D)
+        The batch.
+    eps : array (L, B, Z)
+        The noise of the latents.
+    beta, l2 : float
+        The weight of the KL, and that of half the sum of the squared weights.
+    objective : {"elbo", "elbo_mc", "iwae"}
+        The bound.
+
+    Returns
+    -------
+    float or complex
+        The loss in nats.
     """
     _check(architecture, p, x, eps, objective)
     objective_of, noise = OBJECTIVES[objective], NOISES[architecture.noise]
@@ -197,7 +243,7 @@ def complex_elbo(
 
 
 def _check(architecture, p, x, eps, objective):
-    """ValueError for arguments that fit by accident, and would give another number."""
+    """Raise a ValueError for arguments of other shapes, some of which would broadcast and give another number."""
     check_choice("objective", objective, OBJECTIVES)
     x, eps, D, Z = np.shape(x), np.shape(eps), architecture.n_inputs, architecture.n_latent
     if x[1:] != (D,) or len(eps) != 3 or eps[1:] != (*x[:1], Z):

@@ -1,6 +1,7 @@
-"""Random problems for a gradient to be tested on, each made by a call that a person can read and repeat."""
+"""Random problems on which gradients are tested; each is made by a call that a person can read and repeat."""
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +13,25 @@ from vae_np.parameters import Parameters
 
 
 class Problem(NamedTuple):
-    """The arguments of `loss_and_gradients`, in its order."""
+    """The arguments of `loss_and_gradients`, in its order.
+
+    Parameters
+    ----------
+    p : Parameters
+        The parameters of the model.
+    x : array (B, D)
+        The batch.
+    eps : array (L, B, Z)
+        The noise of the latents.
+    beta, l2 : float
+        The weight of the KL, and that of half the sum of the squared weights.
+    objective : {"elbo", "elbo_mc", "iwae"}
+        The bound.
+    """
 
     p: Parameters
-    x: NDArray  #    (B, D)
-    eps: NDArray  #  (L, B, Z)
+    x: NDArray
+    eps: NDArray
     beta: float
     l2: float
     objective: str
@@ -30,10 +45,24 @@ def random_parameters(
     logvar: float = 0.0,
     noise: float = 0.0,
 ) -> Parameters:
-    """Parameters none of which is 0.
+    """Random parameters, none of which is 0.
 
-    logit, logvar and noise make edges: biases of that size and of random signs are added to the output, to the log-variance of
-    q(z|x), and to a learned log-variance of x.
+    Parameters
+    ----------
+    architecture : Architecture
+        The architecture of the model.
+    dtype : dtype
+        "float32" or "float64".
+    seed : int
+        The same seed gives the same numbers.
+    logit, logvar, noise : float
+        Biases of this size and of random signs are added to the output, to the log-variance of q(z|x), and to a learned
+        log-variance of x. Large numbers make an edge.
+
+    Returns
+    -------
+    Parameters
+        The parameters.
     """
     rng = np.random.default_rng(seed)
     p = Parameters.initialize(architecture, seed=seed)
@@ -48,7 +77,27 @@ def random_parameters(
 def random_batch(
     architecture: Architecture, n_examples: int = 3, dtype: DTypeLike = "float64", seed: int = 0, pixels: str = "grey"
 ) -> NDArray:
-    """x (B, D): "grey" is uniform in the support of the likelihood, or standard normal where it has no ends; "binary" is 0 and 1."""
+    """A random batch x.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The architecture of the model.
+    n_examples : int
+        The number of examples, B.
+    dtype : dtype
+        "float32" or "float64".
+    seed : int
+        The same seed gives the same numbers.
+    pixels : {"grey", "binary"}
+        "grey" is uniform in the support of the likelihood, or standard normal where the support is infinite; "binary" is 0
+        and 1.
+
+    Returns
+    -------
+    array (B, D)
+        The batch.
+    """
     rng, shape = np.random.default_rng(seed + 1), (n_examples, architecture.n_inputs)
     check_choice("pixels", pixels, ("grey", "binary"))
     if pixels == "binary":
@@ -61,7 +110,24 @@ def random_batch(
 def random_noise(
     architecture: Architecture, n_examples: int = 3, n_samples: int = 2, dtype: DTypeLike = "float64", seed: int = 0
 ) -> NDArray:
-    """eps (L, B, Z), standard normal"""
+    """Random noise eps, which is standard normal.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The architecture of the model.
+    n_examples, n_samples : int
+        The number of examples, B, and the number of samples of each example, L.
+    dtype : dtype
+        "float32" or "float64".
+    seed : int
+        The same seed gives the same numbers.
+
+    Returns
+    -------
+    array (L, B, Z)
+        The noise.
+    """
     rng = np.random.default_rng(seed + 2)
     return rng.normal(size=(n_samples, n_examples, architecture.n_latent)).astype(dtype)
 
@@ -80,7 +146,31 @@ def random_problem(
     logvar: float = 0.0,
     noise: float = 0.0,
 ) -> Problem:
-    """A Problem of that size; everything in it follows from these arguments.
+    """A random Problem, which these arguments determine completely.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The architecture of the model.
+    objective : {"elbo", "elbo_mc", "iwae"}
+        The bound.
+    n_examples, n_samples : int
+        The number of examples, B, and the number of samples of each example, L.
+    beta, l2 : float
+        The weight of the KL, and that of half the sum of the squared weights.
+    dtype : dtype
+        "float32" or "float64", for all arrays.
+    seed : int
+        The same seed gives the same numbers.
+    pixels : {"grey", "binary"}
+        The kind of batch: see `random_batch`.
+    logit, logvar, noise : float
+        The sizes of additional biases: see `random_parameters`.
+
+    Returns
+    -------
+    Problem
+        The arguments of `loss_and_gradients`.
 
     Examples
     --------
@@ -110,11 +200,14 @@ def _every_decoder():
             yield {"likelihood": likelihood.name}
 
 
-DECODERS: tuple[dict[str, Any], ...] = tuple(_every_decoder())  # the fields of Architecture of every likelihood and noise
+DECODERS: tuple[dict[str, Any], ...] = tuple(_every_decoder())  # each likelihood and noise, as fields of Architecture
 
 
-def every_kind(dtype="float64"):
-    """Problems of every likelihood, activation and objective, of different depths, sizes, beta and l2: as many as there are combinations."""
+def every_kind(dtype: DTypeLike = "float64") -> Iterator[Problem]:
+    """Yield a problem for every combination of likelihood, noise, activation and objective.
+
+    They differ in depth, sizes, beta and l2.
+    """
     depths = ((4,), (), (5, 3))
     for i, noise in enumerate(DECODERS):
         for j, activation in enumerate(ACTIVATIONS):
@@ -124,7 +217,7 @@ def every_kind(dtype="float64"):
                 yield random_problem(arch, objective, 2 + (j + k) % 3, 1 + (i + j) % 3, beta, l2, dtype, seed=i)
 
 
-EDGES = (
+EDGES: tuple[dict[str, float], ...] = (
     {"logit": 1e4},
     {"logit": 100.0},
     {"logit": 17.0, "logvar": 12.0},
@@ -132,11 +225,14 @@ EDGES = (
     {"logvar": 80.0},
     {"noise": 80.0},
 )
-SATURATED = EDGES[:4]  # where the loss is large or flat, but differences of it still say something
+SATURATED = EDGES[:4]  # the loss is large or flat there, but its differences still mean something
 
 
-def at_the_edges(dtype="float64", edges=EDGES):
-    """Problems with logits of +-1e4, log-variances of +-80, pixels of exactly 0 and 1, one example, one latent: 12 an edge."""
+def at_the_edges(dtype: DTypeLike = "float64", edges: Sequence[dict[str, float]] = EDGES) -> Iterator[Problem]:
+    """Yield problems at each of the edges, for every likelihood, noise and activation.
+
+    They have logits of +-1e4, log-variances of +-80, pixels of exactly 0 and 1, one example, or one latent.
+    """
     for i, noise in enumerate(DECODERS):
         for j, edge in enumerate(edges):
             for k, activation in enumerate(ACTIVATIONS):

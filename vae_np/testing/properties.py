@@ -1,14 +1,14 @@
-"""What is true of every right loss and gradient, whatever computes them.
+"""Properties that every right loss and gradient has, whatever computes them.
 
-A property takes a model, any function with the arguments and results of `vae_np.loss_and_gradients`, and a Problem; it
-raises AssertionError where it does not hold. `check_elbo` tries them all.
+A property is a function of a model and a Problem. The model is any function with the arguments and results of
+`vae_np.loss_and_gradients`. The property raises AssertionError where it does not hold. `check_elbo` tries all of them.
 """
 
 import concurrent.futures
 import functools
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
@@ -21,33 +21,35 @@ from vae_np.testing.comparison import TOLERANCES, assert_close, require, roundin
 from vae_np.testing.gradients import check_with_complex_steps
 from vae_np.testing.problems import SATURATED, Problem, at_the_edges, every_kind
 
+Model: TypeAlias = Callable[..., tuple[Value, Parameters]]  # it is called as model(*problem)
+Property: TypeAlias = Callable[[Model, Problem], None]
+
 TERMS = Value._fields
 
 
 # ------------------------------------------------------------------------------------------- against the definitions
 
 
-def value_is_that_of_the_definitions(model, problem):
-    """Every term of the loss, computed again by scalar loops over the densities."""
+def value_is_that_of_the_definitions(model: Model, problem: Problem) -> None:
+    """Every term of the loss is the number that scalar loops over the densities give."""
     value, _ = model(*problem)
     wanted = oracles.reference_elbo(problem.p.architecture, *problem)
     _same_value(value, dict(zip(TERMS, wanted)), problem)
 
 
-def gradient_is_the_complex_step(model, problem):
-    """Every element of the gradient, against complex steps through the loss written again: the Worst of each parameter."""
-    architecture, (p, *rest) = problem.p.architecture, problem
+def gradient_is_the_complex_step(model: Model, problem: Problem) -> None:
+    """Every element of the gradient agrees with complex steps through a second, independent program of the loss."""
+    architecture, p, rest = problem.p.architecture, problem.p, problem[1:]
     value, g = model(*problem)
     rtol = TOLERANCES["complex"][p.flat.dtype.name]
-    if OBJECTIVES[
-        problem.objective
-    ].weighted:  # a weight is the exponential of a loss, and its relative error that loss's rounding
+    if OBJECTIVES[problem.objective].weighted:
+        # A weight is the exponential of a loss, so that its relative error is the rounding of that loss.
         rtol += 2 * float(np.finfo(p.flat.dtype).eps * np.abs(value.per_example).max())
-    return check_with_complex_steps(lambda q: oracles.complex_elbo(architecture, q, *rest), p, g, rtol)
+    check_with_complex_steps(lambda q: oracles.complex_elbo(architecture, q, *rest), p, g, rtol)
 
 
-def value_is_finite_wherever_it_can_be(model, problem):
-    """At any edge: the true value and a finite gradient where they are within the dtype's range, else none that is finite."""
+def value_is_finite_wherever_it_can_be(model: Model, problem: Problem) -> None:
+    """If the dtype can hold the true loss, the loss is right and the gradient is finite; if not, the loss is not finite."""
     import mpmath
 
     real = problem.p.flat.dtype
@@ -60,28 +62,31 @@ def value_is_finite_wherever_it_can_be(model, problem):
         if abs(number) < largest / 1e6:
             finite[term] = number
         elif abs(number) > largest:
-            require(not np.isfinite(getattr(value, term)), f"{term} is {getattr(value, term):g}, and truly beyond {real}")
+            require(
+                not np.isfinite(getattr(value, term)),
+                f"{term} is {getattr(value, term):g}, but it is beyond the range of {real}",
+            )
     _same_value(value, finite, problem)
     if len(finite) == 4:
         for name in g:
             require(np.isfinite(g[name]).all(), f"the gradient of {name} is not finite, though the loss is {value.total:g}")
 
 
-def what_is_no_number_is_not_hidden(model, problem):
-    """A NaN in any layer makes the loss one: no comparison on the way may turn it into a 0."""
+def what_is_no_number_is_not_hidden(model: Model, problem: Problem) -> None:
+    """A NaN in any layer makes the loss NaN: no comparison on the way may replace it by a number."""
     for name in problem.p:
         p = problem.p.copy()
         p[name].flat[0] = np.nan
         with np.errstate(all="ignore"):
             value, _ = model(*problem._replace(p=p))
-        require(np.isnan(value.total), f"the loss is {value.total:g} with a NaN in {name}")
+        require(np.isnan(value.total), f"the loss is {value.total:g}, though {name} has a NaN; it must be NaN")
 
 
-def single_precision_is_double_precision_rounded(model, problem):
-    """The same numbers in both dtypes, each in the dtype of the parameters."""
+def single_precision_is_double_precision_rounded(model: Model, problem: Problem) -> None:
+    """Both dtypes give the same numbers up to rounding, and a gradient has the dtype of its parameters."""
     single = _converted(problem, np.float32)
     (value, g), (value_64, g_64) = model(*single), model(*_converted(single, np.float64))
-    require(g.flat.dtype == np.float32, f"the gradient of float32 parameters is {g.flat.dtype}")
+    require(g.flat.dtype == np.float32, f"the gradient of float32 parameters is {g.flat.dtype}; it must be float32")
     _same_value(value, {term: getattr(value_64, term) for term in TERMS}, single)
     _same_gradient(g, g_64)
 
@@ -89,8 +94,8 @@ def single_precision_is_double_precision_rounded(model, problem):
 # ------------------------------------------------------------------------------------------------ the batch, the samples
 
 
-def order_of_the_batch_does_not_matter(model, problem):
-    """Examples in another order: their losses in that order, the same gradient."""
+def order_of_the_batch_does_not_matter(model: Model, problem: Problem) -> None:
+    """Examples in another order have the same losses in that order, and the gradient stays the same."""
     order = _another_order(len(problem.x))
     (value, g), (other, g_other) = (
         model(*problem),
@@ -100,8 +105,8 @@ def order_of_the_batch_does_not_matter(model, problem):
     _same_gradient(g_other, g)
 
 
-def parts_average_to_the_whole(model, problem):
-    """Each example's loss is its own, and the gradient of a batch is the mean of its parts'."""
+def parts_average_to_the_whole(model: Model, problem: Problem) -> None:
+    """An example's loss does not depend on the others, and a batch's gradient is the weighted mean of its parts' gradients."""
     value, g = model(*problem)
     split, B = (len(problem.x) + 1) // 2, len(problem.x)
     mean = np.zeros(g.flat.shape)
@@ -113,8 +118,8 @@ def parts_average_to_the_whole(model, problem):
     _same_gradient(g, Parameters(g.architecture, mean))
 
 
-def repeating_changes_nothing(model, problem):
-    """Every example and every sample twice: the same loss, the same gradient."""
+def repeating_changes_nothing(model: Model, problem: Problem) -> None:
+    """If every example and every sample is given twice, the loss and the gradient stay the same."""
     value, g = model(*problem)
     twice = problem._replace(x=np.tile(problem.x, (2, 1)), eps=np.tile(problem.eps, (2, 2, 1)))
     other, g_other = model(*twice)
@@ -122,15 +127,18 @@ def repeating_changes_nothing(model, problem):
     _same_gradient(g_other, g)
 
 
-def samples_are_averaged(model, problem):
-    """The loss of L samples is the mean of the losses of each, and with importance weights no more than it (Burda et al. 2016)."""
+def samples_are_averaged(model: Model, problem: Problem) -> None:
+    """Loss and gradient are means over samples; with importance weights the loss is at most the mean (Burda et al. 2016)."""
     value, g = model(*problem)
     unweighted = OBJECTIVES[problem.objective].unweighted
     alone = [model(*problem._replace(eps=eps[None], objective=unweighted)) for eps in problem.eps]
     per_example = np.mean([v.per_example for v, _ in alone], axis=0, dtype=np.float64)
     if OBJECTIVES[problem.objective].weighted:
         slack = 1e-5 * np.abs(per_example) + 1e-5
-        require((value.per_example <= per_example + slack).all(), "the importance-weighted loss is above the plain one")
+        require(
+            (value.per_example <= per_example + slack).all(),
+            "the importance-weighted loss is larger than the mean loss of the samples",
+        )
     else:
         assert_close(value.per_example, per_example.astype(value.per_example.dtype), "per_example")
         _same_gradient(g, Parameters(g.architecture, np.asarray(np.mean([g.flat for _, g in alone], axis=0, dtype=np.float64))))
@@ -139,8 +147,8 @@ def samples_are_averaged(model, problem):
 # --------------------------------------------------------------------------------------------- symmetries of the model
 
 
-def hidden_units_have_no_order(model, problem):
-    """Hidden units in another order: the same loss, the gradient in that order."""
+def hidden_units_have_no_order(model: Model, problem: Problem) -> None:
+    """Hidden units in another order give the same loss, and their gradient in that order."""
 
     def shuffled(p):
         for layer, following, units in _hidden_layers(p.architecture):
@@ -153,23 +161,24 @@ def hidden_units_have_no_order(model, problem):
     _symmetry(model, problem, shuffled, shuffled)
 
 
-def latents_have_no_order_and_no_sign(model, problem):
-    """Latents in another order, some mirrored along with their noise: the same loss, the gradient so too."""
+def latents_have_no_order_and_no_sign(model: Model, problem: Problem) -> None:
+    """Latents in another order, some of them with the other sign, give the same loss; the gradient changes as they do."""
     p, n = problem.p, problem.p.architecture.n_latent
     order, sign = _another_order(n), (-1.0) ** np.arange(1, n + 1).astype(p.flat.dtype)
 
-    def turned(p):
+    def reordered(p):
         _rewrite(p, "mu", columns=lambda W: W[..., order] * sign)
         _rewrite(p, "logvar", columns=lambda W: W[..., order])
         for name in _above_z(p.architecture):
             _rewrite(p, name, rows=lambda W: W[order] * sign[:, None])
         return p
 
-    _symmetry(model, problem, turned, turned, eps=problem.eps[..., order] * sign)
+    _symmetry(model, problem, reordered, reordered, eps=problem.eps[..., order] * sign)
 
 
-def scale_of_a_homogeneous_unit_does_not_matter(model, problem):
-    """Where f(c y) = c f(y), as of relu: what comes in times c, what goes out by c. The loss stays, gradients scale the other way."""
+def scale_of_a_homogeneous_unit_does_not_matter(model: Model, problem: Problem) -> None:
+    """If a unit's input weights are multiplied by c and its output weights are divided by c, the loss stays the same."""
+    # It holds where f(c y) = c f(y), as for relu. The gradients change the other way.
     if not ACTIVATIONS[problem.p.architecture.activation].homogeneous:
         return
 
@@ -183,8 +192,8 @@ def scale_of_a_homogeneous_unit_does_not_matter(model, problem):
     _symmetry(model, problem._replace(l2=0.0), lambda p: scaled(p, 2), lambda g: scaled(g, 0.5))
 
 
-def units_of_x_cost_their_logarithm(model, problem):
-    """A density of c x is that of x divided by c for each input: -log p rises by D log c, and nothing else changes."""
+def units_of_x_cost_their_logarithm(model: Model, problem: Problem) -> None:
+    """If the D inputs and the density of x are stretched by c, -log p(x|z) rises by D log c, and nothing else changes."""
     arch, c = problem.p.architecture, 2.0
     noise = NOISES[arch.noise]
     if not LIKELIHOODS[arch.likelihood].has_noise:
@@ -212,8 +221,8 @@ def units_of_x_cost_their_logarithm(model, problem):
     )
 
 
-def loss_is_linear_in_beta(model, problem):
-    """loss(beta) = loss(0) + beta kl, and so the gradient; not of importance weights, which change with beta."""
+def loss_is_linear_in_beta(model: Model, problem: Problem) -> None:
+    """The loss is loss(0) + beta kl, and the gradient is linear in beta, too; importance weights are an exception."""
     if OBJECTIVES[problem.objective].weighted:
         return
     (at_0, g_0), (at_1, g_1), (between, g) = (model(*problem._replace(beta=beta)) for beta in (0.0, 1.0, 0.25))
@@ -233,7 +242,7 @@ def _symmetry(model, problem, change, change_gradient, cost=0.0, **data):
 
 
 def _another_order(n):
-    """A random order of n things that is not their own, where they have another."""
+    """A random order of n things, which is not 0, 1, 2, ... unless that is their only order."""
     rng = np.random.default_rng(0)
     order = rng.permutation(n)
     while n > 1 and (order == np.arange(n)).all():
@@ -242,7 +251,7 @@ def _another_order(n):
 
 
 def _hidden_layers(architecture):
-    """(layer, the layers that read it, its units) of every hidden layer."""
+    """Yield (layer, the layers that read it, its number of units) for every hidden layer."""
     n, noise = len(architecture.hidden), _layers_of_noise(architecture)
     for i, units in enumerate(architecture.hidden):
         yield f"encoder.{i}", [f"encoder.{i + 1}"] if i + 1 < n else ["mu", "logvar"], units
@@ -260,7 +269,7 @@ def _layers_of_noise(architecture):
 
 
 def _rewrite(p, layer, rows=None, columns=None):
-    """Change a layer's weights by its inputs (rows), or weights and biases by its outputs (columns)."""
+    """Change a layer's weights by its inputs (rows), or its weights and biases by its outputs (columns)."""
     if rows:
         p[f"{layer}.W"][...] = rows(p[f"{layer}.W"])
     if columns:
@@ -270,8 +279,8 @@ def _rewrite(p, layer, rows=None, columns=None):
 # ------------------------------------------------------------------------------------------------------- the same bits
 
 
-def a_call_changes_nothing_and_repeats_to_the_bit(model, problem):
-    """Again, beside calls with other data, and whatever the number of threads of the matrix products: the same bits.
+def a_call_changes_nothing_and_repeats_to_the_bit(model: Model, problem: Problem) -> None:
+    """The same call gives the same bits again, beside calls with other data, and on any number of threads.
 
     Arguments and earlier results stay as they are: no buffer is shared between calls.
     """
@@ -280,7 +289,7 @@ def a_call_changes_nothing_and_repeats_to_the_bit(model, problem):
     given = [array.copy() for array in (problem.p.flat, problem.x, problem.eps)]
     value, g = model(*problem)
     for array, before in zip((problem.p.flat, problem.x, problem.eps), given):
-        require((array == before).all(), "an argument was changed")
+        require((array == before).all(), "the call changed one of its arguments")
     results = (g.flat, value.per_example)
     kept = [array.copy() for array in results]
     model(*problem._replace(beta=problem.beta + 1))
@@ -294,14 +303,14 @@ def a_call_changes_nothing_and_repeats_to_the_bit(model, problem):
             again.append(model(*problem))
     for other, g_other in again:
         same = other.total == value.total and (other.per_example == value.per_example).all()
-        require(same, "another loss, the second time")
-        require((g_other.flat == g.flat).all(), "another gradient, the second time")
+        require(same, "the same call returned another loss the second time")
+        require((g_other.flat == g.flat).all(), "the same call returned another gradient the second time")
 
 
 # ------------------------------------------------------------------------------------------------------ all of them
 
 
-PROPERTIES = (
+PROPERTIES: tuple[Property, ...] = (
     value_is_that_of_the_definitions,
     gradient_is_the_complex_step,
     what_is_no_number_is_not_hidden,
@@ -319,14 +328,14 @@ PROPERTIES = (
 )
 
 
-def trials() -> list[tuple[Callable, Problem]]:
-    """(property, problem) of all that `check_elbo` tries: each property with every kind, and the edges."""
+def trials() -> list[tuple[Property, Problem]]:
+    """All that `check_elbo` tries, as (property, problem): each property on every kind of problem, and the edges."""
     found = [(check, problem) for problem in every_kind() for check in PROPERTIES]
     found += [(value_is_finite_wherever_it_can_be, edge) for real in ("float32", "float64") for edge in at_the_edges(real)]
     return found + [(gradient_is_the_complex_step, edge) for edge in at_the_edges(edges=SATURATED)]
 
 
-def check_elbo(model: Callable[..., Any] = loss_and_gradients) -> dict[str, int]:
+def check_elbo(model: Model = loss_and_gradients) -> dict[str, int]:
     """Try every property of a model on problems of every kind, and its values at the edges.
 
     Parameters
@@ -342,7 +351,7 @@ def check_elbo(model: Callable[..., Any] = loss_and_gradients) -> dict[str, int]
     Raises
     ------
     AssertionError
-        A line for each property that does not hold, with the first problem where it does not.
+        Some properties do not hold. The message has a line for each of them, with the first problem where it fails.
     """
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; it must be a function such as loss_and_gradients")
@@ -351,28 +360,28 @@ def check_elbo(model: Callable[..., Any] = loss_and_gradients) -> dict[str, int]
         tried[check.__name__] = tried.get(check.__name__, 0) + 1
         try:
             check(model, problem)
-        except Exception as error:  # whatever a model raises is a finding
-            said = f"{check.__name__}: {said_of(error)} [{problem.objective}, {problem.p.architecture}]"
-            broken.setdefault(check.__name__, said)
+        except Exception as error:  # any error that a model raises is reported
+            line = f"{check.__name__}: {said_of(error)} [{problem.objective}, {problem.p.architecture}]"
+            broken.setdefault(check.__name__, line)
     if broken:
         raise AssertionError(f"{len(broken)} of {len(tried)} properties do not hold\n" + "\n".join(broken.values()))
     return tried
 
 
 def said_of(error: BaseException) -> str:
-    """The first line of an error, in a report of several."""
+    """The first line of an error, for a report of several errors."""
     line = next(iter(str(error).splitlines()), "")
     return line if isinstance(error, AssertionError) else f"{type(error).__name__}: {line}"
 
 
-def with_backend(backend: str | types.ModuleType) -> Callable[..., Any]:
-    """`loss_and_gradients` on a backend or a kernel set of one's own: a model for `check_elbo`."""
+def with_backend(backend: str | types.ModuleType) -> Model:
+    """`loss_and_gradients` on a backend, or on a kernel set of your own, as a model for `check_elbo`."""
     return functools.partial(loss_and_gradients, backend=backend)
 
 
 def _same_value(value, wanted, problem):
     real = problem.p.flat.dtype
-    # The logarithm of a mean weight near 1 is only as exact as that 1.
+    # The logarithm of a mean weight near 1 cannot be more exact than the weight itself.
     resolution = 8 * np.finfo(real).eps if OBJECTIVES[problem.objective].weighted else 0.0
     for term, number in wanted.items():
         given, number = np.asarray(getattr(value, term), real), np.asarray(np.asarray(number, np.float64), real)

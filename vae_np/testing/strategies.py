@@ -1,43 +1,60 @@
-"""Hypothesis strategies for everything a gradient is tested on.
+"""Hypothesis strategies for everything that a gradient is tested on.
 
-Shapes and a seed are drawn, and arrays filled from them, so that a failing example shrinks to the smallest model, batch and
-number of samples that still fail, and is printed as the call that makes it. The first example of a kind may wait for a
-compiler: `settings(deadline=None)`.
+Hypothesis draws only shapes and a seed, and the arrays are filled from these. So a failing example shrinks to the smallest
+model, batch and number of samples that still fail, and it is printed as the call that makes it. The first example of a kind
+may have to wait for a compiler; use `settings(deadline=None)`.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from vae_np import kernels
 from vae_np.architecture import Architecture
 from vae_np.choices import ACTIVATIONS, OBJECTIVES
-from vae_np.parameters import DTYPES
-from vae_np.testing.problems import DECODERS, random_batch, random_noise, random_parameters, random_problem
+from vae_np.parameters import DTYPES, Parameters
+from vae_np.testing.problems import DECODERS, Problem, random_batch, random_noise, random_parameters, random_problem
 
 seeds = st.integers(0, 2**32 - 1)
 
 
-def backends():
-    """The names of the kernel sets that run here, the reference first."""
+def backends() -> st.SearchStrategy[str]:
+    """Draw the name of a kernel set that runs here; the simplest is the reference."""
     return st.sampled_from([name for name, status in kernels.available().items() if status.ok])
 
 
-def dtypes():
-    """ "float64", or "float32" """
+def dtypes() -> st.SearchStrategy[str]:
+    """Draw the name of a dtype: "float64" or "float32"."""
     return st.sampled_from(sorted(DTYPES, reverse=True))
 
 
-def objectives():
-    """The names of the objectives, such as "elbo" """
+def objectives() -> st.SearchStrategy[str]:
+    """Draw the name of an objective, such as "elbo"."""
     return st.sampled_from(list(OBJECTIVES))
 
 
 @st.composite
 def architectures(
-    draw, max_inputs=5, max_depth=3, max_width=4, max_latent=4, activations=tuple(ACTIVATIONS), decoders=DECODERS
-):
-    """Architectures of any likelihood, noise and activation; the simplest is linear, with one input and one latent.
+    draw: st.DrawFn,
+    max_inputs: int = 5,
+    max_depth: int = 3,
+    max_width: int = 4,
+    max_latent: int = 4,
+    activations: Sequence[str] = tuple(ACTIVATIONS),
+    decoders: Sequence[dict[str, Any]] = DECODERS,
+) -> Architecture:
+    """Draw an Architecture of any likelihood, noise and activation; the simplest is linear, with one input and one latent.
 
-    decoders: dicts of the fields of Architecture that make a likelihood and its noise.
+    Parameters
+    ----------
+    max_inputs, max_depth, max_width, max_latent : int
+        The largest number of inputs, of hidden layers on each side, of units in a layer, and of latents.
+    activations : sequence of str
+        The names of the activations to choose from.
+    decoders : sequence of dict
+        The likelihoods and noises to choose from, each as the fields of Architecture that describe it.
     """
     return Architecture(
         n_inputs=draw(st.integers(1, max_inputs)),
@@ -48,24 +65,34 @@ def architectures(
     )
 
 
-def parameters(architecture, dtypes=dtypes()):
-    """Parameters of an architecture, none of them 0."""
+def parameters(architecture: Architecture, dtypes: st.SearchStrategy[str] = dtypes()) -> st.SearchStrategy[Parameters]:
+    """Draw Parameters of an architecture, none of which is 0."""
     return st.builds(random_parameters, st.just(architecture), dtypes, seeds)
 
 
-def batches(architecture, max_examples=4, dtypes=dtypes()):
-    """x (B, D): grey, or exactly 0 and 1."""
+def batches(
+    architecture: Architecture, max_examples: int = 4, dtypes: st.SearchStrategy[str] = dtypes()
+) -> st.SearchStrategy[NDArray]:
+    """Draw a batch x (B, D), either grey or of zeros and ones."""
     sizes, pixels = st.integers(1, max_examples), st.sampled_from(["grey", "binary"])
     return st.builds(random_batch, st.just(architecture), sizes, dtypes, seeds, pixels)
 
 
-def noises(architecture, n_examples, max_samples=3, dtypes=dtypes()):
-    """eps (L, B, Z)"""
+def noises(
+    architecture: Architecture, n_examples: int, max_samples: int = 3, dtypes: st.SearchStrategy[str] = dtypes()
+) -> st.SearchStrategy[NDArray]:
+    """Draw the noise eps (L, B, Z)."""
     return st.builds(random_noise, st.just(architecture), st.just(n_examples), st.integers(1, max_samples), dtypes, seeds)
 
 
-def problems(architectures=architectures(), objectives=objectives(), dtypes=st.just("float64"), max_examples=4, max_samples=3):
-    """Problems for `loss_and_gradients(*problem)`."""
+def problems(
+    architectures: st.SearchStrategy[Architecture] = architectures(),
+    objectives: st.SearchStrategy[str] = objectives(),
+    dtypes: st.SearchStrategy[str] = st.just("float64"),
+    max_examples: int = 4,
+    max_samples: int = 3,
+) -> st.SearchStrategy[Problem]:
+    """Draw a Problem for `loss_and_gradients(*problem)`."""
     return st.builds(
         random_problem,
         architectures,
@@ -80,9 +107,12 @@ def problems(architectures=architectures(), objectives=objectives(), dtypes=st.j
     )
 
 
-def edge_problems(dtypes=dtypes()):
-    """Problems at the edges of what a model meets: logits of +-1e4, log-variances of +-80, pixels of exactly 0 and 1, one
-    example, one latent, no hidden layer."""
+def edge_problems(dtypes: st.SearchStrategy[str] = dtypes()) -> st.SearchStrategy[Problem]:
+    """Draw a Problem at the edges of what a model meets.
+
+    It has, for example, logits of +-1e4, log-variances of +-80, pixels of exactly 0 and 1, one example, one latent, or no
+    hidden layer.
+    """
     return st.builds(
         random_problem,
         architectures(max_inputs=3, max_depth=1, max_width=3, max_latent=2),
