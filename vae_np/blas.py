@@ -1,7 +1,7 @@
-"""The number of threads that the BLAS takes for a matrix product.
+"""The number of threads that the BLAS uses for a matrix product.
 
-A BLAS splits a sum by the number of its threads, and so rounds differently for each number. On one thread the same eps gives
-the same bits on any number of cores, from any thread, whatever else the process runs.
+A BLAS splits a sum by the number of its threads, so that the rounding depends on this number. With one thread the same eps
+gives the same bits, however many cores the machine has and whatever other threads the process runs.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ _limit: Any = None
 
 @functools.cache
 def _controller():
-    import scipy.linalg.cython_blas  # noqa: F401  the BLAS that Numba takes, which it loads only when it first calls it
+    import scipy.linalg.cython_blas  # noqa: F401  this loads the BLAS that Numba uses
     import threadpoolctl
 
     return threadpoolctl.ThreadpoolController()
 
 
 def _set_free():
-    """threadpoolctl lets only the first thread that asked set the limit, until it is told that this thread is done."""
+    """Let any thread set the limit. In threadpoolctl only the first thread may, until it is told that this thread is done."""
     import threadpoolctl
 
     getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", lambda force: None)(force=True)
@@ -31,7 +31,10 @@ def _set_free():
 
 @contextlib.contextmanager
 def limited(threads: int = 1) -> Iterator[None]:
-    """`with limited()`: a limit for the whole process until the last caller has left; the number of the first one holds."""
+    """`with limited()`: limit the number of the BLAS's threads, for the whole process.
+
+    If several callers are inside at a time, the number of the first caller holds until the last one has left.
+    """
     global _inside, _limit
     with _lock:
         if not _inside:

@@ -1,8 +1,8 @@
-"""How tight the bound is: log p(x) by importance sampling, the gap log p(x) - ELBO, and which latents are in use.
+"""How tight the bound is: log p(x) by importance sampling, the gap log p(x) - ELBO, and which latent units are active.
 
-log p(x) = ELBO + KL(q(z|x) || p(z|x)). Over z ~ q(z|x) the mean of w = p(x, z) / q(z|x) is p(x) itself, and the mean of
-log (mean of L weights) is a bound that rises with L, from the ELBO at L = 1 towards log p(x): Burda, Grosse &
-Salakhutdinov 2016 (arXiv 1509.00519), theorem 1.
+log p(x) = ELBO + KL(q(z|x) || p(z|x)). The expectation of w = p(x, z) / q(z|x) over z ~ q(z|x) is p(x). The expectation of
+log (mean of L weights) is a lower bound on log p(x), which is the ELBO at L = 1 and rises towards log p(x) with L (Burda,
+Grosse & Salakhutdinov 2016, arXiv 1509.00519, theorem 1).
 """
 
 import types
@@ -18,12 +18,12 @@ from vae_np.buffers import buffers
 from vae_np.elbo import CHUNK, chunks
 from vae_np.parameters import Parameters
 
-BLOCK = 50  # samples drawn at a time; 1, 5 and 50 divide it, so that every group of samples stands in one block
-GROUPS = (1, 5, 50)
+BLOCK = 50  # the number of samples drawn at a time; 1, 5 and 50 divide it, so that every group of samples lies in one block
+GROUPS = (1, 5, 50)  # the numbers of weights L of the bounds
 
 
 class LogLikelihood(np.ndarray):
-    """log p(x) of each row in nats, (N,), and how far it can be trusted.
+    """An estimate of log p(x) of each row in nats, (N,), and measures of its accuracy.
 
     Attributes
     ----------
@@ -32,15 +32,15 @@ class LogLikelihood(np.ndarray):
     standard_error : array (N,)
         The standard error of the estimate, in nats.
     bounds : dict of int to array (N,)
-        For those L of 1, 5 and 50 that n_samples reaches: the mean over groups of L samples of log (mean w), in nats.
+        The bound for each L of 1, 5 and 50 that n_samples reaches: the mean over groups of L samples of log (mean w), in nats.
     """
 
-    effective_sample_size: Any = None  # None of a slice, of which nothing more is known
+    effective_sample_size: Any = None  # a slice has None, because the measures belong to the whole array
     standard_error: Any = None
     bounds: Any = None
 
     def __array_wrap__(self, array, context=None, return_scalar=False):
-        # What is computed from it is an estimate of something else, so a plain number or array.
+        # The result of a computation is no longer an estimate of log p(x), so it is a plain number or array.
         return array[()] if return_scalar else np.asarray(array)
 
 
@@ -54,10 +54,10 @@ def log_likelihood(
     backend: str | types.ModuleType = "auto",
     progress: Callable[[int, LogLikelihood], object] | None = None,
 ) -> LogLikelihood:
-    """An estimate of log p(x) of each row by importance sampling: log mean_l w_l, w = p(x, z) / q(z|x), z ~ q(z|x).
+    """Estimate log p(x) of each row by importance sampling: log mean_l w_l, where w = p(x, z) / q(z|x) and z ~ q(z|x).
 
-    On average the estimate lies below log p(x), by less the more samples there are. It is computed in chunks of rows and blocks
-    of samples, so that memory grows with neither. The errors are those of `loss_and_gradients`.
+    On average the estimate is below log p(x), and the difference falls as the number of samples grows. The rows are taken in
+    chunks and the samples in blocks, so that memory does not grow with their numbers.
 
     Parameters
     ----------
@@ -70,11 +70,23 @@ def log_likelihood(
     seed : int
         The seed of the noise.
     binarize : bool
-        Whether grey pixels are drawn black or white first.
+        Whether each grey pixel is first drawn as black or white.
     backend : str or module
-        As for `loss_and_gradients`.
+        The kernel set, as for `loss_and_gradients`.
     progress : function, optional
         progress(done, chunk) is called after each chunk with the number of rows done and the chunk's LogLikelihood.
+
+    Returns
+    -------
+    LogLikelihood
+        The estimates in nats, an array (N,), with their effective sample sizes, standard errors and bounds.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument cannot be used.
+    RuntimeError
+        The backend cannot run here.
 
     References
     ----------
@@ -103,7 +115,15 @@ def elbo_gap(
     binarize: bool = False,
     backend: str | types.ModuleType = "auto",
 ) -> NDArray:
-    """log p(x) - ELBO = KL(q(z|x) || p(z|x)) of each row of x (N, D) in nats, estimated with n_samples weights: (N,)"""
+    """Estimate the gap log p(x) - ELBO = KL(q(z|x) || p(z|x)) of each row of x.
+
+    The arguments and the errors are those of `log_likelihood`.
+
+    Returns
+    -------
+    array (N,)
+        The gap of each row in nats.
+    """
     ll = log_likelihood(p, x, n_samples, seed, binarize, backend)
     return ll - ll.bounds[1]
 
@@ -111,15 +131,33 @@ def elbo_gap(
 def active_units(
     p: Parameters, x: ArrayLike, threshold: float = 0.01, backend: str | types.ModuleType = "auto"
 ) -> NDArray[np.bool_]:
-    """Which latents are in use: those whose posterior mean has a variance over the rows of x above threshold, (Z,) bool
+    """Find the latent units that are active: the mean of q(z|x) varies over the rows of x.
 
-    Burda et al. 2016, section 5.
+    Parameters
+    ----------
+    p : Parameters
+        The model.
+    x : array (N, D)
+        The rows.
+    threshold : float
+        A unit is active if the variance of its mean over the rows is above this number.
+    backend : str or module
+        The kernel set, as for `loss_and_gradients`.
+
+    Returns
+    -------
+    array (Z,) of bool
+        Whether each unit is active.
+
+    References
+    ----------
+    Burda, Grosse & Salakhutdinov 2016 (arXiv 1509.00519), section 5.
     """
     return elbo.encode(p, x, backend)[0].var(axis=0, dtype=np.float64) > check_number("threshold", threshold)
 
 
 def join(parts: Sequence[LogLikelihood]) -> LogLikelihood:
-    """The LogLikelihood of all rows, from those of its chunks."""
+    """Join the LogLikelihoods of chunks of rows into the LogLikelihood of all rows."""
     joined = np.concatenate(parts).view(LogLikelihood)
     joined.effective_sample_size = np.concatenate([part.effective_sample_size for part in parts])
     joined.standard_error = np.concatenate([part.standard_error for part in parts])
@@ -128,7 +166,7 @@ def join(parts: Sequence[LogLikelihood]) -> LogLikelihood:
 
 
 def _log_weights(p, model, x, rows, n_samples, seed, binarize) -> Iterator[NDArray]:
-    """Blocks of log w = log p(x|z) + log p(z) - log q(z|x): (up to BLOCK, B) each, n_samples in all."""
+    """Yield blocks of log w = log p(x|z) + log p(z) - log q(z|x). A block is (at most BLOCK, B), and all have n_samples rows."""
     a = buffers(p.architecture, "iwae", BLOCK, len(rows), p.flat.dtype, model.zeros)
     numbers = model.put(rows)
     model.kernels.gather(model.put(x[rows]), model.put(np.arange(len(rows))), a.x)
@@ -141,7 +179,7 @@ def _log_weights(p, model, x, rows, n_samples, seed, binarize) -> Iterator[NDArr
 
 
 class _Sums:
-    """Running sums of w and w^2 in units of the largest w so far, and of the logs of the groups' means; B rows at once."""
+    """Running sums for B rows: of w, of w^2 and of the log of each group's mean. w is divided by the largest w so far."""
 
     def __init__(self, B):
         self.n, self.top, self.w, self.w2 = 0, np.full(B, -np.inf), np.zeros(B), np.zeros(B)

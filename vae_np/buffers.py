@@ -1,4 +1,4 @@
-"""The arrays that a pass of the model fills: the values of its lines, or the derivatives of the loss by them."""
+"""The arrays that a pass of the model fills: values in a forward pass, derivatives of the loss in a backward pass."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,10 +11,11 @@ from vae_np.choices import ACTIVATIONS, NOISES, OBJECTIVES
 
 
 class Buffers(NamedTuple):
-    """The values of one pass, or their derivatives. encoder[0] is x, decoder[0] is z; then come the hidden layers.
+    """The values of one pass, or the derivatives of the loss with respect to them.
 
-    encoder_y[i] is the sum y = h @ p.encoder[i].W + p.encoder[i].b of which encoder[i + 1] is the activation; it is kept only
-    where the activation's derivative needs it, and has no elements otherwise. So it is with decoder_y.
+    encoder[0] is x, and decoder[0] is z; the hidden layers follow. encoder[i + 1] is the activation of
+    y = encoder[i] @ W + b, where W and b are those of p.encoder[i], and this y is encoder_y[i]. It is kept only if the
+    derivative of the activation needs it; otherwise it has no elements. The same holds for decoder and decoder_y.
     """
 
     x: NDArray  #                       (B, D)
@@ -26,8 +27,8 @@ class Buffers(NamedTuple):
     z: NDArray  #                       (L, B, Z)
     decoder: tuple[NDArray, ...]  #     (L, B, H) each
     decoder_y: tuple[NDArray, ...]  #   (L, B, H) each
-    output: NDArray  #                  (L, B, D)  logits, or the mean of x
-    output_logvar: NDArray  #           (L, B, D or 1)  log-variance of x given z
+    output: NDArray  #                  (L, B, D)  the logits, or the mean of x given z
+    output_logvar: NDArray  #           (L, B, D or 1)  the log-variance of x given z
     nll: NDArray  #                     (L, B)
     kl: NDArray  #                      (K, B)
     loss: NDArray  #                    (B,)
@@ -41,7 +42,21 @@ def buffers(
     dtype: DTypeLike,
     zeros: Callable[..., NDArray] = np.zeros,
 ) -> Buffers:
-    """Buffers for a pass over so many samples and examples, in arrays that zeros(shape, dtype) makes."""
+    """Make the Buffers for a pass over n_examples examples, with n_samples samples of z for each.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The architecture, which gives the widths.
+    objective : str
+        The objective. It decides whether kl has a value for each sample, or one for each example.
+    n_samples, n_examples : int
+        L and B in the shapes of `Buffers`.
+    dtype : dtype
+        The type of all numbers.
+    zeros : function
+        zeros(shape, dtype) makes an array where the kernel set needs it.
+    """
     arch, L, B = architecture, n_samples, n_examples
     widths, keeps_y = arch.hidden, ACTIVATIONS[arch.activation].keeps_y
 
@@ -68,10 +83,10 @@ def buffers(
 
 
 def batch_slice(whole: Buffers, start: int, stop: int) -> Buffers:
-    """The Buffers of the examples from start to stop, in the memory of those of a batch.
+    """The Buffers of the examples from start to stop, which use the memory of the Buffers of the whole batch.
 
-    The samples of a slice stand together, and those of the next slice follow: to `weight_gradients`, which takes every
-    sample for a row, all slices together are again the batch.
+    All samples of one slice lie side by side in memory, and those of the next slice follow. `weight_gradients` sums over all
+    rows in any order, so that it can use the whole arrays after the slices have been filled.
     """
 
     def of_examples(array: NDArray) -> NDArray:  # (B, ..)

@@ -1,4 +1,7 @@
-"""Models with an answer in closed form: linear ones, which are PCA and probabilistic PCA (Tipping & Bishop 1999)."""
+"""Models whose best loss has a closed form.
+
+They are linear. A linear autoencoder is PCA, and a linear VAE is probabilistic PCA (Tipping & Bishop 1999).
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,7 +16,20 @@ from vae_np.parameters import Parameters
 
 
 def linear_log_likelihood(p: Parameters, x: NDArray) -> NDArray:
-    """log p(x) of each row under a linear Gaussian model (hidden=(), noise="shared"): N(output.b, W.T W + s^2 1)"""
+    """Compute log p(x) of each row under a linear Gaussian model, where p(x) is N(output.b, W.T W + s^2 1).
+
+    Parameters
+    ----------
+    p : Parameters
+        A model with hidden=(), likelihood="gaussian" and noise="shared".
+    x : array (N, D)
+        The rows.
+
+    Returns
+    -------
+    array (N,)
+        log p(x) of each row in nats.
+    """
     W, noise = p["output.W"], np.exp(p["noise.logvar"][0])
     covariance = W.T @ W + noise * np.eye(W.shape[1])
     error = x - p["output.b"]
@@ -22,29 +38,71 @@ def linear_log_likelihood(p: Parameters, x: NDArray) -> NDArray:
 
 
 def linear_posterior(p: Parameters, x: NDArray) -> tuple[NDArray, NDArray]:
-    """The mean (N, Z) and covariance (Z, Z) of p(z|x) under the same model; the covariance is one for all x."""
+    """Compute p(z|x), which is normal, under the model of `linear_log_likelihood`.
+
+    Parameters
+    ----------
+    p : Parameters
+        A model with hidden=(), likelihood="gaussian" and noise="shared".
+    x : array (N, D)
+        The rows.
+
+    Returns
+    -------
+    mean : array (N, Z)
+        The mean of p(z|x) for each row.
+    covariance : array (Z, Z)
+        The covariance of p(z|x), which is the same for all rows.
+    """
     W, noise = p["output.W"], np.exp(p["noise.logvar"][0])
     covariance = np.linalg.inv(np.eye(len(W)) + W @ W.T / noise)
     return (x - p["output.b"]) @ W.T @ covariance / noise, covariance
 
 
 def pca(x: NDArray) -> tuple[NDArray, NDArray]:
-    """The mean of the rows and the eigenvalues of their covariance (divided by N), the largest first."""
+    """Compute the principal components' variances.
+
+    Parameters
+    ----------
+    x : array (N, D)
+        The rows.
+
+    Returns
+    -------
+    mean : array (D,)
+        The mean of the rows.
+    eigenvalues : array (D,)
+        The eigenvalues of their covariance matrix, in which the sum is divided by N. The largest is the first.
+    """
     mean = x.mean(axis=0)
     return mean, np.linalg.eigvalsh((x - mean).T @ (x - mean) / len(x))[::-1]
 
 
 class Ppca(NamedTuple):
-    """Probabilistic PCA at its maximum: nats per row, and the variance of the noise."""
+    """The maximum of the likelihood of probabilistic PCA, in nats per row, and the variance of the noise there."""
 
     log_likelihood: float
     noise: float
 
 
 def ppca(x: NDArray, n_latent: int) -> Ppca:
-    """The maximum of the likelihood of x ~ N(b, W.T W + s^2 1) over all W (Z, D), b and s
+    """Maximise the likelihood of x ~ N(b, W.T W + s^2 1) over all W (Z, D), b and s.
 
-    The noise is the mean discarded eigenvalue: Tipping & Bishop 1999, eq. 8; the likelihood follows from eq. 4.
+    Parameters
+    ----------
+    x : array (N, D)
+        The rows.
+    n_latent : int
+        Z, the number of latent units, which is less than D.
+
+    Returns
+    -------
+    Ppca
+        The log-likelihood in nats per row, and the variance s^2, which is the mean of the discarded eigenvalues.
+
+    References
+    ----------
+    Tipping & Bishop 1999, equation 8 for the variance; the likelihood follows from equation 4.
     """
     _, eigenvalues = pca(x)
     D, noise = x.shape[1], eigenvalues[n_latent:].mean()
@@ -53,7 +111,7 @@ def ppca(x: NDArray, n_latent: int) -> Ppca:
 
 
 def sigma_points(B: int, Z: int) -> NDArray:
-    """eps (2 Z, B, Z) with mean 0 and covariance 1: over them the mean of a quadratic is its mean over N(0, 1)."""
+    """Points eps (2 Z, B, Z). The mean of a quadratic function over them is its expectation over N(0, 1)."""
     points = np.sqrt(Z) * np.concatenate([np.eye(Z), -np.eye(Z)])
     return np.broadcast_to(points[:, None], (2 * Z, B, Z)).copy()
 
@@ -68,8 +126,25 @@ def fit_exactly(
 ) -> Parameters:
     """Minimise the loss over all rows at once by L-BFGS, without random draws, until it no longer falls.
 
-    eps: the points over which the expectation is taken, by default sigma points, which are exact for linear models.
-    callback(p, total) is called at every evaluation of the loss.
+    Parameters
+    ----------
+    architecture : Architecture
+        The architecture of the model.
+    x : array (N, D)
+        The rows.
+    beta : float
+        The weight of the KL.
+    eps : array (L, N, Z), optional
+        The points over which the expectation is taken. By default they are `sigma_points`, which are exact for linear models.
+    seed : int
+        The seed of the first weights.
+    callback : function, optional
+        callback(p, total) is called at every evaluation of the loss.
+
+    Returns
+    -------
+    Parameters
+        The fitted model.
     """
     p = Parameters.initialize(architecture, seed=seed)
     eps = sigma_points(len(x), architecture.n_latent) if eps is None else eps
@@ -87,23 +162,37 @@ def fit_exactly(
 
 
 class Curve(NamedTuple):
-    """What a model reached at each evaluation of its loss, and the limit in closed form."""
+    """The values that a model reached, one at each evaluation of its loss, and their limit in closed form."""
 
     reached: list[float]
     limit: float
 
 
 def linear_digits() -> NDArray:
-    """The digits, averaged to 4 x 4 pixels so that a fit to the last digit takes seconds: (1797, 16) in [0, 1]"""
+    """The digits of scikit-learn as 4 x 4 pixels in [0, 1], (1797, 16). They are so small that an exact fit takes seconds."""
     from sklearn.datasets import load_digits
 
     return (load_digits(return_X_y=True)[0] / 16).reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16)
 
 
 def bound_of_a_linear_model(x: NDArray, n_latent: int) -> tuple[Curve, Curve, Parameters]:
-    """Fit a linear VAE to x: the Curves of its ELBO and of its log p(x), nats per row, and its Parameters.
+    """Fit a linear VAE to x. Its ELBO and its log p(x) both reach the maximum of probabilistic PCA.
 
-    Both end at the maximum of probabilistic PCA: there q(z|x) is the posterior, and the gap is 0.
+    At the maximum q(z|x) is equal to p(z|x), so that the gap is 0.
+
+    Parameters
+    ----------
+    x : array (N, D)
+        The rows.
+    n_latent : int
+        The number of latent units.
+
+    Returns
+    -------
+    elbo, log_p : Curve
+        The ELBO and log p(x), in nats per row.
+    p : Parameters
+        The fitted model.
     """
     elbo, log_p = [], []
 
@@ -117,9 +206,21 @@ def bound_of_a_linear_model(x: NDArray, n_latent: int) -> tuple[Curve, Curve, Pa
 
 
 def error_of_a_linear_autoencoder(x: NDArray, n_latent: int) -> Curve:
-    """Fit a linear autoencoder (eps = 0, beta = 0) to x: the Curve of its squared error per row.
+    """Fit a linear autoencoder (eps = 0, beta = 0) to x. Its squared error reaches that of PCA.
 
-    It ends at what PCA leaves, the sum of the discarded eigenvalues; that is 0 only where x lies on a plane.
+    The error of PCA is the sum of the discarded eigenvalues, which is 0 only if the rows lie on a plane of n_latent dimensions.
+
+    Parameters
+    ----------
+    x : array (N, D)
+        The rows.
+    n_latent : int
+        The number of latent units.
+
+    Returns
+    -------
+    Curve
+        The squared error per row.
     """
     constant, errors = x.shape[1] / 2 * np.log(2 * np.pi), []
     no_noise = np.zeros((1, len(x), n_latent))

@@ -1,4 +1,4 @@
-"""Data sets by name or file: digits (the default, nothing to download), mnist, and .npz, .npy, .csv or .tsv files."""
+"""Data sets: "digits" (the default, which needs no download), "mnist", and the user's .npz, .npy, .csv and .tsv files."""
 
 import gzip
 import hashlib
@@ -8,7 +8,7 @@ import os
 import pathlib
 import textwrap
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,37 +17,37 @@ from vae_np import streams, table
 from vae_np.architecture import check_number
 from vae_np.parameters import read_npy, read_npz, reading
 
-MNIST_FILES = {  # name: md5 of the uncompressed file
+MNIST_FILES = {  # {name: the md5 checksum of the uncompressed file}
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-MNIST_BYTES = 16 + 60_000 * 28 * 28  # of the largest of them
+MNIST_BYTES = 16 + 60_000 * 28 * 28  # the size of the largest of these files
 MNIST_URLS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 
 
 class _Parts(NamedTuple):
     train: NDArray  #  (N, D)
-    valid: NDArray | None  #  (M, D); None where no row is held out
+    valid: NDArray | None  #  (M, D), or None where no row is held out
     train_labels: NDArray | None
     valid_labels: NDArray | None
     image_shape: tuple[int, ...] | None  # (rows, columns) with rows x columns = D
 
 
 class Dataset(_Parts):
-    """Rows to train on and rows to validate with, their labels (None where there are none), and an image's shape."""
+    """The training split and the validation split of the data, their labels (None where there are none), and an image's shape."""
 
-    taken = ""  # how the content of a file was read, in words
+    taken = ""  # a description of how a file was read
 
     @property
     def shown(self) -> tuple[NDArray, NDArray | None]:
-        """(rows, labels) for pictures: those that are held out, or where none are, those that are trained on."""
+        """(rows, labels) for pictures: those of the validation split, or of the training split where there is no other."""
         return (self.train, self.train_labels) if self.valid is None else (self.valid, self.valid_labels)
 
     @property
     def part(self) -> str:
-        """What the shown rows are: "held-out" or "training"."""
+        """The name of the split that `shown` returns: "held-out" or "training"."""
         return "training" if self.valid is None else "held-out"
 
 
@@ -58,21 +58,42 @@ def load(
     header: bool | None = None,
     index: bool | None = None,
 ) -> Dataset:
-    """The data set of that name, or of the file at that path.
+    """Load a data set by its name, or the file at a path.
 
-    MNIST is validated with its own test part; of the others a fixed random valid_fraction of the rows is held out, or none
-    where that is 0. MNIST is searched for in data_dir, in $VAE_NP_DATA and in the user's cache folder, also in the folders of
-    torchvision; what is found nowhere is downloaded to the cache folder.
+    MNIST is searched for in data_dir, in $VAE_NP_DATA and in the user's cache folder, and there also in the folders that
+    torchvision makes. A file that is not found is downloaded to the cache folder.
 
-    An .npz file holds `train` and maybe `valid`, or `x_train` and maybe `x_test`, or `x`, `X` or `arr_0`; labels may stand
-    beside them (`train_labels`, `y_train`, `labels`, `y`). Rows may be images, (N, rows, columns), also with an axis of one
-    channel. In a .csv each line is a row, of numbers between commas, semicolons or tabs. A first line of names, and an unnamed
-    first column that counts the rows, are passed over; header and index, True or False, say so where that is not certain.
+    An .npz file holds `train` and maybe `valid`, or `x_train` and maybe `x_test`, or `x`, `X` or `arr_0`. It may also hold
+    labels (`train_labels`, `y_train`, `labels`, `y`). Rows may be images, (N, rows, columns), also with an axis of one channel.
+    In a .csv or .tsv file each line is a row of numbers between commas, semicolons or tabs. A first line of names is left out,
+    and so is an unnamed first column that counts the rows.
+
+    Parameters
+    ----------
+    name : str
+        "digits", "mnist", or the path of an .npz, .npy, .csv or .tsv file.
+    data_dir : path, optional
+        The first folder in which MNIST is searched for.
+    valid_fraction : float
+        The fraction of the rows that is held out as the validation split, by a random choice that is always the same; 0 holds
+        none out. It does not apply to MNIST, whose validation split is its test set, nor to a file with a validation split of
+        its own.
+    header : bool, optional
+        Whether the first line of a .csv or .tsv file holds names. By default the content of the file decides.
+    index : bool, optional
+        Whether the first column of a .csv or .tsv file numbers the rows. By default the content of the file decides.
+
+    Returns
+    -------
+    Dataset
+        The training split and the validation split, their labels, and the shape of an image.
 
     Raises
     ------
-    ValueError, FileNotFoundError
-        The name is unknown, or the file is not of that kind.
+    ValueError
+        The name is unknown, the content of the file cannot be used, or valid_fraction leaves one split without rows.
+    FileNotFoundError
+        There is no file at the path.
     ConnectionError
         A file of MNIST cannot be downloaded.
     """
@@ -95,7 +116,7 @@ def load(
     return dataset
 
 
-ROWS = {  # what an .npz file may call its rows: {rows: (their labels, (held-out rows, their labels))}
+ROWS = {  # the names in an .npz file: {training rows: (their labels, (validation rows, their labels))}
     "train": ("train_labels", ("valid", "valid_labels")),
     "x_train": ("y_train", ("x_test", "y_test")),
     "x": ("labels", None),
@@ -107,7 +128,7 @@ ROWS = {  # what an .npz file may call its rows: {rows: (their labels, (held-out
 def _from_npz(path, valid_fraction):
     members = []
 
-    def wanted(names):
+    def wanted(names) -> Any:  # a type checker would see None among the names, which is in no file
         members.extend(names)
         rows = next((name for name in ROWS if name in names), None)
         return [name for name in (rows, (ROWS[rows][1] or [None])[0] if rows else None) if name in names]
@@ -140,10 +161,10 @@ def _read_npy(path):
 
 
 def _flat(x, path):
-    """Images (N, rows, columns) as rows (N, D), and their shape; of rows that make a square, that square."""
+    """(rows (N, D), the shape of an image or None). Rows of a square number of elements are taken for square images."""
     if x.dtype.kind not in "buif":
         raise ValueError(f"{path} holds {x.dtype}; wanted numbers")
-    if x.ndim == 4 and 1 in (x.shape[1], x.shape[3]):  # one channel, before or after the picture's own axes
+    if x.ndim == 4 and 1 in (x.shape[1], x.shape[3]):  # the axis of one channel is before or after those of the image
         x = x[:, 0] if x.shape[1] == 1 else x[..., 0]
     if x.ndim not in (2, 3) or not x.size:
         raise ValueError(f"{path} holds an array of shape {x.shape}; wanted rows (N, D), or images (N, rows, columns)")
@@ -153,13 +174,13 @@ def _flat(x, path):
 
 
 def square(n_inputs: int) -> tuple[int, int] | None:
-    """The shape of a square picture of that many pixels, or None where there is none."""
+    """The shape of a square image of n_inputs pixels, or None where n_inputs is not a square."""
     side = math.isqrt(n_inputs)
     return (side, side) if side * side == n_inputs and side > 1 else None
 
 
 def _labels(path, name, members, x):
-    """The labels of that name, (N,); None where there are none, or none that can be read: they only colour a picture."""
+    """The labels of that name, (N,). None stands for labels that are absent or cannot be read; they only colour a picture."""
     if name not in members:
         return None
     try:
@@ -167,7 +188,7 @@ def _labels(path, name, members, x):
     except ValueError as error:
         logging.getLogger("vae_np").warning("the labels are left out: %s", error)
         return None
-    labels = labels[:, 0] if labels.shape == (len(x), 1) else labels  # a column, as Keras keeps those of CIFAR
+    labels = labels[:, 0] if labels.shape == (len(x), 1) else labels  # Keras keeps CIFAR's labels as a column
     if labels.shape != (len(x),):
         raise ValueError(f"{path} has labels of shape {labels.shape}; wanted one for each row, ({len(x)},)")
     return labels
@@ -179,7 +200,7 @@ def _split(x, labels, shape, valid_fraction, path):
         return Dataset(x, None, labels, None, shape)
     if not 0 < n_valid < len(x):
         raise ValueError(
-            f"{path} has {len(x)} rows, of which a valid_fraction of {valid_fraction} leaves one part empty; 0 holds none out"
+            f"{path} has {len(x)} rows, and a valid_fraction of {valid_fraction} leaves one split without rows; 0 holds none out"
         )
     order = streams.permutation(0, "split", 0, len(x))
     train, valid = np.sort(order[n_valid:]), np.sort(order[:n_valid])
@@ -207,7 +228,7 @@ def _mnist(data_dir, valid_fraction):
             reading(path, "a readable file"),
             gzip.open(path) if str(path).endswith(".gz") else open(path, "rb") as file,
         ):
-            content = file.read(MNIST_BYTES + 1)  # no more, because a damaged .gz may unpack to any size
+            content = file.read(MNIST_BYTES + 1)  # the limit is there because a damaged .gz file may unpack to any size
         if hashlib.md5(content).hexdigest() != md5:
             raise ValueError(f"{path} is not MNIST's {name}: its checksum is wrong; delete or replace it")
         rank = content[3]
@@ -229,7 +250,7 @@ def _download(name, cache):
     for url in MNIST_URLS:
         try:
             return pooch.retrieve(f"{url}{name}.gz", None, f"{name}.gz", cache, progressbar=True)
-        except OSError as error:  # requests' own errors among them
+        except OSError as error:  # the errors of requests are OSErrors too
             reason = error
     raise ConnectionError(
         f"cannot download {name}.gz ({reason.strerror or type(reason).__name__}). Put MNIST's four files ({', '.join(MNIST_FILES)}, plain or "
@@ -241,12 +262,12 @@ def _download(name, cache):
 
 
 class Source(NamedTuple):
-    """A data set that has a name, and what the commands take for it where the user says nothing."""
+    """A data set that has a name, with the defaults of the commands for it."""
 
     words: str
-    load: Callable[[str | os.PathLike | None, float], Dataset]  # of (data_dir, valid_fraction)
+    load: Callable[[str | os.PathLike | None, float], Dataset]  # load(data_dir, valid_fraction)
     epochs: int = 20
-    hidden: tuple[int, ...] = (400,)  # of the model that `study` trains
+    hidden: tuple[int, ...] = (400,)  # the hidden layers of the model that `study` trains
     latent: int = 20
     study_steps: int = 200
 
@@ -258,5 +279,5 @@ DATASETS = {
 
 
 def source(name: str) -> Source:
-    """The Source of that name; what is taken for MNIST is taken for the user's files too."""
+    """The Source of that name. For the user's files the defaults are those of MNIST."""
     return DATASETS.get(name, DATASETS["mnist"])

@@ -1,4 +1,4 @@
-"""VAE: the model as a scikit-learn estimator."""
+"""VAE: a variational autoencoder as a scikit-learn estimator."""
 
 import numbers
 import zlib
@@ -20,42 +20,43 @@ from vae_np.optimizers import OPTIMIZERS, Optimizer
 from vae_np.parameters import Parameters
 from vae_np.training import train
 
-Matrix: TypeAlias = Any  # an array, a data frame, or what else scikit-learn takes for one
+Matrix: TypeAlias = Any  # an array, a data frame, or anything else that scikit-learn accepts
 
 
 class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """A variational autoencoder: X (N, D) -> mu (N, Z), the mean of q(z|x), trained by Adam on shuffled minibatches.
+    """A variational autoencoder, which maps X (N, D) to mu (N, Z), the mean of q(z|x).
 
-    float32 is trained in float32, all else in float64; bytes are the numbers 0 to 255 here.
+    It is trained on shuffled minibatches. Data of type float32 are trained on in float32, and all other data in float64. Bytes
+    are not rescaled: they are the numbers 0 to 255.
 
     Parameters
     ----------
     n_latent, hidden, activation, likelihood, noise, noise_std
-        As for `Architecture`. A likelihood with a bounded support, such as "bernoulli", wants X in [0, 1], and X is not
-        rescaled: put a MinMaxScaler(clip=True) before the model, or take "gaussian".
+        They are those of `Architecture`. A likelihood with a bounded support, such as "bernoulli", needs X in [0, 1], and X
+        is not rescaled: put a MinMaxScaler(clip=True) before the model, or use "gaussian".
     objective, n_samples, beta, l2, batch_size, epochs, backend
-        As for `train`.
+        They are those of `train`.
     learning_rate : float
         The learning rate of an optimizer that is given by its name.
     optimizer : str or Optimizer
-        The name of an optimizer, or one with all its settings, such as Adam(1e-3, beta1=0.8).
+        The name of an optimizer, or an optimizer with its settings, such as Adam(1e-3, beta1=0.8).
     random_state : int, RandomState or None
-        An int for the same result of every fit, None for a new one.
+        With an int every fit gives the same result; with None each fit draws a new seed.
     n_jobs : int or None
-        The number of threads: -1 for all cores, None for as many as pay.
+        The number of threads. -1 stands for all cores, and None for one thread where a step is too little work for more.
     verbose : int
-        Whether each epoch is printed.
+        Whether a line is printed after each epoch.
     warm_start : bool
-        Whether another fit starts from the parameters of the fit before.
+        Whether a fit starts from the parameters of the previous fit.
 
     Attributes
     ----------
     parameters_ : Parameters
         The trained model.
     history_ : list of dict
-        A row for each epoch, in nats.
+        A row of losses for each epoch, in nats.
     n_features_in_, feature_names_in_
-        The number of columns of X, and their names where X has names that are text.
+        The number of columns of X, and their names. X has names if it is a data frame whose column names are strings.
 
     Examples
     --------
@@ -114,16 +115,29 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.warm_start = warm_start
 
     def fit(self, X: Matrix, y: object = None) -> "VAE":
-        """Train on X (N, D), with warm_start from the parameters of the fit before; y is ignored.
+        """Train on X (N, D). With warm_start the parameters of the previous fit are the first ones.
 
-        The errors are those of `Architecture` and `train`.
+        y is ignored. The errors are those of `Architecture` and `train`.
+
+        Returns
+        -------
+        VAE
+            The estimator itself.
         """
         X = validate_data(self, X, dtype=(np.float64, np.float32))
         before = getattr(self, "parameters_", None) if self.warm_start else None
         return self._train(X, before, self.epochs)
 
     def partial_fit(self, X: Matrix, y: object = None) -> "VAE":
-        """Train for one more epoch, on X (N, D), with the optimizer as the last call left it; y is ignored."""
+        """Train on X (N, D) for one more epoch, which continues with the state that the optimizer had after the last call.
+
+        y is ignored. The errors are those of `fit`.
+
+        Returns
+        -------
+        VAE
+            The estimator itself.
+        """
         fitted = hasattr(self, "_run")
         X = validate_data(self, X, reset=not fitted, dtype=self.parameters_.flat.dtype if fitted else (np.float64, np.float32))
         return self._train(X, self._run if fitted else None, 1, [*self.history_] if fitted else [])
@@ -155,14 +169,14 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return self
 
     def _optimizer(self):
-        """The optimizer of that name, with that learning rate, or one that was given whole."""
+        """The optimizer: the one that was given, or one made from its name and the learning rate."""
         if not isinstance(self.optimizer, str):
             return self.optimizer
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         return OPTIMIZERS[self.optimizer](learning_rate=self.learning_rate)
 
     def _threads(self):
-        """n_jobs as scikit-learn means it: -1 for all cores, -2 for all but one."""
+        """The number of threads that n_jobs stands for: in scikit-learn -1 is all cores, and -2 is all but one."""
         if isinstance(self.n_jobs, numbers.Integral) and self.n_jobs < 0:
             return max(1, steps.usable_cores() + 1 + int(self.n_jobs))
         return None if self.n_jobs is None else check_count("n_jobs", self.n_jobs)
@@ -173,20 +187,29 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             print(f"epoch {row['epoch']}: loss {row['train_total']:.3f} ({terms}), {row['seconds']:.2g} s", flush=True)
 
     def transform(self, X: Matrix) -> NDArray:
-        """X (N, D) -> mu (N, Z), the mean of q(z|x)"""
+        """The mean mu (N, Z) of q(z|x) for each row of X (N, D)."""
         X = self._check(X)
         return encode(self.parameters_, X, self.backend)[0]
 
     def inverse_transform(self, Z: Matrix) -> NDArray:
-        """Z (N, Z) -> the mean of p(x|z), (N, D): probabilities under the Bernoulli likelihood"""
+        """The mean (N, D) of p(x|z) for each row of Z (N, Z). Under the Bernoulli likelihood it is a probability."""
         check_is_fitted(self)
         return decode(self.parameters_, check_array(Z, dtype=self.parameters_.flat.dtype.name, input_name="Z"), self.backend)
 
     def sample(self, n_samples: int = 1) -> NDArray:
-        """n_samples draws of z ~ N(0, 1), each as the mean of p(x|z): (n_samples, D)
+        """Draw z ~ N(0, 1) and return the mean of p(x|z), to which the noise of p(x|z) is not added.
 
-        The noise of p(x|z) itself is not added. With an int as random_state every call gives the same draws, and fewer
-        are the first of more.
+        With an int as random_state every call gives the same draws, and a call for fewer samples gives the first of them.
+
+        Parameters
+        ----------
+        n_samples : int
+            The number of draws.
+
+        Returns
+        -------
+        array (n_samples, D)
+            The mean of p(x|z) for each draw.
         """
         check_is_fitted(self)
         p = self.parameters_
@@ -195,14 +218,15 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return decode(p, z, self.backend)
 
     def score_samples(self, X: Matrix) -> NDArray:
-        """The ELBO of each row in nats, (N,): log p(x|z) - KL(q(z|x) || p(z)), z drawn n_samples times and averaged
+        """The ELBO of each row of X (N, D) in nats, (N,): the mean of log p(x|z) over n_samples draws of z, less the KL.
 
-        The bound itself, whatever was trained: with beta = 1, without l2 and with the KL in closed form, so that models
-        with other settings compare.
+        The score is the ELBO for every objective that a model was trained with: beta is 1, l2 is 0, and KL(q(z|x) || p(z))
+        is in closed form. So the scores of models with different settings can be compared.
         """
         X = self._check(X)
-        # Noise counted by position would let a row's score depend on the rows before it. Counted by a checksum of its
-        # content, a row meets the same noise wherever it stands. + 0.0 turns -0.0, equal but of other bytes, into 0.0.
+        # If the noise were drawn by a row's position, its score would depend on the rows before it. It is drawn by a checksum
+        # of the row's content, so that a row has the same noise at every position. + 0.0 turns -0.0 into 0.0, because the
+        # two are equal and their bytes differ.
         examples = np.array([zlib.crc32(row) for rows in chunks(len(X)) for row in X[rows] + 0.0], np.int64)
         value = evaluate(
             self.parameters_,
@@ -216,11 +240,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return -value.per_example
 
     def score(self, X: Matrix, y: object = None) -> float:
-        """The mean of `score_samples`: nats per row, the higher the better; y is ignored."""
+        """The mean of `score_samples` over the rows, in nats. A higher score is better; y is ignored."""
         return float(self.score_samples(X).mean(dtype=np.float64))
 
     def _check(self, X):
-        """X as the fitted model takes it, in the dtype of its parameters."""
+        """X as an array in the dtype of the fitted parameters. The errors are those of scikit-learn and of the architecture."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=self.parameters_.flat.dtype)
         return self.parameters_.architecture.check_inputs(X, "X")
@@ -229,12 +253,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return int(check_random_state(self.random_state).randint(2**32, dtype=np.uint32))
 
     @property
-    def _n_features_out(self):  # how many names get_feature_names_out makes
+    def _n_features_out(self):  # get_feature_names_out makes this number of names
         return self.parameters_.architecture.n_latent
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        likelihood = LIKELIHOODS.get(self.likelihood)  # a wrong name is refused by fit, not here
+        likelihood = LIKELIHOODS.get(self.likelihood)  # fit refuses a wrong name
         tags.input_tags.positive_only = likelihood is not None and likelihood.support[0] >= 0
         return tags

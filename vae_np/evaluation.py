@@ -1,4 +1,4 @@
-"""The loss of a trained model on many rows, in chunks, with noise that a row keeps wherever it stands."""
+"""The loss of a trained model on many rows, in chunks. The noise of a row does not depend on its position."""
 
 import functools
 import types
@@ -28,19 +28,30 @@ def evaluate(
     use: str = "validate",
     backend: str | types.ModuleType = "auto",
 ) -> elbo.Value:
-    """The Value of all rows of x (N, D) in nats, eps drawn; it is computed in chunks, so that memory does not grow with N.
+    """Evaluate the loss on all rows of x, with random eps. The rows are taken in chunks, so that memory does not grow with N.
 
-    With the same seed, step and examples a row meets the same noise, whatever stands beside it. Binarized pixels stay the same
-    from step to step. The other arguments and the errors are those of `vae_np.train`.
+    With the same seed, step and example number a row has the same noise, whatever the other rows are. Binarized pixels do not
+    depend on the step. The errors are those of `vae_np.train`.
 
     Parameters
     ----------
+    p : Parameters
+        The model.
+    x : array (N, D)
+        The rows.
+    objective, n_samples, beta, l2, binarize, seed, backend
+        They are those of `vae_np.train`.
     step : int
-        The number of the epoch or whatever else tells one evaluation from another.
+        The number of the evaluation, for example of its epoch. Another number gives other noise.
     examples : array (N,) of int, optional
-        The numbers by which the rows' noise is counted; by default they are the rows' positions.
+        The example numbers, by which the noise of the rows is drawn. By default they are the positions of the rows.
     use : str
-        The random stream that eps is drawn from: one of `vae_np.streams.USES`.
+        The random stream that eps is drawn from, which is one of `vae_np.streams.USES`.
+
+    Returns
+    -------
+    Value
+        The means over all rows, and the loss of each row, in nats.
     """
     arch = p.architecture
     x = arch.check_inputs(x)

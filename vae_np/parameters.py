@@ -1,4 +1,4 @@
-"""Parameters: one flat buffer and named views on it; how it starts, and how it is kept on disk."""
+"""Parameters: one flat buffer with named views, its initial values, and the files that hold it."""
 
 import contextlib
 import dataclasses
@@ -9,8 +9,8 @@ import os
 import pathlib
 import textwrap
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -28,7 +28,7 @@ INITS: dict[str, Callable[[int, int], float]] = {  # the variance of a hidden la
 
 
 def check_dtype(dtype: DTypeLike) -> str:
-    """The dtype's name; ValueError unless it is one that the kernels compute in."""
+    """The dtype's name. ValueError says that it is not one of DTYPES, in which the kernels compute."""
     try:
         name = np.dtype(dtype).name
     except TypeError:
@@ -45,7 +45,7 @@ class Layer(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """The parameters as the text of the model reads them; output_logvar gives the log-variance of x given z."""
+    """The parameters in the form that the functions of the model read. output_logvar gives the log-variance of x given z."""
 
     encoder: tuple[Layer, ...]
     mu: Layer
@@ -56,21 +56,21 @@ class Weights(NamedTuple):
 
 
 def n_parameters(architecture: Architecture) -> int:
-    """The number of all elements of an architecture's parameters."""
+    """The total number of elements in an architecture's parameters."""
     return sum(math.prod(shape) for shape in architecture.shapes.values())
 
 
 class Parameters(Mapping[str, NDArray]):
-    """A mapping of name -> array, each a view on the one buffer `flat`: what changes one changes the other.
+    """A mapping from names to arrays. Each array is a view of the buffer `flat`, so that they change together.
 
-    Gradients are Parameters too: g["mu.W"] is d loss / d p["mu.W"], and g.flat goes with p.flat.
+    Gradients are Parameters too: g["mu.W"] is d loss / d p["mu.W"], and g.flat has the order of p.flat.
 
     Parameters
     ----------
     architecture : Architecture
-        The names and shapes.
+        The architecture, which gives the names and shapes.
     flat : array (n,)
-        All values in the order of `Architecture.shapes`, float32 or float64; it is not copied.
+        All values in the order of `Architecture.shapes`, float32 or float64. The array is not copied.
 
     Examples
     --------
@@ -106,12 +106,12 @@ class Parameters(Mapping[str, NDArray]):
     def __repr__(self):
         return f"Parameters({self.architecture}, {self.flat.size} x {self.flat.dtype})"
 
-    def __reduce__(self):  # so that a pickled or deep copy's views are views on its own buffer
+    def __reduce__(self):  # the views of a pickled or deep copy are then views of its own buffer
         return Parameters, (self.architecture, self.flat)
 
     @property
     def weights(self) -> dict[str, NDArray]:
-        """The matrices W of all layers, which L2 and weight decay act on, by their names; the biases are not among them."""
+        """The matrices W of all layers by their names. L2 and weight decay act on these, and not on the biases."""
         return {name: array for name, array in self.items() if array.ndim == 2}
 
     @property
@@ -144,7 +144,7 @@ class Parameters(Mapping[str, NDArray]):
 
     @classmethod
     def zeros(cls, architecture: Architecture, dtype: DTypeLike = "float64") -> "Parameters":
-        """All parameters 0."""
+        """Make Parameters that are all 0."""
         return cls(architecture, np.zeros(n_parameters(architecture), check_dtype(dtype)))
 
     @classmethod
@@ -152,22 +152,22 @@ class Parameters(Mapping[str, NDArray]):
     def initialize(
         cls, architecture: Architecture, seed: int = 0, dtype: DTypeLike = "float64", init: str = "glorot"
     ) -> "Parameters":
-        """Normal weights, and biases of 0; both dtypes begin at the same values but for rounding.
+        """Draw normal weights, and set the biases to 0. Both dtypes have the same initial values, except for rounding.
 
         The variance of a hidden layer's weights is 2 / (inputs + outputs) under "glorot", and 2 / inputs under "he". The layers
-        that make mu, logvar and the output begin smaller, with 1 / (3 inputs), the variance of a linear layer in PyTorch: q(z|x)
-        begins near the prior, and p(x|z) near indifference.
+        that make mu, logvar and the output have the smaller variance 1 / (3 inputs), as a linear layer of PyTorch has. So q(z|x)
+        begins near the prior, and p(x|z) hardly depends on z at first.
 
         Parameters
         ----------
         architecture : Architecture
-            The names and shapes.
+            The architecture, which gives the names and shapes.
         seed : int
-            The seed, from 0 to 2^64 - 1; the same seed gives the same values on every machine.
+            The seed, from 0 to 2^64 - 1. The same seed gives the same values on every machine.
         dtype : {"float64", "float32"}
             The type of the numbers.
         init : {"glorot", "he"}
-            The variance of hidden layers.
+            The rule for the variance of the hidden layers.
 
         References
         ----------
@@ -184,24 +184,24 @@ class Parameters(Mapping[str, NDArray]):
         return p
 
     def copy(self) -> "Parameters":
-        """The same values in a buffer of their own."""
+        """Copy the values to a buffer of their own."""
         return Parameters(self.architecture, self.flat.copy())
 
     def astype(self, dtype: DTypeLike) -> "Parameters":
-        """The same values rounded to a dtype, in a buffer of their own."""
+        """Round the values to a dtype, in a buffer of their own."""
         p = Parameters.zeros(self.architecture, dtype)
         p.flat[...] = self.flat
         return p
 
     def moved(self, move: Callable[[Any], Any]) -> "Parameters":
-        """These values where move(flat) puts them: `put` and `get` of a kernel set."""
+        """The same values in the buffer that move(flat) returns; move is `put` or `get` of a kernel set."""
         flat = move(self.flat)
         return self if flat is self.flat else Parameters(self.architecture, flat)
 
     def save(self, path: str | os.PathLike, **extra: NDArray) -> None:
         """Write an .npz file: every parameter under its name, the architecture as JSON, and any extra arrays.
 
-        The file is written beside its place and renamed, so that it is never there by half.
+        It is first written under another name and then renamed, so that there is never an incomplete file at the path.
         """
         described = np.array(json.dumps(dataclasses.asdict(self.architecture)))
         with replacing(path) as file:
@@ -209,12 +209,12 @@ class Parameters(Mapping[str, NDArray]):
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Parameters":
-        """Read what `save` wrote; ValueError in one sentence where the file is not that."""
+        """Read a file that `save` wrote. ValueError says in one sentence why the file is not one."""
         return cls.load_with_extra(path)[0]
 
     @classmethod
     def load_with_extra(cls, path: str | os.PathLike) -> "tuple[Parameters, dict[str, NDArray]]":
-        """As `load`, and {name: array} of what else the file holds."""
+        """Read the parameters as `load` does, and also {name: array} of the extra arrays in the file."""
         arrays = read_npz(path)
         with reading(path, "a file of vae_np's parameters"):
             architecture = Architecture(**parse("architecture", str(arrays.pop("architecture"))))
@@ -229,7 +229,7 @@ class Parameters(Mapping[str, NDArray]):
 
 
 def parse(name: str, text: str) -> dict[str, Any]:
-    """The dict that a text of JSON is; ValueError where it is none."""
+    """Parse a JSON text into a dict. ValueError says that the text, which the message calls `name`, is not a JSON object."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -240,25 +240,42 @@ def parse(name: str, text: str) -> dict[str, Any]:
 
 
 def check_array(name: str, array: NDArray, shape: tuple[int, ...], dtype: str) -> None:
-    """ValueError unless the array is of that shape and dtype (in either order of bytes) and finite."""
+    """Check an array of a file. ValueError says that its shape or dtype (in any byte order) is wrong, or a value not finite."""
     if array.shape != shape or array.dtype.name != dtype:
         raise ValueError(f"its {name} holds {array.dtype} {array.shape}; wanted {dtype} {shape}")
     if not np.isfinite(array).all():
         raise ValueError(f"its {name} holds {dtype} {shape}, not all of them finite")
 
 
-# ------------------------------------------------------------------------------------------------------ files of others
+# ------------------------------------------------------------------------------------------------------ reading and writing files
 
-UNPACKED = 2**30, 100  # bytes, and times the file's own size: `Parameters.save` packs nothing
-CGROUP = pathlib.Path("/sys/fs/cgroup")  # where a container is told how much memory it may take
-METHODS = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # those of np.savez; others unpack any number of bytes at once
+UNPACKED = 2**30, 100  # limits: bytes, and times the size of the file; `Parameters.save` does not compress
+CGROUP = pathlib.Path("/sys/fs/cgroup")  # here Linux tells a container its limit of memory
+METHODS = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # np.savez uses these; another method may unpack any number of bytes at once
 
 
-def read_npz(path, wanted=None):
-    """{name: array} of an .npz file, read and checked; ValueError where it is broken, truncated, too large or holds pickles.
+def read_npz(path: str | os.PathLike, wanted: Callable[[list[str]], Sequence[str]] | None = None) -> dict[str, NDArray]:
+    """Read and check arrays of an .npz file.
 
-    wanted: a function from the names of all members to those that are read; the others may be anything. Without it the file is
-    one of ours, of which all is read.
+    Parameters
+    ----------
+    path : path
+        The file.
+    wanted : function, optional
+        wanted(names) returns those of the names in the file that are read; the others are not looked at. Without it all are
+        read, and the file must be one that vae_np wrote, which is not compressed.
+
+    Returns
+    -------
+    dict of str to array
+        The arrays by their names.
+
+    Raises
+    ------
+    ValueError
+        The file is broken, truncated or too large, or it holds Python objects.
+    OSError
+        There is no such file, or it may not be read.
     """
     arrays = {}
     with reading(path, "a whole .npz file of plain arrays"), zipfile.ZipFile(path) as file:
@@ -277,10 +294,25 @@ def read_npz(path, wanted=None):
     return arrays
 
 
-def read_npy(file, size):
-    """The array of an open .npy file of that many bytes, or of such a member of an .npz file.
+def read_npy(file: IO[bytes], size: int) -> NDArray:
+    """Read the array of an open .npy file, or of an open member of an .npz file.
 
-    ValueError unless its header tells of just as many bytes, and there is memory for them.
+    Parameters
+    ----------
+    file : binary file
+        The file, at its beginning.
+    size : int
+        The size of the file in bytes.
+
+    Returns
+    -------
+    array
+        The array, in memory of its own.
+
+    Raises
+    ------
+    ValueError
+        The header does not agree with the size, the array does not fit into the free memory, or it holds Python objects.
     """
     version = np.lib.format.read_magic(file)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -295,53 +327,64 @@ def read_npy(file, size):
     array = np.empty(math.prod(shape), dtype)
     rest = memoryview(array).cast("B") if told else memoryview(b"")
     while rest:
-        n = file.readinto(rest[: 2**24])
+        n = file.readinto(rest[: 2**24])  # pyright: ignore[reportAttributeAccessIssue]  # every open binary file has it
         if not n:
             raise ValueError(f"{len(rest)} bytes are missing at the end")
         rest = rest[n:]
     return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)
 
 
-def free_memory():
-    """How many bytes this process may still take, as the system and its container tell; infinite where neither does."""
+def free_memory() -> float:
+    """The number of bytes that the system and the container leave to this process; infinity if neither states a number."""
     found = [math.inf]
     with contextlib.suppress(OSError, StopIteration, ValueError), open("/proc/meminfo") as file:
         found.append(1024 * int(next(line.split()[1] for line in file if line.startswith("MemAvailable:"))))
-    with contextlib.suppress(OSError, StopIteration, ValueError):  # which says "max" where there is no limit
+    with contextlib.suppress(OSError, StopIteration, ValueError):  # the file contains "max" where there is no limit
         limit, used, parts = ((CGROUP / f"memory.{name}").read_text() for name in ("max", "current", "stat"))
         kept = next(line.split()[1] for line in parts.splitlines() if line.startswith("inactive_file "))
-        found.append(int(limit) - int(used) + int(kept))  # files that were read are kept only where there is room
+        found.append(
+            int(limit) - int(used) + int(kept)
+        )  # the system gives this memory back: it only keeps files that were read
     return min(found)
 
 
 @contextlib.contextmanager
-def reading(path, what):
-    """`with reading(path, what)`: what the file's content makes anybody raise becomes one ValueError that names it."""
+def reading(path: str | os.PathLike, what: str) -> Iterator[None]:
+    """`with reading(path, what)`: turn an error that the file's content causes into a ValueError of one line.
+
+    The message is "{path} is not {what}: ...", where `what` is the kind of file that it should be. FileNotFoundError,
+    IsADirectoryError and PermissionError are not turned, because the content does not cause them.
+    """
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     except Exception as error:  # a damaged byte makes NumPy, zipfile, zlib and tokenize raise almost anything
         why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        # The words may be the file's own: neither a page of them nor what moves a terminal's cursor is for the reader.
+        # The error may quote the file, so that it is shortened, and characters that control a terminal are left out.
         line = "".join(filter(str.isprintable, textwrap.shorten(why, 300, placeholder=" ...")))
         raise ValueError(f"{path} is not {what}: {line or type(error).__name__}") from None
 
 
 @contextlib.contextmanager
-def replacing(path):
-    """`with replacing(path) as file`: a binary file that takes its place at `path` when it is whole, and never before.
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """`with replacing(path) as file`: write a binary file, which replaces the one at `path` only when it is complete.
 
-    OSError where it cannot be written, which names `path`. A process that is killed leaves its `partial` behind.
+    If the process is killed, an incomplete file remains, whose name begins with `path` and ends with ".partial".
+
+    Raises
+    ------
+    OSError
+        The file cannot be written. The error names `path`.
     """
-    partial = f"{os.fspath(path)}.{os.urandom(8).hex()}.partial"  # a name that no other writer has, be it a thread
+    partial = f"{os.fspath(path)}.{os.urandom(8).hex()}.partial"  # no other process or thread uses this name
     try:
         with open(partial, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError as error:  # NumPy's and Pillow's own tell neither number nor name
+    except OSError as error:  # those of NumPy and Pillow have neither a number nor a file name
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), os.fspath(path)) from error
     finally:
         if os.path.exists(partial):

@@ -1,21 +1,61 @@
-"""Pictures of a run: its losses, what it reconstructs, what it draws, and its latent plane where that is a plane."""
+"""Pictures of a run: its losses, its reconstructions, samples of the model, and the latent space where it is a plane."""
+
+from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from vae_np import streams
 from vae_np.elbo import decode, encode
-from vae_np.parameters import replacing
+from vae_np.parameters import Parameters, replacing
+
+if TYPE_CHECKING:
+    from vae_np.closed_form import Curve
+    from vae_np.data import Dataset
+
+AnyPath = TypeVar("AnyPath", bound=str | os.PathLike)
 
 TRAIN, VALID = "#1f6f8b", "#d1495b"
 
 
-def draw_run(p, history, dataset, folder, seed=0):
-    """Draw every picture that this run allows into the folder; the list of their paths."""
+def draw_run(
+    p: Parameters, history: Sequence[Mapping[str, float]], dataset: Dataset, folder: str | os.PathLike, seed: int = 0
+) -> list[str]:
+    """Draw into a folder every picture that a run allows.
+
+    The losses are drawn for every run, images only where the rows of the data set are images, and the latent plane only where
+    z has two elements.
+
+    Parameters
+    ----------
+    p : Parameters
+        The trained model.
+    history : sequence of dict
+        The rows of the run's history, one for each epoch.
+    dataset : Dataset
+        The data that the model was trained on.
+    folder : path
+        The folder for the pictures. It must exist.
+    seed : int
+        The seed of the samples, and of the choice of the rows that are reconstructed.
+
+    Returns
+    -------
+    list of str
+        The paths of the pictures.
+
+    Raises
+    ------
+    OSError
+        A picture cannot be written.
+    """
     figures, (x, labels) = {"losses.png": losses(history)}, dataset.shown
     if dataset.image_shape:
         figures["reconstructions.png"] = reconstructions(p, x, dataset.image_shape, seed)
@@ -28,27 +68,31 @@ def draw_run(p, history, dataset, folder, seed=0):
     return [write(figure, os.path.join(folder, name)) for name, figure in figures.items()]
 
 
-def write(figure, path):
-    """Write the figure as a PNG, whole or not at all; its path."""
+def write(figure: Figure, path: AnyPath) -> AnyPath:
+    """Write the figure as a PNG, whole or not at all, and return its path. OSError says that it cannot be written."""
     with replacing(path) as file:
         FigureCanvasAgg(figure).print_png(file)
     return path
 
 
-def losses(history):
-    """Total, reconstruction and KL by epoch, training and validation in each: where the two part, the model over-fits."""
+def losses(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Three charts by epoch: the total loss, the reconstruction and the KL.
+
+    Each chart has a curve for the training data and one for the validation data, if there are any. Where the validation loss
+    rises while the training loss falls, the model over-fits.
+    """
     figure = Figure(figsize=(12, 3.6), dpi=110, layout="constrained")
     epochs = [row["epoch"] for row in history]
-    marker = "o" if len(epochs) == 1 else None  # one point makes no line
+    marker = "o" if len(epochs) == 1 else None  # a line through one point would not be visible
     titles = {
         "total": "loss = reconstruction + β KL + L2",
         "reconstruction": "reconstruction, −log p(x|z)",
         "kl": "KL(q(z|x) ‖ p(z))",
     }
     for axes, (term, title) in zip(figure.subplots(1, 3), titles.items()):
-        for part, colour in (("train", TRAIN), ("valid", VALID)):
-            if f"{part}_{term}" in history[0]:
-                axes.plot(epochs, [row[f"{part}_{term}"] for row in history], color=colour, label=part, lw=1.8, marker=marker)
+        for split, colour in (("train", TRAIN), ("valid", VALID)):
+            if f"{split}_{term}" in history[0]:
+                axes.plot(epochs, [row[f"{split}_{term}"] for row in history], color=colour, label=split, lw=1.8, marker=marker)
         shown = [row[key] for row in history[len(history) // 20 :] for key in (f"train_{term}", f"valid_{term}") if key in row]
         margin = 0.06 * (max(shown) - min(shown)) or 1
         axes.set(
@@ -63,8 +107,22 @@ def losses(history):
     return figure
 
 
-def known_answers(elbo, log_p, on_digits, on_a_plane):
-    """The Curves of models whose end is known (`vae_np.closed_form`), each with that end as a line."""
+def known_answers(elbo: Curve, log_p: Curve, on_digits: Curve, on_a_plane: Curve) -> Figure:
+    """The training curves of models whose best loss has a closed form (`vae_np.closed_form`), with that limit as a line.
+
+    Parameters
+    ----------
+    elbo, log_p : Curve
+        The ELBO and log p(x) of a linear VAE, as `bound_of_a_linear_model` returns them.
+    on_digits, on_a_plane : Curve
+        The squared errors of two linear autoencoders, as `error_of_a_linear_autoencoder` returns them: one was fitted to
+        digits, and one to data that lie on a plane.
+
+    Returns
+    -------
+    Figure
+        One chart of the linear VAE, and one of each autoencoder.
+    """
     figure = Figure(figsize=(13, 4), dpi=110, layout="constrained")
     bound, digits, plane = figure.subplots(1, 3)
     steps = np.arange(1, len(elbo.reached) + 1)
@@ -91,8 +149,24 @@ def known_answers(elbo, log_p, on_digits, on_a_plane):
     return figure
 
 
-def reconstructions(p, x, image_shape, seed=0, n=16):
-    """Inputs above, and below each the mean of p(x|z) at the mean of q(z|x)."""
+def reconstructions(p: Parameters, x: NDArray, image_shape: tuple[int, ...], seed: int = 0, n: int = 16) -> Figure:
+    """Inputs in the upper row, and in the lower row their reconstructions.
+
+    A reconstruction is the mean of p(x|z) at the mean of q(z|x).
+
+    Parameters
+    ----------
+    p : Parameters
+        The model.
+    x : array (N, D)
+        The rows, from which some are chosen at random.
+    image_shape : (int, int)
+        The height and the width of an image.
+    seed : int
+        The seed of the choice.
+    n : int
+        The number of rows that are shown; where x has fewer, all are shown.
+    """
     rows = np.sort(streams.permutation(seed, "sample", 0, len(x))[:n])
     x = x[rows] / (255 if x.dtype == np.uint8 else 1)
     means = decode(p, encode(p, x)[0])
@@ -103,13 +177,16 @@ def reconstructions(p, x, image_shape, seed=0, n=16):
     return figure
 
 
-def samples(x, image_shape):
-    """Rows as images; meant for the mean of p(x|z) at z drawn from the prior."""
+def samples(x: NDArray, image_shape: tuple[int, ...]) -> Figure:
+    """The rows of x (N, D) as images in a square grid. The title says that they are samples of the model.
+
+    Each row should be the mean of p(x|z) at a z that was drawn from the prior.
+    """
     return _grid(x, image_shape, math.ceil(len(x) ** 0.5), "drawn from the prior, z ~ N(0, 1)")
 
 
-def manifold(p, image_shape, side=20):
-    """The mean of p(x|z) over the plane of z, at evenly spaced quantiles of the prior in both directions."""
+def manifold(p: Parameters, image_shape: tuple[int, ...], side: int = 20) -> Figure:
+    """The mean of p(x|z) at side x side points of a latent plane. They are evenly spaced quantiles of the prior on each axis."""
     from scipy.special import ndtri
 
     quantiles = ndtri((np.arange(side) + 0.5) / side)
@@ -117,8 +194,20 @@ def manifold(p, image_shape, side=20):
     return _grid(decode(p, z), image_shape, side, "the latent plane, at quantiles of the prior")
 
 
-def latent(p, x, labels=None, part="held-out"):
-    """The mean of q(z|x) of each row, coloured by label."""
+def latent(p: Parameters, x: NDArray, labels: NDArray | None = None, part: str = "held-out") -> Figure:
+    """A point for each row of x (N, D) in the latent plane: the mean of q(z|x).
+
+    Parameters
+    ----------
+    p : Parameters
+        The model. Its z has two elements.
+    x : array (N, D)
+        The rows.
+    labels : array (N,), optional
+        The labels of the rows, which give the points their colours.
+    part : str
+        The name of the split that the rows belong to, for the title.
+    """
     figure = Figure(figsize=(6.4, 5.6), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     mu = encode(p, x)[0]
@@ -128,8 +217,8 @@ def latent(p, x, labels=None, part="held-out"):
         names, colours = np.unique(labels), "tab10" if len(np.unique(labels)) <= 10 else "viridis"
         points = axes.scatter(*mu.T, s=9, c=np.searchsorted(names, labels), cmap=colours, alpha=0.75, lw=0)
         if len(names) <= 10:
-            words = [str(name).replace("$", r"\$") for name in names]  # between two of them stands mathematics
-            handles = points.legend_elements(num=None)[0]  # pyright: ignore[reportArgumentType]  # None: one for each number
+            words = [str(name).replace("$", r"\$") for name in names]  # Matplotlib reads text between two $ as mathematics
+            handles = points.legend_elements(num=None)[0]  # pyright: ignore[reportArgumentType]  # None asks for a handle for each label
             axes.legend(handles, words, title="label", frameon=False, bbox_to_anchor=(1, 1))
     axes.set(title=f"{part} rows, encoded: the mean of q(z|x)", xlabel="z₁", ylabel="z₂")
     axes.set_aspect("equal", "datalim")
@@ -146,7 +235,7 @@ def _grid(x, image_shape, columns, title):
 
 
 def _tiles(x, image_shape, columns):
-    """Images side by side in one array, a line of NaN between them."""
+    """One array that holds the images in a grid, with lines of NaN between them."""
     height, width = image_shape
     images = np.full((-(-len(x) // columns) * columns, height + 1, width + 1), np.nan)
     images[: len(x), :-1, :-1] = x.reshape(-1, height, width)

@@ -1,7 +1,7 @@
-"""Training steps: the batch, its noise, the text of the model and the update.
+"""Training steps: the batch, its noise, the loss and its gradients, and the update.
 
-Any kernel set makes a step line by line. A set that can `capture` is given the same lines once, and from then on makes whole
-steps by itself, on threads of its own.
+Every kernel set can make a step by one call after another. A set that has `capture` records these calls once, and then makes
+whole steps by itself, on its own threads.
 """
 
 import functools
@@ -21,7 +21,7 @@ from vae_np.optimizers import Optimizer
 from vae_np.parameters import Parameters
 from vae_np.runs import TERMS
 
-ENOUGH_FOR_THREADS = 2**22  # weights times rows of a batch: some 25 million multiply-adds
+ENOUGH_FOR_THREADS = 2**22  # the weights times the rows of a batch, about 25 million multiply-adds
 
 
 def stepper(
@@ -38,13 +38,38 @@ def stepper(
     backend: str | types.ModuleType = "auto",
     threads: int | None = None,
 ) -> Callable[[NDArray, int, ArrayLike, ArrayLike], NDArray]:
-    """A function that makes whole training steps on batches of one size: run(rows, first, beta, learning_rate) -> terms.
+    """Make a function that makes whole training steps on batches of one size.
 
-    rows (n, batch_size): the numbers in data (N, D) of n batches. first: the number of the first step, counted from 1 over
-    the whole training. beta, learning_rate: a number, or one for each step (n,). p and the optimizer's arrays in `state`
-    are changed in place; they live where the backend's arrays do (`elbo.Model.put`). terms (n, 4): total, reconstruction,
-    kl and l2 of each batch before its update, in nats. Where a total is not finite, that step is the last
-    of the terms, though a backend may have gone on. threads: as in `vae_np.train`.
+    Parameters
+    ----------
+    p : Parameters
+        The model. The steps change it in place. Its buffer is an array of the backend (`elbo.Model.put`).
+    state : dict of str to array
+        The optimizer's arrays. The steps change them in place. They are arrays of the backend too.
+    optimizer : Optimizer
+        The optimizer.
+    data : array (N, D)
+        The rows of the training data.
+    batch_size : int
+        The number of rows in a batch.
+    objective, n_samples, l2, binarize, seed, backend, threads
+        They are those of `vae_np.train`.
+
+    Returns
+    -------
+    function
+        run(rows, first, beta, learning_rate) makes n steps and returns terms. `rows` (n, batch_size) holds the positions in
+        `data` of the rows of each batch. `first` is the number of the first step, counted from 1 over the whole training.
+        `beta` and `learning_rate` are numbers, or arrays (n,) with a number for each step. `terms` (n, 4) holds total,
+        reconstruction, kl and l2 of each batch before its update, in nats. If a total is not finite, `terms` ends with that
+        step, although a backend may have made further steps.
+
+    Raises
+    ------
+    ValueError
+        The objective or the backend is unknown.
+    RuntimeError
+        The backend cannot run here.
     """
     arch, real = p.architecture, p.flat.dtype.type
     model = elbo.bind(arch, objective, backend)
@@ -116,17 +141,17 @@ def stepper(
 
 
 def blas_threads(kernel_set: KernelSet, threads: int | None) -> int:
-    """The number of the BLAS's threads: one where a kernel set has threads of its own."""
+    """The number of threads for the BLAS. It is 1 if the kernel set has its own threads."""
     return 1 if kernel_set.capture else threads or 1
 
 
 def _threads_for(work):
-    """All cores that this process may use, or one for a step of so few products that waiting for each other costs more."""
+    """The number of threads for a step: all usable cores, or one if threads would cost more time than they save."""
     return usable_cores() if work > ENOUGH_FOR_THREADS else 1
 
 
 def usable_cores() -> int:
-    """The number of cores for this process: by its affinity, its container's quota, and what the user asks of all libraries."""
+    """The number of cores for this process. Its affinity, its container and the user's environment variables limit it."""
     import joblib
 
     limits = [os.environ.get(name, "").partition(",")[0] for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")]
