@@ -14,9 +14,11 @@ from tests.kernels.gpu import on_host
 from tests.kernels.gpu.trainings import BATCH_SIZE, DATA, EVERY_CHOICE, TRAININGS, stepped
 from vae_np import Architecture, Parameters, decode, encode, log_likelihood, loss_and_gradients, steps, train
 from vae_np.evaluation import evaluate
+from vae_np.kernels import reference
+from vae_np.kernels.contract import UPDATES
 from vae_np.runs import TERMS
 from vae_np.testing import TOLERANCES
-from vae_np.testing.operations import OPERATIONS, SIZES, check_operation, on_numpy
+from vae_np.testing.operations import OPERATIONS, SIZES, check_operation, on_numpy, random_arguments
 
 if not on_host.KERNELS:
     pytest.skip("g++ is not installed: kernels cannot be compiled for the host", allow_module_level=True)
@@ -102,6 +104,16 @@ def test_operations_take_arrays_of_any_order(operations):
     x, W, b = rng.normal(size=(9, 7)), rng.normal(size=(7, 5)), rng.normal(size=5)
     for given in ((x, W), (np.asfortranarray(x), np.asfortranarray(W)), (np.repeat(x, 2, axis=1)[:, ::2], W[::-1][::-1])):
         np.testing.assert_allclose(operations.affine(*given, b, np.empty((9, 5))), x @ W + b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(UPDATES))
+def test_the_numbers_of_an_update_may_be_integers(operations, name):
+    """A kernel takes them as double, and reads the bits of any other type as if they were one."""
+    given, wanted = (
+        [0 if isinstance(a, float) and parameter != "learning_rate" else a for parameter, a in zip(OPERATIONS[name], arguments)]
+        for arguments in (random_arguments(name, "float64") for _ in range(2))
+    )
+    np.testing.assert_allclose(getattr(operations, name)(*given), getattr(reference, name)(*wanted), rtol=1e-12)
 
 
 def test_numbers_of_rows_of_another_dtype_are_refused(operations):
