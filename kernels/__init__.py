@@ -16,6 +16,7 @@ from vae_np.kernels.contract import KernelSet
 
 TOOLKIT = "run `pip install 'cupy-cuda13x[ctk]'` (or 12x), which installs the libraries of CUDA too"
 
+ABILITIES = contract.DEFAULTS.keys() | contract.ARRAYS
 MODULES = {"numpy": "vae_np.kernels.reference", "numba": "vae_np.kernels.cpu", "cupy": "vae_np.kernels.gpu"}
 
 
@@ -148,14 +149,18 @@ def load(name: contract.Backend = "auto") -> KernelSet:
     return _whole(importlib.import_module(MODULES[name]))
 
 
-@functools.cache
 def _whole(module: types.ModuleType) -> KernelSet:
     """The module, or a copy of it that has the defaults of what the module lacks."""
     contract.exports(module)
+    if ABILITIES <= vars(module).keys():
+        return cast(KernelSet, module)
+    return _with_defaults(module, tuple(vars(module).get(name) for name in (*contract.OPERATIONS, *ABILITIES)))
+
+
+@functools.cache
+def _with_defaults(module: types.ModuleType, functions: tuple[object, ...]) -> KernelSet:
+    """A copy with all abilities; functions: those of the module, so that a changed one makes another copy."""
     reference = vars(importlib.import_module(MODULES["numpy"]))
-    defaults = contract.DEFAULTS | {name: reference[name] for name in contract.ARRAYS}
-    if not defaults.keys() <= vars(module).keys():
-        whole = types.ModuleType(module.__name__)
-        vars(whole).update(defaults | vars(module))
-        module = whole
-    return cast(KernelSet, module)
+    whole = types.ModuleType(module.__name__)
+    vars(whole).update(contract.DEFAULTS | {name: reference[name] for name in contract.ARRAYS} | vars(module))
+    return cast(KernelSet, whole)

@@ -447,7 +447,8 @@ def adamw(
     """p -= learning_rate weight_decay decays p, and then the update of `adam`          decays: 1 for a weight, 0 for a bias
 
     The decay goes past m and v, so that every weight shrinks by the same factor whatever its gradients are; the derivative of
-    an L2 term would be divided by sqrt(v^) too: Loshchilov & Hutter 2019 (arXiv 1711.05101), algorithm 2.
+    an L2 term would be divided by sqrt(v^) too: Loshchilov & Hutter 2019 (arXiv 1711.05101), algorithm 2,
+    whose lambda is learning_rate weight_decay here, as it is in PyTorch.
     """
     p -= learning_rate * weight_decay * decays * p
     return adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon)

@@ -5,7 +5,7 @@ import functools
 import logging
 import math
 import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,10 +56,11 @@ class Architecture:
         The widths of the encoder's hidden layers; the decoder has the same widths in reverse. () is a linear model.
     n_latent : int
         Z, the number of latents.
-    activation : {"relu", "tanh", "softplus"}
-        The function that follows every hidden layer.
-    likelihood : {"bernoulli", "gaussian"}
-        p(x|z). Of "bernoulli" the decoder's output is the logits of x in [0, 1]; of "gaussian" it is the mean of x.
+    activation : str
+        The function that follows every hidden layer: one of `vae_np.choices.ACTIVATIONS`, such as "relu", "tanh" or "gelu".
+    likelihood : str
+        p(x|z): one of `vae_np.choices.LIKELIHOODS`. "bernoulli" is for x of 0 and 1, "continuous_bernoulli" for x in [0, 1],
+        and "gaussian" for any x.
     noise : {"fixed", "shared", "heteroscedastic"}
         The variance of a Gaussian x given z: fixed is noise_std^2 (1 makes it the squared error), shared is one learned
         log-variance, heteroscedastic is a log-variance of each input, computed from z.
@@ -87,7 +88,7 @@ class Architecture:
     noise_std: float = 1.0
 
     def __post_init__(self):
-        if isinstance(self.hidden, str) or not hasattr(self.hidden, "__iter__"):
+        if isinstance(self.hidden, str) or not isinstance(self.hidden, Iterable):
             raise ValueError(f"hidden is {self.hidden!r}; it must be a sequence of layer widths such as (400,), or ()")
         checked = {
             "n_inputs": check_count("n_inputs", self.n_inputs),

@@ -154,7 +154,7 @@ class Model(NamedTuple):
 def bind(
     architecture: Architecture,
     objective: str = "elbo",
-    backend: str | types.ModuleType = "numpy",
+    backend: contract.Backend = "numpy",
     text: tuple[types.FunctionType, ...] = TEXT,
 ) -> Model:
     """The Model of an architecture and an objective on a backend; text: the functions, where some are your own."""
@@ -219,7 +219,7 @@ def loss_and_gradients(
     beta: float = 1.0,
     l2: float = 0.0,
     objective: str = "elbo",
-    backend: str | types.ModuleType = "numpy",
+    backend: contract.Backend = "numpy",
 ) -> tuple[Value, Parameters]:
     """The loss in nats and its gradient by every parameter.
 
@@ -289,7 +289,7 @@ def loss(
     beta: float = 1.0,
     l2: float = 0.0,
     objective: str = "elbo",
-    backend: str | types.ModuleType = "numpy",
+    backend: contract.Backend = "numpy",
 ) -> Value:
     """The Value of `loss_and_gradients` without the gradient; the arguments and errors are the same."""
     model, p, a, beta, l2 = prepare(p, x, eps, beta, l2, objective, backend)
@@ -298,8 +298,23 @@ def loss(
 
 
 @blas.limited()
-def encode(p: Parameters, x: ArrayLike, backend: str | types.ModuleType = "numpy") -> tuple[NDArray, NDArray]:
-    """x (B, D) -> mu, logvar (B, Z) of q(z|x) = N(mu, exp(logvar))"""
+def encode(p: Parameters, x: ArrayLike, backend: contract.Backend = "numpy") -> tuple[NDArray, NDArray]:
+    """x (B, D) -> mu, logvar (B, Z) of q(z|x) = N(mu, exp(logvar))
+
+    Parameters
+    ----------
+    p : Parameters
+        The parameters of the model.
+    x : array (B, D)
+        The rows. They are encoded in chunks, so that memory does not grow with their number.
+    backend : str or module
+        As for `loss_and_gradients`.
+
+    Returns
+    -------
+    mu, logvar : array (B, Z)
+        The mean of q(z|x), and the logarithm of its variance.
+    """
     check_parameters(p)
     model, x = bind(p.architecture, backend=backend), p.architecture.check_inputs(x)
     mu, logvar = (np.empty((len(x), p.architecture.n_latent), p.flat.dtype) for _ in range(2))
@@ -314,8 +329,8 @@ def encode(p: Parameters, x: ArrayLike, backend: str | types.ModuleType = "numpy
 
 
 @blas.limited()
-def decode(p: Parameters, z: ArrayLike, backend: str | types.ModuleType = "numpy") -> NDArray:
-    """z (B, Z) -> the mean of p(x|z), (B, D): probabilities under the Bernoulli likelihood"""
+def decode(p: Parameters, z: ArrayLike, backend: contract.Backend = "numpy") -> NDArray:
+    """z (B, Z) -> the mean of p(x|z), (B, D): under the Bernoulli likelihood it is the probability of a 1."""
     check_parameters(p)
     model = bind(p.architecture, backend=backend)
     z = _finite("z", z, f"(B, {p.architecture.n_latent})", lambda shape: shape[1:] == (p.architecture.n_latent,))
@@ -330,7 +345,7 @@ def decode(p: Parameters, z: ArrayLike, backend: str | types.ModuleType = "numpy
     return mean
 
 
-CHUNK = 1024  # rows at a time, where each goes its own way: so that memory does not grow with their number
+CHUNK = 1024  # rows are encoded, decoded and scored in chunks of this size, so that memory does not grow with their number
 
 
 def chunks(n: int, size: int | None = None) -> Iterator[slice]:
@@ -339,7 +354,16 @@ def chunks(n: int, size: int | None = None) -> Iterator[slice]:
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
-def prepare(p, x, eps, beta, l2, objective, backend, text=TEXT):
+def prepare(
+    p: Parameters,
+    x: ArrayLike,
+    eps: ArrayLike,
+    beta: float,
+    l2: float,
+    objective: str,
+    backend: contract.Backend,
+    text: tuple[types.FunctionType, ...] = TEXT,
+) -> tuple[Model, Parameters, Buffers, Any, Any]:
     """The checked arguments of a pass: the model, p and the buffers with x and eps where it reads them, beta and l2."""
     check_parameters(p)
     arch, real = p.architecture, p.flat.dtype.type
@@ -353,7 +377,7 @@ def prepare(p, x, eps, beta, l2, objective, backend, text=TEXT):
     return model, p.moved(model.put), a, real(check_number("beta", beta)), real(check_number("l2", l2))
 
 
-def check_parameters(p):
+def check_parameters(p: object) -> None:
     """TypeError unless p is Parameters."""
     if not isinstance(p, Parameters):
         raise TypeError(f"p is a {type(p).__name__}; it must be Parameters")

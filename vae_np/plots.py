@@ -64,7 +64,7 @@ def losses(history):
 
 
 def known_answers(elbo, log_p, on_digits, on_a_plane):
-    """The Curves of models whose end is known (`vae_np.known`), each with that end as a line."""
+    """The Curves of models whose end is known (`vae_np.closed_form`), each with that end as a line."""
     figure = Figure(figsize=(13, 4), dpi=110, layout="constrained")
     bound, digits, plane = figure.subplots(1, 3)
     steps = np.arange(1, len(elbo.reached) + 1)

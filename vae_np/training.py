@@ -1,6 +1,6 @@
 """Training: minibatches, schedules, validation, early stopping, and checkpoints from which a killed run goes on exactly.
 
-All noise is a pure function of the seed, the step and the example (`vae_np.noise`), so a checkpoint needs no state of a
+All noise is a pure function of the seed, the step and the example (`vae_np.streams`), so a checkpoint needs no state of a
 random generator, and an epoch that was cut short is simply done again.
 """
 
@@ -12,7 +12,6 @@ import math
 import os
 import pathlib
 import time
-import types
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from vae_np.architecture import Architecture, check_count, check_number
 from vae_np.choices import LIKELIHOODS
 from vae_np.deprecation import renamed
 from vae_np.evaluation import evaluate
-from vae_np.kernels.contract import KernelSet
+from vae_np.kernels.contract import Backend, KernelSet
 from vae_np.optimizers import OPTIMIZERS, Adam, Optimizer
 from vae_np.parameters import Parameters, check_dtype
 from vae_np.runs import TERMS
@@ -65,7 +64,7 @@ def train(
     seed: int = 0,
     # where it runs
     dtype: DTypeLike = "float32",
-    backend: str | types.ModuleType = "auto",
+    backend: Backend = "auto",
     threads: int | None = None,
     # what is kept, and reported
     out: str | os.PathLike | None = None,
@@ -376,7 +375,7 @@ def _say_if_collapsed(p, x):
         )
 
 
-def backend_to_resume(out: str | os.PathLike, backend: str | types.ModuleType) -> str | types.ModuleType:
+def backend_to_resume(out: str | os.PathLike, backend: Backend) -> Backend:
     """The backend for a resumed run: the one that is named, or else that of the folder; RuntimeError if it cannot run here."""
     if backend != "auto":
         return backend

@@ -9,6 +9,7 @@ import math
 from vae_np.kernels.cpu.jit import exact, kernel
 from vae_np.kernels.cpu.layers import rows
 from vae_np.kernels.cpu.mathematics import exp, expm1, inline, lesser_mean, log1p, log_exp_ratio, log_sinh_ratio, sigmoids
+from vae_np.kernels.reference import NEAR_0
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -198,10 +199,10 @@ def gaussian_mean(output, mean):
 
 
 @inline
-def continuous_bernoulli_term(logit, x, zero, half, one, two):
+def continuous_bernoulli_term(logit, x, zero, half, one, near_0):
     near = (half - x) * logit + log_sinh_ratio(logit)
     far = ((one - x) * logit if logit > zero else -x * logit) + log_exp_ratio(abs(logit))
-    return near if abs(logit) < two else far
+    return near if abs(logit) < near_0 else far
 
 
 @inline
@@ -213,13 +214,13 @@ def continuous_bernoulli_slope(logit, x, zero, one):
 @kernel
 def continuous_bernoulli_nll(logits, output_logvar, x, nll):
     """Each term is within 4 ulp of the larger of the two parts that it is the sum of."""
-    zero, half, one, two = logits.dtype.type(0), logits.dtype.type(0.5), logits.dtype.type(1), logits.dtype.type(2)
+    zero, half, one, near_0 = logits.dtype.type(0), logits.dtype.type(0.5), logits.dtype.type(1), logits.dtype.type(NEAR_0)
     for l in range(logits.shape[0]):
         for b in range(logits.shape[1]):
             total = zero
             logits_row, x_row = logits[l, b], x[b]
             for d in range(logits_row.shape[0]):
-                total += continuous_bernoulli_term(logits_row[d], x_row[d], zero, half, one, two)
+                total += continuous_bernoulli_term(logits_row[d], x_row[d], zero, half, one, near_0)
             nll[l, b] = total
     return nll
 

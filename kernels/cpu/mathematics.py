@@ -1,4 +1,4 @@
-"""exp, expm1, log1p, softplus, sigmoid and tanh for compiled loops, made of +, *, / and shifts alone.
+"""exp, log1p, tanh, the activations and the continuous Bernoulli for compiled loops, made of +, *, / and shifts alone.
 
 `np.exp` in a compiled loop is a call for each element; the functions here have no call and no branch, so that the compiler
 makes vector instructions of a loop over them. They sum Taylor series; the two dtypes differ only in how many terms the last
@@ -16,7 +16,7 @@ from numba import types
 from numba.extending import overload
 
 from vae_np.kernels.cpu.jit import NO_WRAPPERS, njit
-from vae_np.kernels.reference import COTH_SERIES, SINH_SERIES
+from vae_np.kernels.reference import COTH_SERIES, NEAR_0, SINH_SERIES
 
 # `contract` lets a product and a sum round once. Nothing may be reordered, or x - n log 2 would lose its second part.
 OPTIONS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True, **NO_WRAPPERS}
@@ -52,7 +52,7 @@ TAIL_SERIES = (
 )
 
 
-def _series(real, integer, mantissa, log_2, exp_terms, log_terms, tail_terms, grey_terms):
+def _series(real, integer, mantissa, log_2, exp_terms, log_terms, tail_terms, bernoulli_terms):
     """The functions for one dtype. log_2 is the sum of two numbers: n times the first is exact, the second is the rest."""
     zero, half, one, two = real(0), real(0.5), real(1), real(2)
     log_2_high, log_2_low = real(log_2[0]), real(log_2[1])
@@ -128,7 +128,7 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms, tail_terms, gr
     def lesser_mean(x):
         e = exp(-x)
         near, far = half - x * polynomial(coth_series, x * x), one / x - e / (one - e)
-        return near if x < two else far
+        return near if x < near_0 else far
 
     @inline
     def softplus(x):
@@ -182,10 +182,14 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms, tail_terms, gr
     upper_half = integer(-1 << (mantissa + 2) // 2)  # of the bits of a number: no more than half of its digits
     tail_series = tuple(map(real, TAIL_SERIES[:tail_terms]))[::-1]
     fraction, exponent_of_1, root_2 = integer((1 << mantissa) - 1), integer((bias + 1) << mantissa), real(math.sqrt(2))
-    sinh_series, coth_series = (tuple(map(real, series[:grey_terms]))[::-1] for series in (SINH_SERIES, COTH_SERIES))
-    of_grey = log_sinh_ratio, log_exp_ratio, lesser_mean
+    sinh_series, coth_series = (tuple(map(real, series[:bernoulli_terms]))[::-1] for series in (SINH_SERIES, COTH_SERIES))
+    near_0 = real(NEAR_0)
+    of_continuous_bernoulli = log_sinh_ratio, log_exp_ratio, lesser_mean
     saturated = real(2.0 ** (mantissa + 3))
-    return {f.__name__: f for f in (exp, expm1, log1p, softplus, sigmoids, silu, silu_slope, gelu, gelu_slope, tanh, *of_grey)}
+    return {
+        f.__name__: f
+        for f in (exp, expm1, log1p, softplus, sigmoids, silu, silu_slope, gelu, gelu_slope, tanh, *of_continuous_bernoulli)
+    }
 
 
 _SETS = {
@@ -215,7 +219,7 @@ def expm1(x) -> Any:
 
 @_for_either_dtype
 def log1p(x) -> Any:
-    """Return log(1 + x) for 0 <= x <= 1, within 1.5 ulp."""
+    """Return log(1 + x) for 0 <= x <= 1, within 1.5 ulp. It is used a little below 0 too, inside of functions with bounds of their own."""
 
 
 @_for_either_dtype

@@ -33,7 +33,11 @@ def _series(coefficients: Iterable[float]) -> str:
     return ",".join(float(c).hex() for c in coefficients)
 
 
-SERIES = {"COTH_SERIES": _series(reference.COTH_SERIES), "SINH_SERIES": _series(reference.SINH_SERIES)}
+CONTINUOUS_BERNOULLI = {
+    "COTH_SERIES": _series(reference.COTH_SERIES),
+    "SINH_SERIES": _series(reference.SINH_SERIES),
+    "NEAR_0": float(reference.NEAR_0).hex(),
+}
 CONSTANTS = {  # for the random numbers, exactly those of the reference
     "LOG_SERIES": _series(reference.LOG_SERIES),
     "COS_SERIES": _series(reference.COS_SERIES),
@@ -42,7 +46,7 @@ CONSTANTS = {  # for the random numbers, exactly those of the reference
     "SQRT_HALF": float(np.sqrt(0.5)).hex(),
     "QUARTER_TURN": (2.0**-30 * (np.pi / 2)).hex(),
 }
-MACROS = {"batches": CONSTANTS, "losses": SERIES}
+MACROS = {"batches": CONSTANTS, "losses": CONTINUOUS_BERNOULLI}
 # The source files, and their own options: without fused multiply-adds the random numbers have the bits of the reference.
 SOURCES: dict[str, tuple[str, ...]] = {"layers": (), "losses": (), "updates": (), "batches": ("--fmad=false",), "steps": ()}
 

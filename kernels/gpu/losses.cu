@@ -111,7 +111,7 @@ __device__ REAL series(const REAL *coefficients, int n, REAL t) {
 __device__ REAL lesser_mean(REAL a) {
     const REAL coth[] = {COTH_SERIES};
     REAL e = exp(-a);
-    return a < 2 ? (REAL)0.5 - a * series(coth, sizeof(coth) / sizeof(REAL), a * a) : 1 / a - e / (1 - e);
+    return a < (REAL)NEAR_0 ? (REAL)0.5 - a * series(coth, sizeof(coth) / sizeof(REAL), a * a) : 1 / a - e / (1 - e);
 }
 
 extern "C" __global__ void continuous_bernoulli_nll(const REAL *logits, const REAL *x, REAL *nll, size L, size B, size D) {
@@ -120,7 +120,7 @@ extern "C" __global__ void continuous_bernoulli_nll(const REAL *logits, const RE
         REAL total = 0;
         FOR_EACH_IN_ROW(d, D) {
             REAL l = logits[r * D + d], pixel = x[r % B * D + d], a = fabs(l);
-            if (a < 2)
+            if (a < (REAL)NEAR_0)
                 total += ((REAL)0.5 - pixel) * l + l * l * series(sinh_series, sizeof(sinh_series) / sizeof(REAL), l * l);
             else
                 total += (l > 0 ? (1 - pixel) * l : -pixel * l) + (log1p(-exp(-a)) - log(a));

@@ -95,3 +95,16 @@ def test_nothing_of_the_kernel_sets_is_decided_by_what_an_object_happens_to_have
     folder = pathlib.Path(kernels.__file__).parent
     sources = {path: path.read_text(encoding="utf-8") for path in folder.rglob("*.py")}
     assert not [path for path, source in sources.items() if "hasattr(" in source or "getattr(" in source]
+
+
+def test_a_set_of_ones_own_that_changes_is_seen_again():
+    own = types.ModuleType("own")
+    vars(own).update({name: vars(reference)[name] for name in contract.OPERATIONS})
+    first = kernels.load(own)
+    assert first is kernels.load(own) and first.capture is None
+
+    def another_mean(output, mean):
+        return reference.gaussian_mean(output, mean)
+
+    own.gaussian_mean = another_mean
+    assert kernels.load(own).gaussian_mean is another_mean

@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 
 from vae_np import plots
 from vae_np.architecture import Architecture
+from vae_np.closed_form import Curve
 from vae_np.data import Dataset
 from vae_np.elbo import decode, encode
 from vae_np.parameters import Parameters
@@ -263,3 +264,16 @@ def test_bytes_stand_at_the_same_points_as_the_pixels_they_mean():
     p, x = model(), np.round(rows() * 255).astype(np.uint8)
     offsets = [plots.latent(p, array).axes[0].collections[0].get_offsets() for array in (x, x / 255)]
     np.testing.assert_allclose(*offsets)
+
+
+# -------------------------------------------------------------------------------------------------------- known_answers
+
+
+def test_curves_of_known_answers_show_the_best_so_far_and_an_error_of_0_at_the_resolution_of_numbers():
+    bound, log_p = Curve([-9.0, -5.0, -6.0, -4.0], -3.0), Curve([-8.0, -4.5, -3.0, -3.5], -3.0)
+    errors = Curve([4.0, 2.0, 3.0, 1.0], 1.0), Curve([2.0, 3.0, 1e-3, 0.0], 0.0)
+    figure = plots.known_answers(bound, log_p, *errors)
+    assert rendered(figure).std() > 0.02
+    lines = [[list(line.get_ydata()) for line in axes.lines] for axes in figure.axes]
+    assert lines[0] == [[-8.0, -4.5, -4.5, -3.5], [-9.0, -5.0, -5.0, -4.0], [-3.0, -3.0]]
+    assert lines[1:] == [[[4.0, 2.0, 2.0, 1.0], [1.0, 1.0]], [[2.0, 2.0, 1e-3, 1e-16]]]

@@ -448,6 +448,16 @@ def test_oracles_refuse_what_they_would_misread(oracle, change, sentence):
         oracle(problem.p.architecture, *problem._replace(**change))
 
 
+@pytest.mark.parametrize("decoder", DECODERS, ids=str)
+def test_oracles_take_parameters_that_are_0(decoder):
+    """As those of a model that has not been trained: no logarithm or quotient of a density may fail there."""
+    problem = random_problem(Architecture(3, (2,), 2, **decoder))
+    zeros = problem._replace(p=Parameters.zeros(problem.p.architecture))
+    wanted = loss(*zeros)
+    assert_close(reference_elbo(problem.p.architecture, *zeros)[0], wanted.total, "scalar")
+    assert_close(complex_elbo(problem.p.architecture, *zeros), wanted.total, "complex")
+
+
 def test_oracles_share_no_code_with_what_they_judge():
     from vae_np.testing import oracles
 

@@ -31,7 +31,7 @@ from vae_np.cli.progress import training_progress
 from vae_np.cli.run_folder import MOVED, load_dataset, stored, stored_options
 from vae_np.console import make_console
 from vae_np.optimizers import OPTIMIZERS
-from vae_np.parameters import INITS
+from vae_np.parameters import DTYPES, INITS
 
 # What may change when a run is resumed. Its data are recognised by their checksum, wherever and however they are stored.
 MAY_CHANGE = ("epochs", "backend", "threads", *DATA)
@@ -82,7 +82,7 @@ def _add_options(option: AddOption) -> None:
     )
     option("--init", choices=INITS, default="glorot", help="The rule that draws the first weights of the hidden layers.")
     option("--scheme", dest="init", choices=INITS, action=OldName)
-    option("--dtype", choices=("float32", "float64"), default="float32", help="The type of all numbers.")
+    option("--dtype", choices=DTYPES, default="float32", help="The type of all numbers.")
     add_backend(option)
     option(
         "--threads",

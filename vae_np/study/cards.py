@@ -8,12 +8,12 @@ import numpy as np
 from vae_np.kernels import reference
 from vae_np.study import formulas, markup
 from vae_np.study.derivations import key_of
+from vae_np.study.lines import Array, Line, Lines
 from vae_np.study.paths import BACKWARD, GRADIENTS, TERMS, forward_lines, paths_of
 from vae_np.study.pictures import picture
-from vae_np.study.trace import Array, Line, Trace
 
 
-def cards(trace: Trace, image_shape: tuple[int, ...] | None) -> str:
+def cards(trace: Lines, image_shape: tuple[int, ...] | None) -> str:
     """The HTML of all lines: each line of the forward pass, and beside it the lines that differentiate it."""
     forward, paths = forward_lines(trace), paths_of(trace)
 
@@ -71,7 +71,7 @@ def _operation(line):
     return f"<details><summary>The NumPy code of {name} {why}</summary>{source}</details>"
 
 
-def _array(trace: Trace, line: Line, array: Array, image_shape):
+def _array(trace: Lines, line: Line, array: Array, image_shape):
     """An array that a line writes: its name, shape, numbers, picture and proof."""
     value, proof = array.value, ""
     letters, shape = _letters(line, array), " × ".join(map(str, value.shape))

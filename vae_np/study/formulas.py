@@ -18,7 +18,7 @@ import numpy as np
 from scipy import special
 
 if TYPE_CHECKING:
-    from vae_np.study.trace import Line
+    from vae_np.study.lines import Line
 
 Tree: TypeAlias = Any  # a tuple of a kind and its parts, which are trees and texts
 

@@ -4,8 +4,8 @@ import html
 from collections.abc import Iterable
 
 from vae_np.study import typesetting
+from vae_np.study.lines import Lines
 from vae_np.study.proof import TOLERANCE, agreement
-from vae_np.study.trace import Trace
 
 
 def code(source: str, symbols: Iterable[tuple[int, int, str]]) -> str:
@@ -30,12 +30,12 @@ def equation(tree: tuple) -> str:
     return f'<div class="equation">{typesetting.mathml(tree)}</div>'
 
 
-def link(trace: Trace, i: int) -> str:
+def link(trace: Lines, i: int) -> str:
     """A link to the card of a line."""
     return f'<a href="#l{i}">line {trace[i].number}</a>'
 
 
-def links(trace: Trace, indices: Iterable[int]) -> str:
+def links(trace: Lines, indices: Iterable[int]) -> str:
     """Links to the cards of several lines."""
     return ", ".join(link(trace, i) for i in indices)
 

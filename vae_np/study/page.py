@@ -19,17 +19,17 @@ from vae_np.study import chart, formulas, markup
 from vae_np.study.cards import cards
 from vae_np.study.derivations import DERIVATIONS, key_of
 from vae_np.study.dials import Dial, Estimators
+from vae_np.study.lines import Lines
 from vae_np.study.paths import PATHS
 from vae_np.study.pictures import images
 from vae_np.study.proof import TOLERANCE
-from vae_np.study.trace import Trace
 
 FILES = pathlib.Path(__file__).parent
 
 
 def write(
     path: str | os.PathLike,
-    trace: Trace,
+    trace: Lines,
     data: str,
     image_shape: tuple[int, ...] | None = None,
     dials: Sequence[Dial] = (),
@@ -41,7 +41,7 @@ def write(
     ----------
     path : path-like
         The file. An existing one is replaced.
-    trace : Trace
+    trace : Lines
         The lines and their proofs.
     data : str
         What the examples and the model are, in words.
@@ -62,7 +62,7 @@ def write(
 
 
 def page(
-    trace: Trace,
+    trace: Lines,
     data: str,
     image_shape: tuple[int, ...] | None = None,
     dials: Sequence[Dial] = (),
@@ -96,7 +96,7 @@ def page(
 """
 
 
-def fragment(trace: Trace) -> str:
+def fragment(trace: Lines) -> str:
     """The HTML of a trace for a notebook: its lines with their equations, shapes and errors."""
     style = (FILES / "page.css").read_text(encoding="utf-8")
     return f'<style>{style}</style><div class="study">{_verdict(trace)}{cards(trace, None)}</div>'

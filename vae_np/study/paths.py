@@ -2,19 +2,19 @@
 
 import numpy as np
 
-from vae_np.study.trace import Trace
+from vae_np.study.lines import Lines
 
 BACKWARD, GRADIENTS = "backward", "weight_gradients"  # the functions that compute derivatives
 TERMS = {"reconstruction": "reconstruction", "kl": "KL", "l2": "L2"}  # of the loss, and what each is called
 PATHS = {"all": "the whole loss", **TERMS, "z": "μ, log σ² through z", "divergence": "μ, log σ² through the KL"}
 
 
-def forward_lines(trace: Trace) -> list[int]:
+def forward_lines(trace: Lines) -> list[int]:
     """The lines of the forward pass, by their index."""
     return [i for i, line in enumerate(trace) if line.function not in (BACKWARD, GRADIENTS)]
 
 
-def paths_of(trace: Trace) -> list[set[str]]:
+def paths_of(trace: Lines) -> list[set[str]]:
     """For each line, the keys in PATHS of the paths on which it lies; a derivative lies where the line does that it differentiates.
 
     A search in the graph of the forward pass, whose edges lead from the line that computes a value to the lines that read it. A

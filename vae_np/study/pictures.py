@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_np.study.trace import Array
+from vae_np.study.lines import Array
 
 RED, BLUE = (190, 54, 74), (31, 111, 139)
 LARGEST = 64, 96  # rows and columns of a heat map; of a larger array it shows the means of blocks
@@ -35,7 +35,7 @@ def picture(array: Array, image_shape: tuple[int, ...] | None) -> str:
     return f'<img class="heat" style="height:{height}px" alt="{html.escape(words)}" src="{signed_png(rows)}">'
 
 
-def images(rows: NDArray, image_shape: tuple[int, int], words: str, signed: bool = False) -> str:
+def images(rows: NDArray, image_shape: tuple[int, ...], words: str, signed: bool = False) -> str:
     """The rows of an array as images side by side; words describe them to those who do not see them."""
     rows = rows.reshape(-1, *image_shape)
     gap = np.zeros((len(rows), image_shape[0], 1))

@@ -12,18 +12,18 @@ from rich.table import Table
 from rich.text import Text
 
 from vae_np.study import formulas, typesetting
+from vae_np.study.lines import Array, Line, Lines
 from vae_np.study.proof import TOLERANCE, agreement
-from vae_np.study.trace import Array, Line, Trace
 
 KEYS = "space or n: next line   p: previous line   d: from a line to its derivative, and back   q: quit"
 
 
-def find(trace: Trace, name: str) -> int:
+def find(trace: Lines, name: str) -> int:
     """The index of the first line that belongs to a name.
 
     Parameters
     ----------
-    trace : Trace
+    trace : Lines
         The lines.
     name : str
         An array that the line computes, the operation or function that it calls, the function in which it stands, or its number.
@@ -50,7 +50,7 @@ def find(trace: Trace, name: str) -> int:
     return min(beginning)
 
 
-def walk(trace: Trace, console: Console, start: int | None = None) -> None:
+def walk(trace: Lines, console: Console, start: int | None = None) -> None:
     """Show the lines one at a time, from that index on, and wait for a key after each.
 
     Where nobody can press a key, because input or output is no terminal, all lines are shown at once.
@@ -82,7 +82,7 @@ def walk(trace: Trace, console: Console, start: int | None = None) -> None:
                 return
 
 
-def card(trace: Trace, i: int) -> RenderableType:
+def card(trace: Lines, i: int) -> RenderableType:
     """All that is known of a line, for rich to print."""
     line = trace[i]
     parts: list[RenderableType] = [Text(f"\n{line.function}, line {line.number}", "dim")]
@@ -103,7 +103,7 @@ def card(trace: Trace, i: int) -> RenderableType:
     return Group(*parts, Padding(Group(table, *proofs), (0, 0, 0, 4)))
 
 
-def _proof(trace: Trace, line: Line, array: Array) -> Text:
+def _proof(trace: Lines, line: Line, array: Array) -> Text:
     """A sentence on the error of a derivative, the paths that it contains, and those that are missing."""
 
     def numbers(lines):

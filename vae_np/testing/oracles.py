@@ -34,7 +34,7 @@ SCALAR_ACTIVATIONS: dict[str, Callable[[Any, Any], Any]] = {  # h of (m, y)
 SCALAR_LIKELIHOODS: dict[str, Callable[..., Any]] = {  # log p(x|z) of one input, of (m, x, output, variance)
     "bernoulli": lambda m, x, logit, _: -x * m.log1p(m.exp(-logit)) - (1 - x) * m.log1p(m.exp(logit)),
     "gaussian": lambda m, x, mean, variance: _log_normal(m, x, mean, variance),
-    "continuous_bernoulli": lambda m, x, logit, _: (x - 0.5) * logit - m.log(m.sinh(logit / 2) / (logit / 2)),
+    "continuous_bernoulli": lambda m, x, logit, _: (x - 0.5) * logit - (m.log(m.sinh(logit / 2) / (logit / 2)) if logit else 0),
 }
 
 

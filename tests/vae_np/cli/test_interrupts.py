@@ -37,7 +37,7 @@ def test_as_a_process_it_trains_and_then_refuses_the_same_folder_in_one_line(row
     arguments = process("train", "--data", rows, "--latent", 3, *SMALL, "--out", "run")
     first = subprocess.run(arguments, capture_output=True, text=True, timeout=600)
     assert first.returncode == 0
-    assert first.stderr.count("pixels are grey") == 1 and "Traceback" not in first.stderr
+    assert first.stderr.count("the pixels are grey") == 1 and "Traceback" not in first.stderr
     assert len(history("run")) == 1 and "run/losses.png" in first.stdout
     again = subprocess.run(arguments, capture_output=True, text=True, timeout=600)
     assert again.returncode == 2 and "Traceback" not in again.stderr
