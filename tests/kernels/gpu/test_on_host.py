@@ -1,4 +1,4 @@
-"""The GPU's kernel set where the host stands for the GPU: each kernel in any order of threads, whole trainings, planted errors."""
+"""The GPU's kernel set on the host: each kernel in any order of threads, whole trainings, and planted errors."""
 
 import contextlib
 import ctypes
