@@ -184,12 +184,10 @@ def _series(real, integer, mantissa, log_2, exp_terms, log_terms, tail_terms, be
     fraction, exponent_of_1, root_2 = integer((1 << mantissa) - 1), integer((bias + 1) << mantissa), real(math.sqrt(2))
     sinh_series, coth_series = (tuple(map(real, series[:bernoulli_terms]))[::-1] for series in (SINH_SERIES, COTH_SERIES))
     near_0 = real(NEAR_0)
-    of_continuous_bernoulli = log_sinh_ratio, log_exp_ratio, lesser_mean
+    continuous = log_sinh_ratio, log_exp_ratio, lesser_mean
     saturated = real(2.0 ** (mantissa + 3))
-    return {
-        f.__name__: f
-        for f in (exp, expm1, log1p, softplus, sigmoids, silu, silu_slope, gelu, gelu_slope, tanh, *of_continuous_bernoulli)
-    }
+    functions = exp, expm1, log1p, softplus, sigmoids, silu, silu_slope, gelu, gelu_slope, tanh, *continuous
+    return {f.__name__: f for f in functions}
 
 
 _SETS = {
