@@ -25,8 +25,8 @@ FUNCTIONS = {  # the functions of every handle, and the methods that do their wo
 class Cublas:
     """The library. Its functions return the status of cuBLAS, and take numbers or ctypes scalars.
 
-    A product is made by two kernels, as cuBLAS makes some: the first one leaves it in the workspace of the handle, and the second
-    one takes it from there. So a workspace that is shared, or freed too early, is seen.
+    A product is made by two kernels, as cuBLAS makes some: the first one leaves it in the workspace of the handle, and the
+    second one takes it from there. So a workspace that is shared, or freed too early, is seen.
 
     In a capture a handle without a workspace is refused. cuBLAS would allocate one for each product of each graph, and nothing
     would tell.

@@ -281,7 +281,8 @@ int host_cuda_launch(const host_cuda::Entry* kernel, const host_cuda::Range* sha
     stack_t alternative = {handler_stack, 0, sizeof handler_stack}, alternative_before;
     sigaltstack(&alternative, &alternative_before);
     struct sigaction action = {};
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART;  // it ends with a jump, so that it must not mask signals
+    // The handler ends with a jump, so that it must not mask signals.
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART;
     action.sa_sigaction = on_signal;
     for (int i = 0; i < 4; ++i) sigaction(SIGNALS[i], &action, &before[i]);
     sigaction(ALARM, &action, nullptr);  // it stays after the launch: an alarm that comes late does nothing

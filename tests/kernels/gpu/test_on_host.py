@@ -1,4 +1,4 @@
-"""The GPU's kernel set where the host stands for the GPU: each kernel in any order of threads, whole trainings, planted errors."""
+"""The GPU's kernel set on the host: each kernel in any order of threads, whole trainings, and planted errors."""
 
 import contextlib
 import ctypes
@@ -14,16 +14,17 @@ from tests.kernels.gpu import on_host
 from tests.kernels.gpu.trainings import BATCH_SIZE, DATA, EVERY_CHOICE, TRAININGS, stepped
 from vae_np import Architecture, Parameters, decode, encode, log_likelihood, loss_and_gradients, steps, train
 from vae_np.evaluation import evaluate
+from vae_np.kernels import reference
+from vae_np.kernels.contract import UPDATES
 from vae_np.runs import TERMS
 from vae_np.testing import TOLERANCES
-from vae_np.testing.operations import OPERATIONS, SIZES, check_operation, on_numpy
+from vae_np.testing.operations import OPERATIONS, SIZES, check_operation, on_numpy, random_arguments
 
 if not on_host.KERNELS:
     pytest.skip("g++ is not installed: kernels cannot be compiled for the host", allow_module_level=True)
 
 GPU, DEVICE, GRAPH = on_host.KERNELS, on_host.DEVICE, on_host.GRAPH
 BLOCKS = [1, 32, 33, 128, 256]
-ON_NUMPY = on_numpy(GPU)
 
 
 @contextlib.contextmanager
@@ -31,6 +32,12 @@ def surroundings(order, block, edge="end", most=3, summing=None):
     """Within it kernels run in this order, in blocks of this size, and with forbidden memory at this edge of each array."""
     with host_cuda.order(order), host_cuda.placement(edge), on_host.blocks(block, most, summing):
         yield
+
+
+@pytest.fixture(scope="module")
+def operations():
+    """The operations of the set between its `put` and `get`, so that they take arrays of NumPy."""
+    return on_numpy(GPU)
 
 
 @pytest.fixture(autouse=True)
@@ -45,66 +52,76 @@ def every_graph_is_captured(caplog):
 
 @pytest.mark.parametrize("block", BLOCKS)
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_every_operation_in_any_order_and_any_block(name, block):
+def test_every_operation_in_any_order_and_any_block(operations, name, block):
     noises = (False, True) if "output_logvar" in OPERATIONS[name] else (False,)
     around = itertools.product(host_cuda.ORDERS, ("end", "start"), ("float32", "float64"), noises)
     for order, edge, real, shared_noise in around:
         with surroundings(order, block, edge):
-            check_operation(ON_NUMPY, name, real, SIZES[0], shared_noise)
+            check_operation(operations, name, real, SIZES[0], shared_noise)
 
 
 @pytest.mark.parametrize("block", [32, 64, 1024])
 @pytest.mark.parametrize("order", host_cuda.ORDERS)
-def test_columns_are_summed_by_any_number_of_warps(order, block):
+def test_columns_are_summed_by_any_number_of_warps(operations, order, block):
     with surroundings(order, 256, summing=block):
         for sizes in (SIZES[0], (70, 3, 100, 9, 1)):
             for real in ("float32", "float64"):
-                check_operation(ON_NUMPY, "constant_gradients", real, sizes)
+                check_operation(operations, "constant_gradients", real, sizes)
 
 
 @pytest.mark.parametrize("data", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("real", [np.float32, np.float64])
-def test_gather_takes_every_dtype_of_data(data, real):
+def test_gather_takes_every_dtype_of_data(operations, data, real):
     values = (np.random.default_rng(0).uniform(size=(9, 7)) * (255 if data == np.uint8 else 1)).astype(data)
-    x = ON_NUMPY.gather(values, np.array([8, 0, 3]), np.full((3, 7), np.nan, real))
+    x = operations.gather(values, np.array([8, 0, 3]), np.full((3, 7), np.nan, real))
     assert (x == values[[8, 0, 3]].astype(real) / real(255 if data == np.uint8 else 1)).all()
 
 
 @pytest.mark.parametrize("real", [np.float32, np.float64])
-def test_no_digit_is_lost_where_an_activation_is_flat(real):
+def test_no_digit_is_lost_where_an_activation_is_flat(operations, real):
     size = 10.0 ** np.arange(-7, 1.9, 0.25)
     y = np.concatenate([-size, [0], size, [100, 1e4]])[:, None].astype(real)
     layer = y, np.ones((1, 1), real), np.zeros(1, real)
     close = functools.partial(np.testing.assert_allclose, rtol=8 * np.finfo(real).eps)
-    tanh, softplus = (getattr(ON_NUMPY, f"affine_{name}")(*layer, y[:0], np.empty_like(y)) for name in ("tanh", "softplus"))
+    tanh, softplus = (getattr(operations, f"affine_{name}")(*layer, y[:0], np.empty_like(y)) for name in ("tanh", "softplus"))
     close(tanh, np.tanh(y.astype(float)))
     close(softplus, np.logaddexp(0, y.astype(float)))
     h = tanh.astype(float)
-    close(ON_NUMPY.tanh_backward(np.ones_like(y), y[:0], tanh), (1 - h) * (1 + h))
-    close(ON_NUMPY.softplus_backward(np.ones_like(y), y[:0], softplus), -np.expm1(-softplus.astype(float)))
+    close(operations.tanh_backward(np.ones_like(y), y[:0], tanh), (1 - h) * (1 + h))
+    close(operations.softplus_backward(np.ones_like(y), y[:0], softplus), -np.expm1(-softplus.astype(float)))
 
 
 @pytest.mark.parametrize("real", [np.float32, np.float64])
-def test_no_digit_is_lost_where_the_posterior_is_all_but_the_prior(real):
+def test_no_digit_is_lost_where_the_posterior_is_all_but_the_prior(operations, real):
     logvar = np.concatenate([-(10.0 ** np.arange(-20, 1)), 10.0 ** np.arange(-20, 1)])[:, None].astype(real)
     mu, dmu, dlogvar, unused = (np.zeros_like(logvar) for _ in range(4))
-    ON_NUMPY.gaussian_kl_backward(np.ones((1, len(logvar)), real), mu, logvar, unused, unused, unused, dmu, dlogvar)
+    operations.gaussian_kl_backward(np.ones((1, len(logvar)), real), mu, logvar, unused, unused, unused, dmu, dlogvar)
     np.testing.assert_allclose(dlogvar, np.expm1(logvar.astype(float)) / 2, rtol=8 * np.finfo(real).eps)
 
 
-def test_operations_take_arrays_of_any_order():
+def test_operations_take_arrays_of_any_order(operations):
     rng = np.random.default_rng(0)
     x, W, b = rng.normal(size=(9, 7)), rng.normal(size=(7, 5)), rng.normal(size=5)
     for given in ((x, W), (np.asfortranarray(x), np.asfortranarray(W)), (np.repeat(x, 2, axis=1)[:, ::2], W[::-1][::-1])):
-        np.testing.assert_allclose(ON_NUMPY.affine(*given, b, np.empty((9, 5))), x @ W + b, rtol=1e-12)
+        np.testing.assert_allclose(operations.affine(*given, b, np.empty((9, 5))), x @ W + b, rtol=1e-12)
 
 
-def test_numbers_of_rows_of_another_dtype_are_refused():
+@pytest.mark.parametrize("name", sorted(UPDATES))
+def test_the_numbers_of_an_update_may_be_integers(operations, name):
+    """A kernel takes them as double, and reads the bits of any other type as if they were one."""
+    given, wanted = (
+        [0 if isinstance(a, float) and parameter != "learning_rate" else a for parameter, a in zip(OPERATIONS[name], arguments)]
+        for arguments in (random_arguments(name, "float64") for _ in range(2))
+    )
+    np.testing.assert_allclose(getattr(operations, name)(*given), getattr(reference, name)(*wanted), rtol=1e-12)
+
+
+def test_numbers_of_rows_of_another_dtype_are_refused(operations):
     few, x = np.zeros(2, np.int32), np.empty((1, 2, 4))
     for call in (
-        lambda: ON_NUMPY.gather(np.zeros((3, 4)), few, x[0]),
-        lambda: ON_NUMPY.normals(np.uint64(1), 0, few, x),
-        lambda: ON_NUMPY.binarize(x[0], np.uint64(1), 0, few, x[0]),
+        lambda: operations.gather(np.zeros((3, 4)), few, x[0]),
+        lambda: operations.normals(np.uint64(1), 0, few, x),
+        lambda: operations.binarize(x[0], np.uint64(1), 0, few, x[0]),
     ):
         with pytest.raises(TypeError, match="the numbers of rows are int32"):
             call()
@@ -115,10 +132,10 @@ def test_what_is_on_the_device_stays_where_it_is():
     assert GPU.put(array) is array and GPU.get(host := np.ones(3)) is host and (GPU.get(GPU.put(host)) == host).all()
 
 
-def test_nothing_is_done_on_no_elements():
+def test_nothing_is_done_on_no_elements(operations):
     nothing = np.empty((0, 3))
-    assert ON_NUMPY.affine(nothing, np.ones((3, 2)), np.ones(2), np.empty((0, 2))).shape == (0, 2)
-    assert ON_NUMPY.bernoulli_mean(nothing, nothing).shape == (0, 3)
+    assert operations.affine(nothing, np.ones((3, 2)), np.ones(2), np.empty((0, 2))).shape == (0, 2)
+    assert operations.bernoulli_mean(nothing, nothing).shape == (0, 3)
     a, b = GPU.zeros((2, 3), np.float64), GPU.zeros((3, 0), np.float64)
     DEVICE.product(a, b, GPU.zeros((2, 0), np.float64))
 
@@ -138,12 +155,12 @@ def test_the_cublas_is_that_of_cupys_cuda(version, platform, name, monkeypatch):
     assert on_host.load_cublas() == name
 
 
-def test_what_cublas_refuses_is_an_error(monkeypatch):
+def test_what_cublas_refuses_is_an_error(operations, monkeypatch):
     for part in ("set_stream", "set_workspace", "set_math_mode", "gemm"):
         DEVICE.cublas.cache_clear()
         with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="cuBLAS's .* failed with status 14"):
             patch.setattr(host_cuda.Cublas, part, lambda *_: 14)
-            ON_NUMPY.affine(np.ones((2, 2)), np.ones((2, 2)), np.ones(2), np.empty((2, 2)))
+            operations.affine(np.ones((2, 2)), np.ones((2, 2)), np.ones(2), np.empty((2, 2)))
     DEVICE.cublas.cache_clear()
 
 
@@ -213,14 +230,14 @@ def planted(monkeypatch):
 
 
 @pytest.mark.parametrize("error", PLANTED)
-def test_a_planted_error_is_seen(error, planted):
+def test_a_planted_error_is_seen(operations, error, planted):
     right, wrong, name = PLANTED[error]
     planted(right, wrong)
     noises = (False, True) if "output_logvar" in OPERATIONS[name] else (False,)
     with pytest.raises((AssertionError, host_cuda.KernelFault)):
         for order, block, sizes, shared in itertools.product(host_cuda.ORDERS, (256, 33), SIZES[:1] + SIZES[3:], noises):
             with surroundings(order, block):
-                check_operation(ON_NUMPY, name, "float32", sizes, shared)
+                check_operation(operations, name, "float32", sizes, shared)
 
 
 # ---------------------------------------------------------------------------------------------------- the whole model
