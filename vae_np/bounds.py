@@ -5,7 +5,6 @@ log (mean of L weights) is a lower bound on log p(x), which is the ELBO at L = 1
 Grosse & Salakhutdinov 2016, arXiv 1509.00519, theorem 1).
 """
 
-import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from vae_np import blas, elbo, streams
 from vae_np.architecture import check_count, check_number
 from vae_np.buffers import buffers
 from vae_np.elbo import CHUNK, chunks
+from vae_np.kernels.contract import Backend
 from vae_np.parameters import Parameters
 
 BLOCK = 50  # the number of samples drawn at a time; 1, 5 and 50 divide it, so that every group of samples lies in one block
@@ -51,7 +51,7 @@ def log_likelihood(
     n_samples: int = 5000,
     seed: int = 0,
     binarize: bool = False,
-    backend: str | types.ModuleType = "auto",
+    backend: Backend = "auto",
     progress: Callable[[int, LogLikelihood], object] | None = None,
 ) -> LogLikelihood:
     """Estimate log p(x) of each row by importance sampling: log mean_l w_l, where w = p(x, z) / q(z|x) and z ~ q(z|x).
@@ -113,7 +113,7 @@ def elbo_gap(
     n_samples: int = 5000,
     seed: int = 0,
     binarize: bool = False,
-    backend: str | types.ModuleType = "auto",
+    backend: Backend = "auto",
 ) -> NDArray:
     """Estimate the gap log p(x) - ELBO = KL(q(z|x) || p(z|x)) of each row of x.
 
@@ -128,9 +128,7 @@ def elbo_gap(
     return ll - ll.bounds[1]
 
 
-def active_units(
-    p: Parameters, x: ArrayLike, threshold: float = 0.01, backend: str | types.ModuleType = "auto"
-) -> NDArray[np.bool_]:
+def active_units(p: Parameters, x: ArrayLike, threshold: float = 0.01, backend: Backend = "auto") -> NDArray[np.bool_]:
     """Find the latent units that are active: the mean of q(z|x) varies over the rows of x.
 
     Parameters

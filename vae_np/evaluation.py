@@ -1,7 +1,6 @@
 """The loss of a trained model on many rows, in chunks. The noise of a row does not depend on its position."""
 
 import functools
-import types
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,6 +8,7 @@ from numpy.typing import ArrayLike
 from vae_np import blas, elbo, streams
 from vae_np.architecture import check_count, check_number
 from vae_np.buffers import buffers
+from vae_np.kernels.contract import Backend
 from vae_np.parameters import Parameters
 from vae_np.runs import TERMS
 
@@ -26,7 +26,7 @@ def evaluate(
     step: int = 0,
     examples: ArrayLike | None = None,
     use: str = "validate",
-    backend: str | types.ModuleType = "auto",
+    backend: Backend = "auto",
 ) -> elbo.Value:
     """Evaluate the loss on all rows of x, with random eps. The rows are taken in chunks, so that memory does not grow with N.
 

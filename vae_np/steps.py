@@ -8,7 +8,6 @@ import functools
 import itertools
 import math
 import os
-import types
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vae_np import blas, elbo, streams
 from vae_np.buffers import batch_slice, buffers
-from vae_np.kernels.contract import KernelSet
+from vae_np.kernels.contract import Backend, KernelSet
 from vae_np.optimizers import Optimizer
 from vae_np.parameters import Parameters
 from vae_np.runs import TERMS
@@ -35,7 +34,7 @@ def stepper(
     l2: float = 0.0,
     binarize: bool = False,
     seed: int = 0,
-    backend: str | types.ModuleType = "auto",
+    backend: Backend = "auto",
     threads: int | None = None,
 ) -> Callable[[NDArray, int, ArrayLike, ArrayLike], NDArray]:
     """Make a function that makes whole training steps on batches of one size.

@@ -128,7 +128,7 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     from vae_np import plots
 
     console.print(f"{run.path} holds {', '.join(runs.FILES)} and these pictures:")
-    for picture in plots.draw_run(run.parameters, run.history, dataset, run.path, options.seed):
+    for picture in plots.draw_run(run.parameters, run.history, dataset, out, options.seed):
         console.print(f"   {picture}")
 
 
