@@ -174,7 +174,7 @@ TESTS = ["tests/kernels", "tests/meaning", "tests/vae_np", "tests/benchmarks"]
 LEFT_OUT = "killed_by_the_system", "killed_at_random", "processes_of_their_own", "kernels/test_load.py"
 LEFT_OUT += "text_whole", "compilation", "trained_to_the_end", "browser"
 LIMIT = 120  # seconds of computing until a change counts as seen because nothing comes to an end
-SAMPLE = 3  # changes in a short run of each of these files, and of each folder of others
+SAMPLE, SAMPLE_OF_FOLDER = 3, 1  # changes in a short run of each of these files, and of each folder of others
 MODEL_TEXT = "vae_np/elbo.py", "vae_np/optimizers.py", "vae_np/bounds.py", "kernels/reference.py"
 
 
@@ -574,9 +574,10 @@ class Run:
         if not self.args.short:
             return [mutant for mutants in groups.values() for mutant in mutants if mutant.is_python]
         found = []
-        for mutants in groups.values():
-            for i in range(SAMPLE):
-                rest = mutants[len(mutants) * (2 * i + 1) // (2 * SAMPLE) :]
+        for group, mutants in groups.items():
+            n = SAMPLE if group in MODEL_TEXT else SAMPLE_OF_FOLDER
+            for i in range(n):
+                rest = mutants[len(mutants) * (2 * i + 1) // (2 * n) :]
                 found += itertools.islice((mutant for mutant in rest if mutant.is_python), 1)
         return found
 
@@ -621,7 +622,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("where", nargs="*", default=list(SEEN_BY), metavar="FILE[:FUNCTION]")
     parser.add_argument(
-        "--short", action="store_true", help=f"{SAMPLE} changes of each file of the model's text, and of each folder of others"
+        "--short",
+        action="store_true",
+        help=f"{SAMPLE} changes of each file of the model's text, and {SAMPLE_OF_FOLDER} of each folder of others",
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--tests", nargs="+", default=TESTS, help="what to run instead of all that can see a change")
