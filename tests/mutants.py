@@ -124,6 +124,7 @@ SEEN_BY = {
             "dials": "dials",
             "evaluation": "formulas",
             "formulas": "formulas",
+            "lines": "trace",
             "markup": "page",
             "page": "page",
             "paths": "page",
