@@ -151,16 +151,16 @@ def load(name: contract.Backend = "auto") -> KernelSet:
 
 def _whole(module: types.ModuleType) -> KernelSet:
     """The module, or a copy of it that has the defaults of what the module lacks."""
-    contract.exports(module)
-    if ABILITIES <= vars(module).keys():
-        return cast(KernelSet, module)
-    return _with_defaults(module, tuple(vars(module).get(name) for name in (*contract.OPERATIONS, *ABILITIES)))
+    return _checked(module, tuple(vars(module).get(name) for name in (*contract.OPERATIONS, *ABILITIES)))
 
 
 @functools.cache
-def _with_defaults(module: types.ModuleType, functions: tuple[object, ...]) -> KernelSet:
-    """A copy with all abilities; functions: those of the module, so that a changed one makes another copy."""
-    reference = vars(importlib.import_module(MODULES["numpy"]))
-    whole = types.ModuleType(module.__name__)
-    vars(whole).update(contract.DEFAULTS | {name: reference[name] for name in contract.ARRAYS} | vars(module))
-    return cast(KernelSet, whole)
+def _checked(module: types.ModuleType, functions: tuple[object, ...]) -> KernelSet:
+    """The whole set; functions: those of the module, so that a module that has changed is checked and completed again."""
+    contract.exports(module)
+    if not vars(module).keys() >= ABILITIES:
+        reference = vars(importlib.import_module(MODULES["numpy"]))
+        whole = types.ModuleType(module.__name__)
+        vars(whole).update(contract.DEFAULTS | {name: reference[name] for name in contract.ARRAYS} | vars(module))
+        module = whole
+    return cast(KernelSet, module)

@@ -1,4 +1,4 @@
-"""Old names of keyword arguments, which go on working for one version."""
+"""Old names, which go on working for one version."""
 
 import functools
 import warnings
@@ -6,6 +6,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def now_called(old: str, new: str) -> str:
+    """The sentence of every warning about an old name."""
+    return f"{old} is now called {new}; the old name goes with vae_np 0.3"
 
 
 def renamed(**names: str) -> Callable[[F], F]:
@@ -18,7 +23,7 @@ def renamed(**names: str) -> Callable[[F], F]:
                 new = names[old]
                 if new in keywords:
                     raise TypeError(f"{function.__name__} got both {new} and {old}, which is the old name of {new}")
-                warnings.warn(f"{old} is now called {new}; the old name goes with vae_np 0.3", DeprecationWarning, stacklevel=2)
+                warnings.warn(now_called(old, new), DeprecationWarning, stacklevel=2)
                 keywords[new] = keywords.pop(old)
             return function(*arguments, **keywords)
 

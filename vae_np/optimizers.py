@@ -17,9 +17,7 @@ class Optimizer:
 
     learning_rate: float
 
-    ARRAYS: ClassVar[
-        tuple[str, ...]
-    ] = ()  # the names of the arrays that it keeps, which begin at 0 unless initial_state differs
+    ARRAYS: ClassVar[tuple[str, ...]] = ()  # the names of the arrays that it keeps
 
     def __post_init__(self):
         self._check("learning_rate", above=True)
@@ -32,7 +30,7 @@ class Optimizer:
             object.__setattr__(self, name, value)
 
     def initial_state(self, p: Parameters) -> dict[str, NDArray]:
-        """The arrays that it keeps, before the first update."""
+        """The arrays that it keeps before the first update, all 0 unless a subclass says otherwise."""
         return {name: np.zeros_like(p.flat) for name in self.ARRAYS}
 
     def update(

@@ -176,8 +176,9 @@ class Parameters(Mapping[str, NDArray]):
         check_choice("init", init, INITS)
         seed = streams.check_seed(seed)
         p = cls.zeros(architecture, dtype)
+        weights = p.weights
         for i, (name, W) in enumerate(p.items()):
-            if name in p.weights:
+            if name in weights:
                 hidden = name.startswith(("encoder.", "decoder."))
                 variance = INITS[init](*W.shape) if hidden else 1 / (3 * W.shape[0])
                 W[...] = math.sqrt(variance) * streams.normals(seed, "initialize", i, (1, *W.shape), np.float64)[0]

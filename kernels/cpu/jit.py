@@ -40,6 +40,16 @@ def kernel(function: Callable[..., Any], fastmath: set[str] | bool = REORDER) ->
     return dispatcher
 
 
+def inlined(dispatcher: Any) -> Any:
+    """Return an operation for other compiled functions to call, of which it becomes a part.
+
+    As a function of its own it would be copied into several libraries and optimised differently in each; a process runs the
+    copy that it loads first, so that the last bits would depend on which that is.
+    """
+    options = {name: dispatcher.targetoptions[name] for name in ("error_model", "fastmath")}
+    return njit(dispatcher.py_func, forceinline=True, **options, **NO_WRAPPERS)
+
+
 def exact(function: Callable[..., Any]) -> Any:
     """Return the same for an operation whose every bit is specified: each operator rounds, and nothing is reordered."""
     return kernel(function, fastmath=False)

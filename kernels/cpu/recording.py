@@ -11,7 +11,7 @@ from vae_np.kernels import contract, reference
 from vae_np.kernels.contract import LAYERS, UPDATES, KernelSet
 from vae_np.kernels.cpu import batches, layers, losses, updates
 from vae_np.kernels.cpu.argument_buffer import address_of
-from vae_np.kernels.cpu.jit import NO_WRAPPERS, kernel, njit
+from vae_np.kernels.cpu.jit import inlined, kernel
 from vae_np.kernels.cpu.layers import gradients_of_layer
 from vae_np.kernels.cpu.scratch import BYTES, array_in, give_back, take
 
@@ -96,10 +96,7 @@ def _rows_of_weights(n_bytes, x, dy, W, l2, dW, db):
 
 
 def _update_rows(update):
-    # The update is inlined. As a function of its own it would be copied into several libraries and optimised differently in
-    # each; a process runs the copy that it loads first, so that the last bits would depend on which that is.
-    options = {name: update.targetoptions[name] for name in ("error_model", "fastmath")}
-    inlined = njit(update.py_func, forceinline=True, **options, **NO_WRAPPERS)
+    update_inlined = inlined(update)
 
     def update_rows(x, dy, W, l2, prefetched, g, arguments):
         """Compute the gradient of some rows of weights, and of the bias if it follows them in p, and update both at once."""
@@ -107,7 +104,7 @@ def _update_rows(update):
         if g.nbytes <= BYTES:
             g = array_in(buffer, g)[: g.size]
         gradients_of_layer(x, dy, W, l2, g[: W.size].reshape(W.shape), g[W.size :], prefetched)
-        inlined(p, g, *arguments[1:])
+        update_inlined(p, g, *arguments[1:])
         give_back(buffer)
 
     update_rows.__qualname__ += "-" + update.py_func.__name__

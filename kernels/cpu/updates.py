@@ -5,7 +5,7 @@ The formulas stand in `kernels.reference`, under the same names.
 
 import math
 
-from vae_np.kernels.cpu.jit import kernel
+from vae_np.kernels.cpu.jit import inlined, kernel
 
 
 @kernel
@@ -39,14 +39,12 @@ def adam(p, g, m, v, step, learning_rate, beta1, beta2, epsilon):
     return p
 
 
+adam_inlined = inlined(adam)
+
+
 @kernel
 def adamw(p, g, m, v, decays, step, learning_rate, beta1, beta2, epsilon, weight_decay):
-    rate = p.dtype.type(learning_rate / (1 - beta1**step))
-    per_std = p.dtype.type(1 / math.sqrt(1 - beta2**step))
-    b1, b2, small = p.dtype.type(beta1), p.dtype.type(beta2), p.dtype.type(epsilon)
-    c1, c2, shrink = p.dtype.type(1 - beta1), p.dtype.type(1 - beta2), p.dtype.type(learning_rate * weight_decay)
+    shrink = p.dtype.type(learning_rate * weight_decay)
     for i in range(p.shape[0]):
-        m[i] = b1 * m[i] + c1 * g[i]
-        v[i] = b2 * v[i] + c2 * (g[i] * g[i])
-        p[i] -= shrink * decays[i] * p[i] + rate * m[i] / (math.sqrt(v[i]) * per_std + small)
-    return p
+        p[i] -= shrink * decays[i] * p[i]
+    return adam_inlined(p, g, m, v, step, learning_rate, beta1, beta2, epsilon)

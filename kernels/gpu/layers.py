@@ -18,6 +18,13 @@ def _layer(finish, x, W, b, y):
     return y
 
 
+def _layer_with_y(finish, x, W, b, y, h):
+    """Launch the product x @ W, and then a kernel that adds the bias to it, keeps the sum y and fills h."""
+    product(rows(x), W, rows(y))
+    _over(h, finish, b, y, h, h.size, h.shape[-1])
+    return h
+
+
 def affine(x: Array, W: Array, b: Array, y: Array) -> Array:
     return _layer("add_bias", x, W, b, y)
 
@@ -90,9 +97,7 @@ def softplus_backward(dh: Array, y: Array, h: Array) -> Array:
 
 
 def affine_silu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
-    product(rows(x), W, rows(y))
-    _over(h, "bias_silu", b, y, h, h.size, h.shape[-1])
-    return h
+    return _layer_with_y("bias_silu", x, W, b, y, h)
 
 
 def silu_backward(dh: Array, y: Array, h: Array) -> Array:
@@ -101,9 +106,7 @@ def silu_backward(dh: Array, y: Array, h: Array) -> Array:
 
 
 def affine_gelu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
-    product(rows(x), W, rows(y))
-    _over(h, "bias_gelu", b, y, h, h.size, h.shape[-1])
-    return h
+    return _layer_with_y("bias_gelu", x, W, b, y, h)
 
 
 def gelu_backward(dh: Array, y: Array, h: Array) -> Array:

@@ -9,7 +9,7 @@ import pytest
 from vae_np.testing import TOLERANCES, mistakes
 from vae_np.testing.mistakes import MISTAKES, NONE, find, gradient_errors
 
-README = pathlib.Path(__file__).parents[2] / "docs" / "testing-gradients.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "testing-gradients.md"
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
@@ -22,8 +22,8 @@ def test_a_mistake_is_caught_by_its_check_which_passes_without_it(mistake):
 @pytest.mark.parametrize("mistake", (NONE, *MISTAKES), ids=lambda mistake: mistake.name)
 def test_its_row_in_the_readme_says_what_is_found(mistake):
     name, written = re.escape(mistake.name.replace("|", r"\|")), re.escape(mistake.written)
-    row = re.search(rf"^\| {name}(?:<br>`{written}`)? \| (\w+) \| (\d+) % \| (.*?) \|", README.read_text(), re.MULTILINE)
-    assert row, f"the README has no row for {mistake.name}"
+    row = re.search(rf"^\| {name}(?:<br>`{written}`)? \| (\w+) \| (\d+) % \| (.*?) \|", PAGE.read_text(), re.MULTILINE)
+    assert row, f"the page has no row for {mistake.name}"
     with np.errstate(all="ignore"):
         own, right = gradient_errors(mistake)
     assert row[1] == ("agree" if own < TOLERANCES["richardson"]["float64"] else "disagree")

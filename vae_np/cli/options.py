@@ -10,6 +10,7 @@ from vae_np import data, kernels
 from vae_np.architecture import Architecture
 from vae_np.choices import ACTIVATIONS, LIKELIHOODS, NOISES, OBJECTIVES
 from vae_np.cli.command import AddOption
+from vae_np.deprecation import now_called
 
 DATA = ("data", "data_dir", "csv_header", "csv_index")  # the options of add_data, which say where the data are
 path = os.path.expanduser  # the type of an option that is a path: a shell leaves the ~ of --out=~/run as it is
@@ -32,7 +33,7 @@ class OldName(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         new = f"--{self.dest.replace('_', '-')}"
-        print(f"{parser.prog}: {option_string} is now called {new}; the old name goes with vae_np 0.3", file=sys.stderr)
+        print(f"{parser.prog}: {now_called(str(option_string), new)}", file=sys.stderr)
         setattr(namespace, self.dest, values)
 
 

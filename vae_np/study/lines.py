@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from vae_np import elbo
 from vae_np.buffers import Buffers
+from vae_np.deprecation import now_called
 from vae_np.parameters import Parameters
 from vae_np.study.proof import TOLERANCE
 
@@ -27,9 +28,7 @@ class Array(NamedTuple):
     @property
     def lacks(self) -> tuple[int, ...]:
         """The old name of `missing_paths`."""
-        warnings.warn(
-            "Array.lacks is now called Array.missing_paths; the old name goes with vae_np 0.3", DeprecationWarning, stacklevel=2
-        )
+        warnings.warn(now_called("Array.lacks", "Array.missing_paths"), DeprecationWarning, stacklevel=2)
         return self.missing_paths
 
 
@@ -60,9 +59,7 @@ class Line(NamedTuple):
     @property
     def undoes(self) -> tuple[int, ...]:
         """The old name of `differentiates`."""
-        warnings.warn(
-            "Line.undoes is now called Line.differentiates; the old name goes with vae_np 0.3", DeprecationWarning, stacklevel=2
-        )
+        warnings.warn(now_called("Line.undoes", "Line.differentiates"), DeprecationWarning, stacklevel=2)
         return self.differentiates
 
 
