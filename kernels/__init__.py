@@ -111,7 +111,7 @@ def available() -> dict[str, Status]:
     return {name: check() for name, check in CHECKS.items()}
 
 
-def load(name: contract.Backend = "auto") -> KernelSet:
+def load(name: contract.Backend = "auto", precision: str = contract.FULL) -> KernelSet:
     """Return a whole kernel set: it has every operation and every ability of the contract.
 
     Parameters
@@ -120,11 +120,14 @@ def load(name: contract.Backend = "auto") -> KernelSet:
         "numpy", "numba" or "cupy", or "auto", which is the fastest of them that runs here. A module is a kernel set of your
         own: it must have every operation. For an ability that it lacks it gets the default, and for `zeros`, `put` and
         `get` those of NumPy.
+    precision
+        How the operands of matrix products are rounded: "float32" (not beyond the dtype of the arrays), "bfloat16" or
+        "tfloat32".
 
     Raises
     ------
     ValueError
-        The name is unknown.
+        The name is unknown, or the kernel set does not have the precision.
     RuntimeError
         The kernel set cannot run here; the message says why, and what to do about it.
     TypeError
@@ -137,7 +140,7 @@ def load(name: contract.Backend = "auto") -> KernelSet:
     array([1., 2.])
     """
     if isinstance(name, types.ModuleType):
-        return _whole(name)
+        return _at(_whole(name), precision)
     if name == "auto":
         name = next(known for known in reversed(CHECKS) if CHECKS[known]().ok)
         logging.getLogger("vae_np").info("backend 'auto' is %r", name)
@@ -146,7 +149,21 @@ def load(name: contract.Backend = "auto") -> KernelSet:
     status = CHECKS[name]()
     if not status.ok:
         raise RuntimeError(f"backend {name!r} cannot run: {status.reason}; {status.remedy}")
-    return _whole(importlib.import_module(MODULES[name]))
+    return _at(_whole(importlib.import_module(MODULES[name])), precision)
+
+
+@functools.cache
+def _at(kernel_set: KernelSet, precision: str) -> KernelSet:
+    """The kernel set at a precision."""
+    if precision == contract.FULL:
+        return kernel_set
+    precisions = kernel_set.precisions()
+    if precision not in precisions:
+        known = ", ".join(map(repr, (contract.FULL, *precisions)))
+        raise ValueError(f"precision is {precision!r}; the kernel set {kernel_set.__name__!r} has {known}")
+    own = types.ModuleType(kernel_set.__name__, kernel_set.__doc__)
+    vars(own).update(vars(kernel_set), **precisions[precision])
+    return cast(KernelSet, own)
 
 
 def _whole(module: types.ModuleType) -> KernelSet:

@@ -10,7 +10,7 @@ To add an operation, write its signature here and the function itself in every s
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias
 
@@ -189,8 +189,19 @@ class Abilities(Protocol):
         """A sentence that says how the set multiplies matrices."""
         ...
 
+    def precisions(self) -> Mapping[str, Mapping[str, Any]]:
+        """For each precision but FULL the functions, by their names, that take the place of the set's own at this precision."""
+        ...
 
-DEFAULTS = {"capture": None, "edges": None, "about": lambda: "the kernel set does not say how it multiplies matrices"}
+
+FULL = "float32"  # the precision at which nothing is rounded to fewer bits than the dtype of the arrays has
+
+DEFAULTS = {
+    "capture": None,
+    "edges": None,
+    "about": lambda: "the kernel set does not say how it multiplies matrices",
+    "precisions": dict,
+}
 
 
 class Capture(Protocol):

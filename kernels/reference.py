@@ -8,15 +8,16 @@ An operation reads its first arguments and fills its last ones, which it also re
 derivative of an operation takes the derivative of its result first, and then the arguments of the operation.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from vae_np.kernels.contract import Array, Number
+from vae_np.kernels.contract import LAYERS, Array, Number
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -542,3 +543,35 @@ def binarize(pixels: Array, key: int | np.uint64, step: int | Array, examples: A
     u = words(key, step, 1, examples, pixels.shape[1])[0, :, : pixels.shape[1]] * 2.0**-32
     x[...] = u < pixels
     return x
+
+
+# --------------------------------------------------------------------------------- matrix products of rounded operands
+# A layer rounds the two matrices that it multiplies, and nothing else: sums, biases, activations, weights and their updates
+# keep the dtype of the arrays. The derivative of the rounding is taken as 1.
+
+
+def rounded(x: Array, bits: int) -> Array:
+    """x = m 2^e, 1/2 <= |m| < 1, with m rounded to `bits` binary digits, ties to even (IEEE 754-2019, section 4.3.1)"""
+    m, e = np.frexp(x)
+    return np.ldexp(np.rint(np.ldexp(m, bits)), e - bits)
+
+
+def layers_of_rounded(bits: int) -> dict[str, Callable[..., Any]]:
+    """The layers that multiply, with the operands of their products rounded to so many bits."""
+
+    def of_rounded(layer):
+        return functools.wraps(layer)(lambda left, right, *rest: layer(rounded(left, bits), rounded(right, bits), *rest))
+
+    def gradients_of_rounded(x: Array, dy: Array, W: Array, l2: Number, dW: Array, db: Array) -> tuple[Array, Array]:
+        """dW = rounded(x).T @ rounded(dy) + l2 W;  db = sum_rows dy, which is not a product"""
+        affine_gradients(rounded(x, bits), rounded(dy, bits), W, l2, dW, db)
+        return constant_gradients(x, dy, W, l2, dW, db)
+
+    return {name: of_rounded(globals()[name]) for name in LAYERS if name.startswith("affine")} | {
+        "affine_gradients": gradients_of_rounded
+    }
+
+
+def precisions() -> dict[str, dict[str, Callable[..., Any]]]:
+    """The layers at each precision: bfloat16 keeps 8 of the 24 significant bits of float32, TF32 11. Both keep its range."""
+    return {"bfloat16": layers_of_rounded(8), "tfloat32": layers_of_rounded(11)}

@@ -40,9 +40,11 @@ def test_every_function_of_the_reference_that_is_no_helper_is_in_the_contract():
         "normal_cdf",
         "lesser_mean",
         "_bernoulli_numbers",
+        "rounded",
+        "layers_of_rounded",
     }
     functions = {name for name, _ in inspect.getmembers(reference, inspect.isfunction)}
-    assert functions == {*contract.OPERATIONS, *contract.ARRAYS, "about", *helpers}
+    assert functions == {*contract.OPERATIONS, *contract.ARRAYS, "about", "precisions", *helpers}
 
 
 def test_the_groups_of_the_contract_share_no_name_and_hold_all():
