@@ -121,8 +121,8 @@ def load(name: contract.Backend = "auto", precision: str = contract.FULL) -> Ker
         own: it must have every operation. For an ability that it lacks it gets the default, and for `zeros`, `put` and
         `get` those of NumPy.
     precision
-        How the operands of matrix products are rounded: "float32" (not beyond the dtype of the arrays), "bfloat16" or
-        "tfloat32".
+        How the operands of matrix products are rounded: "float32" (not beyond the dtype of the arrays), "bfloat16" (to 8
+        significant bits) or "tfloat32" (to 11).
 
     Raises
     ------
@@ -140,7 +140,7 @@ def load(name: contract.Backend = "auto", precision: str = contract.FULL) -> Ker
     array([1., 2.])
     """
     if isinstance(name, types.ModuleType):
-        return _at(_whole(name), precision)
+        return _at(_whole(name), precision, name.__name__)
     if name == "auto":
         name = next(known for known in reversed(CHECKS) if CHECKS[known]().ok)
         logging.getLogger("vae_np").info("backend 'auto' is %r", name)
@@ -149,18 +149,23 @@ def load(name: contract.Backend = "auto", precision: str = contract.FULL) -> Ker
     status = CHECKS[name]()
     if not status.ok:
         raise RuntimeError(f"backend {name!r} cannot run: {status.reason}; {status.remedy}")
-    return _at(_whole(importlib.import_module(MODULES[name])), precision)
+    return _at(_whole(importlib.import_module(MODULES[name])), precision, name)
+
+
+def _at(kernel_set: KernelSet, precision: str, name: str) -> KernelSet:
+    """The kernel set of this name at a precision."""
+    if precision == contract.FULL:
+        return kernel_set
+    known = (contract.FULL, *kernel_set.precisions())
+    if precision not in known:
+        raise ValueError(f"precision is {precision!r}; backend {name!r} has {', '.join(map(repr, known))}")
+    return _replaced(kernel_set, precision)
 
 
 @functools.cache
-def _at(kernel_set: KernelSet, precision: str) -> KernelSet:
-    """The kernel set at a precision."""
-    if precision == contract.FULL:
-        return kernel_set
+def _replaced(kernel_set: KernelSet, precision: str) -> KernelSet:
+    """A copy of the kernel set in which the functions of a precision take the place of its own."""
     precisions = kernel_set.precisions()
-    if precision not in precisions:
-        known = ", ".join(map(repr, (contract.FULL, *precisions)))
-        raise ValueError(f"precision is {precision!r}; the kernel set {kernel_set.__name__!r} has {known}")
     own = types.ModuleType(kernel_set.__name__, kernel_set.__doc__)
     vars(own).update(vars(kernel_set), **precisions[precision])
     return cast(KernelSet, own)

@@ -156,6 +156,7 @@ def bind(
     objective: str = "elbo",
     backend: contract.Backend = "numpy",
     text: tuple[types.FunctionType, ...] = TEXT,
+    precision: str = contract.FULL,
 ) -> Model:
     """The Model of an architecture and an objective on a backend; text: the functions, where some are your own."""
     check_choice("objective", objective, OBJECTIVES)
@@ -168,7 +169,7 @@ def bind(
         "likelihood_mean": f"{architecture.likelihood}_mean",
         "output_logvar_layer": "affine" if NOISES[architecture.noise].per_input else "constant",
     }
-    return _bind(kernels.load(backend), tuple(choices.items()), len(architecture.hidden), text)
+    return _bind(kernels.load(backend, precision), tuple(choices.items()), len(architecture.hidden), text)
 
 
 @functools.cache
@@ -220,11 +221,17 @@ def loss_and_gradients(
     l2: float = 0.0,
     objective: str = "elbo",
     backend: contract.Backend = "numpy",
+    precision: str = contract.FULL,
 ) -> tuple[Value, Parameters]:
     """The loss in nats and its gradient by every parameter.
 
     loss = mean over the batch of (nll + beta kl) + (l2 / 2) sum of squared weights. It is computed in the dtype of p. The same
     arguments give the same bits, on any number of threads. A term that is beyond the range of the dtype is not finite.
+
+    At a lower precision each matrix product rounds the elements of its two operands to so many significant bits, to nearest
+    and ties to even, and adds up the products in the dtype of p. So it is in the forward pass, as x @ W, and in the
+    derivative, as dy @ W.T and x.T @ dy. Everything else is computed in the dtype of p, from numbers that are not rounded. The
+    derivative of the rounding itself is taken as 1.
 
     Parameters
     ----------
@@ -240,6 +247,9 @@ def loss_and_gradients(
         The bound: the KL in closed form, the KL of the samples, or importance weights.
     backend : str or module
         "numpy", "numba", "cupy", "auto" for the fastest of them that works here, or a kernel set of your own.
+    precision : {"float32", "bfloat16", "tfloat32"}
+        The significant bits of the operands of matrix products: at "float32" those of the dtype of p, also where it is float64;
+        at "bfloat16" 8, at "tfloat32" 11. `vae-np backends` says which of these a backend has.
 
     Returns
     -------
@@ -251,14 +261,14 @@ def loss_and_gradients(
     Raises
     ------
     TypeError, ValueError
-        An argument is of the wrong kind, shape or range.
+        An argument is of the wrong kind, shape or range, or the backend does not have the precision.
     RuntimeError
         The backend cannot run here.
 
     References
     ----------
     Kingma & Welling 2014 (arXiv 1312.6114), eq. 10 ("elbo") and 6 ("elbo_mc"); Burda, Grosse & Salakhutdinov 2016 (arXiv
-    1509.00519), eq. 8 ("iwae").
+    1509.00519), eq. 8 ("iwae"). Kalamkar et al. 2019 (arXiv 1905.12322), for training with operands in bfloat16.
 
     Examples
     --------
@@ -271,7 +281,7 @@ def loss_and_gradients(
     >>> abs(value.total - (value.reconstruction + value.kl)) < 1e-12
     True
     """
-    model, p, a, beta, l2 = prepare(p, x, eps, beta, l2, objective, backend)
+    model, p, a, beta, l2 = prepare(p, x, eps, beta, l2, objective, backend, precision=precision)
     L, B, _ = a.eps.shape
     d = buffers(p.architecture, objective, L, B, p.flat.dtype, model.zeros)
     g = Parameters(p.architecture, model.zeros(p.flat.shape, p.flat.dtype))
@@ -290,9 +300,10 @@ def loss(
     l2: float = 0.0,
     objective: str = "elbo",
     backend: contract.Backend = "numpy",
+    precision: str = contract.FULL,
 ) -> Value:
     """The Value of `loss_and_gradients` without the gradient; the arguments and errors are the same."""
-    model, p, a, beta, l2 = prepare(p, x, eps, beta, l2, objective, backend)
+    model, p, a, beta, l2 = prepare(p, x, eps, beta, l2, objective, backend, precision=precision)
     model.forward(p.layers, a, beta)
     return value_of(model, p, a, l2)
 
@@ -363,11 +374,12 @@ def prepare(
     objective: str,
     backend: contract.Backend,
     text: tuple[types.FunctionType, ...] = TEXT,
+    precision: str = contract.FULL,
 ) -> tuple[Model, Parameters, Buffers, Any, Any]:
     """The checked arguments of a pass: the model, p and the buffers with x and eps where it reads them, beta and l2."""
     check_parameters(p)
     arch, real = p.architecture, p.flat.dtype.type
-    model = bind(arch, objective, backend, text)
+    model = bind(arch, objective, backend, text, precision)
     x = arch.check_inputs(x)
     B, Z = len(x), arch.n_latent
     eps = _finite("eps", eps, f"({B}, {Z}) or (L, {B}, {Z})", lambda shape: shape[-2:] == (B, Z) and len(shape) in (2, 3))

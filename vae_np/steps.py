@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vae_np import blas, elbo, streams
 from vae_np.buffers import batch_slice, buffers
-from vae_np.kernels.contract import Backend, KernelSet
+from vae_np.kernels.contract import FULL, Backend, KernelSet
 from vae_np.optimizers import Optimizer
 from vae_np.parameters import Parameters
 from vae_np.runs import TERMS
@@ -36,6 +36,7 @@ def stepper(
     seed: int = 0,
     backend: Backend = "auto",
     threads: int | None = None,
+    precision: str = FULL,
 ) -> Callable[[NDArray, int, ArrayLike, ArrayLike], NDArray]:
     """Make a function that makes whole training steps on batches of one size.
 
@@ -51,7 +52,7 @@ def stepper(
         The rows of the training data.
     batch_size : int
         The number of rows in a batch.
-    objective, n_samples, l2, binarize, seed, backend, threads
+    objective, n_samples, l2, binarize, seed, backend, threads, precision
         They are those of `vae_np.train`.
 
     Returns
@@ -66,12 +67,12 @@ def stepper(
     Raises
     ------
     ValueError
-        The objective or the backend is unknown.
+        The objective or the backend is unknown, or the backend does not have the precision.
     RuntimeError
         The backend cannot run here.
     """
     arch, real = p.architecture, p.flat.dtype.type
-    model = elbo.bind(arch, objective, backend)
+    model = elbo.bind(arch, objective, backend, precision=precision)
     a, d = (buffers(arch, objective, n_samples, batch_size, real, model.zeros) for _ in range(2))
     g, l2, data = Parameters(arch, model.zeros(p.flat.shape, real)), real(l2), model.put(data)
     layers, g_layers = p.layers, g.layers

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vae_np import kernels
+from vae_np.kernels import contract, reference
 
 
 def test_auto_takes_the_fastest_that_runs():
@@ -17,6 +18,24 @@ def test_auto_takes_the_fastest_that_runs():
 def test_an_unknown_backend_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="backend is 'torch'; known are 'auto', 'numpy', 'numba', 'cupy'"):
         kernels.load("torch")
+
+
+@pytest.mark.parametrize("precision", ["bf16", None, ["bfloat16"]])
+def test_a_precision_that_a_set_does_not_have_is_refused_with_those_that_it_has(precision):
+    own = types.ModuleType("mine")
+    vars(own).update(contract.exports(reference))
+    with pytest.raises(ValueError, match=re.escape(f"precision is {precision!r}; backend 'mine' has 'float32'")):
+        kernels.load(own, precision)
+    known = "backend 'numpy' has 'float32', 'bfloat16', 'tfloat32'"
+    with pytest.raises(ValueError, match=re.escape(f"precision is {precision!r}; {known}")):
+        kernels.load("numpy", precision)
+
+
+def test_a_set_at_a_precision_is_one_set_that_has_the_name_of_the_whole():
+    at_full, at_bfloat16 = kernels.load("numpy"), kernels.load("numpy", "bfloat16")
+    assert kernels.load("numpy", "float32") is at_full
+    assert kernels.load("numpy", "bfloat16") is at_bfloat16 is kernels.load(at_bfloat16)
+    assert at_bfloat16.__name__ == at_full.__name__ and at_bfloat16.adam is at_full.adam
 
 
 def test_a_backend_that_cannot_run_says_why_and_what_to_do(monkeypatch):
