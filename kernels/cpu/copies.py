@@ -15,8 +15,7 @@ def prefetch(typingctx, array, i, j):
     def emit(context, builder, signature, args):
         e = Emit(context, builder, array.dtype)
         pointer = e.at(cgutils.get_item_pointer(context, builder, array, e.array(array, args[0]), args[1:]))
-        for_writing_to_second_cache_data = [ir.Constant(ir.IntType(32), n) for n in (1, 2, 1)]
-        e.call("llvm.prefetch.p0", ir.VoidType(), pointer, *for_writing_to_second_cache_data)
+        e.prefetch(pointer, for_writing=1, locality=2)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp), emit

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from vae_np.kernels.cpu.emit import VECTOR, Emit
+from vae_np.kernels.cpu.emit import TUNING, VECTOR, Emit
 from vae_np.kernels.cpu.jit import intrinsic
 
 HEIGHTS = (12, 4, 1) if VECTOR == 64 else (6, 4, 2, 1)  # 2 x 12 sums in the 32 registers, or 2 x 6 in the 16
@@ -95,6 +95,8 @@ def emit_tile(e, p, i, height, masks, is_transposed):
     def body(left, *now):
         rows, b_row, sums = now[: len(tops)], now[len(tops)], list(now[len(tops) + 1 :])
         of_b = [e.load(e.at(b_row, v * e.lanes * e.bytes), masks[v]) for v in range(vectors)]
+        for v in range(vectors if TUNING.rows_ahead else 0):
+            e.prefetch(e.at(b_row, e.builder.mul(p.b_down, e.integer(TUNING.rows_ahead)), v * VECTOR), for_writing=0, locality=3)
         for r in range(height):
             address = e.at(rows[r // 3], *[(), (p.down,), (twice,)][r % 3])
             number = e.repeated(builder.load(builder.bitcast(address, e.scalar.as_pointer()), align=e.bytes))

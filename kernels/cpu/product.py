@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from vae_np.kernels.cpu.argument_buffer import lazily_compiled
 from vae_np.kernels.cpu.copies import copy, pack_panels, prefetch, transpose_block
-from vae_np.kernels.cpu.emit import VECTOR
+from vae_np.kernels.cpu.emit import TUNING, VECTOR
 from vae_np.kernels.cpu.jit import exact
 from vae_np.kernels.cpu.mathematics import inline
 from vae_np.kernels.cpu.panel import panel, panel_transposed
@@ -19,6 +19,7 @@ from vae_np.kernels.cpu.scratch import array_in, give_back, take
 ROWS_KEEP_THEIR_BITS = VECTOR > 0  # whatever rows are multiplied with them; a BLAS promises no such thing
 MOST_TERMS = 1024  # a longer sum over k is made of several
 ROWS = 24  # rows that are multiplied at a time, in whole tiles; there are more where sums are short
+COPY_TRANSPOSED, PREFETCH_RESULTS = TUNING.copy_transposed, TUNING.prefetch_results
 PACKED = 2**19  # bytes of packed panels, which stay in the cache of a core
 
 
@@ -48,13 +49,13 @@ def rows_at_a_time(n_terms):
 
 @inline
 def pack_rows(a, room):
-    """a, or a packed copy of it where its rows are a multiple of 2 kB apart: such rows fall into a few sets of the cache."""
+    """a, or a packed copy of it: rows that are a multiple of 2 kB apart fall into a few sets of the cache."""
     if a.strides[1] == a.itemsize and a.strides[0] % 2048 == 0:
         apart = a.shape[1] + 16
         place = room[: a.shape[0] * apart].reshape((a.shape[0], apart))[:, : a.shape[1]]
         copy(a, place)
         return place
-    if a.strides[0] == a.itemsize and a.strides[1] % 2048 == 0:
+    if a.strides[0] == a.itemsize and (COPY_TRANSPOSED or a.strides[1] % 2048 == 0):
         place = room[: a.size].reshape((a.shape[1], a.shape[0]))
         copy(a.T, place)
         return place.T
@@ -89,11 +90,12 @@ def _product(a, b, c, prefetched, prefetched2, prefetched3):
 
 @inline
 def prefetch_columns(arrays, first, width):
-    """Prefetch the columns from `first` on, `width` of them, of every array."""
-    for array in arrays:
-        for i in range(array.shape[0]):
-            for j in range(first, min(first + width, array.shape[1]), 64 // array.itemsize):
-                prefetch(array, i, j)
+    """Prefetch the columns from `first` on, `width` of them, of every array, where that is faster."""
+    if PREFETCH_RESULTS:
+        for array in arrays:
+            for i in range(array.shape[0]):
+                for j in range(first, min(first + width, array.shape[1]), 64 // array.itemsize):
+                    prefetch(array, i, j)
 
 
 @inline
