@@ -10,7 +10,7 @@ import functools
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import llvmlite.binding
@@ -132,7 +132,9 @@ ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_int64)
 _callbacks = []  # compiled code holds their addresses, so that they must never be freed
 
 
-def lazily_compiled(name: str, operation: Any, fallback: Callable[..., object]) -> tuple[Any, Callable[[DTypeLike], None]]:
+def lazily_compiled(
+    name: str, operation: Any, fallback: Callable[..., object], dtypes: Iterable[tuple[DTypeLike, ...]]
+) -> tuple[Any, Callable[..., None]]:
     """Make a large function that compiled code can call, and that is compiled once and not into every caller.
 
     The callers find the function's address in a variable. At first this is the address of a function that compiles the
@@ -141,26 +143,28 @@ def lazily_compiled(name: str, operation: Any, fallback: Callable[..., object]) 
     Parameters
     ----------
     name
-        The symbol of the variable, without the dtype.
+        The symbol of the variable, without the dtypes.
     operation
-        A Numba dispatcher. Its arguments are arrays of two axes, all of one dtype, in any order of memory.
+        A Numba dispatcher. Its arguments are arrays of two axes, in any order of memory.
     fallback
         A Python function with the same arguments, which does the work where the operation cannot be compiled.
+    dtypes
+        What the arguments may be: for each possibility the dtype of every argument.
 
     Returns
     -------
     function
         An intrinsic for compiled code; it takes a tuple of the arguments.
     prepare
-        prepare(dtype) compiles the operation for a dtype, or reads it from the cache, before anyone calls it.
+        prepare(*dtypes of the arguments) compiles the operation, or reads it from the cache, before anyone calls it.
     """
-    n_arguments, cells = operation.py_func.__code__.co_argcount, {}
+    cells = {}
 
-    def prepare(dtype):
-        real = numba.from_dtype(np.dtype(dtype))
-        cells[real][0] = compiled(operation, (types.Array(real, 2, "A"),) * n_arguments)
+    def prepare(*of_arguments):
+        kinds = tuple(numba.from_dtype(np.dtype(dtype)) for dtype in of_arguments)
+        cells[kinds][0] = compiled(operation, tuple(types.Array(kind, 2, "A") for kind in kinds))
 
-    def first_call(real):
+    def first_call(kinds):
         failed = False
 
         @ENTRY
@@ -168,8 +172,8 @@ def lazily_compiled(name: str, operation: Any, fallback: Callable[..., object]) 
             nonlocal failed
             try:
                 if not failed:
-                    prepare(as_dtype(real))
-                    return ENTRY(int(cells[real][0]))(buffer)
+                    prepare(*map(as_dtype, kinds))
+                    return ENTRY(int(cells[kinds][0]))(buffer)
             except (
                 KeyboardInterrupt
             ):  # an exception cannot pass through compiled code: the work is done, and Ctrl-C comes after it
@@ -177,18 +181,19 @@ def lazily_compiled(name: str, operation: Any, fallback: Callable[..., object]) 
             except BaseException:
                 failed = True
                 logging.getLogger("vae_np").exception("%s could not be compiled; NumPy does its work", name)
-            fallback(*_arrays_in(buffer, as_dtype(real), n_arguments))
+            fallback(*_arrays_in(buffer, [as_dtype(kind) for kind in kinds]))
 
         return call
 
-    for real in (types.float32, types.float64):
-        function = first_call(real)
-        cells[real] = np.array([ctypes.cast(function, ctypes.c_void_p).value], np.int64)
-        _callbacks.append((cells[real], function))
-        llvmlite.binding.add_symbol(f"{name}.{real}", address_of(cells[real]))
+    for of_arguments in dtypes:
+        kinds = tuple(numba.from_dtype(np.dtype(dtype)) for dtype in of_arguments)
+        function = first_call(kinds)
+        cells[kinds] = np.array([ctypes.cast(function, ctypes.c_void_p).value], np.int64)
+        _callbacks.append((cells[kinds], function))
+        llvmlite.binding.add_symbol(_symbol(name, kinds), address_of(cells[kinds]))
 
     def call(typingctx, arrays):
-        real = arrays[0].dtype
+        symbol = _symbol(name, [array.dtype for array in arrays])
 
         def emit(context, builder, signature, args):
             word, words = ir.IntType(64), []
@@ -200,7 +205,7 @@ def lazily_compiled(name: str, operation: Any, fallback: Callable[..., object]) 
                 place = builder.alloca(word, ir.Constant(word, len(words)))
             for i, value in enumerate(words):
                 builder.store(value, builder.gep(place, [ir.Constant(word, i)]))
-            cell = cgutils.add_global_variable(builder.module, word, f"{name}.{real}")
+            cell = cgutils.add_global_variable(builder.module, word, symbol)
             function = ir.FunctionType(ir.VoidType(), [word]).as_pointer()
             builder.call(builder.inttoptr(builder.load(cell), function), [builder.ptrtoint(place, word)])
             return context.get_dummy_value()
@@ -210,10 +215,14 @@ def lazily_compiled(name: str, operation: Any, fallback: Callable[..., object]) 
     return intrinsic(call), prepare
 
 
-def _arrays_in(buffer: int, dtype: np.dtype, n: int) -> Iterator[Array]:
-    """The n matrices whose words are in a buffer."""
-    numbers = np.ctypeslib.as_array(ctypes.cast(buffer, ctypes.POINTER(ctypes.c_int64)), (n, 5))
-    for address, *shape_and_strides in numbers.tolist():
+def _symbol(name, kinds):
+    return ".".join([name, *map(str, kinds)])
+
+
+def _arrays_in(buffer: int, dtypes: Sequence[np.dtype]) -> Iterator[Array]:
+    """The matrices of those dtypes whose words are in a buffer."""
+    numbers = np.ctypeslib.as_array(ctypes.cast(buffer, ctypes.POINTER(ctypes.c_int64)), (len(dtypes), 5))
+    for dtype, (address, *shape_and_strides) in zip(dtypes, numbers.tolist()):
         shape, strides = shape_and_strides[:2], shape_and_strides[2:]
         extent = sum((length - 1) * stride for length, stride in zip(shape, strides)) + dtype.itemsize
         memory: Any = (ctypes.c_char * (extent if all(shape) else 0)).from_address(address)

@@ -67,9 +67,9 @@ def yield_core(typingctx):
 
 
 # What the threads share, each number on a cache line of its own: how many have come to the barrier, how often all have
-# passed it, the next task of either half, and whether all must stop, because a thread that the others would wait for cannot
+# passed it, the next task of each phase, and whether all must stop, because a thread that the others would wait for cannot
 # come.
-ARRIVED, PASSED, NEXT, OVER = 0, 16, (32, 48), 64
+ARRIVED, PASSED, NEXT, OVER = 0, 16, (32, 48, 64), 80
 
 
 @inline

@@ -42,31 +42,32 @@ def copy(typingctx, a, b):
 
 
 @intrinsic
-def pack_panels(typingctx, a, b):
-    """Copy a into b, which has one axis: first the columns of the first tile, row after row, then those of the next tile."""
+def pack_panels(typingctx, a, b, c):
+    """Copy a into b, which has one axis: first the columns of the first tile of c, row after row, then those of the next."""
 
     def emit(context, builder, signature, args):
-        e = Emit(context, builder, a.dtype)
+        e = Emit(context, builder, a.dtype, VECTOR * 8 // c.dtype.bitwidth)
         A, B = e.array(a, args[0]), e.array(b, args[1])
         a_down, _ = cgutils.unpack_tuple(builder, A.strides, 2)
         rows, columns = cgutils.unpack_tuple(builder, A.shape, 2)
-        panel = builder.mul(rows, e.integer(2 * VECTOR))
+        vector = e.lanes * e.bytes
+        panel = builder.mul(rows, e.integer(2 * vector))
 
         def row(i, a_row, b_row):
             def both_vectors(j, target):
                 for v in range(2):
                     from_j = builder.add(j, e.integer(v * e.lanes))
                     mask, source = e.first(builder.sub(columns, from_j)), e.at(a_row, builder.mul(from_j, e.integer(e.bytes)))
-                    e.store(e.load(source, mask), e.at(target, v * VECTOR))
+                    e.store(e.load(source, mask), e.at(target, v * vector))
                 return [builder.add(j, e.integer(2 * e.lanes)), e.at(target, panel)]
 
             e.loop([e.integer(0), b_row], lambda j, _: builder.icmp_signed("<", j, columns), both_vectors)
-            return [builder.add(i, e.integer(1)), e.at(a_row, a_down), e.at(b_row, 2 * VECTOR)]
+            return [builder.add(i, e.integer(1)), e.at(a_row, a_down), e.at(b_row, 2 * vector)]
 
         e.loop([e.integer(0), e.at(A.data), e.at(B.data)], lambda i, *_: builder.icmp_signed("<", i, rows), row)
         return context.get_dummy_value()
 
-    return types.void(a, b), emit
+    return types.void(a, b, c), emit
 
 
 @intrinsic

@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 import llvmlite.binding
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 
 from vae_np.kernels.cpu.jit import config
 
 AVX512 = {"skylake-avx512", "cascadelake", "cooperlake", "icelake-server", "sapphirerapids", "znver4", "znver5"}
+AVX512_BF16 = {"cooperlake", "sapphirerapids", "znver4", "znver5"}
 AVX2 = {"haswell", "broadwell", "skylake", "alderlake", "znver1", "znver2", "znver3"}
 
 
@@ -22,6 +24,17 @@ def vector_bytes() -> int:
 
 
 VECTOR = vector_bytes()
+
+
+def multiplies_pairs() -> bool:
+    """Return whether the processor for which Numba compiles has VDPBF16PS, which multiplies pairs of bfloat16 numbers."""
+    name, features = config.CPU_NAME, config.CPU_FEATURES
+    if name in (None, "host") and features is None:
+        return VECTOR == 64 and bool(llvmlite.binding.get_host_cpu_features().get("avx512bf16"))
+    return name in AVX512_BF16
+
+
+MULTIPLIES_PAIRS = multiplies_pairs()
 
 
 class Tuning(NamedTuple):
@@ -45,14 +58,14 @@ TUNING = tuning()
 
 
 class Emit:
-    """Writes the instructions of an intrinsic: an LLVM builder, and the vectors of one dtype."""
+    """Writes the instructions of an intrinsic: an LLVM builder, and the vectors of one dtype, by default of the whole width."""
 
-    def __init__(self, context, builder, real):
-        self.context, self.builder, self.bytes = context, builder, real.bitwidth // 8
-        self.lanes = VECTOR // self.bytes
-        self.scalar = context.get_value_type(real)
+    def __init__(self, context, builder, number, lanes=None):
+        self.context, self.builder, self.bytes = context, builder, number.bitwidth // 8
+        self.lanes = lanes or VECTOR // self.bytes
+        self.scalar = context.get_value_type(number)
         self.vector = ir.VectorType(self.scalar, self.lanes)
-        self.suffix = f"v{self.lanes}f{real.bitwidth}"
+        self.suffix = f"v{self.lanes}{'f' if isinstance(number, types.Float) else 'i'}{number.bitwidth}"
 
     def array(self, type, value):
         return self.context.make_array(type)(self.context, self.builder, value)
@@ -70,6 +83,28 @@ class Emit:
     def call(self, name, result, *arguments):
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
+
+    def multiply_add(self, a, b, c):
+        """a * b + c, rounded once"""
+        return self.call(f"llvm.fma.{self.suffix}", self.vector, a, b, c)
+
+    def multiply_add_pairs(self, a, b, c):
+        """c + a_0 b_0 + a_1 b_1, where each word of a and b holds two bfloat16 numbers: first the one in its lower half."""
+        if MULTIPLIES_PAIRS and self.bytes == 4:
+            return self.call("llvm.x86.avx512bf16.dpbf16ps.512", self.vector, c, a, b)
+        for half in (self.lower_half, self.upper_half):
+            c = self.multiply_add(half(a), half(b), c)
+        return c
+
+    def lower_half(self, words):
+        """The bfloat16 numbers in the lower halves of words, as numbers of this dtype."""
+        return self.upper_half(self.builder.shl(words, ir.Constant(words.type, [16] * self.lanes)))
+
+    def upper_half(self, words):
+        numbers = ir.VectorType(ir.FloatType(), self.lanes)
+        found = self.builder.and_(words, ir.Constant(words.type, [0xFFFF0000] * self.lanes))
+        found = self.builder.bitcast(found, numbers)
+        return found if self.bytes == 4 else self.builder.fpext(found, self.vector)
 
     def load(self, pointer, mask=None):
         pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
@@ -123,7 +158,7 @@ class Emit:
         return self.shuffle(self.builder.insert_element(undefined, value, first), undefined, [0] * self.lanes)
 
     def shuffle(self, a, b, places):
-        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places))
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(places)), list(places)))
 
     def loop(self, start, more, body):
         """The values after `while more(*values): values = body(*values)`."""

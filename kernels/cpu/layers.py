@@ -60,18 +60,19 @@ def affine_backward_add(dy, W, dx):
 
 @kernel
 def affine_gradients(x, dy, W, l2, dW, db):
-    gradients_of_layer(rows(x), rows(dy), W, l2, dW, db, prefetch_only(dW))
+    gradients_of_layer(rows(x), rows(dy), rows(dy), W, l2, dW, db, prefetch_only(dW))
     return dW, db
 
 
 @inline
-def gradients_of_layer(x, dy, W, l2, dW, db, prefetched):
+def gradients_of_layer(x, dy, dy_to_sum, W, l2, dW, db, prefetched):
+    """dy is the operand of the product, and dy_to_sum the same in full precision."""
     product(x.T, dy, dW, prefetched)
     if l2 != 0:
         for i in range(W.shape[0]):
             for o in range(W.shape[1]):
                 dW[i, o] += l2 * W[i, o]
-    sum_rows(dy, db)
+    sum_rows(dy_to_sum, db)
 
 
 @inline

@@ -2,6 +2,8 @@
 
 A tile is some rows of c by two vectors of columns. For each k it loads the two vectors of b once, and multiplies them by
 one number of a for each row, so that the multiply-adds, and not the loads, limit the speed.
+
+Where a and b hold words, each word is a pair of bfloat16 numbers (`pairs`), and K counts the pairs.
 """
 
 from typing import NamedTuple
@@ -73,10 +75,10 @@ def transpose_tile(e, vectors):
     return sum((e.transposed(vectors[i : i + e.lanes]) for i in range(0, len(vectors), e.lanes)), [])
 
 
-def emit_tile(e, p, i, height, masks, is_transposed):
+def emit_tile(e, w, p, i, height, masks, is_transposed):
     """c[i : i + height] = a[i : i + height] @ b: one loop over k makes all sums, which stay in registers."""
     builder, vectors = e.builder, len(masks)
-    zero = ir.Constant(e.vector, None)
+    zero, multiply_add = ir.Constant(e.vector, None), e.multiply_add if w.vector == e.vector else e.multiply_add_pairs
 
     def already_there():
         return sum((load_tile(e, p, i, height, v, masks[v], is_transposed) for v in range(vectors)), [])
@@ -94,15 +96,15 @@ def emit_tile(e, p, i, height, masks, is_transposed):
 
     def body(left, *now):
         rows, b_row, sums = now[: len(tops)], now[len(tops)], list(now[len(tops) + 1 :])
-        of_b = [e.load(e.at(b_row, v * e.lanes * e.bytes), masks[v]) for v in range(vectors)]
+        of_b = [w.load(w.at(b_row, v * w.lanes * w.bytes), masks[v]) for v in range(vectors)]
         for v in range(vectors if TUNING.rows_ahead else 0):
-            e.prefetch(e.at(b_row, e.builder.mul(p.b_down, e.integer(TUNING.rows_ahead)), v * VECTOR), for_writing=0, locality=3)
+            e.prefetch(e.at(b_row, builder.mul(p.b_down, e.integer(TUNING.rows_ahead)), v * VECTOR), for_writing=0, locality=3)
         for r in range(height):
             address = e.at(rows[r // 3], *[(), (p.down,), (twice,)][r % 3])
-            number = e.repeated(builder.load(builder.bitcast(address, e.scalar.as_pointer()), align=e.bytes))
+            number = w.repeated(builder.load(builder.bitcast(address, w.scalar.as_pointer()), align=w.bytes))
             for v in range(vectors):
                 place = v * height + r
-                sums[place] = e.call(f"llvm.fma.{e.suffix}", e.vector, number, of_b[v], sums[place])
+                sums[place] = multiply_add(number, of_b[v], sums[place])
         following = [e.at(row, p.along) for row in rows]
         return [builder.sub(left, e.integer(1)), *following, e.at(b_row, p.b_down), *sums]
 
@@ -111,7 +113,7 @@ def emit_tile(e, p, i, height, masks, is_transposed):
         store_tile(e, sums[v * height : (v + 1) * height], p, i, height, v, masks[v], is_transposed)
 
 
-def emit_strips(e, p, i, vectors, masked, is_transposed, heights):
+def emit_strips(e, w, p, i, vectors, masked, is_transposed, heights):
     """Multiply the rows of a panel from i on, in the highest tiles that fit, then in lower ones; the first row left over."""
     builder = e.builder
     masks = [e.first(builder.sub(p.width, e.integer(v * e.lanes))) if masked else None for v in range(vectors)]
@@ -124,16 +126,16 @@ def emit_strips(e, p, i, vectors, masked, is_transposed, heights):
             return builder.and_(enough, builder.not_(two_lower_ones_are_faster)) if height == HEIGHTS[0] else enough
 
         def body(i):
-            emit_tile(e, p, i, height, masks, is_transposed)
+            emit_tile(e, w, p, i, height, masks, is_transposed)
             return [builder.add(i, e.integer(height))]
 
         (i,) = e.loop([i], fits, body)
     return [i]
 
 
-def panel_function(context, module, real, is_transposed):
-    """The function in an LLVM module that multiplies panels of one dtype; the first request emits it."""
-    name = f"panel.{real}.transposed" if is_transposed else f"panel.{real}"
+def panel_function(context, module, number, real, is_transposed):
+    """The function in an LLVM module that multiplies panels of one dtype into sums of another; the first request emits it."""
+    name = f"panel.{number}.{real}{'.transposed' if is_transposed else ''}"
     if name in module.globals:
         return module.globals[name]
     integer, pointer, bit = ir.IntType(64), ir.IntType(8).as_pointer(), ir.IntType(1)
@@ -143,12 +145,13 @@ def panel_function(context, module, real, is_transposed):
     function.attributes.add("noinline")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     e, p = Emit(context, builder, real), Panel(*function.args)
+    w = Emit(context, builder, number, e.lanes)
 
     def wider(n):
         return builder.icmp_signed(">=", p.width, e.integer(n))
 
     def strips(i, vectors, masked, heights):
-        return lambda: emit_strips(e, p, i, vectors, masked, is_transposed, heights)
+        return lambda: emit_strips(e, w, p, i, vectors, masked, is_transposed, heights)
 
     start = e.integer(0)
     (i,) = e.choose(wider(2 * e.lanes), strips(start, 2, False, HEIGHTS[:1]), lambda: [start])  # whole tiles need no masks
@@ -165,7 +168,7 @@ def _panel(is_transposed):
             (M, K), (_, width), _ = (cgutils.unpack_tuple(builder, array.shape, 2) for array in arrays)
             A, B, C = (builder.bitcast(array.data, ir.IntType(8).as_pointer()) for array in arrays)
             fields = A, *strides[0], B, strides[1][0], C, strides[2][0], M, K, width, args[3]
-            builder.call(panel_function(context, builder.module, a.dtype, is_transposed), Panel._make(fields))
+            builder.call(panel_function(context, builder.module, a.dtype, c.dtype, is_transposed), Panel._make(fields))
             return context.get_dummy_value()
 
         return types.void(a, b, c, types.boolean), emit

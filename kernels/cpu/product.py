@@ -3,18 +3,25 @@
 Every element is one sum over k in its order, with fused multiply-adds, whatever tile it falls into. So the bits of a row do not
 depend on the rows around it, nor on how the rows are shared among threads. Where the vectors of the processor are not known, or
 are narrower than those of AVX2, the BLAS multiplies.
+
+An operand of words holds pairs of bfloat16 numbers (`pairs`). Where only b does, a is rounded on the way.
 """
 
+from typing import Any
+
 import numpy as np
+from numba.extending import overload
 from numpy.typing import DTypeLike
 
 from vae_np.kernels.cpu.argument_buffer import lazily_compiled
 from vae_np.kernels.cpu.copies import copy, pack_panels, prefetch, transpose_block
-from vae_np.kernels.cpu.emit import TUNING, VECTOR
+from vae_np.kernels.cpu.emit import MULTIPLIES_PAIRS, TUNING, VECTOR
 from vae_np.kernels.cpu.jit import exact
-from vae_np.kernels.cpu.mathematics import inline
+from vae_np.kernels.cpu.mathematics import OPTIONS, inline
+from vae_np.kernels.cpu.pairs import WORD, fill_with_columns, numbers_of
 from vae_np.kernels.cpu.panel import panel, panel_transposed
 from vae_np.kernels.cpu.scratch import array_in, give_back, take
+from vae_np.kernels.reference import rounded
 
 ROWS_KEEP_THEIR_BITS = VECTOR > 0  # whatever rows are multiplied with them; a BLAS promises no such thing
 MOST_TERMS = 1024  # a longer sum over k is made of several
@@ -28,6 +35,16 @@ def about() -> str:
     if VECTOR:
         return f"matrix products of its own, for vectors of {VECTOR} bytes"
     return "matrix products of the BLAS, which is slower: the vectors of this processor are not known"
+
+
+def about_pairs() -> str:
+    """Return a sentence that says how this kernel set multiplies matrices of bfloat16 numbers."""
+    if not VECTOR:
+        return (
+            "matrix products of NumPy's BLAS, of operands that are rounded before: the vectors of this processor are not known"
+        )
+    how = "two at a time (VDPBF16PS)" if MULTIPLIES_PAIRS else "as float32, because it has no instruction for them"
+    return f"{about()}; this processor multiplies bfloat16 numbers {how}"
 
 
 @inline
@@ -47,24 +64,43 @@ def rows_at_a_time(n_terms):
     return ROWS * max(1, (MOST_TERMS + 16) // (n_terms + 16))
 
 
-@inline
-def pack_rows(a, room):
-    """a, or a packed copy of it: rows that are a multiple of 2 kB apart fall into a few sets of the cache."""
-    if a.strides[1] == a.itemsize and a.strides[0] % 2048 == 0:
-        apart = a.shape[1] + 16
-        place = room[: a.shape[0] * apart].reshape((a.shape[0], apart))[:, : a.shape[1]]
-        copy(a, place)
+def pack_rows(a, i, n_rows, k, n, room) -> Any:
+    """Return rows i to i + n_rows of a, and of their terms n from the k-th on: as numbers, or as pairs if room is for words."""
+
+
+@overload(pack_rows, jit_options=OPTIONS)
+def _pack_rows(a, i, n_rows, k, n, room):
+    def numbers(a, i, n_rows, k, n, room):
+        a = a[i : i + n_rows, k : k + n]
+        if a.strides[1] == a.itemsize and a.strides[0] % 2048 == 0:
+            place = matrix_in(room, a.shape[0], a.shape[1])
+            copy(a, place)
+            return place
+        if a.strides[0] == a.itemsize and (COPY_TRANSPOSED or a.strides[1] % 2048 == 0):
+            place = room[: a.size].reshape((a.shape[1], a.shape[0]))
+            copy(a.T, place)
+            return place.T
+        return a
+
+    def pairs(a, i, n_rows, k, n, room):
+        a = a[i : i + n_rows, 2 * k : 2 * (k + n)]
+        place = matrix_in(room, a.shape[0], n)
+        fill_with_columns(a, place)
         return place
-    if a.strides[0] == a.itemsize and (COPY_TRANSPOSED or a.strides[1] % 2048 == 0):
-        place = room[: a.size].reshape((a.shape[1], a.shape[0]))
-        copy(a.T, place)
-        return place.T
-    return a
+
+    return numbers if a.dtype == room.dtype else pairs
+
+
+@inline
+def matrix_in(room, rows, columns):
+    """A matrix whose rows are not a multiple of 2 kB apart: such rows fall into a few sets of the cache."""
+    apart = columns + 16
+    return room[: rows * apart].reshape((rows, apart))[:, :columns]
 
 
 def _product(a, b, c, prefetched, prefetched2, prefetched3):
     """c = a @ b, as `product` says."""
-    width = 2 * VECTOR // b.itemsize
+    width = 2 * VECTOR // c.itemsize
     is_packed = a.shape[0] > 64 and (VECTOR == 32 or b.strides[0] % 2048 == 0)
     buffer = take()
     packed, room = divided(array_in(buffer, b))
@@ -75,9 +111,9 @@ def _product(a, b, c, prefetched, prefetched2, prefetched3):
         for first in range(0, b.shape[1], n_columns):
             columns = terms[:, first : first + n_columns]
             if is_packed:
-                pack_panels(columns, packed)
+                pack_panels(columns, packed, c)
             for i in range(0, a.shape[0], n_rows):
-                rows = pack_rows(a[i : i + n_rows, k : k + n], room)
+                rows = pack_rows(a, i, n_rows, k, n, room)
                 for j in range(0, columns.shape[1], width):
                     to_come = prefetched[i : i + n_rows], prefetched2[i : i + n_rows], prefetched3[i : i + n_rows]
                     prefetch_columns(to_come, first + j, width)
@@ -117,20 +153,21 @@ def _product_transposed(a, b, c):
     It is computed as c.T = b @ a.T: so the rows of a are transposed, which are fewer than those of b where a layer is
     larger than a batch.
     """
-    width = 2 * VECTOR // a.itemsize
+    width = 2 * VECTOR // c.itemsize
     buffer = take()
-    packed, room = divided(array_in(buffer, a))
-    for k in range(0, a.shape[1], MOST_TERMS):
-        n = min(MOST_TERMS, a.shape[1] - k)
+    packed, room = divided(array_in(buffer, b))
+    for k in range(0, b.shape[1], MOST_TERMS):
+        n = min(MOST_TERMS, b.shape[1] - k)
         n_columns, n_rows = columns_at_a_time(n, width), rows_at_a_time(n)
         for first in range(0, a.shape[0], n_columns):
-            columns = a[first : first + n_columns, k : k + n]
-            for j in range(0, columns.shape[0], width):
-                transpose(columns[j : j + width], packed[j * n : (j + width) * n].reshape((n, width)))
+            last = min(first + n_columns, a.shape[0])
+            for j in range(0, last - first, width):
+                rows_of_a = pack_rows(a, first + j, min(width, last - first - j), k, n, room)
+                transpose(rows_of_a, packed[j * n : (j + width) * n].reshape((n, width)))
             for i in range(0, b.shape[0], n_rows):
-                rows = pack_rows(b[i : i + n_rows, k : k + n], room)
-                for j in range(0, columns.shape[0], width):
-                    of_c = c[first + j : min(first + j + width, a.shape[0]), i : i + n_rows]
+                rows = pack_rows(b, i, n_rows, k, n, room)
+                for j in range(0, last - first, width):
+                    of_c = c[first + j : min(first + j + width, last), i : i + n_rows]
                     of_a = packed[j * n : (j + width) * n].reshape((n, width))[:, : of_c.shape[0]]
                     panel_transposed(rows, of_a, of_c, k > 0)
     give_back(buffer)
@@ -144,22 +181,43 @@ def _blas_product_transposed(a, b, c):
     c[:] = np.dot(a, b.T)
 
 
+def _numpy_product(a, b, c, *prefetched):
+    if a.dtype == WORD:
+        a = numbers_of(a, 1, 2 * a.shape[1])
+    if b.dtype == WORD:
+        a, b = rounded(a, 8), numbers_of(b, 0, a.shape[1])
+    np.matmul(a, b, out=c)
+
+
+def _numpy_product_transposed(a, b, c):
+    if b.dtype == WORD:
+        a, b = rounded(a, 8), numbers_of(b, 1, a.shape[1])
+    np.matmul(a, b.T, out=c)
+
+
+if not VECTOR:
+    _product, _product_transposed = _blas_product, _blas_product_transposed
+
+REALS = np.dtype(np.float32), np.dtype(np.float64)
 _lazy_product, _prepare_product = lazily_compiled(
     "vae_np.product",
-    exact(_product if VECTOR else _blas_product),
-    lambda a, b, c, *prefetched: np.matmul(a, b, out=c),
+    exact(_product),
+    _numpy_product,
+    [(a, b, *(real,) * 4) for real in REALS for a, b in ((real, real), (real, WORD), (WORD, WORD))],
 )
 _lazy_product_transposed, _prepare_product_transposed = lazily_compiled(
     "vae_np.product_transposed",
-    exact(_product_transposed if VECTOR else _blas_product_transposed),
-    lambda a, b, c: np.matmul(a, b.T, out=c),
+    exact(_product_transposed),
+    _numpy_product_transposed,
+    [(real, b, real) for real in REALS for b in (real, WORD)],
 )
 
 
-def prepare(dtype: DTypeLike) -> None:
+def prepare(dtype: DTypeLike, are_pairs: bool) -> None:
     """Compile the products for a dtype, or read them from the cache, before their first call would."""
-    _prepare_product(dtype)
-    _prepare_product_transposed(dtype)
+    for left, right in ((dtype, WORD), (WORD, WORD)) if are_pairs else ((dtype, dtype),):
+        _prepare_product(left, right, *(dtype,) * 4)
+    _prepare_product_transposed(dtype, WORD if are_pairs else dtype, dtype)
 
 
 @inline
@@ -167,11 +225,12 @@ def product(a, b, c, prefetched):
     """c = a @ b          a (M, K) in any order; b (K, N) and c (M, N) with contiguous rows
 
     prefetched: three arrays that are used next, and so loaded into the cache meanwhile; each has the shape of c, or no rows.
+    b may hold words that `pair_rows` has made, and then a too (of its transpose).
     """
     _lazy_product((a, b, c, *prefetched))
 
 
 @inline
 def product_transposed(a, b, c):
-    """c = a @ b.T          a (M, K), b (N, K) and c (M, N), all with contiguous rows"""
+    """c = a @ b.T          a (M, K), b (N, K) and c (M, N), all with contiguous rows; b may hold words (`pair_columns`)"""
     _lazy_product_transposed((a, b, c))

@@ -1,8 +1,9 @@
 """Training steps as one program: the operations of a step are recorded once, and then run many times, by several threads.
 
 A step has two halves. The first is what the examples of a batch go through, each by itself: it is recorded once for each
-slice of the batch. The second is what the weights go through: it is divided by rows of the weights. Slices and rows are
-tasks that any thread may take, and all threads wait for each other between the halves. No two tasks write to the same
+slice of the batch. The second is what the weights go through: it is divided by rows of the weights. Between them, products
+of rounded numbers need copies of the results of the first half. Slices and rows are tasks that any thread may take, and all
+threads wait for each other after each of these phases. No two tasks write to the same
 place, so that neither the number of threads nor their order changes a bit, and a step needs no dispatch by type and no
 lock.
 
@@ -22,6 +23,7 @@ from vae_np.kernels.cpu.barrier import NEXT, OVER, atomic_add, atomic_load, wait
 from vae_np.kernels.cpu.copies import copy_bytes
 from vae_np.kernels.cpu.jit import kernel
 from vae_np.kernels.cpu.mathematics import inline
+from vae_np.kernels.cpu.operands import Operands
 from vae_np.kernels.cpu.product import ROWS_KEEP_THEIR_BITS, prepare
 from vae_np.kernels.cpu.recording import OPERATIONS, record, weight_tasks
 
@@ -59,13 +61,17 @@ def run(thread, n_threads, n_steps, shared, instructions, starts, feeds, results
             atomic_add(shared, NEXT[0], -atomic_load(shared, NEXT[0]))
             if step + 1 < n_steps:
                 feed(feeds[0], step + 1)
-        do_tasks(shared, NEXT[1], starts[1], instructions)
+        if starts[1].shape[0] > 1:
+            do_tasks(shared, NEXT[1], starts[1], instructions)
+            wait_for_all(shared, n_threads)
+        do_tasks(shared, NEXT[2], starts[2], instructions)
         wait_for_all(shared, n_threads)
         finite = True
         for i in range(results.shape[0]):
             finite &= math.isfinite(results[i]) or not must_be_finite[i]
         if first:
-            atomic_add(shared, NEXT[1], -atomic_load(shared, NEXT[1]))
+            for phase in (1, 2):
+                atomic_add(shared, NEXT[phase], -atomic_load(shared, NEXT[phase]))
             for i in range(results.shape[0]):
                 kept_results[step, i] = results[i]
         if not finite:
@@ -117,22 +123,27 @@ def capture(
     squares: Sequence[Array],
     before_examples: Sequence[Array],
     before_weights: Sequence[Array],
+    are_pairs: bool = False,
 ) -> Callable[[int, Sequence[Array]], Array]:
-    """Return a function that makes many steps of these operations: `contract.Capture` says what it takes and returns."""
+    """Return a function that makes many steps of these operations: `contract.Capture` says what it takes and returns.
+
+    are_pairs: whether the operands of products are rounded to bfloat16.
+    """
     results, sums = np.zeros(len(means) + len(squares)), np.zeros(len(squares))
     must_be_finite = np.array([i == 0 or i >= len(means) for i in range(len(results))])
     first = [[(squares_of, (array.reshape(-1), sums[i : i + 1]))] for i, array in enumerate(squares)]
-    first += [record(function) for function in examples]
+    operands = Operands(are_pairs)
+    first += [operands.of_layers(record(function)) for function in examples]
     # Results are read after the second half, when other threads may be in the first half of the next step: so only the
     # second half writes them.
     second = [[(mean_of, (array.reshape(-1), results[i : i + 1])) for i, array in enumerate(means)]]
     second[0] += [(copy, (sums, results[len(means) :]))]
-    second += weight_tasks(record(weights))
+    second += weight_tasks(record(weights), operands)
     for dtype in {array.dtype for array in means}:
-        prepare(dtype)
+        prepare(dtype, are_pairs)
     kept: list[Array] = [results]
     instructions, starts = [], []
-    for tasks in (first, second):
+    for tasks in (first, operands.between_halves(), second):
         starts.append([len(instructions)])
         for task in tasks:
             for operation, arguments in task:
@@ -142,7 +153,7 @@ def capture(
                 instructions.append((address, address_of(buffer)))
             starts[-1].append(len(instructions))
     instructions, starts = np.array(instructions, np.int64), tuple(np.array(s, np.int64) for s in starts)
-    shared, cells = np.zeros(80, np.int64), [*before_examples, *before_weights]
+    shared, cells = np.zeros(96, np.int64), [*before_examples, *before_weights]
 
     def run_steps(threads, values):
         sources = [np.ascontiguousarray(value, cell.dtype) for value, cell in zip(values, cells)]
@@ -155,6 +166,7 @@ def capture(
         run(0, 1, 0, *arguments)
         if n == 0:
             return kept_results
+        operands.refresh()
         feed(feeds[0], 0)
         shared[:] = 0
         others = [threading.Thread(target=run, args=(i, threads, n, *arguments)) for i in range(1, threads)]

@@ -13,6 +13,7 @@ from vae_np.kernels.cpu import batches, layers, losses, updates
 from vae_np.kernels.cpu.argument_buffer import address_of
 from vae_np.kernels.cpu.jit import inlined, kernel
 from vae_np.kernels.cpu.layers import gradients_of_layer
+from vae_np.kernels.cpu.operands import Operands
 from vae_np.kernels.cpu.scratch import BYTES, array_in, give_back, take
 
 TASK_BYTES = 2**17, 2**19  # of weights, at least and at most: enough tasks for all threads; one stays in the cache of a core
@@ -58,7 +59,7 @@ def record(function: Callable[[KernelSet], object]) -> list[tuple[str, tuple]]:
     return calls
 
 
-def weight_tasks(calls: list[tuple[str, tuple]]) -> list[list[tuple[Any, tuple]]]:
+def weight_tasks(calls: list[tuple[str, tuple]], operands: Operands) -> list[list[tuple[Any, tuple]]]:
     """Return the second half as tasks: each takes some rows of the weights of a layer from their gradient to their update."""
     ((update, (p, g, *rest)),) = [call for call in calls if call[0] in UPDATES]
     tasks, covered, least, most = [], 0, *TASK_BYTES
@@ -66,7 +67,8 @@ def weight_tasks(calls: list[tuple[str, tuple]]) -> list[list[tuple[Any, tuple]]
     for name, arguments in calls:
         if name in UPDATES:
             continue
-        for *inputs, dW, db in _rows_of_weights(n_bytes, *arguments) if name == "affine_gradients" else [arguments]:
+        parts = _rows_of_weights(n_bytes, operands, *arguments) if name == "affine_gradients" else [(arguments, [])]
+        for (*inputs, dW, db), afterwards in parts:
             start = (address_of(dW if dW.size else db) - address_of(g)) // g.itemsize
             stop = start + dW.size + db.size
             follows = not dW.size or not db.size or address_of(db) == address_of(dW) + dW.nbytes
@@ -78,7 +80,8 @@ def weight_tasks(calls: list[tuple[str, tuple]]) -> list[list[tuple[Any, tuple]]
             if name == "affine_gradients":
                 to_update = [array[: dW.size].reshape(dW.shape) for array in (p[start:stop], *state) if np.ndim(array)]
                 prefetched = tuple((to_update + [dW[:0]])[:3])
-                tasks.append([(UPDATE_ROWS[update], (*inputs, prefetched, g[start:stop], (p[start:stop], *state)))])
+                update_rows = UPDATE_ROWS[update], (*inputs, prefetched, g[start:stop], (p[start:stop], *state))
+                tasks.append([update_rows, *afterwards])
             else:
                 tasks.append([(name, arguments), (update, (p[start:stop], g[start:stop], *state))])
             covered += stop - start
@@ -87,23 +90,28 @@ def weight_tasks(calls: list[tuple[str, tuple]]) -> list[list[tuple[Any, tuple]]
     return tasks
 
 
-def _rows_of_weights(n_bytes, x, dy, W, l2, dW, db):
-    """The arguments of `affine_gradients` for some rows of W at a time; the bias goes with the last rows, which it follows."""
+def _rows_of_weights(n_bytes, operands, x, dy, W, l2, dW, db):
+    """For some rows of W at a time the arguments of `gradients_of_layer`, and what makes the kept copies of these rows anew.
+
+    The bias goes with the last rows, which it follows.
+    """
     n = 12 * max(1, n_bytes // (12 * W.itemsize * W.shape[1]))
+    x, dy_to_multiply = operands.of_gradient(x), operands.of_gradient(dy)
     for i in range(0, len(W), n):
         rows = slice(i, i + n)
-        yield x[:, rows], dy, W[rows], l2, dW[rows], db if i + n >= len(W) else db[:0]
+        inputs = x[:, rows], dy_to_multiply, dy, W[rows], l2, dW[rows], db if i + n >= len(W) else db[:0]
+        yield inputs, operands.after_update(W, i, i + n)
 
 
 def _update_rows(update):
     update_inlined = inlined(update)
 
-    def update_rows(x, dy, W, l2, prefetched, g, arguments):
+    def update_rows(x, dy, dy_to_sum, W, l2, prefetched, g, arguments):
         """Compute the gradient of some rows of weights, and of the bias if it follows them in p, and update both at once."""
         p, buffer = arguments[0], take()
         if g.nbytes <= BYTES:
             g = array_in(buffer, g)[: g.size]
-        gradients_of_layer(x, dy, W, l2, g[: W.size].reshape(W.shape), g[W.size :], prefetched)
+        gradients_of_layer(x, dy, dy_to_sum, W, l2, g[: W.size].reshape(W.shape), g[W.size :], prefetched)
         update_inlined(p, g, *arguments[1:])
         give_back(buffer)
 

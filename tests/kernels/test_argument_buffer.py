@@ -16,8 +16,11 @@ def doubled(a, b):
             b[i, j] = 2 * a[i, j]
 
 
+DTYPES = [("float32", "float32"), ("float64", "float64"), ("uint32", "float64")]
+
+
 def caller_of(name, fallback=np.multiply):
-    function, prepare = argument_buffer.lazily_compiled(name, jit.kernel(doubled), fallback)
+    function, prepare = argument_buffer.lazily_compiled(name, jit.kernel(doubled), fallback, DTYPES)
 
     @njit
     def caller(a, b):
@@ -31,7 +34,7 @@ def caller_of(name, fallback=np.multiply):
 def test_it_is_called_whether_it_was_prepared_or_not(real, prepared):
     caller, prepare = caller_of(f"test.{real}.{prepared}")
     if prepared:
-        prepare(real)
+        prepare(real, real)
     a, b = np.arange(12, dtype=real).reshape(3, 4), np.zeros((4, 3), real)
     for view in (a, a[::2], a[:, 1:], a[:0]):
         b = np.zeros(view.shape[::-1], real).T

@@ -21,7 +21,7 @@ def test_a_compiled_function_holds_no_copy_of_another(update, monkeypatch, tmp_p
     W = np.zeros((3, 2), np.float32)
     flat = W.reshape(-1)
     state = (flat, *[flat] * STATES[update], *NUMBERS[update])
-    arguments = W.T, W, W, np.float32(0), (W, W, W), flat, state
+    arguments = W.T, W, W, W, np.float32(0), (W, W, W), flat, state
     argument_buffer.compiled.__wrapped__(recording.UPDATE_ROWS[update], tuple(map(argument_buffer.type_of, arguments)))
     (entry,) = entries
     copies = [f.name for f in entry._library._final_module.functions if not f.is_declaration and "linkonce" in f.linkage.name]
