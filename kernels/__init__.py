@@ -152,11 +152,16 @@ def load(name: contract.Backend = "auto", precision: str = contract.FULL) -> Ker
     return _at(_whole(importlib.import_module(MODULES[name])), precision, name)
 
 
+def precisions(name: contract.Backend) -> tuple[str, ...]:
+    """Return the precisions at which `load` gives a kernel set. The errors are those of `load`."""
+    return (contract.FULL, *load(name).precisions())
+
+
 def _at(kernel_set: KernelSet, precision: str, name: str) -> KernelSet:
     """The kernel set of this name at a precision."""
     if precision == contract.FULL:
         return kernel_set
-    known = (contract.FULL, *kernel_set.precisions())
+    known = precisions(kernel_set)
     if precision not in known:
         raise ValueError(f"precision is {precision!r}; backend {name!r} has {', '.join(map(repr, known))}")
     return _replaced(kernel_set, precision)
@@ -165,9 +170,8 @@ def _at(kernel_set: KernelSet, precision: str, name: str) -> KernelSet:
 @functools.cache
 def _replaced(kernel_set: KernelSet, precision: str) -> KernelSet:
     """A copy of the kernel set in which the functions of a precision take the place of its own."""
-    precisions = kernel_set.precisions()
     own = types.ModuleType(kernel_set.__name__, kernel_set.__doc__)
-    vars(own).update(vars(kernel_set), **precisions[precision])
+    vars(own).update(vars(kernel_set), **kernel_set.precisions()[precision])
     return cast(KernelSet, own)
 
 

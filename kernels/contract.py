@@ -190,7 +190,10 @@ class Abilities(Protocol):
         ...
 
     def precisions(self) -> Mapping[str, Mapping[str, Any]]:
-        """For each precision but FULL the functions, by their names, that take the place of the set's own at this precision."""
+        """For each precision but FULL the functions, by their names, that take the place of the set's own at this precision.
+
+        Each precision is one of the reference, which defines it.
+        """
         ...
 
 

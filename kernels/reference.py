@@ -557,7 +557,7 @@ def rounded(x: Array, bits: int) -> Array:
 
 
 def layers_of_rounded(bits: int) -> dict[str, Callable[..., Any]]:
-    """The layers that multiply, with the operands of their products rounded to so many bits."""
+    """The layers that multiply, with the operands of their products rounded to so many bits, and the sentence about them."""
 
     def of_rounded(layer):
         return functools.wraps(layer)(lambda left, right, *rest: layer(rounded(left, bits), rounded(right, bits), *rest))
@@ -568,7 +568,8 @@ def layers_of_rounded(bits: int) -> dict[str, Callable[..., Any]]:
         return constant_gradients(x, dy, W, l2, dW, db)
 
     return {name: of_rounded(globals()[name]) for name in LAYERS if name.startswith("affine")} | {
-        "affine_gradients": gradients_of_rounded
+        "affine_gradients": gradients_of_rounded,
+        "about": lambda: f"{about()}, after their operands were rounded to {bits} significant bits",
     }
 
 

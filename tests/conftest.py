@@ -17,6 +17,12 @@ RUNNABLE = [
     if status.ok
 ]
 SETS = RUNNABLE + [on_host.NAME] * bool(on_host.KERNELS)
+LOWER = [
+    pytest.param((name, precision), id=f"{name}-{precision}", marks=[pytest.mark.gpu] * (name == "cupy"))
+    for name, status in kernels.available().items()
+    if status.ok
+    for precision in kernels.precisions(name)[1:]
+]
 
 
 def pytest_configure(config):
@@ -32,6 +38,12 @@ def pytest_configure(config):
 @pytest.fixture(params=RUNNABLE, scope="session")
 def backend(request):
     """The name of each backend that runs on this machine."""
+    return request.param
+
+
+@pytest.fixture(params=LOWER, scope="session")
+def lower(request):
+    """(backend, precision): each backend that runs on this machine, at each of its lower precisions."""
     return request.param
 
 

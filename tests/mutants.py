@@ -70,12 +70,13 @@ SEEN_BY = {
         f"kernels/gpu/{name}.py": ["test_on_host.py", "test_steps.py"]
         for name in ("device", "graph", "arrays", "layers", "losses", "updates", "batches")
     },
-    "kernels/__init__.py": ["test_load.py", "test_contract.py"],
+    "kernels/__init__.py": ["test_load.py", "test_contract.py", "test_precisions.py"],
     "kernels/contract.py": ["test_contract.py", "test_load.py", "test_elbo.py", "test_steps.py"],
     **{
         f"vae_np/{name}.py": [f"test_{name}.py", "test_training.py", "test_faults.py"]
-        for name in ("architecture", "data", "estimator", "parameters", "runs", "steps", "training")
+        for name in ("data", "estimator", "parameters", "runs", "steps", "training")
     },
+    "vae_np/architecture.py": ["test_architecture.py", "test_training.py", "test_faults.py", "test_elbo.py"],
     "vae_np/blas.py": ["test_known_answers.py", "test_training.py", "test_steps.py"],
     "vae_np/buffers.py": ["test_steps.py", *MODEL],
     "vae_np/burda2016.py": ["test_other_commands.py::test_burda", "test_places.py"],
@@ -89,7 +90,17 @@ SEEN_BY = {
     "vae_np/table.py": ["test_data.py"],
     **{
         f"vae_np/testing/{name}.py": [f"test_{name}.py", "test_testing.py", "test_mistakes.py"]
-        for name in ("comparison", "gradients", "mistakes", "operations", "oracles", "problems", "properties", "strategies")
+        for name in (
+            "comparison",
+            "gradients",
+            "mistakes",
+            "operations",
+            "oracles",
+            "problems",
+            "properties",
+            "strategies",
+            "suite",
+        )
     },
     "vae_np/testing/derivatives.py": ["test_testing.py", "test_operations.py", "test_dials.py"],
     **{

@@ -5,7 +5,7 @@ import functools
 import logging
 import math
 import operator
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,18 @@ def check_number(name: str, value: Any, least: float = 0.0, above: bool = False)
     if not (math.isfinite(number) and (number > least if above else number >= least)):
         raise ValueError(f"{name} is {value!r}; it must be a finite number, {'above' if above else 'at least'} {least:g}")
     return number
+
+
+def check_finite(name: str, array: ArrayLike, wanted: str, fits: Callable[[tuple[int, ...]], bool]) -> NDArray:
+    """The array; TypeError or ValueError unless it holds finite real numbers, at least one, and its shape fits what is wanted."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} has dtype {array.dtype}; it must hold real numbers")
+    if not fits(array.shape) or not array.size:
+        raise ValueError(f"{name} has shape {array.shape}; wanted {wanted}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinite values; every one must be finite")
+    return array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vae_np import blas, kernels
-from vae_np.architecture import Architecture, check_choice, check_number
+from vae_np.architecture import Architecture, check_choice, check_finite, check_number
 from vae_np.buffers import Buffers, buffers
 from vae_np.choices import NOISES, OBJECTIVES
 from vae_np.kernels import contract
@@ -228,10 +228,9 @@ def loss_and_gradients(
     loss = mean over the batch of (nll + beta kl) + (l2 / 2) sum of squared weights. It is computed in the dtype of p. The same
     arguments give the same bits, on any number of threads. A term that is beyond the range of the dtype is not finite.
 
-    At a lower precision each matrix product rounds the elements of its two operands to so many significant bits, to nearest
-    and ties to even, and adds up the products in the dtype of p. So it is in the forward pass, as x @ W, and in the
-    derivative, as dy @ W.T and x.T @ dy. Everything else is computed in the dtype of p, from numbers that are not rounded. The
-    derivative of the rounding itself is taken as 1.
+    At a lower precision the elements of both operands of every matrix product, x @ W, dy @ W.T and x.T @ dy, are rounded to
+    fewer significant bits: to nearest, ties to even. Nothing else is rounded, so that sums and weights keep the dtype of p.
+    The derivative of the rounding is taken as 1.
 
     Parameters
     ----------
@@ -248,8 +247,8 @@ def loss_and_gradients(
     backend : str or module
         "numpy", "numba", "cupy", "auto" for the fastest of them that works here, or a kernel set of your own.
     precision : {"float32", "bfloat16", "tfloat32"}
-        The significant bits of the operands of matrix products: at "float32" those of the dtype of p, also where it is float64;
-        at "bfloat16" 8, at "tfloat32" 11. `vae-np backends` says which of these a backend has.
+        To how many bits operands are rounded: "bfloat16" to 8, "tfloat32" to 11, and "float32", also where p is float64, not at
+        all. `vae-np backends` says which of them a backend has.
 
     Returns
     -------
@@ -261,7 +260,7 @@ def loss_and_gradients(
     Raises
     ------
     TypeError, ValueError
-        An argument is of the wrong kind, shape or range, or the backend does not have the precision.
+        An argument is of the wrong kind, shape or range, or the backend lacks the precision.
     RuntimeError
         The backend cannot run here.
 
@@ -344,7 +343,7 @@ def decode(p: Parameters, z: ArrayLike, backend: contract.Backend = "numpy") -> 
     """z (B, Z) -> the mean of p(x|z), (B, D): under the Bernoulli likelihood it is the probability of a 1."""
     check_parameters(p)
     model = bind(p.architecture, backend=backend)
-    z = _finite("z", z, f"(B, {p.architecture.n_latent})", lambda shape: shape[1:] == (p.architecture.n_latent,))
+    z = check_finite("z", z, f"(B, {p.architecture.n_latent})", lambda shape: shape[1:] == (p.architecture.n_latent,))
     mean = np.empty((len(z), p.architecture.n_inputs), p.flat.dtype)
     layers = p.moved(model.put).layers
     means = functools.cache(lambda n: model.zeros((1, n, p.architecture.n_inputs), p.flat.dtype))
@@ -382,7 +381,7 @@ def prepare(
     model = bind(arch, objective, backend, text, precision)
     x = arch.check_inputs(x)
     B, Z = len(x), arch.n_latent
-    eps = _finite("eps", eps, f"({B}, {Z}) or (L, {B}, {Z})", lambda shape: shape[-2:] == (B, Z) and len(shape) in (2, 3))
+    eps = check_finite("eps", eps, f"({B}, {Z}) or (L, {B}, {Z})", lambda shape: shape[-2:] == (B, Z) and len(shape) in (2, 3))
     eps = np.array(eps.reshape(-1, B, Z), real, order="C")
     a = buffers(arch, objective, len(eps), len(x), real, model.zeros)._replace(eps=model.put(eps))
     model.kernels.gather(model.put(x), model.put(np.arange(len(x))), a.x)
@@ -393,14 +392,3 @@ def check_parameters(p: object) -> None:
     """TypeError unless p is Parameters."""
     if not isinstance(p, Parameters):
         raise TypeError(f"p is a {type(p).__name__}; it must be Parameters")
-
-
-def _finite(name, array, wanted, fits):
-    array = np.asarray(array)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name} has dtype {array.dtype}; it must hold real numbers")
-    if not fits(array.shape) or not array.size:
-        raise ValueError(f"{name} has shape {array.shape}; wanted {wanted}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds NaN or infinite values; every one must be finite")
-    return array

@@ -16,6 +16,7 @@ from vae_np.architecture import Architecture, check_choice, check_count
 from vae_np.choices import LIKELIHOODS
 from vae_np.elbo import chunks, decode, encode
 from vae_np.evaluation import evaluate
+from vae_np.kernels.contract import FULL
 from vae_np.optimizers import OPTIMIZERS, Optimizer
 from vae_np.parameters import Parameters
 from vae_np.training import train
@@ -34,8 +35,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     n_latent, hidden, activation, likelihood, noise, noise_std
         They are those of `Architecture`. A likelihood with a bounded support, such as "bernoulli", needs X in [0, 1], and X
         is not rescaled: put a MinMaxScaler(clip=True) before the model, or use "gaussian".
-    objective, n_samples, beta, l2, batch_size, epochs, backend
-        They are those of `train`.
+    objective, n_samples, beta, l2, batch_size, epochs, backend, precision
+        They are those of `train`. Whatever the precision of the training is, `transform`, `score` and the other methods round
+        nothing.
     learning_rate : float
         The learning rate of an optimizer that is given by its name.
     optimizer : str or Optimizer
@@ -93,6 +95,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n_jobs: int | None = None,
         verbose: int = 0,
         warm_start: bool = False,
+        precision: str = FULL,
     ):
         self.n_latent = n_latent
         self.hidden = hidden
@@ -113,6 +116,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.warm_start = warm_start
+        self.precision = precision
 
     def fit(self, X: Matrix, y: object = None) -> "VAE":
         """Train on X (N, D). With warm_start the parameters of the previous fit are the first ones.
@@ -159,6 +163,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             l2=self.l2,
             seed=seed,
             dtype=X.dtype,
+            precision=self.precision,
             backend=self.backend,
             threads=self._threads(),
             initial_parameters=initial_parameters,

@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae_np.architecture import check_count
+from vae_np.kernels.contract import FULL
 from vae_np.parameters import Parameters, check_array, parse, read_npz, reading, replacing
 
 TERMS = ("total", "reconstruction", "kl", "l2")
 CHECKPOINT, HISTORY, CONFIG = FILES = "checkpoint.npz", "history.csv", "config.json"
 DESCRIPTION = "a description of a run of `vae-np train`"  # what config.json must be
 RESUMABLE = "a checkpoint of a training to resume"  # what checkpoint.npz must be
+LATER: dict[str, Any] = {"precision": FULL}  # settings that a checkpoint of an older version lacks, and what they were then
 
 
 @dataclasses.dataclass
@@ -190,7 +192,7 @@ def _load(path, settings, fresh):
         raise ValueError(f"{path} holds parameters but no training to resume")
     with reading(path, RESUMABLE):
         progress = parse("training.state", str(extra["training.state"]))
-        before = {name: progress["settings"][name] for name in settings}
+        before = {name: (LATER | progress["settings"])[name] for name in settings}
     changed = [name for name in settings if settings[name] != before[name] and name != "backend"]
     if changed:
         was, given = before[changed[0]], settings[changed[0]]

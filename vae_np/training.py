@@ -24,7 +24,7 @@ from vae_np.architecture import Architecture, check_count, check_number
 from vae_np.choices import LIKELIHOODS
 from vae_np.deprecation import renamed
 from vae_np.evaluation import evaluate
-from vae_np.kernels.contract import Backend, KernelSet
+from vae_np.kernels.contract import FULL, Backend, KernelSet
 from vae_np.optimizers import OPTIMIZERS, Adam, Optimizer
 from vae_np.parameters import Parameters, check_dtype
 from vae_np.runs import TERMS
@@ -64,6 +64,7 @@ def train(
     seed: int = 0,
     # where it runs
     dtype: DTypeLike = "float32",
+    precision: str = FULL,
     backend: Backend = "auto",
     threads: int | None = None,
     # what is kept, and reported
@@ -112,6 +113,9 @@ def train(
         The seed of the first weights, of the shuffling and of all noise.
     dtype : {"float32", "float64"}
         The type of all numbers.
+    precision : {"float32", "bfloat16", "tfloat32"}
+        How the steps of the training round the operands of their matrix products: see `loss_and_gradients`. The parameters,
+        their updates and the validation are not rounded.
     backend : str or module
         "numpy", "numba", "cupy", "auto" for the fastest of them that works here, or a kernel set of your own.
     threads : int, optional
@@ -136,7 +140,7 @@ def train(
     Raises
     ------
     ValueError, TypeError
-        An argument cannot be used, or a checkpoint is not whole.
+        An argument cannot be used, the backend does not have the precision, or a checkpoint is not whole.
     FileExistsError
         `out` holds a run, and resume is False.
     BlockingIOError
@@ -200,7 +204,8 @@ def train(
         "scheme": init if given is None else f"start {zlib.crc32(given.flat)}",  # a name of the file's format
         "seed": streams.check_seed(seed),
         "dtype": check_dtype(dtype),
-        "backend": backend_name(kernels.load(backend)),
+        "precision": precision,
+        "backend": backend_name(kernels.load(backend, precision)),
         "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
     }
     model = elbo.bind(architecture, objective, backend)
@@ -236,6 +241,7 @@ def train(
                 seed=settings["seed"],
                 backend=backend,
                 threads=threads,
+                precision=precision,
             )
 
         together = 1  # steps in a call of the stepper: as many as take a tenth of a second, which is found on the way
@@ -254,16 +260,7 @@ def train(
             _check_arrays(state.moved(model.get), steps_before + (state.epoch + 1) * n_batches)
             if x_valid is not None:
                 valid = evaluate(
-                    state.p,
-                    x_valid,
-                    objective,
-                    n_samples,
-                    beta,
-                    l2,
-                    binarize,
-                    seed,
-                    state.epoch + 1,
-                    backend=backend,
+                    state.p, x_valid, objective, n_samples, beta, l2, binarize, seed, state.epoch + 1, backend=backend
                 )
                 row |= {f"valid_{term}": getattr(valid, term) for term in TERMS}
             _note_epoch(state, row | {"seconds": time.perf_counter() - started})

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from scipy import special
+from sklearn.datasets import load_digits
 
 from vae_np import (
     Architecture,
@@ -15,10 +16,12 @@ from vae_np import (
     encode,
     loss,
     loss_and_gradients,
+    train,
 )
 from vae_np.buffers import buffers
-from vae_np.testing import assert_close, check_gradients, random_problem
-from vae_np.testing.comparison import rounding
+from vae_np.testing import TOLERANCES, Problem, assert_close, check_gradients, random_problem
+from vae_np.testing.comparison import assert_near, relative_norm, rounding
+from vae_np.testing.problems import every_kind
 from vae_np.testing.strategies import architectures, dtypes, problems
 
 MEANS = ["elbo", "elbo_mc"]  # the objectives whose loss is a mean over the samples
@@ -60,6 +63,68 @@ def test_a_planted_error_is_found():
     g["mu.W"].flat[np.abs(g["mu.W"]).argmax()] *= 1.0001
     with pytest.raises(AssertionError, match=r"^mu.W\[\d, \d\] is .* wanted .* \(1 of 6 elements are off\)$"):
         check_gradients(lambda p: loss(p, x, eps).total, p, g, method="richardson")
+
+
+# ------------------------------------------------------------------------------------------------- a lower precision
+# What an operation rounds is in tests/kernels/test_precisions.py; that a backend does as the reference, in test_properties.py.
+
+
+@pytest.fixture(scope="module")
+def of_digits():
+    """Two problems in single precision: a model of digits as it is drawn, and after some hundred steps."""
+    x = load_digits().data.astype("float32") / 16
+    arch, eps = Architecture(64, (200,), 16), np.random.default_rng(0).normal(size=(1, 128, 16)).astype("float32")
+    models = Parameters.initialize(arch, dtype="float32"), train(arch, x, epochs=8, backend="numpy").parameters
+    return [Problem(p, x[:128], eps, 1.0, 0.0, "elbo") for p in models]
+
+
+def exact_gradient(problem):
+    doubled = {name: getattr(problem, name).astype("float64") for name in ("p", "x", "eps")}
+    return loss_and_gradients(*problem._replace(**doubled))[1]
+
+
+@pytest.mark.parametrize("precision, least", [("bfloat16", 1e-3), ("tfloat32", 1e-4)])
+def test_rounding_moves_the_gradient_a_little(of_digits, precision, least):
+    """The noise of a minibatch is some hundred times as large. A small parameter, such as a bias, may move further."""
+    for problem in every_kind():
+        assert_near(
+            loss_and_gradients(*problem, precision=precision)[1].flat, exact_gradient(problem).flat, "gradient", precision
+        )
+    for problem in of_digits:
+        g, exact = loss_and_gradients(*problem, precision=precision)[1], exact_gradient(problem)
+        assert_near(g.flat, exact.flat, "the gradient", precision)
+        assert least < relative_norm(g.flat, exact.flat)
+        assert max(relative_norm(g[name], exact[name]) for name in g) < 5 * TOLERANCES[precision]["float32"]
+
+
+def test_tfloat32_lies_between(of_digits):
+    for problem in of_digits:
+        exact = exact_gradient(problem).flat
+        precisions = "float32", "tfloat32", "bfloat16"
+        full, between, low = (relative_norm(loss_and_gradients(*problem, precision=each)[1].flat, exact) for each in precisions)
+        assert 100 * full < between < low / 1.5
+
+
+def test_backends_agree_at_a_lower_precision_in_single_precision(of_digits, lower):
+    """Up to the rare operands that another last digit before them rounds in another way."""
+    for problem in of_digits:
+        (value, g), (wanted, g_wanted) = (loss_and_gradients(*problem, name, lower[1]) for name in (lower[0], "numpy"))
+        assert_near(value.per_example, wanted.per_example, "per_example", "rounded")
+        assert_near(g.flat, g_wanted.flat, "the gradient", "rounded")
+        assert loss(*problem, *lower).total == value.total != loss(*problem, lower[0]).total
+
+
+def test_operands_of_few_digits_give_the_gradient_of_full_precision(lower):
+    """All that the products of this linear model read is a small number of halves; to the last bit, in any order of a sum."""
+    p = Parameters.zeros(Architecture(3, (), 2, likelihood="gaussian"), "float32")
+    p["output.W"][...] = [[1, -2, 3], [0.5, 1, 0]]
+    x, eps = np.array([[1, 0, 2], [0, 3, 1]], "float32"), np.array([[1, 2], [-1, 3]], "float32")
+    for moved, same in ((0, True), (1 / 3, False)):
+        (value, g), (wanted, g_wanted) = (
+            loss_and_gradients(p, x, eps + np.float32(moved), backend=lower[0], precision=each)
+            for each in (lower[1], "float32")
+        )
+        assert (g.flat == g_wanted.flat).all() == (value.per_example == wanted.per_example).all() == same
 
 
 def test_numba_compiles_the_text_whole():

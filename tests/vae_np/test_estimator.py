@@ -103,6 +103,7 @@ def test_the_arguments_are_those_of_the_design():
         n_jobs=None,
         verbose=0,
         warm_start=False,
+        precision="float32",
     )
 
 
@@ -111,7 +112,7 @@ def test_every_argument_reaches_the_model(digits):
     base = VAE(**SMALL | dict(batch_size=40)).fit(digits).parameters_
     changes = dict(n_latent=3, hidden=(7,), activation="tanh", likelihood="gaussian", objective="elbo_mc", n_samples=2)
     changes |= dict(beta=2.0, l2=0.1, learning_rate=1e-2, batch_size=30, epochs=3, random_state=1)
-    changes |= dict(optimizer="sgd")
+    changes |= dict(optimizer="sgd", precision="bfloat16")
     for name, value in changes.items():
         p = VAE(**SMALL | dict(batch_size=40) | {name: value}).fit(digits).parameters_
         assert p.flat.shape != base.flat.shape or np.abs(p.flat - base.flat).max() > 1e-6, name

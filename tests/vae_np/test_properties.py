@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 
 from vae_np import Architecture
 from vae_np.testing import PROPERTIES, properties, random_problem
+from vae_np.testing.properties import at_precision
 from vae_np.testing.strategies import edge_problems, problems
 
 
@@ -14,6 +15,18 @@ def test_property(backend, check):
     @given(problem=problems())
     def holds(problem):
         check(properties.with_backend(backend), problem)
+
+    holds()
+
+
+@pytest.mark.parametrize(
+    "place", range(len(at_precision("bfloat16"))), ids=lambda place: at_precision("bfloat16")[place].__name__
+)
+def test_property_at_a_lower_precision(lower, place):
+    @settings(max_examples=10, suppress_health_check=[HealthCheck.nested_given])
+    @given(problem=problems())
+    def holds(problem):
+        at_precision(lower[1])[place](properties.with_backend(*lower), problem)
 
     holds()
 
@@ -29,3 +42,8 @@ def test_large_products_have_the_same_bits_on_any_number_of_threads(backend, dty
     """Large enough for a BLAS to split them."""
     problem = random_problem(Architecture(500, (300,), 20), n_examples=101, dtype=dtype)
     properties.a_call_changes_nothing_and_repeats_to_the_bit(properties.with_backend(backend), problem)
+
+
+def test_large_products_of_rounded_operands_have_the_same_bits_on_any_number_of_threads(lower):
+    problem = random_problem(Architecture(500, (300,), 20), n_examples=101, dtype="float32")
+    properties.a_call_changes_nothing_and_repeats_to_the_bit(properties.with_backend(*lower), problem)

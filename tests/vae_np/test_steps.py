@@ -15,7 +15,8 @@ from vae_np import SGD, Adagrad, Adam, AdamW, Architecture, Parameters, elbo, ke
 from vae_np.buffers import batch_slice, buffers
 from vae_np.parameters import n_parameters
 from vae_np.testing import TOLERANCES
-from vae_np.testing.properties import trials
+from vae_np.testing.comparison import assert_near
+from vae_np.testing.suite import trials
 
 RUNNABLE = [name for name, status in kernels.available().items() if status.ok]
 PROGRAMS = [name for name in RUNNABLE if name == "numba"]  # of threads
@@ -87,15 +88,44 @@ def test_every_optimizer(backend, optimizer, hidden):
         np.testing.assert_allclose(state[name], state_q[name], rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.parametrize("backend", PROGRAMS)
+LARGE = {  # weights of several pieces, and batches of several slices
+    "data": np.random.default_rng(2).integers(0, 256, (50, 300), dtype=np.uint8),
+    "rows": np.random.default_rng(3).integers(0, 50, (40, 37)),
+    "hidden": (200,),
+}
+
+
+@pytest.mark.parametrize("backend, precision", [(name, each) for name in PROGRAMS for each in kernels.precisions(name)])
 @pytest.mark.parametrize("objective, n_samples", [("elbo", 1), ("iwae", 7)])
-def test_the_number_of_threads_changes_no_bit(backend, objective, n_samples):
-    wide = np.random.default_rng(2).integers(0, 256, (50, 300), dtype=np.uint8)  # weights of several pieces
-    rows = np.random.default_rng(3).integers(0, 50, (40, 37))
-    options = {"objective": objective, "n_samples": n_samples, "data": wide, "rows": rows, "hidden": (200,)}
+def test_the_number_of_threads_changes_no_bit(backend, precision, objective, n_samples):
+    options = {"objective": objective, "n_samples": n_samples, "precision": precision, **LARGE}
+    options["dtype"] = "float64" if precision == "float32" else "float32"
     first, *others = (made(backend, threads=n, **options) for n in (1, 2, 3, 5, 2))
     for other in others:
         assert (other[0] == first[0]).all() and (other[1] == first[1]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS[:3], ids=lambda kind: "-".join(kind.values()))
+@pytest.mark.parametrize("objective, n_samples", [("elbo", 1), ("iwae", 5)])
+def test_steps_at_a_lower_precision_are_those_of_the_reference(lower, kind, objective, n_samples):
+    """In double precision to the last digits; the weights, the L2 term and the optimizer are not rounded."""
+    backend, precision = lower
+    options = {"objective": objective, "n_samples": n_samples, "l2": 0.1, "kind": kind, "precision": precision}
+    (terms, p, state), (wanted, q, state_q) = (made(name, **options) for name in (backend, "numpy"))
+    tolerance = 10 * TOLERANCES["model"]["float64"]
+    np.testing.assert_allclose(terms, wanted, rtol=tolerance)
+    np.testing.assert_allclose(p, q, rtol=tolerance, atol=tolerance)
+    for name in state:
+        np.testing.assert_allclose(state[name], state_q[name], rtol=1e-9, atol=1e-13)
+
+
+def test_steps_at_a_lower_precision_differ_little_in_single_precision(lower):
+    """From those of the reference: by the rare operands that another last digit before them rounds in another way."""
+    options = {"dtype": "float32", "optimizer": SGD(0.01, 0.9), **LARGE}
+    (terms, _, state), (wanted, _, state_q) = (made(name, precision=lower[1], **options) for name in (lower[0], "numpy"))
+    assert_near(terms, wanted, "the terms", "rounded")
+    assert_near(state["velocity"], state_q["velocity"], "the sum of the gradients", "rounded")
+    assert (terms != made(lower[0], **options)[0]).any()
 
 
 @pytest.mark.parametrize("backend", CAPTURING)

@@ -1,6 +1,7 @@
 """The tools that test gradients, tested: what they find, what they say, and what they cannot see."""
 
 import ast
+import contextlib
 import inspect
 import itertools
 import math
@@ -14,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from scipy import special
 
-from vae_np import Architecture, Parameters, loss, loss_and_gradients
+from vae_np import Architecture, Parameters, kernels, loss, loss_and_gradients
 from vae_np.choices import ACTIVATIONS, OBJECTIVES
+from vae_np.kernels.reference import layers_of_rounded, rounded
 from vae_np.testing import (
     PROPERTIES,
     Problem,
@@ -29,7 +31,9 @@ from vae_np.testing import (
     random_problem,
     reference_elbo,
     relative_errors,
+    suite,
 )
+from vae_np.testing.comparison import assert_near, relative_norm
 from vae_np.testing.operations import REFERENCE, check_operation, with_changes
 from vae_np.testing.problems import DECODERS, SATURATED, every_kind
 from vae_np.testing.properties import (
@@ -381,6 +385,15 @@ def test_assert_close_takes_any_real_numbers(given, wanted, options, error, sent
         assert_close(given, wanted, **options)
 
 
+def test_a_norm_is_compared_with_the_tolerance_of_the_given_dtype():
+    wanted = np.array([3.0, -4.0])
+    assert relative_norm(wanted + [0, 1e-2], wanted) == pytest.approx(2e-3)
+    assert_near((wanted * (1 + 9e-4)).astype("float32"), wanted, "g", "rounded")
+    for off in (wanted * (1 + 9e-4), (wanted * (1 + 2e-3)).astype("float32"), wanted * np.nan):
+        with pytest.raises(AssertionError, match="^g is off by .* of its norm > 1e-"):
+            assert_near(off, wanted, "g", "rounded")
+
+
 def test_one_element_among_many_is_enough():
     wanted = np.linspace(1, 2, 1000)
     given = wanted.copy()
@@ -567,12 +580,57 @@ def test_check_kernels_sees_what_is_wrong_only_for_some_arguments():
     assert sorted(said) == sorted(SUBTLE_OPERATIONS)
 
 
+ROUNDED = kernels.load("numpy", "bfloat16")
+ROUNDED_WRONG = {  # each where another thing is rounded than should be
+    "affine": REFERENCE.affine,
+    "affine_relu": layers_of_rounded(7)["affine_relu"],
+    "affine_gradients": lambda x, dy, W, l2, dW, db: REFERENCE.affine_gradients(rounded(x, 8), rounded(dy, 8), W, l2, dW, db),
+    "affine_backward": lambda dy, W, dx: ROUNDED.affine_backward(dy, rounded(W, 7), dx),
+    "affine_backward_add": lambda dy, W, dx: ROUNDED.affine_backward_add(dy, W, rounded(dx, 8)),
+}
+
+
+def test_check_kernels_sees_what_is_rounded_in_another_way():
+    own = with_changes(precisions=lambda: {"bfloat16": REFERENCE.precisions()["bfloat16"] | ROUNDED_WRONG})
+    with pytest.raises(AssertionError) as caught:
+        check_kernels(own)
+    *of_operations, of_model = str(caught.value).splitlines()
+    assert sorted(line.split(": ")[1] for line in of_operations) == sorted(ROUNDED_WRONG)
+    assert all(line.startswith("float32 at bfloat16: ") for line in of_operations)
+    assert of_model.startswith("operands_are_rounded_as_in_the_definition: ") and of_model.endswith("] at bfloat16")
+
+
+@pytest.mark.parametrize("wrong", ROUNDED_WRONG)
+def test_the_whole_model_shows_what_is_rounded_in_another_way(wrong):
+    check, *_ = properties.at_precision("bfloat16")
+    model = properties.with_backend(with_changes(**{**vars(ROUNDED), wrong: ROUNDED_WRONG[wrong]}))
+    problems_of_every_kind = [*every_kind()][:15]
+    with pytest.raises(AssertionError):
+        for problem in problems_of_every_kind:
+            check(model, problem)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tfloat32"])
+def test_check_elbo_at_a_precision_wants_the_rounding_of_this_precision(precision):
+    with pytest.raises(AssertionError, match="1 of 9 properties do not hold\noperands_are_rounded_as_in_the_definition: "):
+        check_elbo(properties.with_backend("numpy", precision), "bfloat16")
+
+
+def test_single_precision_is_held_to_what_rounding_does():
+    check = properties.at_precision("bfloat16")[0]
+    problem = random_problem(Architecture(9, (8,), 3), dtype="float32")
+    for change, passes in ((1e-2, True), (3e-2, False)):
+        model = spoiled(lambda value, g, _: (value, Parameters(g.architecture, g.flat * np.float32(1 + change))), "bfloat16")
+        with contextlib.nullcontext() if passes else pytest.raises(AssertionError, match="the gradient is off by 3.0e-02"):
+            check(model, problem)
+
+
 @pytest.mark.parametrize("mistake", SUBTLE)
 def test_some_property_sees_what_only_the_whole_model_shows(mistake):
     seers = gradient_is_the_complex_step, value_is_that_of_the_definitions, value_is_finite_wherever_it_can_be
     model = properties.with_backend(with_changes(**SUBTLE[mistake]))
     with np.errstate(all="ignore"), pytest.raises(AssertionError):
-        for check, problem in properties.trials():
+        for check, problem in suite.trials():
             if check in seers:
                 check(model, problem)
 
@@ -640,11 +698,11 @@ def test_check_elbo_sees_what_is_wrong_with_the_arrays_alone(model, sentence):
         check_elbo(model)
 
 
-def spoiled(change):
+def spoiled(change, precision="float32"):
     """A model that is right but for change(value, g, problem), which returns another (value, g)."""
 
     def model(p, x, eps, beta=1.0, l2=0.0, objective="elbo"):
-        value, g = loss_and_gradients(p, x, eps, beta, l2, objective)
+        value, g = loss_and_gradients(p, x, eps, beta, l2, objective, precision=precision)
         return change(value, g, Problem(p, x, eps, beta, l2, objective))
 
     return model

@@ -113,6 +113,7 @@ def test_the_defaults_are_those_of_the_design():
         "binarize": False,
         "seed": 0,
         "dtype": "float32",
+        "precision": "float32",
         "backend": "auto",
         "threads": None,
         "out": None,
@@ -562,6 +563,22 @@ def test_resume_is_exact(tmp_path, batch, changes, backend):
     assert_same(quick(epochs=6, backend=backend, out=tmp_path, resume=True, **changes), wanted)
 
 
+def test_resume_is_exact_at_a_lower_precision(tmp_path, lower):
+    settings = dict(zip(("backend", "precision"), lower), epochs=4)
+    wanted = quick(**settings)
+    assert (wanted.parameters.flat != quick(**settings | {"precision": "float32"}).parameters.flat).any()
+    with pytest.raises(Killed):
+        quick(**settings, out=tmp_path, progress=stop_at(5))
+    assert_same(quick(**settings, out=tmp_path, resume=True), wanted)
+
+
+def test_validation_is_in_full_precision(lower):
+    backend, precision = lower
+    run = quick(epochs=1, backend=backend, precision=precision)
+    valid = evaluate(run.parameters, VALID, step=1, backend=backend)
+    assert run.history[0]["valid_total"] == valid.total
+
+
 def test_patience_goes_on_where_it_was(tmp_path):
     settings = {"epochs": 200, "patience": 4, "optimizer": Adam(0.1), "dtype": "float64"}
     wanted = quick(**settings)
@@ -618,6 +635,7 @@ def test_a_run_with_every_setting_is_resumed_to_the_same_bits(tmp_path):
         "patience": 5,
         "seed": 2**64 - 1,
         "dtype": "float64",
+        "precision": "bfloat16",
         "initial_parameters": other,
         "threads": 1,
         "batch_size": 5,
@@ -686,6 +704,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
         ({"patience": 2}, "patience None, not 2"),
         ({"init": "he"}, "scheme 'glorot', not 'he'"),
         ({"dtype": "float64"}, "dtype 'float32', not 'float64'"),
+        ({"precision": "bfloat16"}, "precision 'float32', not 'bfloat16'"),
         ({"x_valid": VALID[::-1]}, "other data"),
         ({"x_valid": None}, "other data"),
         ({"x_train": X[:-1]}, "other data"),
@@ -697,6 +716,21 @@ def test_a_run_is_resumed_only_as_it_was(tmp_path, changes, sentence):
     with pytest.raises(ValueError, match="was trained with .*: resume it as it was, or choose another folder") as caught:
         quick(out=tmp_path, resume=True, **changes)
     assert sentence in str(caught.value)
+
+
+def test_a_run_of_a_version_without_precisions_is_resumed_in_full(tmp_path):
+    run = quick(out=tmp_path, epochs=2)
+    model = runs.settings_of(tmp_path)
+    assert model.pop("precision") == "float32"
+    state = runs.State(run.parameters, run.parameters, run.optimizer, run.history)
+    runs.save(state, tmp_path, model)
+    assert "precision" not in runs.settings_of(tmp_path)
+    with pytest.raises(
+        ValueError, match="was trained with precision 'float32', not 'bfloat16': resume it as it was, or choose"
+    ):
+        quick(out=tmp_path, epochs=3, resume=True, precision="bfloat16")
+    assert_same(quick(out=tmp_path, epochs=3, resume=True), quick(epochs=3))
+    assert runs.settings_of(tmp_path)["precision"] == "float32"
 
 
 def test_a_run_is_resumed_only_from_its_own_start(tmp_path):
@@ -767,6 +801,7 @@ def test_no_step_without_a_finite_loss_goes_unseen(monkeypatch, tmp_path, clock,
     [
         ([np.nan, 1, np.nan, 0], "kl is nan"),
         ([-np.inf, -np.inf, 1, 0], "reconstruction is -inf"),
+        ([np.inf, np.inf, np.inf, np.inf], "reconstruction is inf"),
         ([np.inf, 1, 1, np.inf], "l2 is inf"),
         ([np.inf, 1, 1, 0], "total is inf"),
     ],
@@ -912,6 +947,7 @@ def test_the_term_and_the_step_are_named(monkeypatch, tmp_path):
         ({"schedule": [(0, 0.1, 2)]}, ValueError, r"schedule is \[\(0, 0.1, 2\)\]; it must be a sequence of"),
         ({"schedule": 0.5}, ValueError, r"schedule is 0.5; it must be a sequence of \(epoch, factor\) pairs"),
         ({"backend": "nothing"}, ValueError, "backend is 'nothing'"),
+        ({"precision": "half"}, ValueError, "precision is 'half'; backend 'numpy' has 'float32', 'bfloat16', 'tfloat32'"),
         ({"optimizer": "adam"}, TypeError, r"optimizer is 'adam'; it must be one such as Adam\(1e-3\)"),
         ({"dtype": "foo"}, ValueError, "dtype is 'foo'; known are 'float32', 'float64'"),
         ({"objective": ["elbo"]}, ValueError, r"objective is \['elbo'\]; known are"),

@@ -1,4 +1,4 @@
-"""Print which kernel sets work on this machine, and what keeps the others from it."""
+"""Print which kernel sets work on this machine and how they multiply matrices, and what keeps the others from it."""
 
 import argparse
 
@@ -19,8 +19,8 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     console.print(table)
     console.print(f"auto is {training.backend_name(kernels.load('auto'))}")
     for name, answer in found.items():
-        if answer.ok:
-            console.print(f"{name}: {kernels.load(name).about()}")
+        for precision in kernels.precisions(name) if answer.ok else ():
+            console.print(f"{name}, precision {precision}: {kernels.load(name, precision).about()}")
 
 
 COMMAND = Command("backends", __doc__, lambda option: None, _run)

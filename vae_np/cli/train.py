@@ -30,6 +30,7 @@ from vae_np.cli.outputs import add_out
 from vae_np.cli.progress import training_progress
 from vae_np.cli.run_folder import MOVED, load_dataset, stored, stored_options
 from vae_np.console import make_console
+from vae_np.kernels.contract import FULL
 from vae_np.optimizers import OPTIMIZERS
 from vae_np.parameters import DTYPES, INITS
 
@@ -83,6 +84,12 @@ def _add_options(option: AddOption) -> None:
     option("--init", choices=INITS, default="glorot", help="The rule that draws the first weights of the hidden layers.")
     option("--scheme", dest="init", choices=INITS, action=OldName)
     option("--dtype", choices=DTYPES, default="float32", help="The type of all numbers.")
+    option(
+        "--precision",
+        choices=kernels.precisions("numpy"),
+        default=FULL,
+        help=f"How the operands of the matrix products of a training step are rounded: {FULL} not at all, bfloat16 to 8 significant bits, tfloat32 to 11. Everything else, such as the validation, is not rounded.",
+    )
     add_backend(option)
     option(
         "--threads",
@@ -109,7 +116,8 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     held_out = "none" if dataset.valid is None else len(dataset.valid)
     console.print(
         f"{options.data}: {len(dataset.train)} rows to train on, {held_out} to validate with, "
-        f"{dataset.train.shape[1]} inputs; backend {training.backend_name(kernels.load(backend))}"
+        f"{dataset.train.shape[1]} inputs; backend {training.backend_name(kernels.load(backend, options.precision))}"
+        + (f", precision {options.precision}" if options.precision != FULL else "")
     )
     if dataset.taken:
         console.print(f"   {dataset.taken}")
@@ -187,6 +195,7 @@ def _train(options, dataset, backend, out, console, status):
             init=options.init,
             seed=options.seed,
             dtype=options.dtype,
+            precision=options.precision,
             backend=backend,
             threads=options.threads,
             out=out,

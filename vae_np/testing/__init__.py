@@ -6,7 +6,8 @@ from vae_np.testing.gradients import Worst, check_gradients
 from vae_np.testing.operations import check_kernels
 from vae_np.testing.oracles import complex_elbo, reference_elbo
 from vae_np.testing.problems import Problem, random_batch, random_noise, random_parameters, random_problem
-from vae_np.testing.properties import PROPERTIES, check_elbo
+from vae_np.testing.properties import PROPERTIES
+from vae_np.testing.suite import check_elbo
 
 __all__ = [
     "PROPERTIES",

@@ -11,9 +11,10 @@ import numpy as np
 from vae_np import kernels
 from vae_np.choices import ACTIVATIONS, OBJECTIVES
 from vae_np.kernels import contract
-from vae_np.kernels.contract import BATCHES, ENDINGS, OPERATIONS, KernelSet
+from vae_np.kernels.contract import BATCHES, ENDINGS, FULL, OPERATIONS, KernelSet
 from vae_np.testing.comparison import assert_close, require, rounding
-from vae_np.testing.properties import check_elbo, said_of, with_backend
+from vae_np.testing.properties import with_backend
+from vae_np.testing.suite import check_elbo, said_of
 
 REFERENCE = kernels.load("numpy")
 
@@ -121,6 +122,12 @@ def random_arguments(
     return arguments
 
 
+def changed_operations(backend: contract.Backend, precision: str) -> list[str]:
+    """The operations that a precision changes in a kernel set or in the reference; all of them at full precision."""
+    pairs = [(vars(kernels.load(of)), vars(kernels.load(of, precision))) for of in (backend, "numpy")]
+    return [name for name in OPERATIONS if precision == FULL or any(own[name] is not full[name] for full, own in pairs)]
+
+
 def cases(name: str) -> Iterator[tuple]:
     """Yield the further arguments of `random_arguments` that an operation is tried with: dtype, sizes, and so on."""
     noises = (False, True) if "output_logvar" in OPERATIONS[name] else (False,)
@@ -128,18 +135,22 @@ def cases(name: str) -> Iterator[tuple]:
     return itertools.product(("float32", "float64"), SIZES, noises, edges)
 
 
-def check_operation(kernel_set: types.ModuleType | KernelSet, name: str, *case: Any, cancelling: bool = False) -> None:
+def check_operation(
+    kernel_set: types.ModuleType | KernelSet, name: str, *case: Any, cancelling: bool = False, precision: str = FULL
+) -> None:
     """Raise an AssertionError unless an operation fills its arguments, and returns them, as the reference does.
 
-    `case` is one of `cases`. An array that the reference fills without reading it holds NaN before the call. A matrix product
+    Of a kernel set at a lower precision the reference is that of this precision: both round the same arguments, so that the
+    tolerance is the same. `case` is one of `cases`. An array that the reference fills without reading it holds NaN before the call. A matrix product
     is a sum of many terms, which may cancel; differences within the `rounding` of the terms do not count as errors there.
     With `cancelling` they do not count for any operation.
     """
     wanted, unread, given = (random_arguments(name, *case) for _ in range(3))
-    filled = _places(getattr(REFERENCE, name)(*wanted), wanted)
+    reference = kernels.load("numpy", precision)
+    filled = _places(getattr(reference, name)(*wanted), wanted)
     for i in filled:
         unread[i][...] = np.nan
-    getattr(REFERENCE, name)(*unread)
+    getattr(reference, name)(*unread)
     for i in filled:
         if not np.isnan(unread[i]).any():
             given[i][...] = np.nan
@@ -166,6 +177,7 @@ def check_kernels(kernel_set: types.ModuleType) -> dict[str, int]:
     kernel_set : module
         A module with the functions of `kernels.contract`, under their names and with their arguments. Each is compared with the
         reference in both dtypes and several sizes; then `check_elbo` tries every property of the model that runs on the set.
+        If the set has lower precisions, the same is done at each of them, as long as nothing is off.
 
     Returns
     -------
@@ -183,20 +195,29 @@ def check_kernels(kernel_set: types.ModuleType) -> dict[str, int]:
         raise TypeError(f"kernel_set is a {type(kernel_set).__name__}; it must be a module")
     if off := contract.differences(kernel_set):
         raise AssertionError("\n".join(off))
+    tried = {}
+    for precision in kernels.precisions(kernel_set):
+        where = "" if precision == FULL else f" at {precision}"
+        tried |= {name + where: times for name, times in _check_at(kernel_set, precision, where).items()}
+    return tried
+
+
+def _check_at(kernel_set, precision, where):
+    """Do what `check_kernels` does at one precision; where: what the message says of it."""
     off, tried = [], {}
-    model, operations = with_backend(kernel_set), on_numpy(kernels.load(kernel_set))
-    for name in OPERATIONS:
+    operations = on_numpy(kernels.load(kernel_set, precision))
+    for name in changed_operations(kernel_set, precision):
         for case in cases(name):
             tried[name] = tried.get(name, 0) + 1
             try:
-                check_operation(operations, name, *case)
+                check_operation(operations, name, *case, precision=precision)
             except Exception as error:  # any error that an operation raises is reported
-                off.append(f"{case[0]}: {said_of(error)}")
+                off.append(f"{case[0]}{where}: {said_of(error)}")
                 break
     try:
-        tried |= check_elbo(model)
+        tried |= check_elbo(with_backend(kernel_set, precision), precision)
     except AssertionError as error:
-        off += str(error).splitlines()[1:]
+        off += [line + where for line in str(error).splitlines()[1:]]
     if off:
         raise AssertionError("\n".join(off))
     return tried

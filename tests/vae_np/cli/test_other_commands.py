@@ -27,6 +27,14 @@ def test_backends_lists_every_set_of_kernels_and_which_is_automatic():
     assert f"auto is {[name for name, status in kernels.available().items() if status.ok][-1]}" in out
 
 
+def test_backends_says_how_each_multiplies_at_each_precision_that_it_has():
+    lines = " ".join(done("backends").split())
+    for name, status in kernels.available().items():
+        for precision in kernels.precisions(name) if status.ok else ():
+            assert f"{name}, precision {precision}: {kernels.load(name, precision).about()}" in lines
+    assert "numpy, precision bfloat16: matrix products of the BLAS" in lines and "rounded to 8 significant bits" in lines
+
+
 def test_backends_says_why_one_cannot_run_and_what_to_do(no_gpu):
     assert ["cupy", "no", "there is no GPU", "run `pip install '.[cuda13]'` in the clone"] in cells(done("backends"))
 

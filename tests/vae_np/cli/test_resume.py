@@ -128,6 +128,23 @@ def test_resume_refuses_settings_that_it_would_not_heed(run):
     assert "--beta cannot be given with it" in refused("train", "--resume", run, "--beta", 9)
 
 
+def test_a_run_keeps_its_precision_which_is_said(rows):
+    options = ("--data", rows, *SMALL, "--backend", "numpy", "--precision", "bfloat16")
+    assert "backend numpy, precision bfloat16" in done("train", *options, "--epochs", 2, "--out", "straight")
+    done("train", *options, "--out", "parts")
+    assert "--precision cannot be given with it" in refused("train", "--resume", "parts", "--precision", "tfloat32")
+    assert "backend numpy, precision bfloat16" in done("train", "--resume", "parts", "--epochs", 2)
+    assert_same_run("parts", "straight")
+    assert "precision" not in done("train", "--data", rows, *SMALL, "--epochs", 2, "--backend", "numpy", "--out", "full")
+    assert history("full") != history("straight")
+
+
+def test_a_precision_that_a_backend_does_not_have_is_refused_with_those_that_it_has(rows, monkeypatch):
+    monkeypatch.setattr(kernels.load("numba"), "precisions", lambda: {"bfloat16": {}})
+    line = refused("train", "--data", rows, *SMALL, "--backend", "numba", "--precision", "tfloat32", "--out", "run")
+    assert "precision is 'tfloat32'; backend 'numba' has 'float32', 'bfloat16'" in line and not pathlib.Path("run").exists()
+
+
 def test_a_run_knows_its_data_from_any_folder(rows, tmp_path, monkeypatch):
     done("train", "--data", rows, *SMALL, "--out", "run")
     folder = pathlib.Path("run").absolute()

@@ -49,7 +49,7 @@ def test_every_option_reaches_the_training_that_config_json_describes(rows):
         *f"train --data {rows} --valid-fraction 0.3 --hidden 4 3 --latent 3 --activation tanh".split(),
         *"--likelihood gaussian --noise shared --objective elbo_mc --samples 2 --beta 0.3 --beta-warmup 2".split(),
         *"--l2 0.1 --optimizer sgd --learning-rate 0.005 --schedule 2:0.1 1:0.5 --epochs 2 --batch-size 7".split(),
-        *"--binarize --patience 4 --seed 9 --dtype float64 --backend numpy --threads 1 --out deep/folder".split(),
+        *"--binarize --patience 4 --seed 9 --dtype float64 --precision tfloat32 --backend numpy --threads 1 --out deep/folder".split(),
     )
     config = json.loads(pathlib.Path("deep/folder/config.json").read_text())
     wanted = {
@@ -64,6 +64,7 @@ def test_every_option_reaches_the_training_that_config_json_describes(rows):
         "patience": 4,
         "seed": 9,
         "dtype": "float64",
+        "precision": "tfloat32",
         "backend": "numpy",
         "epochs": 2,
         "threads": 1,
