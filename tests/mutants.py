@@ -67,8 +67,8 @@ SEEN_BY = {
     "kernels/cpu/scratch.py": ["test_scratch.py", "test_product.py"],
     "kernels/cpu/jit.py": ["test_jit.py"],
     **{
-        f"kernels/gpu/{name}.py": ["test_on_host.py", "test_steps.py"]
-        for name in ("device", "graph", "arrays", "layers", "losses", "updates", "batches")
+        f"kernels/gpu/{name}.py": ["test_on_host.py", "test_rounding_on_host.py", "test_steps.py"]
+        for name in ("device", "graph", "arrays", "layers", "losses", "rounding", "updates", "batches")
     },
     "kernels/__init__.py": ["test_load.py", "test_contract.py", "test_precisions.py"],
     "kernels/contract.py": ["test_contract.py", "test_load.py", "test_elbo.py", "test_steps.py"],

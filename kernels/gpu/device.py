@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 import threading
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -112,18 +113,28 @@ def by_row(source: str, array: Array, kernel_name: str, *arguments: Any) -> None
 # ----------------------------------------------------------------------------------------------------------- products
 
 AS_IS, TRANSPOSED = 0, 1  # CUBLAS_OP_N, CUBLAS_OP_T
-FULL, TF32 = 0, 3  # CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
+DEFAULT_MATH, TF32_MATH = 0, 3  # CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH
+FLOAT32, BFLOAT16 = 0, 14  # CUDA_R_32F, CUDA_R_16BF
+SUMS_IN_FLOAT32, OF_TF32 = 68, 77  # CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32
+DEFAULT_ALGORITHM = -1  # CUBLAS_GEMM_DEFAULT
+# NumPy knows neither bfloat16 nor TF32, so that their bits are unsigned integers. {dtype of operands: how cuBLAS takes them}
+OPERANDS = {np.dtype(np.uint16): (BFLOAT16, SUMS_IN_FLOAT32), np.dtype(np.uint32): (FLOAT32, OF_TF32)}
 
 
 def math_mode() -> int:
-    """Return the math mode of cuBLAS: products are rounded to TF32 only where the environment sets VAE_NP_TF32=1."""
-    return TF32 if os.environ.get("VAE_NP_TF32") == "1" else FULL
+    """Return the math mode of cuBLAS for operands of float32: TF32 where the environment still sets VAE_NP_TF32=1."""
+    if os.environ.get("VAE_NP_TF32") != "1":
+        return DEFAULT_MATH
+    warnings.warn('VAE_NP_TF32=1 goes with vae_np 0.3; use precision="tfloat32" instead', FutureWarning, stacklevel=2)
+    return TF32_MATH
 
 
-def about() -> str:
+def about(rounded_to: str = "") -> str:
     """Return a sentence that names the GPU and says how it multiplies matrices."""
     name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
-    return f"matrix products of cuBLAS on {name}, {'rounded to TF32' if math_mode() == TF32 else 'in full precision'}"
+    rounded_to = rounded_to or ("TF32" if math_mode() == TF32_MATH else "")
+    how = f"of operands rounded to {rounded_to}" if rounded_to else "in full precision"
+    return f"matrix products of cuBLAS on {name}, {how}"
 
 
 def load_cublas() -> ctypes.CDLL:
@@ -155,6 +166,9 @@ def cublas(device: int, stream: int) -> tuple[ctypes.CDLL, ctypes.c_void_p, Any]
 def product(a: Array, b: Array, c: Array, a_as: int = AS_IS, b_as: int = AS_IS, add: bool = False) -> None:
     """c = a @ b, or c += a @ b, where a or b may be TRANSPOSED          c (M, N)
 
+    a and b have the dtype of c. If that is float32, both may also be of uint16, which are the bits of bfloat16, or of uint32,
+    which are those of TF32, in the places of a float32. Their products are summed in float32.
+
     cuBLAS reads a matrix by columns, so that it takes each of these for its transpose: it computes c.T = b.T @ a.T.
     """
     (M, N), K = c.shape, a.shape[0] if a_as == TRANSPOSED else a.shape[1]
@@ -166,5 +180,11 @@ def product(a: Array, b: Array, c: Array, a_as: int = AS_IS, b_as: int = AS_IS, 
     sizes = b_as, a_as, N, M, K
     with _lock:
         library, handle, _ = cublas(cupy.cuda.Device().id, cupy.cuda.get_current_stream().ptr)
-        gemm = library.cublasSgemm_v2 if c.dtype == np.float32 else library.cublasDgemm_v2
-        checked(gemm(handle, *sizes, one, B, b.shape[1], A, a.shape[1], beta, C, N), "gemm")
+        if a.dtype in OPERANDS:
+            kind, how = OPERANDS[a.dtype]
+            operands = one, B, kind, b.shape[1], A, kind, a.shape[1]
+            status = library.cublasGemmEx(handle, *sizes, *operands, beta, C, FLOAT32, N, how, DEFAULT_ALGORITHM)
+        else:
+            gemm = library.cublasSgemm_v2 if c.dtype == np.float32 else library.cublasDgemm_v2
+            status = gemm(handle, *sizes, one, B, b.shape[1], A, a.shape[1], beta, C, N)
+        checked(status, "gemm")

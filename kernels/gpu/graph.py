@@ -43,8 +43,10 @@ def capture(
     squares: Sequence[Array],
     before_examples: Sequence[Array],
     before_weights: Sequence[Array],
+    kernel_set: KernelSet = cast(KernelSet, operations),
 ) -> Callable[[int, Sequence[Array]], Array]:
     """Return a function that makes many steps of these operations: `contract.Capture` says what it takes and returns.
+    kernel_set is the set whose operations are captured.
 
     A step whose results are not finite does not end the steps here: only the results that follow it are left out. The number of
     threads has no meaning.
@@ -57,7 +59,7 @@ def capture(
     feeds, sums = (cupy.asarray(np.array(table, np.int64)) for table in (feeds, sums))
     counters, kept = cupy.zeros(2, np.int64), cupy.empty((STEPS_AT_A_TIME, len(arrays)), np.float64)
     must_be_finite = np.array([i == 0 or i >= len(means) for i in range(len(arrays))])
-    stream, kernel_set = stream_of_graphs(), cast(KernelSet, operations)
+    stream = stream_of_graphs()
 
     def step():
         launch("steps", "feed", real, len(feeds), feeds, len(feeds), counters, per_block=1)

@@ -32,6 +32,44 @@ extern "C" __global__ void scale(const REAL *W, REAL factor, REAL *dW, size n) {
     FOR_EACH(i, n) dW[i] = factor * W[i];
 }
 
+// -------------------------------------------------------- the operands of a product at a lower precision, ties to even
+
+template <typename T, typename R, typename F>
+__device__ void round_both(F rounded, const T *a, R *of_a, size n, const T *b, R *of_b, size m) {
+    FOR_EACH(i, n + m) {
+        if (i < n)
+            of_a[i] = rounded(a[i]);
+        else
+            of_b[i - n] = rounded(b[i - n]);
+    }
+}
+
+// The bits of the nearest number whose `last` last bits are 0. The exponents stay those of float32, so that numbers below 2^-126
+// keep fewer bits than others.
+__device__ unsigned nearest(float x, int last) {
+    unsigned bits = __float_as_uint(x), odd = bits >> last & 1, half = 1u << (last - 1);
+    if (x != x) return bits | 0x400000;  // still a NaN where only its last bits say so
+    return ((bits + half - 1 + odd) >> last) << last;
+}
+
+extern "C" __global__ void to_bfloat16(const float *a, unsigned short *of_a, size n, const float *b, unsigned short *of_b,
+                                       size m) {
+    round_both([](float x) { return nearest(x, 16) >> 16; }, a, of_a, n, b, of_b, m);
+}
+
+extern "C" __global__ void to_tf32(const float *a, unsigned *of_a, size n, const float *b, unsigned *of_b, size m) {
+    round_both([](float x) { return nearest(x, 13); }, a, of_a, n, b, of_b, m);
+}
+
+extern "C" __global__ void to_bits(const double *a, double *of_a, size n, const double *b, double *of_b, size m, size bits) {
+    auto rounded = [=](double x) {
+        int exponent;
+        double part = frexp(x, &exponent);
+        return ldexp(rint(ldexp(part, (int)bits)), exponent - (int)bits);
+    };
+    round_both(rounded, a, of_a, n, b, of_b, m);
+}
+
 // ----------------------------------------------------------------------- activations, which take the place of x @ W
 
 extern "C" __global__ void bias_relu(const REAL *b, REAL *h, size n, size width) {

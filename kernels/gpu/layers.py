@@ -40,14 +40,20 @@ def affine_backward_add(dy: Array, W: Array, dx: Array) -> Array:
 
 
 def affine_gradients(x: Array, dy: Array, W: Array, l2: Number, dW: Array, db: Array) -> tuple[Array, Array]:
-    if l2:
-        _over(dW, "scale", W, W.dtype.type(l2), dW, dW.size)
-    product(rows(x), rows(dy), dW, a_as=TRANSPOSED, add=bool(l2))
-    _sum_rows(dy, db)
+    weight_gradient(x, dy, W, l2, dW)
+    sum_rows(dy, db)
     return dW, db
 
 
-def _sum_rows(dy, db):
+def weight_gradient(x: Array, dy: Array, W: Array, l2: Number, dW: Array) -> None:
+    """dW = x.T @ dy + l2 W          x and dy: as `product` takes them"""
+    if l2:
+        _over(dW, "scale", W, W.dtype.type(l2), dW, dW.size)
+    product(rows(x), rows(dy), dW, a_as=TRANSPOSED, add=bool(l2))
+
+
+def sum_rows(dy: Array, db: Array) -> None:
+    """db = sum_rows dy"""
     sizes = rows(dy).shape
     launch("layers", "column_sums", db.dtype, db.size, dy, db, *sizes, block=SUMMING, per_block=32)
 
@@ -62,7 +68,7 @@ def constant_backward_add(dy: Array, W: Array, dx: Array) -> Array:
 
 
 def constant_gradients(x: Array, dy: Array, W: Array, l2: Number, dW: Array, db: Array) -> tuple[Array, Array]:
-    _sum_rows(dy, db)
+    sum_rows(dy, db)
     return dW, db
 
 

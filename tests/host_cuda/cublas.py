@@ -12,13 +12,35 @@ from tests.host_cuda.errors import KernelFault
 from tests.host_cuda.memory import memory_at
 from tests.host_cuda.streams import Stream, addresses, stream_at, submit
 
-SUCCESS, NOT_INITIALIZED, ALLOC_FAILED, INVALID_VALUE = 0, 1, 3, 7  # CUBLAS_STATUS_...
+SUCCESS, NOT_INITIALIZED, ALLOC_FAILED, INVALID_VALUE, NOT_SUPPORTED = 0, 1, 3, 7, 15  # CUBLAS_STATUS_...
 OPERATIONS = {0, 1, 2}  # CUBLAS_OP_N, CUBLAS_OP_T, CUBLAS_OP_C
 FUNCTIONS = {  # the functions of every handle, and the methods that do their work
     "cublasDestroy_v2": "destroy",
     "cublasSetStream_v2": "set_stream",
     "cublasSetWorkspace_v2": "set_workspace",
     "cublasSetMathMode": "set_math_mode",
+    "cublasGemmEx": "gemm_ex",
+}
+CUDA_R_32F, CUDA_R_16BF = 0, 14  # of library_types.h
+CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32, CUBLAS_GEMM_DEFAULT = 68, 77, -1  # of cublas_api.h
+
+
+def _of_bfloat16(bits):
+    """The float32 numbers whose upper halves are these bits"""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _to_tf32(x):
+    """Numbers of float32, rounded to 11 significant bits: cuBLAS may, and here it does"""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    rounded = (bits + 0xFFF + (bits >> 13 & 1)) & ~np.uint32(0x1FFF)
+    return np.where(np.isnan(x), x, rounded.view(np.float32))
+
+
+# cublasGemmEx: {(types of A, B and C, type of the computation): (dtype of A and B, the numbers that are multiplied)}
+MIXED = {
+    (CUDA_R_16BF, CUDA_R_16BF, CUDA_R_32F, CUBLAS_COMPUTE_32F): (np.uint16, _of_bfloat16),
+    (CUDA_R_32F, CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F_FAST_TF32): (np.float32, _to_tf32),
 }
 
 
@@ -34,6 +56,7 @@ class Cublas:
 
     cublasDgemm_v2: Callable[..., int]
     cublasDgemv_v2: Callable[..., int]
+    cublasGemmEx: Callable[..., int]
     cublasSgemm_v2: Callable[..., int]
     cublasSgemv_v2: Callable[..., int]
     cublasDestroy_v2: Callable[..., int]
@@ -82,16 +105,28 @@ class Cublas:
 
     def gemm(self, real: Any, handle: int, *arguments: Any) -> int:
         """C = alpha A B + beta C, where a matrix is stored by columns, and A and B may be transposed"""
+        return self._gemm(real, real, np.asarray, handle, *arguments)
+
+    def gemm_ex(self, handle: int, *arguments: Any) -> int:
+        """The same for A and B of another type than C, or with a computation of another precision"""
+        *sizes, a, type_a, lda, b, type_b, ldb, beta, c, type_c, ldc, computation, algorithm = arguments
+        types = type_a, type_b, type_c, computation
+        if types not in MIXED or algorithm != CUBLAS_GEMM_DEFAULT:
+            return NOT_SUPPORTED
+        return self._gemm(ctypes.c_float, *MIXED[types], handle, *sizes, a, lda, b, ldb, beta, c, ldc)
+
+    def _gemm(self, real, of_operands, numbers, handle, *arguments):
+        """The product of A and B of the dtype `of_operands`; numbers(A) are the numbers that are multiplied"""
         ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc = arguments
         right = {ta, tb} <= OPERATIONS and min(m, n, k) >= 0 and alpha and beta
         if not right or lda < max(1, k if ta else m) or ldb < max(1, n if tb else k) or ldc < max(1, m):
             return INVALID_VALUE
-        left = np.dtype(real), a, k if ta else m, m if ta else k, lda, ta
-        right = np.dtype(real), b, n if tb else k, k if tb else n, ldb, tb
+        left = np.dtype(of_operands), a, k if ta else m, m if ta else k, lda, ta
+        right = np.dtype(of_operands), b, n if tb else k, k if tb else n, ldb, tb
         if not (m and n):
             return SUCCESS
         out = functools.partial(_matrix, np.dtype(real), c, m, n, ldc)
-        return self._combine(handle, real, alpha, lambda: _matrix(*left) @ _matrix(*right), beta, out)
+        return self._combine(handle, real, alpha, lambda: numbers(_matrix(*left)) @ numbers(_matrix(*right)), beta, out)
 
     def gemv(self, real: Any, handle: int, *arguments: Any) -> int:
         """y = alpha A x + beta y, where A is stored by columns, and may be transposed"""

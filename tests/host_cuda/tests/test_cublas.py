@@ -1,11 +1,15 @@
 """cuBLAS: its products, its statuses, and what can go wrong with a workspace."""
 
 import ctypes
+import itertools
+import pathlib
+import re
 
 import numpy as np
 import pytest
 
 from tests import host_cuda as cp
+from tests.host_cuda import cublas
 from tests.host_cuda.tests.sources import REALS
 
 
@@ -40,6 +44,68 @@ def test_gemm_is_that_of_blas(blas, real, ta, tb):
         gemm(*call, ctypes.byref(scalar(beta)), pointers[2] + 64, 6)
     with pytest.raises(TypeError, match="alpha and beta have to be"):
         gemm(*call, ctypes.byref(ctypes.c_int(1)), pointers[2], 6)
+
+
+def in_bfloat16(x):
+    """The bits of numbers that bfloat16 holds exactly"""
+    bits = x.astype(np.float32).view(np.uint32)
+    assert not (bits & 0xFFFF).any()
+    return (bits >> 16).astype(np.uint16)
+
+
+def status_of_mixed(blas, a, b, c, types=(0, 0, 0), computation=68, algorithm=-1):
+    """The status of C = 2 A B + C for an m by k and a k by n matrix, stored by columns."""
+    library, handle = blas
+    (k, m), n = a.shape, b.shape[0]
+    two, one = (ctypes.byref(ctypes.c_float(number)) for number in (2, 1))
+    operands = two, a.data.ptr, types[0], m, b.data.ptr, types[1], k
+    return library.cublasGemmEx(handle, 0, 0, m, n, k, *operands, one, c.data.ptr, types[2], m, computation, algorithm)
+
+
+U = 2.0**-10  # the distance of 1 from the next number of 11 significant bits
+EXACT, LONGER = [1, -0.5, 2**-120], [1 + 0.51 * U, 1 + 0.5 * U, -1 - 1.5 * U]
+IN_TF32 = [1 + U, 1, -1 - 2 * U]  # those longer numbers, rounded
+
+
+@pytest.mark.parametrize(
+    "x, multiplied, types, computation",
+    [
+        (in_bfloat16(np.array(EXACT)), EXACT, (14, 14, 0), 68),
+        (np.array(EXACT + LONGER, np.float32), EXACT + IN_TF32, (0, 0, 0), 77),
+    ],
+)
+def test_gemm_of_mixed_types_multiplies_what_its_types_say(blas, x, multiplied, types, computation):
+    a, c = cp.asarray(x[None]), cp.asarray(np.ones(x.size, np.float32))
+    four = np.full((1, 1), 4, np.float32)
+    b = cp.asarray(four if x.dtype == np.float32 else in_bfloat16(four))
+    assert status_of_mixed(blas, a, b, c, types, computation) == 0
+    np.testing.assert_array_equal(c.get(), 2 * np.array(multiplied, np.float32) * 4 + 1)
+
+
+def test_gemm_of_mixed_types_takes_no_others(blas):
+    x = cp.asarray(np.ones((2, 2), np.float32))
+    for types in itertools.product((0, 2, 14), repeat=3):
+        for computation, algorithm in itertools.product((0, 64, 68, 69, 74, 75, 77), (-1, 0, 99)):
+            known = (types, computation) in [((14, 14, 0), 68), ((0, 0, 0), 77)] and algorithm == -1
+            assert status_of_mixed(blas, x, x, x, types, computation, algorithm) == (0 if known else 15)
+
+
+def test_nan_and_infinity_stay_what_they_are_in_tf32(blas):
+    x = np.array([0x7FFFFFFF, 0x7F800001, 0x7F800000, 0xFF800000, 0x7F7FFFFF], np.uint32).view(np.float32)
+    one, c = cp.asarray(np.ones((1, 1), np.float32)), cp.asarray(np.zeros(5, np.float32))
+    assert status_of_mixed(blas, one, cp.asarray(x[:, None]), c, (0, 0, 0), 77) == 0
+    np.testing.assert_array_equal(c.get(), [np.nan, np.nan, np.inf, -np.inf, np.inf])
+
+
+def test_the_constants_are_those_of_nvidias_headers():
+    pathfinder = pytest.importorskip("cuda.pathfinder")
+    folder = pathfinder.find_nvidia_header_directory("cublas")
+    if folder is None:
+        pytest.skip("the headers of cuBLAS are not installed")
+    text = "".join((pathlib.Path(folder) / name).read_text() for name in ("library_types.h", "cublas_api.h"))
+    values = dict(re.findall(r"^ *(CU\w+) *= *(-?\d+)\b", text, re.MULTILINE))
+    constants = {name: value for name, value in vars(cublas).items() if name.startswith(("CUDA_R", "CUBLAS_"))}
+    assert len(constants) == 5 and constants == {name: int(values[name]) for name in constants}
 
 
 @pytest.mark.parametrize("trans", [0, 1])

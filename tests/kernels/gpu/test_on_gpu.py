@@ -1,5 +1,6 @@
 """What only a GPU can show. Where there is one, all other tests of kernel sets run on it too: `pytest -m gpu` selects them."""
 
+import itertools
 import os
 import pathlib
 import re
@@ -11,17 +12,20 @@ import numpy as np
 import pytest
 
 from tests.kernels.gpu.trainings import EVERY_CHOICE, TRAININGS, stepped
-from vae_np import elbo, kernels
+from vae_np import kernels
+from vae_np.kernels import reference
 from vae_np.testing import TOLERANCES
+from vae_np.testing.comparison import assert_near
 
+PRECISIONS = ("float32", "bfloat16", "tfloat32")
 STATUS = kernels.available()["cupy"]
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not STATUS.ok, reason=f"no GPU can be used: {STATUS.reason}")]
 
 
-@pytest.mark.parametrize("real", ["float32", "float64"])
+@pytest.mark.parametrize("precision, real", [("float32", "float32"), *itertools.product(PRECISIONS, ["float64"])])
 @pytest.mark.parametrize("training", EVERY_CHOICE, ids=str)
-def test_a_captured_step_is_the_one_that_is_launched_and_that_of_the_reference(training, real, monkeypatch, caplog):
-    captured, wanted = stepped("cupy", training, real), stepped("numpy", training, real)
+def test_a_captured_step_is_the_one_that_is_launched_and_that_of_the_reference(training, precision, real, monkeypatch, caplog):
+    captured, wanted = (stepped(backend, training, real, precision=precision) for backend in ("cupy", "numpy"))
     assert not caplog.text, "no graph was captured"
     from vae_np.kernels.gpu import graph
 
@@ -30,7 +34,7 @@ def test_a_captured_step_is_the_one_that_is_launched_and_that_of_the_reference(t
 
     stream = type("Stream", (type(graph.stream_of_graphs()),), {"begin_capture": refuse})(non_blocking=True)
     monkeypatch.setattr(graph, "stream_of_graphs", lambda: stream)
-    one_by_one = stepped("cupy", training, real)
+    one_by_one = stepped("cupy", training, real, precision=precision)
     assert "steps are launched one by one" in caplog.text
     tolerance = 20 * TOLERANCES["model"][real]
     for a, b, w in zip(captured, one_by_one, wanted):
@@ -53,6 +57,8 @@ source, (right, wrong) = device.source, {change!r}
 device.source = lambda name, real: (source(name, real)[0].replace(right, wrong), source(name, real)[1])
 for training in EVERY_CHOICE:
     stepped("cupy", training, "float32", n=2)
+stepped("cupy", training, "float32", n=2, precision="bfloat16")
+stepped("cupy", training, "float64", n=2, precision="bfloat16")
 """
 
 
@@ -83,10 +89,24 @@ def test_nvidias_own_checker_finds_nothing_but_what_was_planted(tool, planted):
         assert run.returncode == 0 and re.search(r"SUMMARY: 0 (errors|hazards)", run.stdout), said
 
 
-def test_the_large_products_are_not_rounded_to_tf32():
-    model, rng = elbo.bind(TRAININGS[0].architecture, backend="cupy"), np.random.default_rng(0)
+@pytest.mark.parametrize("precision", PRECISIONS[1:])
+@pytest.mark.parametrize("training", TRAININGS, ids=str)
+def test_captured_steps_of_rounded_operands_in_single_precision(training, precision):
+    """Operands next to a tie are rounded either way, so that only the norm is compared."""
+    (terms, p), (_, q) = (stepped(backend, training, "float32", 4, precision) for backend in ("cupy", "numpy"))
+    assert np.isfinite(terms).all()
+    assert_near(p, q, "p", "rounded")
+
+
+@pytest.mark.parametrize("precision, bits, least", [("float32", 24, 0), ("tfloat32", 11, 1e-4), ("bfloat16", 8, 1e-3)])
+def test_the_operands_of_large_products_are_rounded_to_as_many_bits_as_the_precision_has(precision, bits, least):
+    rng, kernel_set = np.random.default_rng(0), kernels.load("cupy", precision)
     x, W = rng.normal(size=(512, 2048)).astype(np.float32), rng.normal(size=(2048, 512)).astype(np.float32)
-    y = model.zeros((512, 512), np.float32)
-    model.kernels.affine(model.put(x), model.put(W), model.zeros(512, np.float32), y)
-    wanted = x.astype(float) @ W
-    assert np.abs(model.get(y) - wanted).max() < 1e-4 * np.abs(wanted).max()
+    y = kernel_set.zeros((512, 512), np.float32)
+    kernel_set.affine(kernel_set.put(x), kernel_set.put(W), kernel_set.zeros(512, np.float32), y)
+
+    def off(x, W):
+        exact = x.astype(float) @ W
+        return np.abs(kernel_set.get(y) - exact).max() / np.abs(exact).max()
+
+    assert off(reference.rounded(x, bits), reference.rounded(W, bits)) < 1e-4 and off(x, W) >= least

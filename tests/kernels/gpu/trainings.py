@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from vae_np import SGD, Adagrad, Adam, Architecture, Parameters, elbo, steps
 from vae_np.choices import ACTIVATIONS, LIKELIHOODS, NOISES, OBJECTIVES
+from vae_np.kernels.contract import FULL
 from vae_np.optimizers import OPTIMIZERS, Optimizer
 
 DATA = np.random.default_rng(0).integers(0, 256, (90, 30), dtype=np.uint8)
@@ -62,10 +63,13 @@ def _others():
 EVERY_CHOICE = [*TRAININGS, *_others()]
 
 
-def stepped(backend: Any, training: Training, real: str, n: int = 20) -> tuple[NDArray[Any], NDArray[Any]]:
+def stepped(
+    backend: Any, training: Training, real: str, n: int = 20, precision: str = FULL
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the terms of n steps, and the parameters after them."""
     model, p, state = training.model_and_state(backend, real)
     _, optimizer, objective, n_samples = training
-    run = steps.stepper(p, state, optimizer, DATA, BATCH_SIZE, objective, n_samples, l2=0.1, backend=backend)
+    options = {"l2": 0.1, "backend": backend, "precision": precision}
+    run = steps.stepper(p, state, optimizer, DATA, BATCH_SIZE, objective, n_samples, **options)
     rows = np.random.default_rng(1).integers(0, len(DATA), (n, BATCH_SIZE))
     return run(rows, 1, 0.7, optimizer.learning_rate), model.get(p.flat)
