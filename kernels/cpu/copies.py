@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from vae_np.kernels.cpu.emit import VECTOR, Emit
+from vae_np.kernels.cpu.emit import VECTOR, VECTORS, Emit
 from vae_np.kernels.cpu.jit import intrinsic
 
 
@@ -50,19 +50,25 @@ def pack_panels(typingctx, a, b, c):
         A, B = e.array(a, args[0]), e.array(b, args[1])
         a_down, _ = cgutils.unpack_tuple(builder, A.strides, 2)
         rows, columns = cgutils.unpack_tuple(builder, A.shape, 2)
-        vector = e.lanes * e.bytes
-        panel = builder.mul(rows, e.integer(2 * vector))
+        tile = VECTORS * e.lanes * e.bytes
+        panel, size = builder.mul(rows, e.integer(tile)), builder.mul(columns, e.integer(e.bytes))
 
         def row(i, a_row, b_row):
-            def both_vectors(j, target):
-                for v in range(2):
-                    from_j = builder.add(j, e.integer(v * e.lanes))
-                    mask, source = e.first(builder.sub(columns, from_j)), e.at(a_row, builder.mul(from_j, e.integer(e.bytes)))
-                    e.store(e.load(source, mask), e.at(target, v * vector))
-                return [builder.add(j, e.integer(2 * e.lanes)), e.at(target, panel)]
+            def row_of_tile(left, source, target):
+                def whole():
+                    cgutils.raw_memcpy(builder, target, source, e.integer(tile), 1)
+                    return []
 
-            e.loop([e.integer(0), b_row], lambda j, _: builder.icmp_signed("<", j, columns), both_vectors)
-            return [builder.add(i, e.integer(1)), e.at(a_row, a_down), e.at(b_row, 2 * vector)]
+                def part():
+                    cgutils.memset(builder, target, e.integer(tile), 0)
+                    cgutils.raw_memcpy(builder, target, source, left, 1)
+                    return []
+
+                e.choose(builder.icmp_signed(">=", left, e.integer(tile)), whole, part)
+                return [builder.sub(left, e.integer(tile)), e.at(source, tile), e.at(target, panel)]
+
+            e.loop([size, a_row, b_row], lambda left, *_: builder.icmp_signed(">", left, e.integer(0)), row_of_tile)
+            return [builder.add(i, e.integer(1)), e.at(a_row, a_down), e.at(b_row, tile)]
 
         e.loop([e.integer(0), e.at(A.data), e.at(B.data)], lambda i, *_: builder.icmp_signed("<", i, rows), row)
         return context.get_dummy_value()

@@ -15,7 +15,9 @@ AVX2 = {"haswell", "broadwell", "skylake", "alderlake", "znver1", "znver2", "znv
 
 
 def vector_bytes() -> int:
-    """Return the width of the vectors for which Numba compiles: 64, 32, or 0 where that is not known."""
+    """Return the width of the vectors for which Numba compiles: 64, 32, 16, or 0 where that is not known."""
+    if llvmlite.binding.get_process_triple().startswith(("aarch64", "arm64")):
+        return 16  # every such processor has NEON
     name, features = config.CPU_NAME, config.CPU_FEATURES
     if name in (None, "host") and features is None:
         found = llvmlite.binding.get_host_cpu_features()
@@ -24,6 +26,8 @@ def vector_bytes() -> int:
 
 
 VECTOR = vector_bytes()
+VECTORS = 4 if VECTOR == 16 else 2  # in a row of a tile of a matrix product
+TILE = VECTORS * VECTOR
 
 
 def multiplies_pairs() -> bool:
@@ -46,12 +50,13 @@ class Tuning(NamedTuple):
 
 
 TUNINGS = {"znver4": Tuning(False, 0, False), "znver5": Tuning(True, 0, False)}
-OTHERS = Tuning(False, 8, True)  # measured on Intel's Sapphire Rapids
+INTEL = Tuning(False, 8, True)  # measured on Sapphire Rapids
 
 
 def tuning() -> Tuning:
     """Return the Tuning of the processor for which Numba compiles."""
-    return TUNINGS.get(config.CPU_NAME or llvmlite.binding.get_host_cpu_name(), OTHERS)
+    name = config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
+    return TUNINGS.get(name, Tuning(False, 0, False) if VECTOR == 16 else INTEL)
 
 
 TUNING = tuning()
@@ -107,6 +112,12 @@ class Emit:
         return found if self.bytes == 4 else self.builder.fpext(found, self.vector)
 
     def load(self, pointer, mask=None):
+        """A vector from memory; of those lanes that a mask leaves out nothing is read, and they are 0."""
+        if mask is not None and VECTOR == 16:
+            place = cgutils.alloca_once(self.builder, self.vector)
+            self.builder.store(ir.Constant(self.vector, None), place)
+            cgutils.raw_memcpy(self.builder, place, pointer, mask, 1)
+            return self.builder.load(place)
         pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
         if mask is None:
             return self.builder.load(pointer, align=self.bytes)
@@ -114,6 +125,11 @@ class Emit:
         return self.call(f"llvm.masked.load.{self.suffix}.p0", self.vector, pointer, align, mask, zero)
 
     def store(self, value, pointer, mask=None):
+        if mask is not None and VECTOR == 16:
+            place = cgutils.alloca_once(self.builder, self.vector)
+            self.builder.store(value, place)
+            cgutils.raw_memcpy(self.builder, pointer, place, mask, 1)
+            return
         pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
         if mask is None:
             self.builder.store(value, pointer, align=self.bytes)
@@ -210,6 +226,10 @@ class Emit:
         return rows
 
     def first(self, n):
-        """The mask of the first n lanes of a vector."""
+        """The mask of the first n lanes of a vector. Vectors of 16 bytes have no masks in hardware: theirs is the number of bytes."""
+        if VECTOR == 16:
+            n = self.builder.select(self.builder.icmp_signed("<", n, self.integer(self.lanes)), n, self.integer(self.lanes))
+            n = self.builder.select(self.builder.icmp_signed(">", n, self.integer(0)), n, self.integer(0))
+            return self.builder.mul(n, self.integer(self.bytes))
         lane = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), list(range(self.lanes)))
         return self.builder.icmp_signed("<", lane, self.repeated(self.builder.trunc(n, ir.IntType(32))))

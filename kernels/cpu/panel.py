@@ -1,7 +1,8 @@
 """Products c = a @ b where b is a panel: as narrow as a tile. Matrix products are made of them.
 
-A tile is some rows of c by two vectors of columns. For each k it loads the two vectors of b once, and multiplies them by
-one number of a for each row, so that the multiply-adds, and not the loads, limit the speed.
+A tile is some rows of c by two or four vectors of columns. For each k it loads these vectors of b once, and multiplies them
+by one number of a for each row, so that the multiply-adds, and not the loads, limit the speed. Instructions for vectors of 16
+bytes take a number from any lane of a vector. So there one load brings as many numbers of a row as a vector has lanes.
 
 Where a and b hold words, each word is a pair of bfloat16 numbers (`pairs`), and K counts the pairs.
 """
@@ -12,10 +13,12 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from vae_np.kernels.cpu.emit import TUNING, VECTOR, Emit
+from vae_np.kernels.cpu.emit import TUNING, VECTOR, VECTORS, Emit
 from vae_np.kernels.cpu.jit import intrinsic
 
-HEIGHTS = (12, 4, 1) if VECTOR == 64 else (6, 4, 2, 1)  # 2 x 12 sums in the 32 registers, or 2 x 6 in the 16
+# The highest tiles have 2 x 12 sums in the 32 registers of AVX-512, 2 x 6 in the 16 of AVX2, or 4 x 5 in the 32 of NEON, where
+# the numbers of the rows and the vectors of b need registers too.
+HEIGHTS = {64: (12, 4, 1), 32: (6, 4, 2, 1), 16: (5, 4, 2, 1), 0: ()}[VECTOR]
 
 
 class Panel(NamedTuple):
@@ -91,24 +94,41 @@ def emit_tile(e, w, p, i, height, masks, is_transposed):
     for _ in range(3, height, 3):
         tops.append(e.at(tops[-1], twice, p.down))
 
-    def more(left, *_):
-        return builder.icmp_signed(">", left, e.integer(0))
+    def multiply(n, values):
+        """The values after all k that come n at a time: n lanes of one vector of each row, or one number."""
 
-    def body(left, *now):
-        rows, b_row, sums = now[: len(tops)], now[len(tops)], list(now[len(tops) + 1 :])
-        of_b = [w.load(w.at(b_row, v * w.lanes * w.bytes), masks[v]) for v in range(vectors)]
-        for v in range(vectors if TUNING.rows_ahead else 0):
-            e.prefetch(e.at(b_row, builder.mul(p.b_down, e.integer(TUNING.rows_ahead)), v * VECTOR), for_writing=0, locality=3)
-        for r in range(height):
-            address = e.at(rows[r // 3], *[(), (p.down,), (twice,)][r % 3])
-            number = w.repeated(builder.load(builder.bitcast(address, w.scalar.as_pointer()), align=w.bytes))
-            for v in range(vectors):
-                place = v * height + r
-                sums[place] = multiply_add(number, of_b[v], sums[place])
-        following = [e.at(row, p.along) for row in rows]
-        return [builder.sub(left, e.integer(1)), *following, e.at(b_row, p.b_down), *sums]
+        def more(left, *_):
+            enough = builder.icmp_signed(">=", left, e.integer(n))
+            return enough if n == 1 else builder.and_(enough, builder.icmp_signed("==", p.along, e.integer(w.bytes)))
 
-    sums = e.loop([p.K, *tops, p.b, *sums], more, body)[len(tops) + 2 :]
+        def body(left, *now):
+            rows, b_row, sums = now[: len(tops)], now[len(tops)], list(now[len(tops) + 1 :])
+            kind, of_a = (w.scalar if n == 1 else w.vector).as_pointer(), {}
+            for lane in range(n):
+                of_b = [w.load(w.at(b_row, v * w.lanes * w.bytes), mask_of_b[v]) for v in range(vectors)]
+                if TUNING.rows_ahead:
+                    ahead = builder.mul(p.b_down, e.integer(TUNING.rows_ahead))
+                    for v in range(vectors):
+                        e.prefetch(e.at(b_row, ahead, v * VECTOR), for_writing=0, locality=3)
+                for r in range(height):
+                    if lane == 0:
+                        address = e.at(rows[r // 3], *[(), (p.down,), (twice,)][r % 3])
+                        of_a[r] = builder.load(builder.bitcast(address, kind), align=w.bytes)
+                    number = w.repeated(of_a[r]) if n == 1 else w.shuffle(of_a[r], of_a[r], [lane] * w.lanes)
+                    for v in range(vectors):
+                        place = v * height + r
+                        sums[place] = multiply_add(number, of_b[v], sums[place])
+                b_row = e.at(b_row, p.b_down)
+            following = [e.at(row, builder.mul(p.along, e.integer(n))) for row in rows]
+            return [builder.sub(left, e.integer(n)), *following, b_row, *sums]
+
+        return e.loop(values, more, body)
+
+    mask_of_b = [None] * vectors if VECTOR == 16 else masks  # there all b can be read, because what is narrower is packed
+    values = [p.K, *tops, p.b, *sums]
+    for n in (e.lanes, 1) if VECTOR == 16 else (1,):
+        values = multiply(n, values)
+    sums = values[len(tops) + 2 :]
     for v in range(vectors):
         store_tile(e, sums[v * height : (v + 1) * height], p, i, height, v, masks[v], is_transposed)
 
@@ -116,7 +136,8 @@ def emit_tile(e, w, p, i, height, masks, is_transposed):
 def emit_strips(e, w, p, i, vectors, masked, is_transposed, heights):
     """Multiply the rows of a panel from i on, in the highest tiles that fit, then in lower ones; the first row left over."""
     builder = e.builder
-    masks = [e.first(builder.sub(p.width, e.integer(v * e.lanes))) if masked else None for v in range(vectors)]
+    last = e.first(builder.sub(p.width, e.integer((vectors - 1) * e.lanes))) if masked else None
+    masks = [None] * (vectors - 1) + [last]
     for height in heights:
 
         def fits(i):
@@ -153,9 +174,18 @@ def panel_function(context, module, number, real, is_transposed):
     def strips(i, vectors, masked, heights):
         return lambda: emit_strips(e, w, p, i, vectors, masked, is_transposed, heights)
 
+    def with_mask(i, vectors):
+        widest = strips(i, vectors, True, HEIGHTS)
+        return (
+            widest()
+            if vectors == 1
+            else e.choose(wider((vectors - 1) * e.lanes + 1), widest, lambda: with_mask(i, vectors - 1))
+        )
+
     start = e.integer(0)
-    (i,) = e.choose(wider(2 * e.lanes), strips(start, 2, False, HEIGHTS[:1]), lambda: [start])  # whole tiles need no masks
-    e.choose(wider(e.lanes + 1), strips(i, 2, True, HEIGHTS), strips(i, 1, True, HEIGHTS))
+    # Whole tiles need no masks.
+    (i,) = e.choose(wider(VECTORS * e.lanes), strips(start, VECTORS, False, HEIGHTS[:1]), lambda: [start])
+    with_mask(i, VECTORS)
     builder.ret_void()
     return function
 
@@ -177,5 +207,5 @@ def _panel(is_transposed):
 
 
 # c = a @ b where b is no wider than a tile, or c += a @ b          a (M, K) in any order; b (K, w) and c with contiguous rows;
-# c is (M, w), or (w, M) for panel_transposed
+# c is (M, w), or (w, M) for panel_transposed. Vectors of 16 bytes read whole rows of a tile from b, however narrow it is.
 panel, panel_transposed = _panel(False), _panel(True)

@@ -2,7 +2,7 @@
 
 Every element is one sum over k in its order, with fused multiply-adds, whatever tile it falls into. So the bits of a row do not
 depend on the rows around it, nor on how the rows are shared among threads. Where the vectors of the processor are not known, or
-are narrower than those of AVX2, the BLAS multiplies.
+are narrower than those of AVX2 or NEON, the BLAS multiplies.
 
 An operand of words holds pairs of bfloat16 numbers (`pairs`). Where only b does, a is rounded on the way.
 """
@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from vae_np.kernels.cpu.argument_buffer import lazily_compiled
 from vae_np.kernels.cpu.copies import copy, pack_panels, prefetch, transpose_block
-from vae_np.kernels.cpu.emit import MULTIPLIES_PAIRS, TUNING, VECTOR
+from vae_np.kernels.cpu.emit import MULTIPLIES_PAIRS, TILE, TUNING, VECTOR
 from vae_np.kernels.cpu.jit import exact
 from vae_np.kernels.cpu.mathematics import OPTIONS, inline
 from vae_np.kernels.cpu.pairs import WORD, fill_with_columns, numbers_of
@@ -25,7 +25,7 @@ from vae_np.kernels.reference import rounded
 
 ROWS_KEEP_THEIR_BITS = VECTOR > 0  # whatever rows are multiplied with them; a BLAS promises no such thing
 MOST_TERMS = 1024  # a longer sum over k is made of several
-ROWS = 24  # rows that are multiplied at a time, in whole tiles; there are more where sums are short
+ROWS = 20 if VECTOR == 16 else 24  # rows that are multiplied at a time, in whole tiles; there are more where sums are short
 COPY_TRANSPOSED, PREFETCH_RESULTS = TUNING.copy_transposed, TUNING.prefetch_results
 PACKED = 2**19  # bytes of packed panels, which stay in the cache of a core
 
@@ -33,7 +33,8 @@ PACKED = 2**19  # bytes of packed panels, which stay in the cache of a core
 def about() -> str:
     """Return a sentence that says how this kernel set multiplies matrices."""
     if VECTOR:
-        return f"matrix products of its own, for vectors of {VECTOR} bytes"
+        name = {64: "AVX-512", 32: "AVX2", 16: "NEON"}[VECTOR]
+        return f"matrix products of its own, for vectors of {VECTOR} bytes ({name})"
     return "matrix products of the BLAS, which is slower: the vectors of this processor are not known"
 
 
@@ -56,7 +57,7 @@ def divided(buffer):
 
 @inline
 def columns_at_a_time(n_terms, width):
-    return max(1, PACKED // (2 * VECTOR * n_terms)) * width
+    return max(1, PACKED // (TILE * n_terms)) * width
 
 
 @inline
@@ -72,6 +73,10 @@ def pack_rows(a, i, n_rows, k, n, room) -> Any:
 def _pack_rows(a, i, n_rows, k, n, room):
     def numbers(a, i, n_rows, k, n, room):
         a = a[i : i + n_rows, k : k + n]
+        if VECTOR == 16 and a.strides[1] != a.itemsize and a.strides[0] == a.itemsize:
+            place = matrix_in(room, a.shape[0], a.shape[1])
+            transpose(a.T, place)  # because one load brings several numbers of a row there
+            return place
         if a.strides[1] == a.itemsize and a.strides[0] % 2048 == 0:
             place = matrix_in(room, a.shape[0], a.shape[1])
             copy(a, place)
@@ -100,8 +105,8 @@ def matrix_in(room, rows, columns):
 
 def _product(a, b, c, prefetched, prefetched2, prefetched3):
     """c = a @ b, as `product` says."""
-    width = 2 * VECTOR // c.itemsize
-    is_packed = a.shape[0] > 64 and (VECTOR == 32 or b.strides[0] % 2048 == 0)
+    width = TILE // c.itemsize
+    is_packed = a.shape[0] > 64 and (VECTOR < 64 or b.strides[0] % 2048 == 0)
     buffer = take()
     packed, room = divided(array_in(buffer, b))
     for k in range(0, b.shape[0], MOST_TERMS):
@@ -110,15 +115,17 @@ def _product(a, b, c, prefetched, prefetched2, prefetched3):
         n_columns, n_rows = columns_at_a_time(n, width), rows_at_a_time(n)
         for first in range(0, b.shape[1], n_columns):
             columns = terms[:, first : first + n_columns]
-            if is_packed:
-                pack_panels(columns, packed, c)
+            # Vectors of 16 bytes have no masks, so that the columns that do not fill a tile are packed in any case.
+            first_packed = 0 if is_packed else columns.shape[1] // width * width if VECTOR == 16 else columns.shape[1]
+            if first_packed < columns.shape[1]:
+                pack_panels(columns[:, first_packed:], packed[first_packed * n :], c)
             for i in range(0, a.shape[0], n_rows):
                 rows = pack_rows(a, i, n_rows, k, n, room)
                 for j in range(0, columns.shape[1], width):
                     to_come = prefetched[i : i + n_rows], prefetched2[i : i + n_rows], prefetched3[i : i + n_rows]
                     prefetch_columns(to_come, first + j, width)
                     of_b = columns[:, j : j + width]
-                    if is_packed:
+                    if j >= first_packed:
                         of_b = packed[j * n : (j + width) * n].reshape((n, width))[:, : of_b.shape[1]]
                     panel(rows, of_b, c[i : i + n_rows, first + j : first + j + width], k > 0)
     give_back(buffer)
@@ -153,7 +160,7 @@ def _product_transposed(a, b, c):
     It is computed as c.T = b @ a.T: so the rows of a are transposed, which are fewer than those of b where a layer is
     larger than a batch.
     """
-    width = 2 * VECTOR // c.itemsize
+    width = TILE // c.itemsize
     buffer = take()
     packed, room = divided(array_in(buffer, b))
     for k in range(0, b.shape[1], MOST_TERMS):

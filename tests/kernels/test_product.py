@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_np.kernels.cpu import jit, layers, product
+from vae_np.kernels.cpu import emit, jit, layers, product
 from vae_np.testing import assert_close
 
 REALS = ["float32", "float64"]
@@ -121,6 +121,14 @@ def test_what_is_not_finite_stays_in_its_row(bad):
     assert not np.isfinite(c[13]).any() and np.isfinite(np.delete(c, 13, axis=0)).all()
 
 
+def run(code, folder, **environment):
+    """Run Python in a process of its own, which compiles everything anew."""
+    environment = {**os.environ, **environment, "NUMBA_CACHE_DIR": str(folder)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(emit.VECTOR == 16, reason="the names are those of x86")
 @pytest.mark.parametrize("name, vector", [("haswell", 32), ("generic", 0)])
 def test_other_processors(name, vector, tmp_path):
     """The products are right for AVX2, and for a processor of which nothing is known, where the BLAS multiplies."""
@@ -136,6 +144,20 @@ layers.affine_gradients(x, dy, W, np.float32(0), dW, db)
 for given, wanted in ((h, np.tanh(x @ W + b)), (dx, dy @ W.T), (dW, x.T @ dy), (db, dy.sum(axis=0))):
     np.testing.assert_allclose(given, wanted, rtol=2e-5, atol=2e-5)
 """
-    environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    run(code, tmp_path, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES="")
+
+
+def test_the_tiles_of_neon(tmp_path):
+    """Their code is right on any processor, though fast only on arm64: so the tests of this file are run with it."""
+    code = f"""
+import sys
+import llvmlite.binding, pytest
+from numba.core.registry import cpu_target
+compiles_for_this_machine, triple = cpu_target.target_context, llvmlite.binding.get_process_triple
+llvmlite.binding.get_process_triple = lambda: "aarch64"
+from vae_np.kernels.cpu import emit
+llvmlite.binding.get_process_triple = triple
+assert emit.VECTOR == 16, emit.VECTOR
+sys.exit(pytest.main([{__file__!r}, "-n", "0", "-p", "no:cacheprovider", "-k", "float32"]))
+"""
+    run(code, tmp_path)
