@@ -14,10 +14,12 @@ import numba.extending
 from numba.core import event as events
 from numba.core.caching import FunctionCache, NullCache
 
-# Numba's cache looks only at the file that a function stands in. With this hash in its name it sees a change in any of the
-# files.
+from vae_np.kernels.cpu import amx
+
+# Numba's cache looks only at the file that a function stands in, and at the processor. With this hash in its name it sees a
+# change in any of the files, and whether this process may use AMX.
 _FILES = sorted([*pathlib.Path(__file__).parent.glob("*.py"), pathlib.Path(__file__).parents[1] / "reference.py"])
-SOURCES = hashlib.sha256(b"".join(f.read_bytes() for f in _FILES)).hexdigest()[:12]
+SOURCES = hashlib.sha256(b"".join([*(f.read_bytes() for f in _FILES), bytes([amx.PERMITTED])])).hexdigest()[:12]
 
 # A type checker knows neither what these decorators return nor the settings that Numba adds when it runs.
 njit: Any = numba.njit

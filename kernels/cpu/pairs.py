@@ -9,6 +9,7 @@ from numba import types
 from numba.core import cgutils
 
 from vae_np.kernels.contract import Array
+from vae_np.kernels.cpu import amx
 from vae_np.kernels.cpu.emit import Emit
 from vae_np.kernels.cpu.jit import exact, intrinsic
 
@@ -110,8 +111,9 @@ def pair_rows(x, words):
 
 
 def number_of_pairs(n: int) -> int:
-    """Return how many words hold n numbers that are neighbours."""
-    return -(-n // 2)
+    """Return how many words hold n numbers that are neighbours, with the zeros that fill up a tile of AMX."""
+    multiple = amx.PAIRS if amx.PERMITTED else 1
+    return -(-n // (2 * multiple)) * multiple
 
 
 def numbers_of(words: Array, axis: int, n: int) -> Array:

@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from vae_np.kernels.cpu import amx
 from vae_np.kernels.cpu.emit import TUNING, VECTOR, VECTORS, Emit
 from vae_np.kernels.cpu.jit import intrinsic
 
@@ -167,6 +168,11 @@ def panel_function(context, module, number, real, is_transposed):
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     e, p = Emit(context, builder, real), Panel(*function.args)
     w = Emit(context, builder, number, e.lanes)
+
+    if amx.PERMITTED and w.vector != e.vector and e.bytes == 4:
+        amx.emit_panel(e, p, is_transposed)
+        builder.ret_void()
+        return function
 
     def wider(n):
         return builder.icmp_signed(">=", p.width, e.integer(n))

@@ -10,9 +10,11 @@ An operand of words holds pairs of bfloat16 numbers (`pairs`). Where only b does
 from typing import Any
 
 import numpy as np
+from numba import types
 from numba.extending import overload
 from numpy.typing import DTypeLike
 
+from vae_np.kernels.cpu import amx
 from vae_np.kernels.cpu.argument_buffer import lazily_compiled
 from vae_np.kernels.cpu.copies import copy, pack_panels, prefetch, transpose_block
 from vae_np.kernels.cpu.emit import MULTIPLIES_PAIRS, TILE, TUNING, VECTOR
@@ -44,7 +46,10 @@ def about_pairs() -> str:
         return (
             "matrix products of NumPy's BLAS, of operands that are rounded before: the vectors of this processor are not known"
         )
-    how = "two at a time (VDPBF16PS)" if MULTIPLIES_PAIRS else "as float32, because it has no instruction for them"
+    if amx.PERMITTED:
+        how = "in tiles (AMX)"
+    else:
+        how = "two at a time (VDPBF16PS)" if MULTIPLIES_PAIRS else "as float32, because it has no instruction for them"
     return f"{about()}; this processor multiplies bfloat16 numbers {how}"
 
 
@@ -60,9 +65,14 @@ def columns_at_a_time(n_terms, width):
     return max(1, PACKED // (TILE * n_terms)) * width
 
 
-@inline
-def rows_at_a_time(n_terms):
-    return ROWS * max(1, (MOST_TERMS + 16) // (n_terms + 16))
+def rows_at_a_time(b, n_terms) -> Any:
+    """Return how many rows are multiplied at a time: whole tiles, which fit into the room for them."""
+
+
+@overload(rows_at_a_time, jit_options=OPTIONS)
+def _rows_at_a_time(b, n_terms):
+    rows, room = (2 * amx.ROWS, 2000) if amx.PERMITTED and b.dtype == types.uint32 else (ROWS, MOST_TERMS + 16)
+    return lambda b, n_terms: rows * max(1, room // (n_terms + 16))
 
 
 def pack_rows(a, i, n_rows, k, n, room) -> Any:
@@ -71,11 +81,14 @@ def pack_rows(a, i, n_rows, k, n, room) -> Any:
 
 @overload(pack_rows, jit_options=OPTIONS)
 def _pack_rows(a, i, n_rows, k, n, room):
+    # One load brings several numbers of a row to vectors of 16 bytes, and to the tiles of AMX.
+    needs_rows = VECTOR == 16 or (amx.PERMITTED and a.dtype == types.uint32)
+
     def numbers(a, i, n_rows, k, n, room):
         a = a[i : i + n_rows, k : k + n]
-        if VECTOR == 16 and a.strides[1] != a.itemsize and a.strides[0] == a.itemsize:
+        if needs_rows and a.strides[1] != a.itemsize and a.strides[0] == a.itemsize:
             place = matrix_in(room, a.shape[0], a.shape[1])
-            transpose(a.T, place)  # because one load brings several numbers of a row there
+            transpose(a.T, place)
             return place
         if a.strides[1] == a.itemsize and a.strides[0] % 2048 == 0:
             place = matrix_in(room, a.shape[0], a.shape[1])
@@ -112,7 +125,7 @@ def _product(a, b, c, prefetched, prefetched2, prefetched3):
     for k in range(0, b.shape[0], MOST_TERMS):
         terms = b[k : k + MOST_TERMS]
         n = terms.shape[0]
-        n_columns, n_rows = columns_at_a_time(n, width), rows_at_a_time(n)
+        n_columns, n_rows = columns_at_a_time(n, width), rows_at_a_time(b, n)
         for first in range(0, b.shape[1], n_columns):
             columns = terms[:, first : first + n_columns]
             # Vectors of 16 bytes have no masks, so that the columns that do not fill a tile are packed in any case.
@@ -165,7 +178,7 @@ def _product_transposed(a, b, c):
     packed, room = divided(array_in(buffer, b))
     for k in range(0, b.shape[1], MOST_TERMS):
         n = min(MOST_TERMS, b.shape[1] - k)
-        n_columns, n_rows = columns_at_a_time(n, width), rows_at_a_time(n)
+        n_columns, n_rows = columns_at_a_time(n, width), rows_at_a_time(b, n)
         for first in range(0, a.shape[0], n_columns):
             last = min(first + n_columns, a.shape[0])
             for j in range(0, last - first, width):
