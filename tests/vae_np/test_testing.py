@@ -12,7 +12,7 @@ import types
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from scipy import special
 
 from vae_np import Architecture, Parameters, kernels, loss, loss_and_gradients
@@ -590,7 +590,8 @@ ROUNDED_WRONG = {  # each where another thing is rounded than should be
 }
 
 
-def test_check_kernels_sees_what_is_rounded_in_another_way():
+def test_check_kernels_sees_what_is_rounded_in_another_way(monkeypatch):
+    monkeypatch.setattr(kernels, "precisions", lambda backend: ("bfloat16",))  # full precision takes seconds, and is right
     own = with_changes(precisions=lambda: {"bfloat16": REFERENCE.precisions()["bfloat16"] | ROUNDED_WRONG})
     with pytest.raises(AssertionError) as caught:
         check_kernels(own)
@@ -598,6 +599,20 @@ def test_check_kernels_sees_what_is_rounded_in_another_way():
     assert sorted(line.split(": ")[1] for line in of_operations) == sorted(ROUNDED_WRONG)
     assert all(line.startswith("float32 at bfloat16: ") for line in of_operations)
     assert of_model.startswith("operands_are_rounded_as_in_the_definition: ") and of_model.endswith("] at bfloat16")
+
+
+def test_what_is_tried_at_a_lower_precision():
+    """The comparison with the reference on every kind of problem, first in float32; the others on some of each choice."""
+    tried = {}
+    for check, problem in suite.trials("bfloat16"):
+        tried.setdefault(check.__name__, []).append(problem)
+    compared, n = tried.pop("operands_are_rounded_as_in_the_definition"), len([*every_kind()])
+    assert [problem.p.flat.dtype.name for problem in compared] == ["float32"] * n + ["float64"] * n
+    assert list(tried) == [check.__name__ for check in properties.EXACT] and set(properties.EXACT) < set(PROPERTIES)
+    for some in tried.values():
+        assert {problem.objective for problem in some} == set(OBJECTIVES)
+        assert {problem.p.architecture.activation for problem in some} == set(ACTIVATIONS)
+        assert len({(a.likelihood, a.noise) for a in (problem.p.architecture for problem in some)}) == len(DECODERS)
 
 
 @pytest.mark.parametrize("wrong", ROUNDED_WRONG)
@@ -807,7 +822,7 @@ def test_pieces_of_a_problem_can_be_drawn_alone(p, x, eps):
 def test_a_failing_example_shrinks_to_what_a_person_can_read():
     """A model that loses the second latent's KL, of two or more: the smallest such problem, as the call that makes it."""
 
-    @settings(max_examples=300, database=None, report_multiple_bugs=False)
+    @settings(max_examples=300, database=None, report_multiple_bugs=False, phases=tuple(Phase))
     @given(problem=problems())
     def sees(problem):
         value, _ = loss_and_gradients(*problem)
