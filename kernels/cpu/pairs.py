@@ -45,8 +45,16 @@ def pairs_of(e, x, y):
     return e.builder.or_(e.builder.lshr(x, ir.Constant(x.type, [16] * e.lanes)), y)
 
 
-def _for_rows(vector_of_words):
-    """An intrinsic of x and words that fills each row of words with the vectors that an emitter returns, both contiguous."""
+def _fill(vector_of_words, words_without_masks):
+    """An intrinsic that fills words, row by row, with a function of x; both have contiguous rows.
+
+    Parameters
+    ----------
+    vector_of_words
+        (e, x, sizes of x, i, j, masked) -> the words from j on in row i. Only with masks may they be beyond the end of x.
+    words_without_masks
+        (builder, sizes of x, i) -> how many words of row i need none.
+    """
 
     def fill(typingctx, x, words):
         def emit(context, builder, signature, args):
@@ -56,13 +64,20 @@ def _for_rows(vector_of_words):
             (x_down, _), (w_down, _) = (cgutils.unpack_tuple(builder, array.strides, 2) for array in (X, W))
             sizes, (rows, columns) = (cgutils.unpack_tuple(builder, array.shape, 2) for array in (X, W))
 
-            def row(i, w_row):
-                def vector(j, target):
-                    value = vector_of_words(e, e.at(X.data), x_down, sizes, i, j)
-                    w.store(value, target, e.first(builder.sub(columns, j)))
-                    return [builder.add(j, e.integer(e.lanes)), e.at(target, e.lanes * w.bytes)]
+            def place_in_x(row, column):
+                return e.at(X.data, builder.mul(row, x_down), builder.mul(column, e.integer(e.bytes)))
 
-                e.loop([e.integer(0), w_row], lambda j, _: builder.icmp_signed("<", j, columns), vector)
+            def row(i, w_row):
+                whole, j = words_without_masks(builder, sizes, i), e.integer(0)
+                for masked, last in ((False, builder.sub(whole, e.integer(e.lanes - 1))), (True, columns)):
+
+                    def vector(j):
+                        mask = e.first(builder.sub(columns, j)) if masked else None
+                        value = vector_of_words(e, place_in_x, sizes, i, j, masked)
+                        w.store(value, w.at(w_row, builder.mul(j, e.integer(w.bytes))), mask)
+                        return [builder.add(j, e.integer(e.lanes))]
+
+                    (j,) = e.loop([j], lambda j: builder.icmp_signed("<", j, last), vector)
                 return [builder.add(i, e.integer(1)), e.at(w_row, w_down)]
 
             e.loop([e.integer(0), e.at(W.data)], lambda i, _: builder.icmp_signed("<", i, rows), row)
@@ -73,31 +88,37 @@ def _for_rows(vector_of_words):
     return intrinsic(fill)
 
 
-def _neighbours_in_row(e, x, down, sizes, i, j):
-    first = e.builder.mul(j, e.integer(2))
-    at, found = e.at(x, e.builder.mul(i, down), e.builder.mul(first, e.integer(e.bytes))), []
+def _neighbours_in_row(e, place, sizes, i, j, masked):
+    first, found = e.builder.mul(j, e.integer(2)), []
     for v in range(2):
-        left = e.builder.sub(sizes[1], e.builder.add(first, e.integer(v * e.lanes)))
-        found.append(e.load(e.at(at, v * e.lanes * e.bytes), e.first(left)))
-    even, odd = (e.shuffle(*found, range(start, 2 * e.lanes, 2)) for start in range(2))
-    return pairs_of(e, even, odd)
+        column = e.builder.add(first, e.integer(v * e.lanes))
+        found.append(e.load(place(i, column), e.first(e.builder.sub(sizes[1], column)) if masked else None))
+    return pairs_of(e, *(e.shuffle(*found, range(start, 2 * e.lanes, 2)) for start in range(2)))
 
 
-def _neighbours_in_column(e, x, down, sizes, i, j):
+def _neighbours_in_column(e, place, sizes, i, j, masked):
     first, found = e.builder.mul(i, e.integer(2)), []
     for v in range(2):
         row = e.builder.add(first, e.integer(v))
-        at = e.at(x, e.builder.mul(row, down), e.builder.mul(j, e.integer(e.bytes)))
         exists = e.builder.icmp_signed("<", row, sizes[0])
         left = e.builder.select(exists, e.builder.sub(sizes[1], j), e.integer(0))
-        found.append(e.load(at, e.first(left)))
+        found.append(e.load(place(row, j), e.first(left) if masked else None))
     return pairs_of(e, *found)
 
 
+def _pairs_in_row(builder, sizes, i):
+    return builder.lshr(sizes[1], ir.Constant(sizes[1].type, 1))
+
+
+def _pairs_in_two_rows(builder, sizes, i):
+    both = builder.icmp_signed("<", i, builder.lshr(sizes[0], ir.Constant(i.type, 1)))
+    return builder.select(both, sizes[1], ir.Constant(i.type, 0))
+
+
 # words (M, at least K / 2) = neighbours in the rows of x (M, K), rounded; what is left over is 0
-fill_with_columns = _for_rows(_neighbours_in_row)
+fill_with_columns = _fill(_neighbours_in_row, _pairs_in_row)
 # words (at least K / 2, N) = neighbours in the columns of x (K, N), rounded; what is left over is 0
-fill_with_rows = _for_rows(_neighbours_in_column)
+fill_with_rows = _fill(_neighbours_in_column, _pairs_in_two_rows)
 
 
 @exact
