@@ -63,7 +63,9 @@ SEEN_BY = {
     **{f"kernels/cpu/{name}.py": ["test_steps.py"] for name in ("program", "barrier")},
     "kernels/cpu/recording.py": ["test_recording.py", "test_steps.py"],
     "kernels/cpu/argument_buffer.py": ["test_argument_buffer.py", "test_product.py", "test_steps.py"],
-    **{f"kernels/cpu/{name}.py": ["test_product.py"] for name in ("product", "panel", "copies", "emit")},
+    **{f"kernels/cpu/{name}.py": ["test_product.py", "test_pairs.py"] for name in ("product", "panel", "copies", "emit")},
+    **{f"kernels/cpu/{name}.py": ["test_pairs.py", "test_steps.py"] for name in ("pairs", "operands")},
+    "kernels/cpu/amx.py": ["test_amx.py"],
     "kernels/cpu/scratch.py": ["test_scratch.py", "test_product.py"],
     "kernels/cpu/jit.py": ["test_jit.py"],
     **{

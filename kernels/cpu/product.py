@@ -206,7 +206,7 @@ def _numpy_product(a, b, c, *prefetched):
         a = numbers_of(a, 1, 2 * a.shape[1])
     if b.dtype == WORD:
         a, b = rounded(a, 8), numbers_of(b, 0, a.shape[1])
-    np.matmul(a, b, out=c)
+    np.matmul(a, b, out=c, dtype=c.dtype)
 
 
 def _numpy_product_transposed(a, b, c):

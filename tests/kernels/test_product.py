@@ -134,6 +134,7 @@ def test_other_processors(name, vector, tmp_path):
     """The products are right for AVX2, and for a processor of which nothing is known, where the BLAS multiplies."""
     code = f"""
 import numpy as np
+from vae_np import kernels
 from vae_np.kernels.cpu import emit, layers
 assert emit.VECTOR == {vector}, emit.VECTOR
 x, W, b = (np.random.default_rng(0).normal(size=s).astype("float32") for s in ((70, 37), (37, 50), (50,)))
@@ -143,6 +144,13 @@ layers.affine_tanh(x, W, b, h[:0], h), layers.affine_backward(dy, W, dx)
 layers.affine_gradients(x, dy, W, np.float32(0), dW, db)
 for given, wanted in ((h, np.tanh(x @ W + b)), (dx, dy @ W.T), (dW, x.T @ dy), (db, dy.sum(axis=0))):
     np.testing.assert_allclose(given, wanted, rtol=2e-5, atol=2e-5)
+ours, reference = (kernels.load(name, "bfloat16") for name in ("numba", "numpy"))
+for name, arguments, result in (("affine", (x, W, b), h), ("affine_backward", (dy, W), dx), ("affine_gradients", (x, dy, W, 0), dW)):
+    results = [(np.empty_like(result), np.empty_like(b))[: 1 + (result is dW)] for _ in range(2)]
+    for kernel_set, filled in zip((ours, reference), results):
+        vars(kernel_set)[name](*arguments, *filled)
+    np.testing.assert_allclose(*[filled[0] for filled in results], rtol=2e-5, atol=2e-5)
+assert "bfloat16" in ours.about() or {vector} == 0
 """
     run(code, tmp_path, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES="")
 
@@ -158,6 +166,6 @@ llvmlite.binding.get_process_triple = lambda: "aarch64"
 from vae_np.kernels.cpu import emit
 llvmlite.binding.get_process_triple = triple
 assert emit.VECTOR == 16, emit.VECTOR
-sys.exit(pytest.main([{__file__!r}, "-n", "0", "-p", "no:cacheprovider", "-k", "float32"]))
+sys.exit(pytest.main([{__file__!r}, {__file__.replace("product", "pairs")!r}, "-n", "0", "-p", "no:cacheprovider", "-k", "float32"]))
 """
     run(code, tmp_path)
