@@ -147,6 +147,7 @@ for given, wanted in ((h, np.tanh(x @ W + b)), (dx, dy @ W.T), (dW, x.T @ dy), (
     run(code, tmp_path, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES="")
 
 
+@pytest.mark.skipif(emit.VECTOR == 16, reason="all tests of this file run with these tiles")
 def test_the_tiles_of_neon(tmp_path):
     """Their code is right on any processor, though fast only on arm64: so the tests of this file are run with it."""
     code = f"""
