@@ -116,7 +116,7 @@ class Emit:
         if mask is not None and VECTOR == 16:
             place = cgutils.alloca_once(self.builder, self.vector)
             self.builder.store(ir.Constant(self.vector, None), place)
-            cgutils.raw_memcpy(self.builder, place, pointer, mask, 1)
+            cgutils.raw_memcpy(self.builder, place, pointer, mask, self.bytes)
             return self.builder.load(place)
         pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
         if mask is None:
@@ -128,7 +128,7 @@ class Emit:
         if mask is not None and VECTOR == 16:
             place = cgutils.alloca_once(self.builder, self.vector)
             self.builder.store(value, place)
-            cgutils.raw_memcpy(self.builder, pointer, place, mask, 1)
+            cgutils.raw_memcpy(self.builder, pointer, place, mask, self.bytes)
             return
         pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
         if mask is None:
@@ -226,10 +226,9 @@ class Emit:
         return rows
 
     def first(self, n):
-        """The mask of the first n lanes of a vector. Vectors of 16 bytes have no masks in hardware: theirs is the number of bytes."""
+        """The mask of the first n lanes of a vector. Vectors of 16 bytes have no masks in hardware: theirs is the number of lanes."""
         if VECTOR == 16:
             n = self.builder.select(self.builder.icmp_signed("<", n, self.integer(self.lanes)), n, self.integer(self.lanes))
-            n = self.builder.select(self.builder.icmp_signed(">", n, self.integer(0)), n, self.integer(0))
-            return self.builder.mul(n, self.integer(self.bytes))
+            return self.builder.select(self.builder.icmp_signed(">", n, self.integer(0)), n, self.integer(0))
         lane = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), list(range(self.lanes)))
         return self.builder.icmp_signed("<", lane, self.repeated(self.builder.trunc(n, ir.IntType(32))))

@@ -182,11 +182,9 @@ def panel_function(context, module, number, real, is_transposed):
 
     def with_mask(i, vectors):
         widest = strips(i, vectors, True, HEIGHTS)
-        return (
-            widest()
-            if vectors == 1
-            else e.choose(wider((vectors - 1) * e.lanes + 1), widest, lambda: with_mask(i, vectors - 1))
-        )
+        if vectors == 1:
+            return widest()
+        return e.choose(wider((vectors - 1) * e.lanes + 1), widest, lambda: with_mask(i, vectors - 1))
 
     start = e.integer(0)
     # Whole tiles need no masks.

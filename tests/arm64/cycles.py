@@ -34,7 +34,7 @@ def assembly(processor: str, real: types.Float) -> str:
     """Return the panel function as LLVM compiles it for a processor."""
     module = ir.Module()
     module.triple = TRIPLE
-    panel_function(context, module, real, is_transposed=False).linkage = "external"
+    panel_function(context, module, real, real, is_transposed=False).linkage = "external"
     target = llvmlite.binding.Target.from_triple(TRIPLE).create_target_machine(cpu=processor, opt=3)
     compiled = llvmlite.binding.parse_assembly(str(module))
     tuning = llvmlite.binding.create_pipeline_tuning_options(speed_level=3)
