@@ -62,7 +62,7 @@ def _layers(bits):
         layers.sum_rows(dy, db)
         return dW, db
 
-    multiply = {name: of_rounded(getattr(layers, name)) for name in LAYERS if name.startswith("affine")}
+    multiply = {name: of_rounded(vars(layers)[name]) for name in LAYERS if name.startswith("affine")}
     return multiply | {"affine_gradients": affine_gradients}
 
 
