@@ -98,7 +98,7 @@ def _step_options(sub: ArgumentParser) -> None:
 
 
 def time_operations(options: Namespace) -> int:
-    """Check and time each operation of each kernel set, and compare it with copying and with multiply-adds."""
+    """Check and time each operation, and compare it with the multiply-add peak and the bandwidth of the caches."""
     rounds = check_count("rounds", options.rounds)
     for name in options.operation or ():
         check_choice("operation", name, costs.costly_operations())
@@ -137,7 +137,7 @@ def scaling(options: Namespace) -> int:
             for value in values or every_count:
                 n = threads if values else value
                 result = measure.compare(workloads.scaled(axis, value), chosen, REFERENCE, n, rounds, show_status)
-                kept = {key: result[key] for key in ("threads", "flops", "share_of_others", "rows")}
+                kept = {key: result[key] for key in ("threads", "flops", "rows")}
                 points.append({"value": value, **kept})
             yield {"axis": axis, "rounds": rounds, "points": points}
 

@@ -14,6 +14,7 @@ from benchmarks.workloads import Workload
 from vae_np import kernels
 
 FLOORS = {"cpu": "floor", "gpu": "floor gpu"}  # for each device the contestant to which all others on it are compared
+PEAK = "peak"  # the row of the same products at the peak of the machine, which no contestant computes
 GPU_BACKENDS = ("cupy",)
 
 

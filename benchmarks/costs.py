@@ -51,14 +51,29 @@ def costly_operations() -> list[str]:
     return [name for name in OPERATIONS if any(_arrays(name))]
 
 
-def bytes_of(name: str, cost: Cost, arguments: list[Any]) -> tuple[int, int]:
-    """Return how many bytes of these arguments an operation must read and write, and how many different ones these are."""
+class Traffic(NamedTuple):
+    """How many bytes an operation must read and write at least, and how many different ones these are together."""
+
+    read: int
+    written: int
+    touched: int
+
+    def seconds(self, speeds: dict[str, float]) -> float:
+        """Return the least time that this takes where so many bytes per second can be read and written.
+
+        Both may happen at once, so that it is the longer of the two times and not their sum. The speeds are to be those of
+        as many bytes as are touched, because these stay in the cache between two calls if they fit into it.
+        """
+        return max(self.read / speeds["read"], self.written / speeds["write"])
+
+
+def traffic(name: str, cost: Cost, arguments: list[Any]) -> Traffic:
+    """Return the Traffic of an operation with these arguments."""
     named = dict(zip(OPERATIONS[name], arguments))
     if "data" in named:
         named["data"] = named["data"][: len(named["rows"])]  # only one row of the data is read for each row of the batch
-    arrays = [*cost.reads, *cost.writes]
-    moved, touched = (sum(named[array].nbytes for array in which) for which in (arrays, set(arrays)))
-    return moved, touched
+    sums = [sum(named[array].nbytes for array in which) for which in (cost.reads, cost.writes, {*cost.reads, *cost.writes})]
+    return Traffic(*sums)
 
 
 @functools.cache

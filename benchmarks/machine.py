@@ -1,26 +1,26 @@
-"""The machine: what the measured times depend on, and how fast its memory and its arithmetic are at best."""
+"""The machine: what the measured times depend on."""
 
 import ctypes
-import functools
 import importlib.metadata
 import os
 import pathlib
 import platform
 import re
 import subprocess
-import time
-from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from vae_np import kernels
 
 PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin")
 PACKAGES += ("cupy-cuda12x", "cupy-cuda13x", "nvidia-cublas-cu12", "nvidia-cublas")
-# NVIDIA's images keep the versions of their contents in variables NV_*, which change no speed.
+# The variables that change on how many threads, with which instructions or in which precision a library computes.
 SETTINGS = re.compile(
-    r"^(?!NV_).*(BLAS|TF32)|^CUDA_LAUNCH_BLOCKING$|^(OMP|GOMP|KMP|MKL|BLIS|XLA|NUMBA|TORCH|TORCHINDUCTOR|JAX)_"
+    r"\w+_(NUM|MAXIMUM)_THREADS|(OMP|GOMP|KMP)_(\w*AFFINITY|PROC_BIND|PLACES|DYNAMIC|SCHEDULE|WAIT_POLICY|BLOCKTIME|SPINCOUNT)"
+    r"|OPENBLAS_(CORETYPE|L2_SIZE|THREAD_TIMEOUT)|MKL_(CBWR|DYNAMIC|ENABLE_INSTRUCTIONS|DEBUG_CPU_TYPE)|BLIS_ARCH_TYPE"
+    r"|NPY_(EN|DIS)ABLE_CPU_FEATURES|(ONEDNN|DNNL)_(MAX_CPU_ISA|DEFAULT_FPMATH_MODE)|ATEN_CPU_CAPABILITY|GLIBC_TUNABLES"
+    r"|NUMBA_(CPU_NAME|CPU_FEATURES|OPT|LOOP_VECTORIZE|SLP_VECTORIZE|ENABLE_AVX|BOUNDSCHECK|DEBUGINFO|DISABLE_JIT|FASTMATH)"
+    r"|XLA_FLAGS|JAX_(DEFAULT_MATMUL_PRECISION|ENABLE_X64|DISABLE_JIT|DEBUG_NANS)|TORCHINDUCTOR_(?!CACHE)\w+"
+    r"|\w*TF32\w*|CUBLAS_WORKSPACE_CONFIG|CUDA_LAUNCH_BLOCKING"
 )
 
 
@@ -87,8 +87,8 @@ def _cuda(number: int) -> str:
 
 
 def settings() -> dict[str, str]:
-    """Return the environment variables that change how fast, or on how many threads, a library computes."""
-    return {name: value for name, value in sorted(os.environ.items()) if SETTINGS.search(name)}
+    """Return the environment variables that change how fast a library computes, and no others."""
+    return {name: value for name, value in sorted(os.environ.items()) if SETTINGS.fullmatch(name)}
 
 
 def processor() -> str:
@@ -128,69 +128,3 @@ def version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-# ---------------------------------------------------------------------------------------------- the machine at its best
-
-
-def copy_bandwidth(n_bytes: int) -> float:
-    """Return how many bytes per second np.copyto moves between the halves of n_bytes; reads and writes both count."""
-    source = np.ones(max(1, n_bytes // 2), np.uint8)
-    target = np.zeros_like(source)
-    return 2 * source.size / _fastest(lambda: np.copyto(target, source))
-
-
-def multiply_add_peak() -> dict[str, float]:
-    """Return the float32 operations per second of a compiled loop and of NumPy's matrix products; a multiply-add is two."""
-    x = np.linspace(0.5, 1.0, 2**17, dtype=np.float32).reshape(8, -1)
-    loop = _multiply_adds()
-    peaks = {"multiply-adds in a Numba loop": 2 * CHAIN * x.size / _fastest(lambda: loop(x, np.float32(0.5), np.float32(0.25)))}
-    for n in (256, 512, 1024):
-        a, b, out = (np.ones((n, n), np.float32) for _ in range(3))
-        peaks[f"NumPy's product of {n} x {n}"] = 2 * n**3 / _fastest(lambda: np.matmul(a, b, out=out))
-    return peaks
-
-
-CHAIN = 16  # multiply-adds with each number that is loaded
-
-
-@functools.cache
-def _multiply_adds() -> Callable[..., np.float32]:
-    import numba
-
-    @numba.njit(fastmath={"contract", "reassoc"})
-    def loop(x, factor, summand):
-        total = np.float32(0)
-        for i in range(x.shape[1]):
-            # Eight independent numbers, as a multiply-add takes several cycles until its result can be used.
-            a, b, c, d, e, f, g, h = x[0, i], x[1, i], x[2, i], x[3, i], x[4, i], x[5, i], x[6, i], x[7, i]
-            for _ in range(CHAIN):
-                a = a * factor + summand
-                b = b * factor + summand
-                c = c * factor + summand
-                d = d * factor + summand
-                e = e * factor + summand
-                f = f * factor + summand
-                g = g * factor + summand
-                h = h * factor + summand
-            total += a + b + c + d + e + f + g + h
-        return total
-
-    return loop
-
-
-def _fastest(function: Callable[[], object], seconds: float = 0.1) -> float:
-    """Return the least seconds of a call. All calls together take about `seconds`."""
-    function()
-    n = 1
-    while (first := _seconds(function, n)) < 1e-3:
-        n *= 2
-    return min(first, *(_seconds(function, n) for _ in range(max(3, int(seconds / first))))) / n
-
-
-def _seconds(function: Callable[[], object], n: int) -> float:
-    """Return the seconds of n calls."""
-    started = time.perf_counter()
-    for _ in range(n):
-        function()
-    return time.perf_counter() - started

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks import processes
-from benchmarks.contestants import Contestant, Trainer
+from benchmarks import disturbances, processes
+from benchmarks.contestants import PEAK, Contestant, Trainer
+from benchmarks.disturbances import Sample, State
 from benchmarks.workloads import Workload
 
 BLOCK_SECONDS = 0.1  # the least time that a timed block of steps takes
@@ -54,13 +55,24 @@ class Session:
         self.n = calibrate(self.seconds_of)
         return self.n
 
-    def block(self) -> float:
-        """Return the seconds per step of a block. A step before it brings back the caches that the others have used."""
+    def block(self) -> tuple[float, float]:
+        """Return the seconds per step of a block, and the share of its cores' time that others took meanwhile.
+
+        A step before it brings back the caches that the other contestants have used.
+        """
         self.seconds_of(1)
-        return self.seconds_of(self.n) / self.n
+        self.prepare(self.n)
+        before = disturbances.counters()
+        seconds = self.run()
+        return seconds / self.n, disturbances.taken(before, disturbances.counters())
 
     def seconds_of(self, n: int) -> float:
-        """Return the seconds of n steps.
+        """Return the seconds of n steps."""
+        self.prepare(n)
+        return self.run()
+
+    def prepare(self, n: int) -> None:
+        """Make everything ready for n steps.
 
         They begin at the initial parameters, so that a fast contestant computes with the same numbers as a slow one. They
         take the batches after those of the last call, so that the data pass through the caches as they do in training.
@@ -68,6 +80,9 @@ class Session:
         self.trainer.restart()
         self.trainer.prepare(self.workload.batches(n, self.done))
         self.done += n
+
+    def run(self) -> float:
+        """Return the seconds of the steps that `prepare` has made ready."""
         started = time.perf_counter()
         self.trainer.run()
         return time.perf_counter() - started
@@ -90,10 +105,6 @@ class Session:
             self.trainer.run()
             seconds += time.perf_counter() - started
         return seconds, np.array(self.trainer.parameters())
-
-    def cpu_seconds(self) -> float:
-        """Return the time that this process has used on all its cores."""
-        return time.process_time()
 
     def describe(self) -> dict[str, Any]:
         """Return the contestant's note and the memory that it has needed."""
@@ -153,18 +164,24 @@ def compare(
 
     with contextlib.ExitStack() as stack:
         rows, workers = start(workload, contestants, reference, cores, calibrated, stack, show)
+        probe, speeds = start_probe(cores, stack)
         show(f"{rounds} rounds of {', '.join(workers)}")
         calls = {name: (lambda worker=worker: worker.call("block")) for name, worker in workers.items()}
-        before, started = processes.seconds_of_others(cores, workers.values()), time.perf_counter()
-        seconds, failed = take_turns(calls, rounds)
-        after, wall = processes.seconds_of_others(cores, workers.values()), time.perf_counter() - started
-        others = None if before is None or after is None else max(0.0, (after - before) / wall / len(cores))
+        samples, failed = take_turns(calls, rounds, lambda: probe.call("peak"))
         for name, reason in failed.items():
             rows[name] |= {"status": "failed", "reason": reason}
-        timed = [name for name in workers if name not in failed]
+        timed = {name: of for name, of in samples.items() if name not in failed}
         for name in timed:
-            rows[name] |= summary(seconds[name]) | workers[name].call("describe")
-            rows[name]["ratios"] = {peer: ratio(seconds[name], seconds[peer]) for peer in timed}
+            rows[name] |= workers[name].call("describe")
+    every, device = [block for blocks in timed.values() for block in blocks], contestants[0].device
+    state = disturbances.commonest_state(every)
+    found = summaries(timed, state, workload.flops / threads if device == "cpu" else None)
+    for name in timed:
+        rows[name] |= found[name]
+    listed = list(rows.values())
+    if PEAK in found:
+        note = f"the same products at the peak of the {max(speeds, key=lambda how: speeds[how])}"
+        listed.insert(1, {"name": PEAK, "status": "ok", "reason": "", "note": note} | found[PEAK])
     arch = workload.architecture
     return {
         "workload": workload.name,
@@ -174,12 +191,12 @@ def compare(
         "n_samples": workload.n_samples,
         "objective": workload.objective,
         "flops": workload.flops,
-        "device": contestants[0].device,
+        "device": device,
         "threads": threads,
         "cores": cores,
         "rounds": rounds,
-        "share_of_others": others,
-        "rows": list(rows.values()),
+        "peak": {"all": speeds, "states": disturbances.describe_states(every, state)},
+        "rows": listed,
     }
 
 
@@ -222,6 +239,19 @@ def start(
     return rows, workers
 
 
+def start_probe(cores: list[int], stack: contextlib.ExitStack) -> tuple[processes.Worker, dict[str, float]]:
+    """Start a worker that measures the peak of the cores; return it, and the peaks of several loops. The stack closes it."""
+    worker = processes.Worker(cores, _probe)
+    stack.callback(worker.close)
+    return worker, worker.call("peaks")
+
+
+def _probe() -> Any:
+    from benchmarks.peaks import Probe  # only this worker needs Numba
+
+    return Probe()
+
+
 def reference_losses(workload: Workload, reference: Contestant, cores: list[int]) -> list[float]:
     """Return the losses of the reference, which a worker of its own computes."""
     worker = processes.Worker(cores, Session, reference.make, workload, len(cores))
@@ -245,36 +275,92 @@ def verdict(losses: ArrayLike | None, wanted: ArrayLike) -> dict[str, Any]:
     return found | {"status": "wrong", "reason": reason}
 
 
-def take_turns(calls: dict[str, Callable[[], float]], rounds: int) -> tuple[dict[str, list[float]], dict[str, str]]:
+def take_turns(
+    calls: dict[str, Callable[[], tuple[float, float]]], rounds: int, peak: Callable[[], float]
+) -> tuple[dict[str, list[Sample]], dict[str, str]]:
     """Call each function once in every round, each time in another order.
+
+    Parameters
+    ----------
+    calls
+        For each name a function that times a block, and returns its seconds and the share of the time that others took.
+    rounds
+        How often each is called.
+    peak
+        Measures the peak of the machine, before and after each block.
 
     Returns
     -------
-    numbers : dict
-        For each name the numbers that its function has returned.
+    samples : dict
+        For each name its blocks, each with the mean of the peaks before and after it.
     failed : dict
         For each name whose function has raised a WorkerError the message; it was not called again.
     """
-    numbers, failed, names = {name: [] for name in calls}, {}, list(calls)
+    samples, failed, names = {name: [] for name in calls}, {}, list(calls)
     for i in range(rounds):
         for k in range(len(names)):
             name = names[(i + k) % len(names)]  # so that no function is always called after the same other one
             if name in failed:
                 continue
             time.sleep(PAUSE_SECONDS)
+            before = peak()
             try:
-                numbers[name].append(calls[name]())
+                seconds, taken = calls[name]()
             except processes.WorkerError as error:
                 failed[name] = str(error)
-    return numbers, failed
+                continue
+            samples[name].append(Sample(seconds, taken, (before + peak()) / 2))
+    return samples, failed
 
 
-def summary(seconds: Sequence[float]) -> dict[str, float]:
-    """Return the median, the tenth percentile and the minimum."""
+def summaries(samples: dict[str, list[Sample]], state: State, flops_of_core: float | None = None) -> dict[str, dict[str, Any]]:
+    """Return entries for rows: times and ratios in the blocks that count, and what disturbed the others.
+
+    Parameters
+    ----------
+    samples
+        For each name its blocks, one in each round.
+    state
+        The state of the machine in which times are compared.
+    flops_of_core
+        The operations of a step's matrix products that each core makes. With it there are entries for one more row: these
+        products at the peak that was measured beside the blocks.
+
+    Returns
+    -------
+    dict
+        The entries by name.
+    """
+    found = {name: summary(blocks, state) for name, blocks in samples.items()}
+    for name, blocks in samples.items():
+        found[name]["ratios"] = {peer: ratio(blocks, of_peer, state) for peer, of_peer in samples.items()}
+    if flops_of_core is not None and samples:
+        at_peak = {name: [b._replace(seconds=flops_of_core / b.peak) for b in blocks] for name, blocks in samples.items()}
+        of_all = summary([block for blocks in at_peak.values() for block in blocks], state)
+        found[PEAK] = {time: of_all[time] for time in ("median", "p10", "minimum")}
+        found[PEAK]["ratios"] = {name: ratio(at_peak[name], blocks, state) for name, blocks in samples.items()} | {PEAK: 1.0}
+        for name, blocks in samples.items():
+            found[name]["ratios"][PEAK] = ratio(blocks, at_peak[name], state)
+    return found
+
+
+def summary(blocks: Sequence[Sample], state: State) -> dict[str, Any]:
+    """Return the median, the tenth percentile and the minimum of the blocks that count, and what disturbed the blocks."""
+    lost = [state.lost(block) for block in blocks]
+    counted = disturbances.counting(lost)
+    seconds = [blocks[i].seconds for i in counted]
     median, tenth = np.percentile(seconds, (50, 10))
-    return {"median": float(median), "p10": float(tenth), "minimum": float(min(seconds))}
+    return {
+        "median": float(median),
+        "p10": float(tenth),
+        "minimum": float(min(seconds)),
+        "taken": float(np.mean([block.taken for block in blocks])),
+        "dropped": len(blocks) - len(counted),
+        "disturbed": sum(lost[i] > disturbances.DISTURBED for i in counted),
+    }
 
 
-def ratio(seconds: Sequence[float], of_other: Sequence[float]) -> float:
-    """Return the median over the rounds of seconds / of_other in one round, in which what slows both cancels."""
-    return float(np.median(np.asarray(seconds) / np.asarray(of_other)))
+def ratio(blocks: Sequence[Sample], of_other: Sequence[Sample], state: State) -> float:
+    """Return the median of the ratios of the seconds within a round, in the rounds in which both blocks count."""
+    rounds = disturbances.counting([max(state.lost(a), state.lost(b)) for a, b in zip(blocks, of_other)])
+    return float(np.median([blocks[i].seconds / of_other[i].seconds for i in rounds]))

@@ -1,16 +1,15 @@
 """The time of each operation of a kernel set alone, beside what the machine can do at best."""
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from benchmarks import machine, measure, processes
+from benchmarks import disturbances, measure, peaks, processes
 from benchmarks.contestants import GPU_BACKENDS
-from benchmarks.costs import Sizes, bytes_of, cost, costly_operations
+from benchmarks.costs import Sizes, cost, costly_operations, traffic
 from vae_np import kernels
 from vae_np.testing.operations import check_operation, random_arguments
 
@@ -45,9 +44,11 @@ class OperationSession:
         ]
         self.n = measure.calibrate(self._seconds)
 
-    def block(self) -> float:
-        """Return the seconds of a call."""
-        return self._seconds(self.n) / (self.n * CALLS)
+    def block(self) -> tuple[float, float]:
+        """Return the seconds of a call, and the share of its core's time that others took from the block of calls."""
+        before = disturbances.counters()
+        seconds = self._seconds(self.n) / (self.n * CALLS)
+        return seconds, disturbances.taken(before, disturbances.counters())
 
     def _seconds(self, n: int) -> float:
         total = 0.0
@@ -59,14 +60,6 @@ class OperationSession:
                 self.function(*self.arguments)
             total += time.perf_counter() - started
         return total
-
-    def copy_bandwidth(self, n_bytes: int) -> float:
-        """Return machine.copy_bandwidth of this process's cores."""
-        return machine.copy_bandwidth(n_bytes)
-
-    def multiply_add_peak(self) -> dict[str, float]:
-        """Return machine.multiply_add_peak of this process's cores."""
-        return machine.multiply_add_peak()
 
 
 def compare_operations(
@@ -113,55 +106,58 @@ def compare_operations(
         if not workers:
             reasons = "; ".join(f"{backend}: {reason}" for backend, reason in missing.items())
             raise ValueError(f"none of the chosen backends can be timed here ({reasons})")
-        first = next(iter(workers.values()))
-        peaks = first.call("multiply_add_peak")
-        how = max(peaks, key=lambda how: peaks[how])
-        rows, copies = [], {}
+        probe, speeds = measure.start_probe(cores, stack)
+        levels, rows = probe.call("levels"), []
         for name in costly_operations():
             if names is None or name in names:
                 show_status(name)
-                rows += _rows(name, workers, rounds, sizes, peaks[how], copies)
+                rows += _rows(name, workers, probe, rounds, sizes, levels)
     return {
         "sizes": sizes._asdict(),
         "threads": 1,
         "cores": cores,
         "rounds": rounds,
-        "peak": {"how": how, "flops": peaks[how], "all": peaks},
-        "copy": {
-            "how": "np.copyto within as many bytes as the operation touches (the next power of two, from 64 KiB)",
-            "bytes_per_second": dict(sorted(copies.items())),
-        },
+        "peak": {"all": speeds},
+        "levels": levels,
         "missing": missing,
         "rows": rows,
     }
 
 
 def _rows(
-    name: str, workers: dict[str, processes.Worker], rounds: int, sizes: Sizes, peak: float, copies: dict[int, float]
+    name: str,
+    workers: dict[str, processes.Worker],
+    probe: processes.Worker,
+    rounds: int,
+    sizes: Sizes,
+    levels: dict[str, dict[str, float]],
 ) -> list[dict[str, Any]]:
-    """Return a row of results for each backend; `copies` gets the speed of a copy of another size where it is needed."""
+    """Return a row of results for each backend."""
     its_cost = cost(name, sizes)
-    n_bytes, touched = bytes_of(name, its_cost, random_arguments(name, "float32", sizes))
-    size = max(2**16, 2 ** math.ceil(math.log2(touched)))
-    if size not in copies:
-        copies[size] = next(iter(workers.values())).call("copy_bandwidth", size)
+    moved = traffic(name, its_cost, random_arguments(name, "float32", sizes))
     wrong = {backend: worker.call("check", name) for backend, worker in workers.items()}
     right = {backend: worker for backend, worker in workers.items() if not wrong[backend]}
     for worker in right.values():
         worker.call("choose", name)
     calls = {backend: (lambda worker=worker: worker.call("block")) for backend, worker in right.items()}
-    seconds, failed = measure.take_turns(calls, rounds)
+    before = probe.call("caches", moved.touched)
+    samples, failed = measure.take_turns(calls, rounds, lambda: probe.call("peak"))
+    speeds = {way: max(speed, before[way]) for way, speed in probe.call("caches", moved.touched).items()}
+    timed = {backend: blocks for backend, blocks in samples.items() if backend not in failed}
+    state = disturbances.commonest_state([block for blocks in timed.values() for block in blocks])
     rows = []
     for backend in workers:
-        row: dict[str, Any] = {"name": name, "backend": backend, "bytes": n_bytes, "operations": its_cost.operations}
-        row |= {"status": "ok", "reason": ""}
+        row: dict[str, Any] = {"name": name, "backend": backend, "read": moved.read, "written": moved.written}
+        row |= {"level": peaks.level_of(moved.touched, levels), "operations": its_cost.operations, "status": "ok", "reason": ""}
         if wrong[backend]:
             row |= {"status": "wrong", "reason": wrong[backend]}
         elif backend in failed:
             row |= {"status": "failed", "reason": failed[backend]}
         else:
-            row |= measure.summary(seconds[backend])
-            row["share_of_copy"] = n_bytes / row["median"] / copies[size]
-            row["share_of_peak"] = None if its_cost.operations is None else its_cost.operations / row["median"] / peak
+            row |= measure.summary(timed[backend], state)
+            row["share_of_bandwidth"] = moved.seconds(speeds) / row["median"]
+            row["share_of_peak"] = its_cost.operations and measure.ratio(
+                [block._replace(seconds=its_cost.operations / block.peak) for block in timed[backend]], timed[backend], state
+            )
         rows.append(row)
     return rows

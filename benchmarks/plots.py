@@ -6,11 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from benchmarks.contestants import FLOORS
+from benchmarks.contestants import FLOORS, PEAK
 from benchmarks.tables import device_of, names_in, place_of
 
 COLOURS = {  # others get matplotlib's own colours
     "floor": "#222222",
+    "peak": "#b8b8b8",
     "numpy": "#8a8a8a",
     "numba": "#1f6f8b",
     "cupy": "#3a9d5d",
@@ -73,7 +74,7 @@ def _scaling_plot(results: list[dict[str, Any]]) -> Figure:
                 if row["name"] == name and "median" in row
             }
             if line:
-                style = "--" if name in FLOORS.values() else "-"
+                style = "--" if name in (*FLOORS.values(), PEAK) else "-"
                 axes.plot(list(line), list(line.values()), style, marker="o", ms=3, label=name, color=_colour(name))
         _make_logarithmic(axes, "x")
         _make_logarithmic(axes, "y")

@@ -149,19 +149,3 @@ def pinned(cores: Iterable[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def seconds_of_others(cores: Iterable[int], workers: Iterable[Worker]) -> float | None:
-    """Return for how many seconds the cores have worked for processes that are not ours; None where that is unknown.
-
-    A thread that shares its core delays all threads that wait for it. Times of several threads say little then.
-    """
-    try:
-        with open("/proc/stat") as file:
-            ticks = {name: [int(t) for t in times] for name, *times in map(str.split, file) if name.startswith("cpu")}
-        own = time.process_time() + sum(worker.call("cpu_seconds") for worker in workers)
-        # Idle time and waits for a disk do not count; the time of guest systems is part of their host's time already.
-        busy = sum(sum(ticks[f"cpu{core}"][:3] + ticks[f"cpu{core}"][5:8]) for core in cores)
-    except (OSError, KeyError, WorkerError):  # a container may number its cores in another way than the file does
-        return None
-    return busy / os.sysconf("SC_CLK_TCK") - own

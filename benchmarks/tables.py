@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from benchmarks.contestants import FLOORS
+from benchmarks.contestants import FLOORS, PEAK
+from benchmarks.disturbances import DISTURBED, FEWEST
 from vae_np import kernels
 
 
@@ -61,30 +62,37 @@ def names_in(points: Iterable[dict[str, Any]]) -> list[str]:
 def _step_table(result: dict[str, Any]) -> Table:
     timed = {row["name"]: row for row in result["rows"] if "median" in row}
     others = [name for name in timed if name not in kernels.CHECKS]  # the contestants that are not our own backends
+    has_disturbances = "peak" in result  # files of older versions lack it
     rows = []
     for row in result["rows"]:
         ratios = row.get("ratios", {})
-        rows.append(
-            [
-                row["name"],
-                *(_microseconds(row, "median", "p10", "minimum") if "median" in row else (row["status"], "", "")),
-                *(f"{ratios[other]:.2f}" if other in ratios else "" for other in others),
-                f"{row['loss_error']:.0e}" if "loss_error" in row else "",
-                f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "",
-            ]
-        )
-    floor = timed.get(FLOORS[device_of(result)])
-    speed = f", which is {result['flops'] / floor['median'] / 1e9:.0f} GFLOP/s at the floor" if floor else ""
+        cells = [
+            row["name"],
+            *(_microseconds(row, "median", "p10", "minimum") if "median" in row else (row["status"], "", "")),
+            *(f"{ratios[other]:.2f}" if other in ratios else "" for other in others),
+            f"{row['loss_error']:.0e}" if "loss_error" in row else "",
+            f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else "",
+        ]
+        if has_disturbances:
+            cells += [f"{row['taken']:.1%}", f"{row['dropped']}"] if "taken" in row else ["", ""]
+        rows.append(cells)
+    speeds = [
+        f"{result['flops'] / timed[name]['median'] / 1e9:.0f} GFLOP/s at the {words}"
+        for name, words in ((FLOORS[device_of(result)], "floor"), (PEAK, "peak"))
+        if name in timed
+    ]
     return Table(
         f"{result['workload']}: {result['architecture']} {result['activation']}, batch {result['batch_size']}, "
         f"L = {result['n_samples']}, {place_of(result)}; µs per step",
-        ["contestant", "median", "p10", "min", *(f"÷ {other}" for other in others), "loss error", "peak MB"],
+        ["contestant", "median", "p10", "min", *(f"÷ {other}" for other in others), "loss error", "peak MB"]
+        + ["taken", "dropped"] * has_disturbances,
         rows,
         [
-            f"The matrix products of a step are {result['flops'] / 1e6:.0f} MFLOP{speed}.",
+            f"The matrix products of a step are {result['flops'] / 1e6:.0f} MFLOP"
+            f"{', which is ' + ' and '.join(speeds) if speeds else ''}.",
             f"Each contestant was timed in {_number(result['rounds'], 'round')}. "
             "A ratio is the median over the rounds of the ratio within a round.",
-            *_others(result["share_of_others"]),
+            *(_disturbances(result) if has_disturbances else _others(result["share_of_others"])),
             *_reasons(result["rows"]),
             *(f"{row['name']}: {row['note']}" for row in result["rows"] if row.get("note")),
         ],
@@ -94,38 +102,42 @@ def _step_table(result: dict[str, Any]) -> Table:
 def _kernels_table(result: dict[str, Any]) -> Table:
     rows = []
     for row in result["rows"]:
-        cells = [row["name"], row["backend"]]
+        cells, operations = [row["name"], row["backend"]], row["operations"]
         if "median" in row:
-            speed, operations = row["bytes"] / row["median"] / 1e9, row["operations"]
+            moved, of_bandwidth = row["read"] + row["written"], row["share_of_bandwidth"]
             cells += [
                 f"{1e6 * row['median']:.2f}",
                 f"{1e6 * row['minimum']:.2f}",
-                f"{row['bytes'] / 1e3:.0f}",
-                f"{speed:.1f}",
-                f"{row['share_of_copy']:.0%}",
+                f"{moved / 1e3:.0f}",
+                row["level"],
+                f"{moved / row['median'] / 1e9:.1f}",
+                "" if of_bandwidth is None else f"{of_bandwidth:.0%}",
                 "" if operations is None else f"{operations / 1e3:.0f}",
                 "" if operations is None else f"{operations / row['median'] / 1e9:.1f}",
                 "" if operations is None else f"{row['share_of_peak']:.0%}",
             ]
         else:
-            cells += [row["status"], *[""] * 7]
+            cells += [row["status"], *[""] * 8]
         rows.append(cells)
     sizes = ", ".join(f"{name} {size}" for name, size in result["sizes"].items())
-    copies = ", ".join(
-        f"{int(size) // 1024} KiB {speed / 1e9:.0f}" for size, speed in result["copy"]["bytes_per_second"].items()
+    levels = "; ".join(
+        f"{name} {speeds['read'] / 1e9:.0f} and {speeds['write'] / 1e9:.0f}" for name, speeds in result["levels"].items()
     )
+    speeds = result["peak"]["all"]
     return Table(
         f"operations at {sizes}; float32, one thread, called from Python",
-        ["operation", "backend", "µs", "min µs", "kB", "GB/s", "of copy", "kFLOP", "GFLOP/s", "of peak"],
+        ["operation", "backend", "µs", "min µs", "kB", "held in", "GB/s", "of bandwidth", "kFLOP", "GFLOP/s", "of peak"],
         rows,
         [
-            f"copy: {result['copy']['how']}; in GB/s: {copies}.",
-            f"peak: {result['peak']['flops'] / 1e9:.0f} GFLOP/s, the largest of these: "
-            + ", ".join(f"{how} {flops / 1e9:.0f}" for how, flops in result["peak"]["all"].items())
-            + ".",
-            "kB: each array that the operation needs is read once, and each that it fills is written once. The speed may be "
-            "more than 100% of a copy's: a copy fetches its target before it writes it, an update in place does not.",
+            "kB: each array that the operation needs is read once, and each that it fills is written once.",
+            "of bandwidth: the time of these reads, or of these writes if it is longer, as a share of the operation's time, at "
+            "the speed of loops that only read and write as many bytes as the operation touches. These stay in the cache if "
+            "they fit into it.",
+            *([f"Bytes that a core reads and writes in each level, in GB/s: {levels}."] if levels else []),
             "kFLOP: the operations of the reference's formula; a call of exp, log1p, tanh or sqrt counts as one.",
+            f"of peak: {max(speeds.values()) / 1e9:.0f} GFLOP/s, the largest of these: "
+            + ", ".join(f"{how} {flops / 1e9:.0f}" for how, flops in speeds.items())
+            + ". It is measured again beside each block.",
             *(f"{name}: {reason}" for name, reason in result["missing"].items()),
             *_reasons(result["rows"]),
         ],
@@ -144,8 +156,9 @@ def _scaling_table(result: dict[str, Any]) -> Table:
         [result["axis"], *names],
         rows,
         [
-            *_others(max((point["share_of_others"] or 0.0 for point in points), default=None)),
-            *_reasons([row for point in points for row in point["rows"]]),
+            *_others(max((point.get("share_of_others") or 0.0 for point in points), default=None)),
+            *_disturbed(row for point in points for row in point["rows"]),
+            *_reasons(row for point in points for row in point["rows"]),
         ],
     )
 
@@ -195,8 +208,28 @@ def _number(n: int, what: str) -> str:
     return f"{n} {what}{'s' if n > 1 else ''}"
 
 
+def _disturbances(result: dict[str, Any]) -> list[str]:
+    """Return what disturbed the blocks of a result, and in which states the machine was."""
+    lines = [
+        "taken: the share of its cores' time that other processes and other virtual machines took. A block is dropped where "
+        f"they took more than {DISTURBED:.0%}, or where the peak beside it was that of another state than beside most blocks. "
+        f"{FEWEST} blocks are kept in any case."
+    ]
+    states = result["peak"]["states"]
+    if len(states) > 1:
+        found = [f"{state['flops'] / 1e9:.0f} beside {state['share']:.0%} of the blocks" for state in states.values()]
+        lines.append(f"The peak of a core, in GFLOP/s: {', '.join(found)}.")
+    return lines + _disturbed(result["rows"])
+
+
+def _disturbed(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Return a warning where contestants were not timed undisturbed often enough."""
+    names = dict.fromkeys(row["name"] for row in rows if row.get("disturbed"))
+    return [f"WARNING: Disturbed blocks are kept of {', '.join(names)}. Measure again when nothing else runs."] if names else []
+
+
 def _others(share: float | None) -> list[str]:
-    """Return a warning where processes that are not ours used the cores."""
+    """Return a warning where others used the cores, in a file of an older version."""
     if share is None or share < 0.03:
         return []
     return [f"WARNING: Other processes used {share:.0%} of these cores meanwhile. Measure again when there are none."]

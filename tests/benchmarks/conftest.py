@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from benchmarks import machine, measure, operations, processes, training
+from benchmarks import disturbances, measure, operations, peaks, processes, training
 from tests.kernels.gpu import on_host
 from vae_np import kernels
 
@@ -25,6 +25,16 @@ class Clock:
     def sleep(self, seconds):
         self.now += seconds
         self.slept.append(seconds)
+
+
+LEVELS = {"L1": {"bytes": 2**12, "read": 4e9, "write": 2e9}, "memory": {"read": 2e9, "write": 1e9}}
+PROBE = {
+    "name": "probe",
+    "peaks": {"product": 2.0**30, "loop": 2.0**31},
+    "peak": 2.0**31,
+    "levels": LEVELS,
+    "caches": {"read": 2.0**30, "write": 2.0**28},
+}
 
 
 class InProcess:
@@ -50,7 +60,7 @@ class InProcess:
 def clock(monkeypatch):
     """A Clock, which the benchmarks read instead of the real one."""
     clock = Clock()
-    for module in (measure, operations, machine, processes, training):
+    for module in (disturbances, measure, operations, peaks, processes, training):
         monkeypatch.setattr(module, "time", clock)
     return clock
 
@@ -67,28 +77,35 @@ def scripted(monkeypatch, clock):
     """A list of all calls of workers, each as (name in the script, method, *arguments).
 
     Instead of starting a process, a worker answers from a script {method: answer}, which stands where Contestant.make would.
-    An iterator gives another answer in each call, an Exception is raised, and the clock advances by the answer of "block".
+    A function is called, an iterator gives another answer in each call, an Exception is raised, and the clock advances by the answer of "block":
+    the seconds, or the seconds and the share that others took. The worker that measures the peak answers from PROBE, and its
+    calls are not listed.
     """
     asked, made = [], []
 
     class Scripted:
-        def __init__(self, cores, session, script, *arguments):
+        def __init__(self, cores, session, script=PROBE, *arguments):
             if isinstance(script.get("start"), Exception):
                 raise script["start"]
             self.script, self.closed = script, False
             made.append(self)
-            asked.append((script["name"], "start", cores, session, *arguments))
+            if script is not PROBE:
+                asked.append((script["name"], "start", cores, session, *arguments))
 
         def call(self, method, *given):
             assert not self.closed
-            asked.append((self.script["name"], method, *given))
+            if self.script is not PROBE:
+                asked.append((self.script["name"], method, *given))
             answer = self.script[method]
+            if callable(answer):
+                answer = answer(*given)
             if isinstance(answer, collections.abc.Iterator):
                 answer = next(answer)
             if isinstance(answer, Exception):
                 raise answer
             if method == "block":
-                clock.now += answer
+                answer = answer if isinstance(answer, tuple) else (answer, 0.0)
+                clock.now += answer[0]
             return answer
 
         def close(self):

@@ -68,7 +68,10 @@ STEP = {
     "threads": 2,
     "cores": [6, 7],
     "rounds": 8,
-    "share_of_others": 0.07,
+    "peak": {
+        "all": {"a loop": 124e9, "a product": 99e9},
+        "states": {"commonest": {"share": 0.75, "flops": 123e9}, "slower": {"share": 0.25, "flops": 88e9}},
+    },
     "rows": [
         ok(
             "floor",
@@ -78,7 +81,18 @@ STEP = {
             steps_per_block=91,
             note="alone",
             peak_memory_mb=61.2,
-            ratios={"floor": 1.0, "numba": 0.91, "torch eager": 0.32, "jax scan": 0.52},
+            taken=0.004,
+            dropped=0,
+            disturbed=0,
+            ratios={"floor": 1.0, "peak": 1.15, "numba": 0.91, "torch eager": 0.32, "jax scan": 0.52},
+        ),
+        ok(
+            "peak",
+            1310,
+            1308,
+            1305,
+            note="by a loop",
+            ratios={"floor": 0.87, "peak": 1.0, "numba": 0.79, "torch eager": 0.28, "jax scan": 0.46},
         ),
         off("numpy", "wrong", "its loss is off", loss=99.0, loss_error=3e-2),
         ok(
@@ -91,7 +105,10 @@ STEP = {
             peak_memory_mb=237.6,
             loss=98.0,
             loss_error=4e-8,
-            ratios={"floor": 1.11, "numba": 1.0, "torch eager": 0.33, "jax scan": 0.53},
+            taken=0.123,
+            dropped=5,
+            disturbed=2,
+            ratios={"floor": 1.11, "peak": 1.27, "numba": 1.0, "torch eager": 0.33, "jax scan": 0.53},
         ),
         off("cupy", "missing", "no GPU is visible"),
         ok(
@@ -104,7 +121,10 @@ STEP = {
             peak_memory_mb=320.0,
             loss=97.0,
             loss_error=5e-7,
-            ratios={"floor": 3.12, "numba": 3.01, "torch eager": 1.0, "jax scan": 1.54},
+            taken=0.0,
+            dropped=1,
+            disturbed=0,
+            ratios={"floor": 3.12, "peak": 3.58, "numba": 3.01, "torch eager": 1.0, "jax scan": 1.54},
         ),
         off("torch compiled", "failed", "out of memory", loss=96.0, loss_error=6e-7, steps_per_block=94),
         ok(
@@ -117,7 +137,10 @@ STEP = {
             peak_memory_mb=371.0,
             loss=95.0,
             loss_error=7e-7,
-            ratios={"floor": 1.92, "numba": 1.71, "torch eager": 0.65, "jax scan": 1.0},
+            taken=0.016,
+            dropped=2,
+            disturbed=1,
+            ratios={"floor": 1.92, "peak": 2.21, "numba": 1.71, "torch eager": 0.65, "jax scan": 1.0},
         ),
     ],
 }
@@ -125,7 +148,7 @@ STEP_ON_GPU = STEP | {
     "workload": "wide",
     "device": "gpu",
     "threads": 1,
-    "share_of_others": 0.01,
+    "peak": {"all": {"a loop": 124e9}, "states": {"commonest": {"share": 1.0, "flops": 123e9}}},
     "rows": [
         ok(
             "floor gpu",
@@ -135,6 +158,9 @@ STEP_ON_GPU = STEP | {
             steps_per_block=81,
             note="",
             peak_memory_mb=401.0,
+            taken=0.001,
+            dropped=3,
+            disturbed=0,
             ratios={"floor gpu": 1.0, "cupy": 0.74},
         ),
         ok(
@@ -145,6 +171,9 @@ STEP_ON_GPU = STEP | {
             steps_per_block=82,
             note="",
             peak_memory_mb=402.0,
+            taken=0.002,
+            dropped=4,
+            disturbed=0,
             loss=94.0,
             loss_error=8e-7,
             ratios={"floor gpu": 1.34, "cupy": 1.0},
@@ -156,8 +185,8 @@ KERNELS = {
     "threads": 1,
     "cores": [7],
     "rounds": 10,
-    "peak": {"how": "a loop", "flops": 261e9, "all": {"a loop": 261e9, "a product": 245e9}},
-    "copy": {"how": "np.copyto", "bytes_per_second": {"65536": 144e9, "4194304": 124e9}},
+    "peak": {"all": {"a product": 245e9, "a loop": 261e9}},
+    "levels": {"L1": {"bytes": 2**15, "read": 221e9, "write": 118e9}, "memory": {"read": 84e9, "write": 33e9}},
     "missing": {"cupy": "only whole steps"},
     "rows": [
         ok(
@@ -166,9 +195,11 @@ KERNELS = {
             19.0,
             18.75,
             backend="numpy",
-            bytes=810_000,
+            read=810_000 - 4_000,
+            written=4_000,
+            level="L2",
             operations=40_500_000,
-            share_of_copy=0.31,
+            share_of_bandwidth=0.31,
             share_of_peak=0.77,
         ),
         ok(
@@ -177,12 +208,14 @@ KERNELS = {
             160.0,
             157.5,
             backend="numba",
-            bytes=11_375,
+            read=1_375,
+            written=10_000,
+            level="L1",
             operations=None,
-            share_of_copy=0.02,
+            share_of_bandwidth=0.02,
             share_of_peak=None,
         ),
-        off("adam", "wrong", "AssertionError: adam", backend="numpy", bytes=9, operations=9),
+        off("adam", "wrong", "AssertionError: adam", backend="numpy", read=9, written=9, level="L1", operations=9),
     ],
 }
 SCALING = {
@@ -193,7 +226,6 @@ SCALING = {
             "value": 16,
             "threads": 2,
             "flops": 1,
-            "share_of_others": 0.04,
             "rows": [
                 ok("floor", 345, 3, 1),
                 ok("numba", 313, 3, 1),
@@ -204,18 +236,16 @@ SCALING = {
             "value": 64,
             "threads": 2,
             "flops": 1,
-            "share_of_others": 0.06,
             "rows": [
                 ok("numpy", 3985, 3, 1),
                 ok("floor", 662, 3, 1),
-                ok("numba", 636, 3, 1),
+                ok("numba", 636, 3, 1, disturbed=1),
             ],
         },
         {
             "value": 32,
             "threads": 2,
             "flops": 1,
-            "share_of_others": None,
             "rows": [
                 ok("floor", 461, 3, 1),
                 off("numba", "missing", "no compiler"),

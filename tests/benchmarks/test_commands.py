@@ -106,7 +106,7 @@ def test_scaling_varies_one_thing_at_a_time(asked, tmp_path):
     assert (latent["axis"], latent["rounds"], threads["axis"]) == ("latent", 6, "threads")
     assert [point["value"] for point in latent["points"]] == list(AXES["latent"].values)
     assert [point["value"] for point in threads["points"]] == [1, 2, 3]
-    taken = {key: FINE[key] for key in ("threads", "flops", "share_of_others", "rows")}
+    taken = {key: FINE[key] for key in ("threads", "flops", "rows")}
     assert all({**point, **taken} == point for point in latent["points"])
     asked.clear()
     run("scaling", "--contestant", "numba")
@@ -199,12 +199,11 @@ def test_a_table_is_printed_as_it_is(asked, monkeypatch, capsys):
         "",
         "wide: 784-400-20 tanh, batch 128, L = 5, the GPU and 1 thread; µs per step",
         "                              ÷ floor   loss  peak",
-        "contestant  median  p10  min      gpu  error    MB",
-        "─" * 51,
-        "floor gpu      150  140  130     1.00          401",
-        "cupy           210  200  190     1.34  8e-07   402",
-        "  The matrix products of a step are 321 MFLOP, which is 2140 GFLOP/s at the floor.",
-        "  Each contestant was timed in 8 rounds. A ratio is the median over the rounds of the ratio within a round.",
+        "contestant  median  p10  min      gpu  error    MB  taken  dropped",
+        "─" * 67,
+        "floor gpu      150  140  130     1.00          401   0.1%        3",
+        "cupy           210  200  190     1.34  8e-07   402   0.2%        4",
+        *(f"  {note}" for note in tables.make_tables(DOCUMENTS["step"])[1].notes),
     ]
 
 

@@ -84,12 +84,14 @@ def test_a_comparison_in_processes_of_their_own():
     """Nothing is replaced here. PyTorch and JAX start slowly, so that other tests try them in this process."""
     chosen = [contestants()["floor"], contestants()["numpy"], Contestant("absent", "not installed")]
     result = json.loads(json.dumps(measure.compare(DIGITS, chosen, REFERENCE, 1, rounds=1)))
-    floor, numpy, _ = result["rows"]
-    assert [row["status"] for row in result["rows"]] == ["ok", "ok", "missing"]
-    assert result["share_of_others"] is None or 0 <= result["share_of_others"]
+    floor, peak, numpy, _ = result["rows"]
+    assert [row["status"] for row in result["rows"]] == ["ok", "ok", "ok", "missing"]
+    assert peak["note"].startswith("the same products at the peak of the ") and peak["median"] > 0
+    assert result["peak"]["states"]["commonest"]["flops"] > 0
     for row in (floor, numpy):
         assert 0 < row["minimum"] <= row["p10"] <= row["median"]
-        assert row["ratios"].keys() == {"floor", "numpy"}
+        assert row["ratios"].keys() == {"floor", "peak", "numpy"}
+        assert row["taken"] >= 0 and row["dropped"] == 0
         assert row["peak_memory_mb"] > 10
         assert row["steps_per_block"] >= 1
 
@@ -97,8 +99,8 @@ def test_a_comparison_in_processes_of_their_own():
 def test_who_cannot_be_made_is_a_row_with_its_reason(in_process):
     broken = Contestant("broken", options=(("backend", "no such backend"),))
     result = measure.compare(DIGITS, [contestants()["floor"], broken], REFERENCE, 1, rounds=1)
-    assert result["rows"][1]["status"] == "failed"
-    assert "no such backend" in result["rows"][1]["reason"]
+    assert result["rows"][2]["status"] == "failed"
+    assert "no such backend" in result["rows"][2]["reason"]
 
 
 @pytest.mark.parametrize("n_samples", [1, 3])
@@ -180,7 +182,7 @@ def test_step_on_the_gpu_has_its_own_table(gpu, monkeypatch, tmp_path, capsys):
     document = report.load(path)
     assert document["machine"]["gpu"]["cublas"] == "13.2.1"
     on_cpu, on_gpu = document["results"]
-    assert [row["name"] for row in on_cpu["rows"]] == ["floor", "numpy"]
+    assert [row["name"] for row in on_cpu["rows"]] == ["floor", "peak", "numpy"]
     assert [row["name"] for row in on_gpu["rows"]] == ["floor gpu", "cupy"]
     assert on_gpu["rows"][1]["ratios"].keys() == {"floor gpu", "cupy"}
     table = tables.make_tables(document)[1]

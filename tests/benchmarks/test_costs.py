@@ -83,19 +83,23 @@ def test_all_that_numpy_computes_is_counted(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name, bytes_, touched",
+    "name, read, written, touched",
     [
-        ("affine", 4 * (7 * 33 + 33 * 19 + 19 + 7 * 19), 4 * (7 * 33 + 33 * 19 + 19 + 7 * 19)),
-        ("tanh_backward", 4 * 3 * 7 * 19, 4 * 2 * 7 * 19),  # dh is read and written
-        ("adam", 4 * 7 * 33 * 19, 4 * 4 * 33 * 19),  # p, m and v are read and written, and g is read
-        (
-            "gather",
-            7 * 33 + 8 * 7 + 4 * 7 * 33,
-            7 * 33 + 8 * 7 + 4 * 7 * 33,
-        ),  # for each row of the batch, one row of bytes is read
-        ("elbo_backward", 4 * (2 * 7 + 2 * 7 - 7), 4 * (2 * 7 + 2 * 7 - 7)),  # dnll (L, B), dkl (1, B)
+        ("affine", 7 * 33 + 33 * 19 + 19, 7 * 19, 7 * 33 + 33 * 19 + 19 + 7 * 19),
+        ("tanh_backward", 2 * 7 * 19, 7 * 19, 2 * 7 * 19),  # dh is read and written
+        ("adam", 4 * 33 * 19, 3 * 33 * 19, 4 * 33 * 19),  # p, m and v are read and written, and g is read
+        ("gather", (7 * 33 + 8 * 7) / 4, 7 * 33, (7 * 33 + 8 * 7) / 4 + 7 * 33),  # a row of bytes for each row of the batch
+        ("elbo_backward", 0, 2 * 7 + 7, 2 * 7 + 7),  # dnll (L, B), dkl (1, B)
     ],
 )
-def test_bytes_are_those_of_the_arrays(name, bytes_, touched):
+def test_the_traffic_is_that_of_the_arrays(name, read, written, touched):
     arguments = random_arguments(name, "float32", SIZES)
-    assert costs.bytes_of(name, costs.cost(name, SIZES), arguments) == (bytes_, touched)
+    found = costs.traffic(name, costs.cost(name, SIZES), arguments)
+    assert found == (4 * read, 4 * written, 4 * touched)
+
+
+@pytest.mark.parametrize("read, written, seconds", [(30, 10, 6.0), (30, 40, 8.0), (0, 40, 8.0), (30, 0, 6.0)])
+def test_traffic_takes_the_longer_of_its_two_times(read, written, seconds):
+    """An array that is changed in place is read while others are written, which a copy of as many bytes is not faster than."""
+    assert costs.Traffic(read, written, 40).seconds({"read": 5.0, "write": 5.0}) == seconds
+    assert costs.Traffic(2 * read, written, 40).seconds({"read": 10.0, "write": 5.0}) == seconds

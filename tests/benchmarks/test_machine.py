@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import types
@@ -10,7 +11,7 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import machine, operations, processes, tables
+from benchmarks import machine, processes, report, tables
 from tests.benchmarks.results import GPU, document
 from vae_np import kernels
 
@@ -42,17 +43,25 @@ def test_the_cores_of_a_machine_are_not_those_of_a_process(monkeypatch):
 
 
 SETTINGS = "OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "MKL_CBWR", "VAE_NP_TF32", "CUDA_LAUNCH_BLOCKING", "XLA_FLAGS"
+SETTINGS += "KMP_AFFINITY", "NUMBA_CPU_NAME", "VECLIB_MAXIMUM_THREADS", "TORCHINDUCTOR_MAX_AUTOTUNE"
+OTHERS = "HOME_OMP_X", "NV_LIBCUBLAS_VERSION", "KMP_DUPLICATE_LIB_OK", "NUMBA_CACHE_DIR", "TORCH_CUDA_ARCH_LIST"
+OTHERS += "TORCHINDUCTOR_CACHE_DIR", "JAX_TRACEBACK_FILTERING", "OMP_NUM_THREADS_OF_ANOTHER"
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_settings_that_change_the_speed_are_told(name, monkeypatch):
-    monkeypatch.setenv(name, "1")
-    others = {"HOME_OMP_X", "NV_LIBCUBLAS_VERSION"}
-    for other in others:
-        monkeypatch.setenv(other, "1")
-    assert machine.settings()[name] == "1"
-    assert not others & set(machine.settings())
+def test_settings_that_change_the_speed_are_told_and_no_others(monkeypatch):
+    before = machine.settings()
+    for name in (*SETTINGS, *OTHERS):
+        monkeypatch.setenv(name, "1")
+    assert machine.settings() == before | dict.fromkeys(SETTINGS, "1")
     assert list(machine.settings()) == sorted(machine.settings())
+
+
+RESULTS = sorted((pathlib.Path(machine.__file__).parent / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
+def test_kept_results_can_be_read_and_tell_no_other_settings(path):
+    assert all(machine.SETTINGS.fullmatch(name) for name in report.load(path)["machine"]["environment"])
 
 
 def test_the_processor_is_named(monkeypatch, tmp_path):
@@ -136,81 +145,3 @@ def test_a_gpu_is_described(monkeypatch):
     assert machine.gpu() == GPU
     monkeypatch.setattr(kernels, "available", lambda: {"cupy": kernels.Status(False, "no GPU is visible")})
     assert machine.gpu() is None
-
-
-# ------------------------------------------------------------------------------------------- the machine at its best
-
-
-def test_the_fastest_call_is_that_of_the_fastest_series(clock):
-    """The first call, which may compile, does not count, and neither do other slow calls."""
-    calls = []
-
-    def function():
-        calls.append(1)
-        n = len(calls)
-        clock.now += 2.0**6 if n == 1 else 2.0**-12 if 40 < n <= 60 else 2.0**-11
-
-    assert machine._fastest(function) == 2.0**-12
-    assert clock.now - 128 == pytest.approx(0.1, rel=0.1)
-
-
-def test_a_call_that_takes_long_is_made_a_few_times(clock):
-    calls = []
-
-    def function():
-        calls.append(1)
-        clock.now += 4.0 if len(calls) < 5 else 3.0
-
-    assert machine._fastest(function) == 3.0
-    assert len(calls) == 5
-
-
-@pytest.fixture
-def half_a_second(monkeypatch):
-    """Make everything that is measured take half a second."""
-
-    def fastest(function):
-        function()
-        return 0.5
-
-    monkeypatch.setattr(machine, "_fastest", fastest)
-
-
-def test_the_speed_of_a_copy_counts_what_is_read_and_what_is_written(half_a_second, monkeypatch):
-    copied = []
-
-    def copyto(target, source):
-        assert not np.shares_memory(target, source)
-        copied.append((target.nbytes, source.nbytes))
-
-    monkeypatch.setattr(np, "copyto", copyto)
-    session = operations.OperationSession("numpy")
-    assert session.copy_bandwidth(1000) == 2000
-    assert session.copy_bandwidth(1) == 4
-    assert copied == [(500, 500), (1, 1)]
-
-
-def test_the_peak_counts_a_multiply_add_as_two(half_a_second, monkeypatch):
-    """All numbers are in single precision."""
-    made = []
-
-    def noted(*arrays, out=np.float32(0)):
-        assert {array.dtype.name for array in (*arrays, out)} == {"float32"}
-        made.append([array.shape for array in (*arrays, out)])
-
-    monkeypatch.setattr(machine, "_multiply_adds", lambda: noted)
-    monkeypatch.setattr(np, "matmul", noted)
-    sizes = (256, 512, 1024)
-    assert operations.OperationSession("numpy").multiply_add_peak() == {
-        "multiply-adds in a Numba loop": 2 * 2 * 16 * 2**17,
-        **{f"NumPy's product of {n} x {n}": 2 * 2 * n**3 for n in sizes},
-    }
-    assert made == [[(8, 2**14), (), (), ()], *([(n, n)] * 3 for n in sizes)]
-
-
-def test_the_loop_makes_the_multiply_adds_that_are_counted():
-    x = np.linspace(0.5, 1, 24, dtype=np.float32).reshape(8, 3)
-    wanted = x.astype(np.float64)
-    for _ in range(machine.CHAIN):
-        wanted = wanted * 0.75 + 0.125
-    assert machine._multiply_adds()(x, np.float32(0.75), np.float32(0.125)) == pytest.approx(wanted.sum(), rel=1e-5)

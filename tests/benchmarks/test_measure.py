@@ -5,8 +5,10 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import measure, processes
+from benchmarks import disturbances, measure, processes
+from benchmarks.disturbances import Sample, State
 from benchmarks.workloads import WORKLOADS
+from tests.benchmarks.conftest import PROBE
 
 DIGITS = WORKLOADS["digits"]
 
@@ -59,7 +61,16 @@ def test_a_block_is_the_seconds_of_a_step_without_what_prepares_it(clock):
     its = session(clock)
     its.calibrate()
     assert its.n > 1
-    assert [its.block() for _ in range(3)] == [2.0**-10] * 3
+    assert [its.block()[0] for _ in range(3)] == [2.0**-10] * 3
+
+
+def test_a_block_tells_what_others_took_from_its_steps(clock, monkeypatch):
+    """What is made ready for the steps does not count."""
+    its = session(clock)
+    its.calibrate()
+    monkeypatch.setattr(disturbances, "counters", lambda: clock.now)
+    monkeypatch.setattr(disturbances, "taken", lambda before, after: after - before)
+    assert its.block() == (2.0**-10, its.n * 2.0**-10)
 
 
 @pytest.mark.parametrize("a_step", [2.0**-k for k in (-2, 3, 4, 8, 12, 15)])
@@ -137,21 +148,25 @@ def test_warming_is_all_that_a_start_takes_and_ends_at_the_initial_parameters(cl
 
 def test_a_session_tells_of_itself(clock, monkeypatch):
     monkeypatch.setattr(processes, "peak_memory", lambda: 17.0)
-    clock.working = 3.0
     its = session(clock)
     assert its.describe() == {"note": "made up", "peak_memory_mb": 17.0}
-    assert its.cpu_seconds() == 3.0
 
 
 # ------------------------------------------------------------------------------------------------------- comparisons
 
 
 def test_everyone_takes_each_place_in_turn(clock):
-    asked = []
-    asks = {name: (lambda name=name: asked.append(name) or len(asked)) for name in "abc"}
-    numbers, failed = measure.take_turns(asks, 4)
+    asked, peaks = [], iter(range(0, 96, 2))
+    asks = {name: (lambda name=name: (asked.append(name) or len(asked), 0.25)) for name in "abc"}
+    samples, failed = measure.take_turns(asks, 4, lambda: next(peaks))
     assert "".join(asked) == "abcbcacababc"
-    assert numbers == {"a": [1, 6, 8, 10], "b": [2, 4, 9, 11], "c": [3, 5, 7, 12]}
+    assert {name: [block.seconds for block in blocks] for name, blocks in samples.items()} == {
+        "a": [1, 6, 8, 10],
+        "b": [2, 4, 9, 11],
+        "c": [3, 5, 7, 12],
+    }
+    assert [block.peak for block in samples["a"]] == [1, 21, 29, 37]  # the mean of the peaks before and after it
+    assert {block.taken for blocks in samples.values() for block in blocks} == {0.25}
     assert failed == {}
     assert clock.slept == [measure.PAUSE_SECONDS] * 12
 
@@ -163,27 +178,77 @@ def test_who_fails_is_asked_no_more(clock):
         asked.append("b")
         raise processes.WorkerError("out of memory")
 
-    asks = {"a": lambda: asked.append("a") or 1.0, "b": failing, "c": lambda: asked.append("c") or 2.0}
-    numbers, failed = measure.take_turns(asks, 3)
+    asks = {"a": lambda: (asked.append("a") or 1.0, 0.0), "b": failing, "c": lambda: (asked.append("c") or 2.0, 0.0)}
+    samples, failed = measure.take_turns(asks, 3, lambda: 1.0)
     assert "".join(asked) == "abccaca"
     assert failed == {"b": "out of memory"}
-    assert numbers["a"] == [1.0] * 3 and numbers["c"] == [2.0] * 3
+    assert [len(samples[name]) for name in "abc"] == [3, 0, 3]
+
+
+STATE = State(8.0, 10.0)
+
+
+def blocks(*seconds, taken=(), peak=()):
+    """Blocks of such times; the shares that others took are 0, and the peaks 10, where nothing else is said."""
+    taken, peak = dict(taken), dict(peak)
+    return [Sample(s, taken.get(i, 0.0), peak.get(i, 10.0)) for i, s in enumerate(seconds)]
 
 
 def test_a_ratio_is_the_median_within_a_round():
-    ours, floor = [8.0, 8.0, 10.0], [1.0, 4.0, 2.0]
-    assert (
-        measure.ratio(ours, floor) == 5
-    )  # the median of 8, 2 and 5; the ratio of the medians is 4, and that of the means is 3.71
-    assert measure.ratio(floor, ours) == 0.2
+    """The median of 8, 2 and 5; the ratio of the medians is 4, and that of the means is 3.71."""
+    ours, floor = blocks(8.0, 8.0, 10.0), blocks(1.0, 4.0, 2.0)
+    assert measure.ratio(ours, floor, STATE) == 5
+    assert measure.ratio(floor, ours, STATE) == 0.2
+
+
+def test_a_ratio_is_taken_in_rounds_in_which_nothing_disturbed_either():
+    ours = blocks(90.0, 8.0, 8.0, 10.0, 8.0, taken={0: 0.1})
+    floor = blocks(1.0, 1.0, 4.0, 2.0, 90.0, peak={4: 4.0})
+    assert measure.ratio(ours, floor, STATE) == 5
+    assert measure.ratio(floor, ours, STATE) == 0.2
+    assert measure.ratio(ours[:1], floor[:1], STATE) == 90
 
 
 def test_a_summary_has_the_median_the_tenth_and_the_least():
-    assert measure.summary([70.0, 10.0, 0.0, 20.0, 100.0, 40.0, 30.0, 80.0, 90.0, 50.0, 60.0]) == {
-        "median": 50.0,
-        "p10": 10.0,
-        "minimum": 0.0,
+    found = measure.summary(blocks(70.0, 10.0, 0.0, 20.0, 100.0, 40.0, 30.0, 80.0, 90.0, 50.0, 60.0), STATE)
+    assert found == {"median": 50.0, "p10": 10.0, "minimum": 0.0, "taken": 0.0, "dropped": 0, "disturbed": 0}
+
+
+def test_a_summary_is_of_the_blocks_that_count():
+    found = measure.summary(blocks(1.0, 4.0, 2.0, 3.0, 99.0, taken={0: 0.5, 1: 0.02}, peak={4: 20.0}), STATE)
+    assert found == {
+        "median": 3.0,
+        "p10": pytest.approx(2.2),
+        "minimum": 2.0,
+        "taken": pytest.approx(0.104),
+        "dropped": 2,
+        "disturbed": 0,
     }
+    found = measure.summary(blocks(1.0, 4.0, 2.0, 3.0, taken={0: 0.5, 1: 0.25, 2: 0.03}), STATE)
+    assert found == {
+        "median": 3.0,
+        "p10": pytest.approx(2.2),
+        "minimum": 2.0,
+        "taken": pytest.approx(0.195),
+        "dropped": 1,
+        "disturbed": 2,
+    }
+
+
+def test_products_at_the_peak_are_as_fast_as_the_peak_beside_each_block():
+    """Ten operations are each core's; in the last round the peak is half as high, beside the floor in another as well."""
+    samples = {"floor": blocks(4.0, 5.0, 6.0, 7.0, peak={1: 8.0}), "a": blocks(8.0, 7.0, 6.0, 5.0, peak={3: 5.0})}
+    found = measure.summaries(samples, STATE, 10.0)
+    assert {name: entries["ratios"] for name, entries in found.items()} == {
+        "floor": {"floor": 1.0, "a": 5 / 7, "peak": 5.0},  # of 4, 4, 6 and 7
+        "a": {"floor": 1.4, "a": 1.0, "peak": 7.0},  # of 8, 7 and 6
+        "peak": {"floor": pytest.approx(0.2083333), "a": 1 / 7, "peak": 1.0},
+    }
+    assert found["peak"]["median"] == 1.0 and found["peak"]["minimum"] == 1.0
+    assert found["floor"]["dropped"] == 0 and found["a"]["dropped"] == 1
+    assert "peak" not in measure.summaries(samples, STATE)
+    assert "peak" not in measure.summaries(samples, STATE)["a"]["ratios"]
+    assert measure.summaries({}, STATE, 10.0) == {}
 
 
 WANTED = [200.0, 100.0, 50.0, 25.0]
@@ -217,28 +282,43 @@ def compare(*contestants, rounds=3, threads=2):
     return measure.compare(WEIGHTED, contestants, reference, threads, rounds)
 
 
-def test_a_comparison_has_each_number_where_it_belongs(scripted, contestant, clock, monkeypatch):
+def test_a_comparison_has_each_number_where_it_belongs(scripted, contestant):
     """The times are such that a ratio upside down, of medians, of means or of the wrong contestants is another number."""
-    monkeypatch.setattr(processes, "seconds_of_others", lambda cores, children: 7 + 0.25 * len(cores) * clock.now)
+    at_peak = WEIGHTED.flops / 2 / PROBE["peak"]
     result = compare(
         contestant("floor", **FLOOR, block=iter([1.0, 4.0, 2.0])),
-        contestant("a", losses=[200.0, 100.005, 50.0, 25.001], calibrate=17, block=iter([8.0, 8.0, 10.0]), describe=ABOUT),
+        contestant(
+            "a", losses=[200.0, 100.005, 50.0, 25.001], calibrate=17, block=iter([8.0, (8.0, 0.015), 10.0]), describe=ABOUT
+        ),
         contestant("b", losses=WANTED, calibrate=33, block=iter([64.0, 16.0, 256.0]), describe=ABOUT | {"note": "slow"}),
     )
-    floor, a, b = rows = result.pop("rows")
-    assert [row.pop("ratios") for row in rows] == [
+    floor, peak, a, b = rows = result.pop("rows")
+    ratios = [row.pop("ratios") for row in rows]
+    of_peak = {"floor": 2.0, "peak": at_peak, "a": 8.0, "b": 64.0}
+    assert [each.pop("peak") for each in ratios] == [pytest.approx(of_peak[row["name"]] / at_peak) for row in rows]
+    assert ratios == [
         {"floor": 1.0, "a": 0.2, "b": 1 / 64},
+        {name: pytest.approx(at_peak / of_peak[name]) for name in ("floor", "a", "b")},
         {"floor": 5.0, "a": 1.0, "b": 0.125},
         {"floor": 64.0, "a": 8.0, "b": 1.0},
     ]
+    undisturbed = {"taken": 0.0, "dropped": 0, "disturbed": 0}
+    assert peak == {
+        "name": "peak",
+        "status": "ok",
+        "reason": "",
+        "note": "the same products at the peak of the loop",
+        **dict.fromkeys(("median", "p10", "minimum"), pytest.approx(at_peak)),
+    }
     fine = {"status": "ok", "reason": ""}
     seconds = {"median": 2.0, "p10": pytest.approx(1.2), "minimum": 1.0}
-    assert floor == {"name": "floor", **fine, "steps_per_block": 9, **seconds, **FLOOR["describe"]}
+    assert floor == {"name": "floor", **fine, "steps_per_block": 9, **seconds, **undisturbed, **FLOOR["describe"]}
     checked = {"loss": 25.001, "loss_error": pytest.approx(5e-5)}
     seconds = {"median": 8.0, "p10": 8.0, "minimum": 8.0}
-    assert a == {"name": "a", **fine, **checked, "steps_per_block": 17, **seconds, **ABOUT}
+    assert a == {"name": "a", **fine, **checked, "steps_per_block": 17, **seconds, **undisturbed, **ABOUT, "taken": 0.005}
     checked, seconds = {"loss": 25.0, "loss_error": 0.0}, {"median": 64.0, "p10": pytest.approx(25.6), "minimum": 16.0}
-    assert b == {"name": "b", **fine, **checked, "steps_per_block": 33, **seconds, "note": "slow", "peak_memory_mb": 64.0}
+    slow = ABOUT | {"note": "slow"}
+    assert b == {"name": "b", **fine, **checked, "steps_per_block": 33, **seconds, **undisturbed, **slow}
     assert result == {
         "workload": "digits",
         "architecture": "64-64-8",
@@ -251,17 +331,16 @@ def test_a_comparison_has_each_number_where_it_belongs(scripted, contestant, clo
         "threads": 2,
         "cores": [4, 5],
         "rounds": 3,
-        "share_of_others": pytest.approx(0.25),
+        "peak": {"all": PROBE["peaks"], "states": {"commonest": {"share": 1.0, "flops": PROBE["peak"]}}},
     }
 
 
 def test_a_comparison_asks_in_turn_and_in_one_place(scripted, contestant):
     """All have the same cores and as many threads, and none is timed before all have been checked and calibrated."""
-    its = {"losses": WANTED, "calibrate": 9, "describe": ABOUT, "cpu_seconds": 0.0}
+    its = {"losses": WANTED, "calibrate": 9, "describe": ABOUT}
     compare(contestant("a", **its, block=iter([1.0] * 3)), contestant("b", **its, block=iter([1.0] * 3)), rounds=3)
     start = ("start", [4, 5], measure.Session, WEIGHTED, 2)
-    asked = [words for words in scripted if words[1] != "cpu_seconds"]
-    assert asked == [
+    assert scripted == [
         ("reference", *start),
         ("reference", "losses"),
         ("a", *start),
@@ -281,19 +360,9 @@ def test_a_comparison_asks_in_turn_and_in_one_place(scripted, contestant):
     ]
 
 
-@pytest.mark.parametrize("known", [(None, 1.0), (1.0, None), (None, None)])
-def test_others_that_are_not_known_have_no_share(known, scripted, contestant, monkeypatch):
-    known = list(known)
-    monkeypatch.setattr(processes, "seconds_of_others", lambda *_: known.pop(0))
-    result = compare(contestant("floor", **FLOOR, block=iter([1.0])), rounds=1)
-    assert result["share_of_others"] is None and known == []
-
-
-def test_others_have_no_share_below_zero(scripted, contestant, monkeypatch):
-    """The system counts time coarsely, so that its cores may seem to have worked less than we did."""
-    known = [5.0, 4.0]
-    monkeypatch.setattr(processes, "seconds_of_others", lambda *_: known.pop(0))
-    assert compare(contestant("floor", **FLOOR, block=iter([1.0])), rounds=1)["share_of_others"] == 0
+def test_the_peak_of_a_processor_is_no_floor_of_a_gpu(scripted, contestant):
+    result = compare(contestant("floor gpu", **FLOOR, device="gpu", block=iter([1.0])), rounds=1)
+    assert [row["ratios"] for row in result["rows"]] == [{"floor gpu": 1.0}]
 
 
 def test_who_is_missing_wrong_or_failed_has_no_time_and_no_ratio(scripted, contestant):
@@ -308,13 +377,13 @@ def test_who_is_missing_wrong_or_failed_has_no_time_and_no_ratio(scripted, conte
         contestant("a", losses=WANTED, calibrate=9, block=iter([3.0, 3.0, 3.0]), describe=ABOUT),
     )
     rows = {row["name"]: row for row in result["rows"]}
-    assert list(rows) == ["floor", "absent", "wrong", "not started", "fails early", "fails late", "a"]
-    assert [row["status"] for row in rows.values()] == ["ok", "missing", "wrong", "failed", "failed", "failed", "ok"]
+    assert list(rows) == ["floor", "peak", "absent", "wrong", "not started", "fails early", "fails late", "a"]
+    assert [row["status"] for row in rows.values()] == ["ok", "ok", "missing", "wrong", "failed", "failed", "failed", "ok"]
     assert rows["absent"]["reason"] == "not installed"
     assert rows["wrong"]["reason"] == "its loss after 0 steps is 1, but the reference's is 200"
     assert {rows[name]["reason"] for name in ("not started", "fails early", "fails late")} == {"out of memory"}
-    assert [name for name, row in rows.items() if "median" in row] == ["floor", "a"]
-    assert rows["floor"]["ratios"].keys() == rows["a"]["ratios"].keys() == {"floor", "a"}
+    assert [name for name, row in rows.items() if "median" in row] == ["floor", "peak", "a"]
+    assert rows["floor"]["ratios"].keys() == rows["a"]["ratios"].keys() == {"floor", "peak", "a"}
     assert rows["a"]["ratios"]["floor"] == 3
     assert not {"absent", "not started"} & {words[0] for words in scripted}
     assert ("wrong", "calibrate") not in scripted

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import measure, operations, processes
+from benchmarks import costs, measure, operations, peaks, processes
 from benchmarks.costs import Sizes
 from benchmarks.workloads import WORKLOADS
+from tests.benchmarks.conftest import LEVELS, PROBE
 from vae_np import kernels
 from vae_np.testing.operations import OPERATIONS, random_arguments, with_changes
 
@@ -47,7 +48,7 @@ def test_a_block_is_the_seconds_of_a_call_without_what_restores_its_arguments(cl
     monkeypatch.setattr(Slow, "clock", clock)
     session.arguments = [argument.view(Slow) for argument in session.arguments]
     seen.clear()
-    assert session.block() == 2.0**-12
+    assert session.block()[0] == 2.0**-12
     assert len(seen) == session.n * operations.CALLS
     np.testing.assert_allclose(seen[:: operations.CALLS], random_arguments("tanh_backward", "float32", SIZES)[0].sum())
 
@@ -65,12 +66,16 @@ def test_wrong_operation_is_called_wrong():
     assert session.check("relu_backward") == ""
 
 
-PEAKS = {"a loop": 2e9, "a product": 8e9, "another product": 4e9}
+def test_a_block_tells_what_others_took(monkeypatch):
+    session, readings = operations.OperationSession("numpy", SIZES), iter([5, 7])
+    monkeypatch.setattr(operations.disturbances, "counters", lambda: next(readings))
+    monkeypatch.setattr(operations.disturbances, "taken", lambda before, after: (before, after))
+    session.n, session._seconds = 3, lambda n: 6.0 * n
+    assert session.block() == (6.0 / operations.CALLS, (5, 7))
 
 
 def of_kernels(contestant, name, **script):
-    its = {"check": "", "choose": None, "multiply_add_peak": PEAKS, "copy_bandwidth": 2.0**30}
-    return contestant(name, **its | script).make
+    return contestant(name, **{"check": "", "choose": None} | script).make
 
 
 @pytest.fixture
@@ -82,9 +87,11 @@ def timed(scripted, contestant, monkeypatch):
 
     def compared(rounds, names, **scripts):
         made = {name: of_kernels(contestant, name, **script) for name, script in scripts.items()}
-        monkeypatch.setattr(
-            processes, "Worker", lambda cores, session, backend, *rest: worker(cores, session, made[backend], backend, *rest)
-        )
+
+        def started(cores, session, *rest):
+            return worker(cores, session, *([made[rest[0]]] if rest else []), *rest)
+
+        monkeypatch.setattr(processes, "Worker", started)
         return operations.compare_operations(rounds, [*scripts, "cupy"], sizes=SIZES, names=names)
 
     compared.asked = scripted
@@ -105,15 +112,19 @@ def test_each_number_of_an_operation_is_where_it_belongs(timed):
     seconds = [2.0**-9, 2.0**-14, 2.0**-7, 2.0**-8, 2.0**-6, 2.0**-5]
     assert [row["median"] for row in rows] == seconds
     assert [row["minimum"] for row in rows] == [2.0**-10, 2.0**-15, *seconds[2:]]
-    adam, gather, normals = 4 * 7 * 33 * 19, 5 * 7 * 33 + 8 * 7, 8 * 7 + 4 * 2 * 7 * 5
-    assert [row["bytes"] for row in rows] == [adam, adam, gather, gather, normals, normals]
+    read = [16 * 33 * 19] * 2 + [7 * 33 + 8 * 7] * 2 + [8 * 7] * 2
+    written = [12 * 33 * 19] * 2 + [4 * 7 * 33] * 2 + [4 * 2 * 7 * 5] * 2
+    assert [row["read"] for row in rows] == read
+    assert [row["written"] for row in rows] == written
+    assert [row["level"] for row in rows] == ["memory"] * 2 + ["L1"] * 4
     assert [row["operations"] for row in rows] == [14 * 33 * 19] * 2 + [7 * 33] * 2 + [None] * 2
-    assert [row["share_of_copy"] for row in rows] == [row["bytes"] / s / 2.0**30 for row, s in zip(rows, seconds)]
-    of_peak = [row["operations"] / s / 8e9 for row, s in zip(rows[:4], seconds)]
+    assert [row["share_of_bandwidth"] for row in rows] == [w / 2.0**28 / s for w, s in zip(written, seconds)]
+    of_peak = [row["operations"] / s / 2.0**31 for row, s in zip(rows[:4], seconds)]
     assert [row["share_of_peak"] for row in rows] == [*of_peak, None, None]
-    assert result.pop("peak") == {"how": "a product", "flops": 8e9, "all": PEAKS}
-    assert result.pop("copy")["bytes_per_second"] == {2**16: 2.0**30}
+    assert {(row["taken"], row["dropped"], row["disturbed"]) for row in rows} == {(0.0, 0, 0)}
+    assert result.pop("peak") == {"all": PROBE["peaks"]}
     assert result == {
+        "levels": LEVELS,
         "sizes": {"B": 7, "D": 33, "H": 19, "Z": 5, "L": 2},
         "threads": 1,
         "cores": [5],
@@ -128,8 +139,6 @@ def test_a_kernel_set_is_checked_before_it_is_timed_and_in_turn(timed):
     assert timed.asked == [
         ("numpy", "start", [5], operations.OperationSession, "numpy", SIZES),
         ("numba", "start", [5], operations.OperationSession, "numba", SIZES),
-        ("numpy", "multiply_add_peak"),
-        ("numpy", "copy_bandwidth", 2**16),
         ("numpy", "check", name),
         ("numba", "check", name),
         ("numpy", "choose", name),
@@ -149,23 +158,29 @@ def test_wrong_and_failed_operations_have_no_times(timed):
         numba={"block": processes.WorkerError("out of memory")},
     )
     wrong, failed = result["rows"]
-    its = {"name": "tanh_backward", "bytes": 4 * 3 * 7 * 19, "operations": 4 * 7 * 19}
+    its = {"name": "tanh_backward", "read": 8 * 7 * 19, "written": 4 * 7 * 19, "level": "L1", "operations": 4 * 7 * 19}
     assert wrong == its | {"backend": "numpy", "status": "wrong", "reason": "AssertionError: off"}
     assert failed == its | {"backend": "numba", "status": "failed", "reason": "out of memory"}
     assert ("numpy", "choose", "tanh_backward") not in timed.asked
 
 
-def test_a_copy_is_of_as_many_bytes_as_the_operation_touches(timed, monkeypatch):
-    """The size is the next power of two, and each size is measured once."""
-    touched = {"tanh_backward": 2**16, "gather": 2**16 + 1, "adam": 3 * 2**20, "elbo": 3, "iwae": 2**22}
-    monkeypatch.setattr(operations, "bytes_of", lambda name, *_: (1024, touched[name]))
-    result = timed(1, list(touched), numpy={"block": iter([0.5] * 5), "copy_bandwidth": iter([2.0, 3.0, 1.0])})
-    asked = [size for _, method, *given in timed.asked if method == "copy_bandwidth" for size in given]
-    names = [row["name"] for row in result["rows"]]
-    assert names == ["tanh_backward", "elbo", "iwae", "adam", "gather"]
-    assert asked == [2**16, 2**22, 2**17]
-    assert list(result["copy"]["bytes_per_second"].items()) == [(2**16, 2.0), (2**17, 1.0), (2**22, 3.0)]
-    assert [row["share_of_copy"] for row in result["rows"]] == [2048 / speed for speed in (2.0, 2.0, 3.0, 3.0, 1.0)]
+@pytest.mark.parametrize("written, least", [(64, 2.0), (256, 4.0)])
+def test_caches_are_measured_as_large_as_the_operation_before_and_after_it(written, least, timed, monkeypatch):
+    """The faster measurement counts."""
+    asked, speeds = [], iter([{"read": 8.0, "write": 16.0}, {"read": 4.0, "write": 64.0}])
+
+    monkeypatch.setitem(PROBE, "caches", lambda n_bytes: asked.append(n_bytes) or next(speeds))
+    monkeypatch.setattr(operations, "traffic", lambda *_: costs.Traffic(16, written, 777))
+    (row,) = timed(1, ["elbo"], numpy={"block": iter([8.0])})["rows"]
+    assert row["share_of_bandwidth"] == least / 8
+    assert asked == [777, 777]
+
+
+def test_a_share_of_the_peak_is_taken_beside_the_block(timed, monkeypatch):
+    """The peak is half as high beside the slow blocks, which are another state, and as many: so the fast ones count."""
+    monkeypatch.setitem(PROBE, "peak", iter([2.0**31] * 6 + [2.0**30] * 6))
+    (row,) = timed(6, ["tanh_backward"], numpy={"block": iter([2.0**-20] * 3 + [2.0**-19] * 3)})["rows"]
+    assert (row["median"], row["dropped"], row["share_of_peak"]) == (2.0**-20, 3, 4 * 7 * 19 * 2.0**20 / 2.0**31)
 
 
 def test_gpu_kernels_are_left_to_whole_steps(monkeypatch):
@@ -179,8 +194,8 @@ def test_gpu_kernels_are_left_to_whole_steps(monkeypatch):
 
 def test_operations_are_checked_and_timed(in_process, monkeypatch):
     """Nothing is replaced but the machine's best."""
-    monkeypatch.setattr(operations.OperationSession, "multiply_add_peak", lambda self: PEAKS)
-    monkeypatch.setattr(operations.OperationSession, "copy_bandwidth", lambda self, size: 1e9)
+    for method in ("peaks", "peak", "levels", "caches"):
+        monkeypatch.setattr(peaks.Probe, method, lambda self, *_, method=method: PROBE[method])
     names = ["tanh_backward", "gather"]
     result = operations.compare_operations(1, ["numpy", "cupy"], sizes=SIZES, names=names)
     assert [(row["name"], row["status"]) for row in result["rows"]] == [(name, "ok") for name in names]

@@ -118,38 +118,6 @@ def files(monkeypatch, **texts):
     monkeypatch.setattr(processes, "open", opened, raising=False)
 
 
-def ticks(core, shift):
-    """Return a line of /proc/stat in which each number is another power of two."""
-    return f"cpu{core} {' '.join(str(2**k << shift) for k in range(10))}\n"
-
-
-# These are user, nice, system, interrupts, soft interrupts and stolen; idle (3), the disk (4) and guests (8, 9) do not count.
-BUSY = sum(2**k for k in (0, 1, 2, 5, 6, 7))
-
-
-def test_idle_cores_are_not_busy(monkeypatch, clock):
-    """Idle time, waits for a disk, the work of other cores and our own work do not count."""
-    stat = ticks("", 30) + ticks(0, 0) + ticks(1, 10) + ticks(2, 20) + "intr 1 2 3\nctxt 5\n"
-    files(monkeypatch, stat=stat)
-    clock.working = 0.5
-    children = [types.SimpleNamespace(call={"cpu_seconds": own}.get) for own in (0.25, 0.125)]
-    a_second = os.sysconf("SC_CLK_TCK")
-    assert processes.seconds_of_others([0, 2], children) == (BUSY + (BUSY << 20)) / a_second - 0.875
-    assert processes.seconds_of_others([1], []) == (BUSY << 10) / a_second - 0.5
-
-
-def test_where_nobody_tells_of_others_there_are_none(monkeypatch, clock):
-    def gone(method):
-        raise processes.WorkerError("gone")
-
-    files(monkeypatch, stat=ticks(0, 0))
-    assert processes.seconds_of_others([0], []) is not None
-    assert processes.seconds_of_others([0], [types.SimpleNamespace(call=gone)]) is None
-    assert processes.seconds_of_others([7], []) is None  # a container may number its cores from 0
-    files(monkeypatch)
-    assert processes.seconds_of_others([0], []) is None
-
-
 def test_peak_memory_is_in_units_of_2_to_the_20(monkeypatch):
     files(monkeypatch, status="Name:\tpython\nVmPeak:\t 9999 kB\nVmHWM:\t 3072 kB\nVmRSS:\t 8 kB\n")
     assert processes.peak_memory() == 3

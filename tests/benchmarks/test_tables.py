@@ -3,65 +3,75 @@
 import pytest
 
 from benchmarks import tables
-from tests.benchmarks.results import DOCUMENTS, GPU, SCALING, STEP, document
+from tests.benchmarks.results import DOCUMENTS, GPU, KERNELS, SCALING, STEP, document
 
 
 def test_table_of_steps():
     table, on_gpu = tables.make_tables(DOCUMENTS["step"])
     assert table.title == "example: 784-400-20 tanh, batch 128, L = 5, 2 threads; µs per step"
     assert table.columns == [
-        "contestant",
-        "median",
-        "p10",
-        "min",
-        "÷ floor",
-        "÷ torch eager",
-        "÷ jax scan",
-        "loss error",
-        "peak MB",
+        *("contestant", "median", "p10", "min"),
+        *("÷ floor", "÷ peak", "÷ torch eager", "÷ jax scan"),
+        *("loss error", "peak MB", "taken", "dropped"),
     ]
     assert table.rows == [
-        ["floor", "1500", "1400", "1300", "1.00", "0.32", "0.52", "", "61"],
-        ["numpy", "wrong", "", "", "", "", "", "3e-02", ""],
-        ["numba", "1650", "1550", "1450", "1.11", "0.33", "0.53", "4e-08", "238"],
-        ["cupy", "missing", "", "", "", "", "", "", ""],
-        ["torch eager", "4650", "4550", "4450", "3.12", "1.00", "1.54", "5e-07", "320"],
-        ["torch compiled", "failed", "", "", "", "", "", "6e-07", ""],
-        ["jax scan", "2850", "2750", "2650", "1.92", "0.65", "1.00", "7e-07", "371"],
+        ["floor", "1500", "1400", "1300", "1.00", "1.15", "0.32", "0.52", "", "61", "0.4%", "0"],
+        ["peak", "1310", "1308", "1305", "0.87", "1.00", "0.28", "0.46", "", "", "", ""],
+        ["numpy", "wrong", "", "", "", "", "", "", "3e-02", "", "", ""],
+        ["numba", "1650", "1550", "1450", "1.11", "1.27", "0.33", "0.53", "4e-08", "238", "12.3%", "5"],
+        ["cupy", "missing", "", "", "", "", "", "", "", "", "", ""],
+        ["torch eager", "4650", "4550", "4450", "3.12", "3.58", "1.00", "1.54", "5e-07", "320", "0.0%", "1"],
+        ["torch compiled", "failed", "", "", "", "", "", "", "6e-07", "", "", ""],
+        ["jax scan", "2850", "2750", "2650", "1.92", "2.21", "0.65", "1.00", "7e-07", "371", "1.6%", "2"],
     ]
-    assert table.notes == [
-        "The matrix products of a step are 321 MFLOP, which is 214 GFLOP/s at the floor.",
-        "Each contestant was timed in 8 rounds. A ratio is the median over the rounds of the ratio within a round.",
-        "WARNING: Other processes used 7% of these cores meanwhile. Measure again when there are none.",
+    products, rounds, taken, *rest = table.notes
+    assert (
+        products
+        == "The matrix products of a step are 321 MFLOP, which is 214 GFLOP/s at the floor and 245 GFLOP/s at the peak."
+    )
+    assert rounds == (
+        "Each contestant was timed in 8 rounds. A ratio is the median over the rounds of the ratio within a round."
+    )
+    assert taken.startswith("taken: ") and "more than 2%" in taken and "3 blocks are kept" in taken
+    assert rest == [
+        "The peak of a core, in GFLOP/s: 123 beside 75% of the blocks, 88 beside 25% of the blocks.",
+        "WARNING: Disturbed blocks are kept of numba, jax scan. Measure again when nothing else runs.",
         "numpy: its loss is off",
         "cupy: no GPU is visible",
         "torch compiled: out of memory",
         "floor: alone",
+        "peak: by a loop",
         "torch eager: Adam fused",
     ]
     assert on_gpu.title == "wide: 784-400-20 tanh, batch 128, L = 5, the GPU and 1 thread; µs per step"
-    assert on_gpu.columns == ["contestant", "median", "p10", "min", "÷ floor gpu", "loss error", "peak MB"]
+    assert on_gpu.columns == [
+        *("contestant", "median", "p10", "min", "÷ floor gpu", "loss error", "peak MB", "taken", "dropped")
+    ]
     assert on_gpu.rows == [
-        ["floor gpu", "150", "140", "130", "1.00", "", "401"],
-        ["cupy", "210", "200", "190", "1.34", "8e-07", "402"],
+        ["floor gpu", "150", "140", "130", "1.00", "", "401", "0.1%", "3"],
+        ["cupy", "210", "200", "190", "1.34", "8e-07", "402", "0.2%", "4"],
     ]
     assert on_gpu.notes == [
         "The matrix products of a step are 321 MFLOP, which is 2140 GFLOP/s at the floor.",
         "Each contestant was timed in 8 rounds. A ratio is the median over the rounds of the ratio within a round.",
+        taken,
     ]
 
 
-def test_table_of_steps_without_a_floor_or_a_device():
-    """Files from before there were GPUs are like this."""
-    old = {key: value for key, value in STEP.items() if key != "device"} | {"rows": STEP["rows"][1:]}
-    (table,) = tables.make_tables(document("step", old))
-    assert "2 threads" in table.title and "÷ floor" not in table.columns
-    assert table.notes[0] == "The matrix products of a step are 321 MFLOP."
+def of_older_version(**more):
+    """A result without a device, a peak, or what disturbed each contestant, and without the floor."""
+    new = "taken", "dropped", "disturbed"
+    rows = [{key: value for key, value in row.items() if key not in new} for row in STEP["rows"][2:]]
+    return {key: value for key, value in STEP.items() if key not in ("device", "peak")} | {"rows": rows} | more
 
 
 @pytest.mark.parametrize("share, told", [(None, []), (0.0, []), (0.029, []), (0.03, ["3%"]), (1.25, ["125%"])])
-def test_others_are_told_of_where_they_count(share, told):
-    (table,) = tables.make_tables(document("step", STEP | {"share_of_others": share}))
+def test_table_of_steps_of_older_versions(share, told):
+    (table,) = tables.make_tables(document("step", of_older_version(share_of_others=share)))
+    assert "2 threads" in table.title
+    assert not {"÷ floor", "÷ peak", "taken", "dropped"} & set(table.columns)
+    assert {len(row) for row in table.rows} == {len(table.columns)}
+    assert table.notes[0] == "The matrix products of a step are 321 MFLOP."
     found = [note.split()[4] for note in table.notes if note.startswith("WARNING")]
     assert found == told
 
@@ -70,27 +80,25 @@ def test_table_of_kernels():
     (table,) = tables.make_tables(DOCUMENTS["kernels"])
     assert table.title == "operations at B 128, D 784, H 400, Z 20, L 1; float32, one thread, called from Python"
     assert table.columns == [
-        "operation",
-        "backend",
-        "µs",
-        "min µs",
-        "kB",
-        "GB/s",
-        "of copy",
-        "kFLOP",
-        "GFLOP/s",
-        "of peak",
+        *("operation", "backend", "µs", "min µs", "kB", "held in", "GB/s", "of bandwidth", "kFLOP", "GFLOP/s", "of peak")
     ]
     assert table.rows == [
-        ["affine", "numpy", "20.25", "18.75", "810", "40.0", "31%", "40500", "2000.0", "77%"],
-        ["normals", "numba", "162.50", "157.50", "11", "0.1", "2%", "", "", ""],
-        ["adam", "numpy", "wrong", "", "", "", "", "", "", ""],
+        ["affine", "numpy", "20.25", "18.75", "810", "L2", "40.0", "31%", "40500", "2000.0", "77%"],
+        ["normals", "numba", "162.50", "157.50", "11", "L1", "0.1", "2%", "", "", ""],
+        ["adam", "numpy", "wrong", "", "", "", "", "", "", "", ""],
     ]
-    copy, peak, moved, computed, *rest = table.notes
-    assert copy == "copy: np.copyto; in GB/s: 64 KiB 144, 4096 KiB 124."
-    assert peak == "peak: 261 GFLOP/s, the largest of these: a loop 261, a product 245."
-    assert moved.startswith("kB: each array") and computed.startswith("kFLOP: ")
+    moved, bandwidth, levels, computed, peak, *rest = table.notes
+    assert moved.startswith("kB: each array") and bandwidth.startswith("of bandwidth: ") and computed.startswith("kFLOP: ")
+    assert levels == "Bytes that a core reads and writes in each level, in GB/s: L1 221 and 118; memory 84 and 33."
+    assert peak.startswith("of peak: 261 GFLOP/s, the largest of these: a product 245, a loop 261.")
     assert rest == ["cupy: only whole steps", "adam: AssertionError: adam"]
+
+
+def test_table_of_kernels_without_the_speeds_of_caches():
+    rows = [KERNELS["rows"][0] | {"level": "", "share_of_bandwidth": None}]
+    (table,) = tables.make_tables(document("kernels", KERNELS | {"levels": {}, "rows": rows}))
+    assert table.rows == [["affine", "numpy", "20.25", "18.75", "810", "", "40.0", "", "40500", "2000.0", "77%"]]
+    assert not any("in each level" in note for note in table.notes)
 
 
 def test_table_of_scaling():
@@ -104,16 +112,16 @@ def test_table_of_scaling():
         ["32", "461", "missing", "3224"],
     ]
     assert table.notes == [
-        "WARNING: Other processes used 6% of these cores meanwhile. Measure again when there are none.",
+        "WARNING: Disturbed blocks are kept of numba. Measure again when nothing else runs.",
         "numpy: out of memory",
         "numba: no compiler",
     ]
     (table,) = tables.make_tables(document("scaling", SCALING | {"axis": "threads"}))
     assert table.title == "example at several values of threads; µs per step, median"
     assert table.columns[0] == "threads"
-    unknown = [point | {"share_of_others": None} for point in SCALING["points"]]
-    (table,) = tables.make_tables(document("scaling", SCALING | {"points": unknown}))
-    assert len(table.notes) == 2
+    old = [point | {"share_of_others": share} for point, share in zip(SCALING["points"], (0.04, 0.06, None))]
+    (table,) = tables.make_tables(document("scaling", SCALING | {"points": old}))
+    assert table.notes[0] == "WARNING: Other processes used 6% of these cores meanwhile. Measure again when there are none."
 
 
 def test_table_of_training():

@@ -1,0 +1,140 @@
+"""What disturbs a block while it is timed, and which blocks count.
+
+Other processes and other virtual machines take the time of its cores. The speed of the cores itself has states as well: the
+clock changes, or a neighbour shares a core with us. A block of another state than most blocks is not compared with them.
+"""
+
+import contextlib
+import os
+import resource
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import processes
+
+DISTURBED = 0.02  # a block counts where it has lost no more than this share
+FEWEST = 3  # so many blocks of a contestant count in any case, those that have lost the least
+SAME_STATE = 0.05  # peaks that differ by no more than this share belong to one state
+
+# ------------------------------------------------------------------------------------------------ what others have taken
+
+
+class Counters(NamedTuple):
+    """What the system has counted until now, in seconds.
+
+    Attributes
+    ----------
+    n_cores
+        The number of cores that this process may use.
+    now, used
+        The time, and how much time this process has used on all its cores.
+    waited
+        How long its threads have been ready to run while they had no core; None where the system does not say it.
+    preemptions
+        How often one of its threads has lost its core.
+    idle, stolen
+        For each of its cores how long it was idle, and how long the host of a virtual machine gave it to others. They are
+        empty where the system does not say it.
+    """
+
+    n_cores: int
+    now: float
+    used: float
+    waited: float | None
+    preemptions: int
+    idle: list[float]
+    stolen: list[float]
+
+
+def counters() -> Counters:
+    """Return the Counters of this process and its cores."""
+    cores, tick, idle, stolen = processes.allowed_cores(), os.sysconf("SC_CLK_TCK"), [], []
+    try:
+        with open("/proc/stat") as file:
+            ticks = {name: [int(n) for n in numbers] for name, *numbers in map(str.split, file) if name.startswith("cpu")}
+        for own in (ticks[f"cpu{core}"] for core in cores):
+            idle.append((own[3] + own[4]) / tick)  # with the waits for a disk
+            stolen.append(own[7] / tick)
+    except (OSError, KeyError):  # a container may number its cores in another way than the file does
+        idle, stolen = [], []
+    preemptions = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    return Counters(len(cores), time.perf_counter(), time.process_time(), _waited(), preemptions, idle, stolen)
+
+
+def _waited() -> float | None:
+    waited = []
+    for thread in os.listdir("/proc/self/task") if os.path.isdir("/proc/self/task") else ():
+        with contextlib.suppress(OSError):  # the thread has ended, or the system keeps no such file
+            with open(f"/proc/self/task/{thread}/schedstat") as file:
+                waited.append(int(file.read().split()[1]) / 1e9)
+    return sum(waited) if waited else None
+
+
+def taken(before: Counters, after: Counters) -> float:
+    """Return which share of its cores' time others took from a process between two readings of its counters.
+
+    They took no more than what the process did not use while its cores were not idle, and no more than what its threads
+    waited, which also wait for each other. Of a thread whose waits are not known, a preemption says that it waited. Idle time
+    is counted in ticks of a clock, so that it may be a tick longer than it seems.
+    """
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    all_time = before.n_cores * (after.now - before.now)
+    stolen = sum(after.stolen) - sum(before.stolen)
+    idle = sum(late - early + tick for early, late in zip(before.idle, after.idle) if late > early)
+    unused = max(0.0, all_time - (after.used - before.used) - idle - stolen)
+    if before.waited is None or after.waited is None:
+        waited = unused if after.preemptions > before.preemptions else 0.0
+    else:
+        waited = max(0.0, after.waited - before.waited)  # it falls when a thread ends
+    return (stolen + min(waited, unused)) / all_time
+
+
+# ------------------------------------------------------------------------------------------------------ which blocks count
+
+
+class Sample(NamedTuple):
+    """A timed block: its seconds per step, the share of its cores' time that others took, and the peak beside it.
+
+    The peak is in floating-point operations per second of a core.
+    """
+
+    seconds: float
+    taken: float
+    peak: float
+
+
+class State(NamedTuple):
+    """The state of most blocks: their peaks are from `low` to `high`."""
+
+    low: float
+    high: float
+
+    def lost(self, sample: Sample) -> float:
+        """Return the share of its speed that a block lost to others, and by which its peak lies outside of this state."""
+        return sample.taken + max(0.0, 1 - sample.peak / self.low, 1 - self.high / sample.peak)
+
+
+def commonest_state(samples: Sequence[Sample]) -> State:
+    """Return the state that most samples are in; the fastest where there are several."""
+    peaks = sorted((sample.peak for sample in samples), reverse=True)
+    states = [State(low, low / (1 - SAME_STATE)) for low in peaks]
+    return max(states, key=lambda state: sum(state.low <= peak <= state.high for peak in peaks), default=State(0, np.inf))
+
+
+def counting(lost: Sequence[float]) -> list[int]:
+    """Return which of the blocks that have lost such shares count, in their order."""
+    undisturbed = [i for i, share in enumerate(lost) if share <= DISTURBED]
+    if len(undisturbed) >= min(FEWEST, len(lost)):
+        return undisturbed
+    return sorted(np.argsort(lost, kind="stable")[:FEWEST].tolist())
+
+
+def describe_states(samples: Sequence[Sample], state: State) -> dict[str, Any]:
+    """Return how many samples are in the state, and in faster and in slower ones, and their median peak, ready for JSON."""
+    peaks = np.array([sample.peak for sample in samples])
+    slower, faster = peaks < state.low, peaks > state.high
+    groups = {"commonest": ~slower & ~faster, "faster": faster, "slower": slower}
+    return {name: {"share": float(of.mean()), "flops": float(np.median(peaks[of]))} for name, of in groups.items() if of.any()}

@@ -1,0 +1,221 @@
+"""The machine at its best: how many multiply-adds it makes, and how fast each level of its caches is read and written."""
+
+import concurrent.futures
+import os
+import pathlib
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numpy.typing import NDArray
+
+from benchmarks import processes
+from vae_np import blas
+from vae_np.kernels.cpu.emit import VECTOR, Emit
+from vae_np.kernels.cpu.jit import exact, intrinsic
+from vae_np.kernels.cpu.panel import HEIGHTS
+
+PIECES, PIECE_SECONDS = 8, 5e-4  # a loop is timed in such pieces, the fastest of which no other process has interrupted
+CACHES = pathlib.Path("/sys/devices/system/cpu/cpu0/cache")
+VECTORS = 2 * HEIGHTS[0]  # so many sums stay in the registers: enough to wait for none of them
+
+
+class Loop(NamedTuple):
+    """A loop: how many floating-point operations, or bytes, a turn of it computes, or moves, and a function of turns."""
+
+    per_turn: int
+    run: Callable[[int], object]
+
+    def turns(self) -> int:
+        """Return how many turns take as long as a piece, or up to twice as long."""
+        n = 1
+        self.run(n)  # the first call may compile
+        while _seconds(self.run, n) < PIECE_SECONDS:
+            n *= 2
+        return n
+
+    def speed(self, turns: int | None = None) -> float:
+        """Return the operations, or bytes, per second of the fastest piece; of so many turns, or of as many as `turns` says."""
+        turns = turns or self.turns()
+        return self.per_turn * turns / min(_seconds(self.run, turns) for _ in range(PIECES))
+
+
+def _seconds(run: Callable[[int], object], turns: int) -> float:
+    started = time.perf_counter()
+    run(turns)
+    return time.perf_counter() - started
+
+
+# ---------------------------------------------------------------------------------------------------------- multiply-adds
+
+
+@intrinsic
+def _multiply_adds(typingctx: Any, turns: Any) -> Any:
+    """In each turn every vector is multiplied by a half, and a half is added; the sum of their first numbers."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        e = Emit(context, builder, types.float32)
+        half = e.repeated(ir.Constant(e.scalar, 0.5))
+
+        def more(left: Any, *_: Any) -> Any:
+            return builder.icmp_signed(">", left, e.integer(0))
+
+        def body(left: Any, *vectors: Any) -> list[Any]:
+            fma = f"llvm.fma.{e.suffix}"
+            return [builder.sub(left, e.integer(1)), *(e.call(fma, e.vector, vector, half, half) for vector in vectors)]
+
+        start = [e.repeated(ir.Constant(e.scalar, float(i))) for i in range(VECTORS)]
+        _, total, *others = e.loop([args[0], *start], more, body)
+        for vector in others:
+            total = builder.fadd(total, vector)
+        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+
+    return types.float32(types.int64), emit
+
+
+@exact
+def multiply_adds(turns):
+    return _multiply_adds(turns)
+
+
+def products(n: int) -> Loop:
+    """Return NumPy's products of float32 matrices of n x n."""
+    a, b, out = (np.ones((n, n), np.float32) for _ in range(3))
+
+    def run(turns: int) -> None:
+        with blas.limited(1):
+            for _ in range(turns):
+                np.matmul(a, b, out=out)
+
+    return Loop(2 * n**3, run)
+
+
+def multiplying() -> dict[str, Loop]:
+    """Return loops of multiply-adds by what they are; each is two operations. The fastest shows the peak."""
+    loops = {f"NumPy's product of {n} x {n}": products(n) for n in (256, 512, 1024)}
+    if VECTOR:
+        loops |= {"multiply-adds in registers": Loop(2 * VECTORS * VECTOR // 4, multiply_adds)}
+    return loops
+
+
+# ----------------------------------------------------------------------------------------------------------------- caches
+
+
+@exact
+def _read(array, turns):
+    found = 0
+    for _ in range(turns):
+        for i in range(array.shape[0]):
+            found |= array[i]
+    return found
+
+
+@exact
+def _update(array, turns):
+    for turn in range(turns):
+        for i in range(array.shape[0]):
+            array[i] += turn
+
+
+@exact
+def _fill(array, turns):
+    for turn in range(turns):
+        for i in range(array.shape[0]):
+            array[i] = turn
+
+
+def reading(n_bytes: int) -> Loop:
+    """Return the loop that reads so many bytes in each turn."""
+    array = _aligned(n_bytes)
+    return Loop(array.nbytes, lambda turns: _read(array, turns))
+
+
+def writing(n_bytes: int) -> list[Loop]:
+    """Return loops that write so many bytes in each turn: after reading them, and without."""
+    array = _aligned(n_bytes)
+    return [Loop(array.nbytes, lambda turns, write=write: write(array, turns)) for write in (_update, _fill)]
+
+
+def _aligned(n_bytes: int) -> NDArray:
+    """Return at least so many bytes in whole vectors, as integers; the first vector begins where a line of the cache does."""
+    n = max(1, -(-n_bytes // 64)) * 8
+    array = np.zeros(n + 7, np.int64)
+    first = -array.ctypes.data % 64 // 8
+    return array[first : first + n]
+
+
+def cache_sizes() -> dict[str, int]:
+    """Return the bytes of each level of the caches, such as {"L1": 32768}, the smallest first; nothing where unknown."""
+    found = {}
+    for index in CACHES.glob("index*"):
+        kind, level, size = ((index / name).read_text().strip() for name in ("type", "level", "size"))
+        if kind != "Instruction":
+            found[f"L{level}"] = int(size[:-1]) << {"K": 10, "M": 20}[size[-1]]
+    return dict(sorted(found.items()))
+
+
+def level_of(n_bytes: int, levels: dict[str, dict[str, float]]) -> str:
+    """Return the first level that holds so many bytes; the memory has no size. Nothing where no level is known."""
+    return next((name for name, level in levels.items() if n_bytes <= level.get("bytes", n_bytes)), "")
+
+
+# ---------------------------------------------------------------------------------------------------------------- a worker
+
+
+class Probe:
+    """What a worker does that measures the machine. It multiplies on all its cores at once."""
+
+    def __init__(self) -> None:
+        cores = processes.allowed_cores()
+        self.waiting = queue.SimpleQueue()
+        for core in cores:
+            self.waiting.put(core)
+        self.barrier = threading.Barrier(len(cores))
+        self.threads = concurrent.futures.ThreadPoolExecutor(len(cores), initializer=self._pin)
+        self.n_cores = len(cores)
+
+    def _pin(self) -> None:
+        core = self.waiting.get()
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, [core])  # this thread alone
+
+    def peaks(self) -> dict[str, float]:
+        """Return the operations per second of a core in each loop of multiply-adds, and choose the fastest for `peak`."""
+        loops = multiplying()
+        turns = {name: loop.turns() for name, loop in loops.items()}
+        speeds = {name: self._on_all_cores(loop, turns[name]) for name, loop in loops.items()}
+        fastest = max(speeds, key=lambda name: speeds[name])
+        self.loop, self.turns = loops[fastest], turns[fastest]
+        return speeds
+
+    def peak(self) -> float:
+        """Return the operations per second of a core at this moment."""
+        return self._on_all_cores(self.loop, self.turns)
+
+    def caches(self, n_bytes: int) -> dict[str, float]:
+        """Return how many bytes per second one core reads, and how many it writes, where it uses so many bytes again and again.
+
+        What it writes it may read before or not; the faster of the two counts.
+        """
+        return {
+            "read": reading(n_bytes).speed(),
+            "write": max(loop.speed() for loop in writing(n_bytes)),
+        }
+
+    def levels(self) -> dict[str, dict[str, float]]:
+        """Return the size and the speeds of each level of the caches, and the speeds of the memory; nothing where unknown."""
+        sizes = cache_sizes()
+        found = {name: {"bytes": size} | self.caches(size * 3 // 4) for name, size in sizes.items()}
+        return found | ({"memory": self.caches(4 * max(sizes.values()))} if sizes else {})
+
+    def _on_all_cores(self, loop: Loop, turns: int) -> float:
+        def speed(_: int) -> float:
+            self.barrier.wait()
+            return loop.speed(turns)
+
+        return float(np.mean(list(self.threads.map(speed, range(self.n_cores)))))
