@@ -127,7 +127,7 @@ def emit_tile(e, w, p, i, height, masks, is_transposed):
 
     mask_of_b = [None] * vectors if VECTOR == 16 else masks  # there all b can be read, because what is narrower is packed
     values = [p.K, *tops, p.b, *sums]
-    for n in (e.lanes, 1) if VECTOR == 16 else (1,):
+    for n in (e.lanes, 1) if VECTOR == 16 and w.vector == e.vector else (1,):  # the halves of pairs would need more registers
         values = multiply(n, values)
     sums = values[len(tops) + 2 :]
     for v in range(vectors):

@@ -33,6 +33,12 @@ def test_pairs_hold_the_rounded_numbers_and_zeros(real, pairing, axis):
         numbers = np.moveaxis(numbers_of(words, axis, n), axis, 0)
         np.testing.assert_array_equal(numbers[: x.shape[axis]], np.moveaxis(rounded(x), axis, 0))
         assert not numbers[x.shape[axis] :].any()
+        around = np.full((len(words) + 1, words.shape[1] + 9), 7, pairs.WORD)
+        inner = around[:-1, :-9]
+        pairing(x, inner)
+        assert (inner == words).all()
+        inner[...] = 7
+        assert (around == 7).all()
 
 
 @pytest.mark.parametrize("real", REALS)

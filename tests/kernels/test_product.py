@@ -167,6 +167,6 @@ llvmlite.binding.get_process_triple = lambda: "aarch64"
 from vae_np.kernels.cpu import emit
 llvmlite.binding.get_process_triple = triple
 assert emit.VECTOR == 16, emit.VECTOR
-sys.exit(pytest.main([{__file__!r}, {__file__.replace("product", "pairs")!r}, "-n", "0", "-p", "no:cacheprovider", "-k", "float32"]))
+sys.exit(pytest.main([{__file__!r}, {__file__.replace("product", "pairs")!r}, "-n", "0", "-p", "no:cacheprovider", "-k", "float32 or hold"]))
 """
     run(code, tmp_path)
