@@ -125,7 +125,7 @@ def math_mode() -> int:
     """Return the math mode of cuBLAS for operands of float32: TF32 where the environment still sets VAE_NP_TF32=1."""
     if os.environ.get("VAE_NP_TF32") != "1":
         return DEFAULT_MATH
-    warnings.warn('VAE_NP_TF32=1 goes with vae_np 0.3; use precision="tfloat32" instead', FutureWarning, stacklevel=2)
+    warnings.warn('VAE_NP_TF32=1 goes with vae_np 0.3; use precision="tfloat32" instead', FutureWarning, stacklevel=1)
     return TF32_MATH
 
 

@@ -57,8 +57,8 @@ source, (right, wrong) = device.source, {change!r}
 device.source = lambda name, real: (source(name, real)[0].replace(right, wrong), source(name, real)[1])
 for training in EVERY_CHOICE:
     stepped("cupy", training, "float32", n=2)
-stepped("cupy", training, "float32", n=2, precision="bfloat16")
-stepped("cupy", training, "float64", n=2, precision="bfloat16")
+for real, precision in (("float32", "bfloat16"), ("float32", "tfloat32"), ("float64", "bfloat16")):
+    stepped("cupy", training, real, n=2, precision=precision)
 """
 
 
