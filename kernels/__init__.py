@@ -170,7 +170,7 @@ def _at(kernel_set: KernelSet, precision: str, name: str) -> KernelSet:
 @functools.cache
 def _replaced(kernel_set: KernelSet, precision: str) -> KernelSet:
     """A copy of the kernel set in which the functions of a precision take the place of its own."""
-    own = types.ModuleType(kernel_set.__name__, kernel_set.__doc__)
+    own = types.ModuleType(kernel_set.__name__)
     vars(own).update(vars(kernel_set), **kernel_set.precisions()[precision])
     return cast(KernelSet, own)
 

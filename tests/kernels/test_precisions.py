@@ -26,8 +26,10 @@ def nearest(x, bits):
     return float(round(Fraction(float(x)) / Fraction(2) ** exponent) * Fraction(2) ** exponent)  # `round` is half to even
 
 
-def test_the_reference_has_these_precisions():
+def test_the_reference_has_these_precisions_which_change_the_layers_that_multiply():
     assert kernels.precisions("numpy") == ("float32", *BITS)
+    for changes in reference.precisions().values():
+        assert changes.keys() == {name for name in LAYERS if name.startswith("affine")} | {"about"}
 
 
 @pytest.mark.parametrize("bits", BITS.values())
@@ -69,21 +71,14 @@ def test_every_set_says_how_it_multiplies_at_each_precision(lower):
 @pytest.mark.parametrize("precision", BITS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", sorted(name for name in LAYERS if name.startswith("affine")))
-def test_operands_that_need_no_rounding_give_the_bits_of_full_precision_and_others_do_not(name, dtype, precision):
-    rounded = kernels.load("numpy", precision)
-
-    def both(change):
-        results = []
-        for kernel_set in (FULL, rounded):
-            arguments = [change(a) if i < 2 else a for i, a in enumerate(random_arguments(name, dtype))]
-            result = getattr(kernel_set, name)(*arguments)
-            results.append(result[0] if isinstance(result, tuple) else result)
-        return results
-
-    full, at_precision = both(lambda a: reference.rounded(a, BITS[precision]))
-    np.testing.assert_array_equal(at_precision, full)
-    full, at_precision = both(lambda a: a)
-    assert (at_precision != full).any()
+def test_a_product_is_that_of_the_rounded_operands(name, dtype, precision):
+    given, rounded, whole = (random_arguments(name, dtype) for _ in range(3))
+    rounded[:2] = [reference.rounded(operand, BITS[precision]) for operand in rounded[:2]]
+    sets = kernels.load("numpy", precision), FULL, FULL
+    results = [getattr(of, name)(*arguments) for of, arguments in zip(sets, (given, rounded, whole))]
+    given, rounded, whole = (result[0] if isinstance(result, tuple) else result for result in results)
+    np.testing.assert_array_equal(given, rounded)
+    assert (given != whole).any()
 
 
 @pytest.mark.parametrize("precision", BITS)
