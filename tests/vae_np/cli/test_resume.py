@@ -135,8 +135,6 @@ def test_a_run_keeps_its_precision_which_is_said(rows):
     assert "--precision cannot be given with it" in refused("train", "--resume", "parts", "--precision", "tfloat32")
     assert "backend numpy, precision bfloat16" in done("train", "--resume", "parts", "--epochs", 2)
     assert_same_run("parts", "straight")
-    assert "precision" not in done("train", "--data", rows, *SMALL, "--epochs", 2, "--backend", "numpy", "--out", "full")
-    assert history("full") != history("straight")
 
 
 def test_a_precision_that_a_backend_does_not_have_is_refused_with_those_that_it_has(rows, monkeypatch):
