@@ -13,13 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks import costs, machine, measure, operations, plots, processes, report, tables, training, workloads
-from benchmarks.contestants import FLOORS, REFERENCE, Contestant, contestants
+from benchmarks.contestants import FLOORS, REFERENCES, Contestant, contestants
 from vae_np import kernels
 from vae_np.architecture import check_choice, check_count, check_number
 from vae_np.console import make_console, print_in_any_encoding
 from vae_np.plots import write
 
 WIDTH = 140  # the width of the lines where the output is not a terminal
+
+TORCH_IN_TRAINING = {"float32": "torch eager", "bfloat16": "torch autocast"}
 
 Results = Callable[[measure.ShowStatus], Iterator[dict[str, Any]]]
 
@@ -64,8 +66,8 @@ def step(options: Namespace) -> int:
     threads = options.threads or sorted({1, len(processes.allowed_cores())})
     for n in threads:
         processes.choose_cores(n)
-    rounds, chosen = check_count("rounds", options.rounds), _contestants(options.contestant)
-    comparisons = []
+    rounds, precision = check_count("rounds", options.rounds), options.precision
+    chosen, comparisons = _contestants(options.contestant, precision), []
     for device, floor in FLOORS.items():
         if own := [contestant for contestant in chosen if contestant.device == device]:
             of_device = threads if device == "cpu" else [max(threads)]  # the threads that give the GPU its work
@@ -75,7 +77,7 @@ def step(options: Namespace) -> int:
         for chosen, threads, own in comparisons:
             for workload in chosen:
                 for n in threads:
-                    yield measure.compare(workload, own, REFERENCE, n, rounds, show_status)
+                    yield measure.compare(workload, own, REFERENCES[precision], n, rounds, show_status, precision)
 
     return _print_results("step", options, results)
 
@@ -92,7 +94,8 @@ def _step_options(sub: ArgumentParser) -> None:
         nargs="+",
         help="The numbers of cores that the contestants are pinned to, one after another. By default 1 and then all cores.",
     )
-    _add_contestants(sub, list(contestants()))
+    _add_precision(sub)
+    _add_contestants(sub, "all of them", REFERENCES)
     _add_rounds(sub, 20, "contestant")
     _add_json(sub)
 
@@ -128,7 +131,7 @@ def scaling(options: Namespace) -> int:
     """Time a training step at several batch sizes, widths, latent sizes, numbers of samples and of threads."""
     rounds, threads = check_count("rounds", options.rounds), options.threads
     processes.choose_cores(threads)
-    chosen = _with_floor(_contestants(options.contestant), FLOORS["cpu"])
+    chosen = _with_floor(_contestants(options.contestant or _runnable(), "float32"), FLOORS["cpu"])
     every_count = range(1, len(processes.allowed_cores()) + 1)
 
     def results(show_status: measure.ShowStatus) -> Iterator[dict[str, Any]]:
@@ -136,7 +139,7 @@ def scaling(options: Namespace) -> int:
             points, values = [], workloads.AXES[axis].values
             for value in values or every_count:
                 n = threads if values else value
-                result = measure.compare(workloads.scaled(axis, value), chosen, REFERENCE, n, rounds, show_status)
+                result = measure.compare(workloads.scaled(axis, value), chosen, REFERENCES["float32"], n, rounds, show_status)
                 kept = {key: result[key] for key in ("threads", "flops", "rows")}
                 points.append({"value": value, **kept})
             yield {"axis": axis, "rounds": rounds, "points": points}
@@ -155,7 +158,7 @@ def _scaling_options(sub: ArgumentParser) -> None:
         help=f"What is varied: {', '.join(axes)}. All else is as in the workload `example`. By default each of them.",
     )
     _add_threads(sub, "The number of cores that the contestants are pinned to, where that is not what is varied.")
-    _add_contestants(sub, [FLOORS["cpu"], *_runnable()])
+    _add_contestants(sub, "the floor and all kernel sets that run here", ["float32"])
     _add_rounds(sub, 5, "contestant")
     _add_json(sub)
     sub.add_argument("--plot", metavar="FILE", help="Write a picture of the time per step against what is varied, as a PNG.")
@@ -166,11 +169,13 @@ def train(options: Namespace) -> int:
     epochs, target = check_count("epochs", options.epochs), check_number("target", options.target)
     seeds, threads = check_count("seeds", options.seeds), options.threads
     processes.choose_cores(threads)
-    chosen = [contestant for contestant in _contestants(options.contestant) if contestant.name not in FLOORS.values()]
+    precision = options.precision
+    chosen = _contestants(options.contestant or [*_runnable(), TORCH_IN_TRAINING[precision]], precision)
+    chosen = [contestant for contestant in chosen if contestant.name not in FLOORS.values()]
 
     def results(show_status: measure.ShowStatus) -> Iterator[dict[str, Any]]:
         for seed in range(seeds):
-            yield training.train_to(target, chosen, epochs, threads, seed, show_status)
+            yield training.train_to(target, chosen, epochs, threads, seed, show_status, precision=precision)
 
     return _print_results("training", options, results, plot=options.plot)
 
@@ -198,7 +203,8 @@ def _train_options(sub: ArgumentParser) -> None:
         help="The number of trainings of each contestant, each with other parameters and noise. By default %(default)s.",
     )
     _add_threads(sub, "The number of cores that the contestants are pinned to.")
-    _add_contestants(sub, [*_runnable(), "torch eager"])
+    _add_precision(sub)
+    _add_contestants(sub, f"all kernel sets that run here and {' or '.join(map(repr, TORCH_IN_TRAINING.values()))}", REFERENCES)
     _add_json(sub)
     sub.add_argument("--plot", metavar="FILE", help="Write a picture of the test -ELBO against the seconds, as a PNG.")
 
@@ -232,16 +238,15 @@ COMMANDS = (
 )
 
 
-def _add_contestants(sub: ArgumentParser, default: Sequence[str]) -> None:
-    names, by_default = (", ".join(map(repr, which)) for which in (contestants(), default))
-    by_default = "all of them" if list(default) == list(contestants()) else by_default
-    sub.add_argument(
-        "--contestant",
-        nargs="+",
-        metavar="NAME",
-        default=default,
-        help=f"The contestants: {names}. By default {by_default}.",
-    )
+def _add_precision(sub: ArgumentParser) -> None:
+    words = "The precision of matrix products, which the contestants have in common. By default %(default)s."
+    sub.add_argument("--precision", choices=list(REFERENCES), metavar="NAME", default="float32", help=words)
+
+
+def _add_contestants(sub: ArgumentParser, by_default: str, precisions: Iterable[str]) -> None:
+    names = "; ".join(f"in {precision} {', '.join(map(repr, contestants(precision)))}" for precision in precisions)
+    words = f"The contestants: {names}. By default {by_default}."
+    sub.add_argument("--contestant", nargs="+", metavar="NAME", help=words)
 
 
 def _add_threads(sub: ArgumentParser, words: str) -> None:
@@ -262,11 +267,11 @@ def _runnable() -> list[str]:
     return [name for name, status in kernels.available().items() if status.ok]
 
 
-def _contestants(names: Sequence[str]) -> list[Contestant]:
-    known = contestants()
-    for name in names:
+def _contestants(names: Sequence[str] | None, precision: str) -> list[Contestant]:
+    known = contestants(precision)
+    for name in names or ():
         check_choice("contestant", name, known)
-    return [contestant for contestant in known.values() if contestant.name in names]
+    return [contestant for contestant in known.values() if names is None or contestant.name in names]
 
 
 def _with_floor(chosen: Iterable[Contestant], floor: str) -> list[Contestant]:

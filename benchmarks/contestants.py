@@ -3,11 +3,11 @@
 import abc
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from benchmarks import machine
 from benchmarks.workloads import Workload
@@ -46,6 +46,17 @@ class Trainer(abc.ABC):
         return np.empty(0)
 
 
+def note_of_rounding(workload: Workload, product: Callable[[NDArray, NDArray], ArrayLike]) -> str:
+    """Return a note where a library that was asked for bfloat16 multiplies as in float32; else the empty string.
+
+    `product` is its product of matrices, which is tried on one as large as the workload's first.
+    """
+    arch = workload.architecture
+    x = np.full((workload.batch_size, arch.n_inputs), 1 + 2.0**-9, np.float32)  # 10 significant bits
+    rounded = np.asarray(product(x, np.ones((arch.n_inputs, arch.hidden[0]), np.float32))) == arch.n_inputs
+    return "" if rounded.all() else "its products are in float32 here, although it was asked for bfloat16"
+
+
 class Contestant(NamedTuple):
     """An implementation by name: how its Trainer is made, or the reason why it cannot run here."""
 
@@ -61,39 +72,54 @@ class Contestant(NamedTuple):
         return getattr(importlib.import_module(self.module), self.kind)(workload, threads, **dict(self.options))
 
 
-# The losses of all contestants must agree with this one's. It computes in double precision, so that NumPy's float32 losses
-# are checked too.
-REFERENCE = Contestant("reference", options=(("backend", "numpy"), ("dtype", "float64")))
+# The losses of all contestants of a precision must agree with those of its reference. It computes in double precision, except
+# that the operands of products are rounded, so that NumPy's losses are checked too.
+_NUMPY = ("backend", "numpy"), ("dtype", "float64")
+REFERENCES = {
+    "float32": Contestant("reference", options=_NUMPY),
+    "bfloat16": Contestant("reference", options=(*_NUMPY, ("precision", "bfloat16"))),
+}
 
 
-def contestants() -> dict[str, Contestant]:
-    """Return all contestants by name.
+def contestants(precision: str = "float32") -> dict[str, Contestant]:
+    """Return all contestants of a precision by name.
 
-    These are the floor, every backend, PyTorch and JAX. Where a GPU can be used, a floor, PyTorch and JAX on the GPU follow.
+    These are the floor, every backend, PyTorch and JAX. Where a GPU can be used, a floor, PyTorch and JAX on the GPU follow, the
+    latter two in float32 only. Contestants of different precisions are never compared with each other; the floor of either is
+    in float32.
     """
     status = kernels.available()
     gpu = any(status[name].ok for name in GPU_BACKENDS)
+    is_full = precision == "float32"
+    at_precision = () if is_full else (("precision", precision),)
     backends = [
         Contestant(
-            name, state.reason, options=(("backend", name),), device="gpu" if state.ok and name in GPU_BACKENDS else "cpu"
+            name,
+            state.reason,
+            options=(("backend", name), *at_precision),
+            device="gpu" if state.ok and name in GPU_BACKENDS else "cpu",
         )
         for name, state in status.items()
     ]
     missing = {name: "" if importlib.util.find_spec(name) else f"{name} is not installed" for name in ("torch", "jax")}
     torch, jax = (missing["torch"], "benchmarks.in_torch"), (missing["jax"], "benchmarks.in_jax")
     compiled, cuda = ("compiled", True), ("device", "cuda")
+    # PyTorch has two ways to compute with bfloat16: its tensors have this type, or only the operands of products are rounded.
+    ways = {"eager": ()} if is_full else {way: (("precision", way),) for way in ("autocast", "medium")}
+    names_of_compiled = {"eager": "compiled", "autocast": "compiled autocast", "medium": "compiled medium"}
     found = [
         Contestant("floor", module="benchmarks.floors", kind="Floor"),
         *backends,
-        Contestant("torch eager", *torch, "Torch"),
-        Contestant("torch compiled", *torch, "Torch", (compiled,)),
-        Contestant("jax jit", *jax, "Jit"),
-        Contestant("jax scan", *jax, "Scan"),
+        *(Contestant(f"torch {way}", *torch, "Torch", options) for way, options in ways.items()),
+        *(Contestant(f"torch {names_of_compiled[way]}", *torch, "Torch", (compiled, *ways[way])) for way in ways),
+        Contestant("jax jit", *jax, "Jit", at_precision),
+        Contestant("jax scan", *jax, "Scan", at_precision),
     ]
     if gpu:
+        found.append(Contestant("floor gpu", module="benchmarks.floors", kind="FloorOfGPU", device="gpu"))
+    if gpu and is_full:
         torch, jax = (missing["torch"] or _torch_lacks_cuda(), torch[1]), (missing["jax"] or _jax_lacks_cuda(), jax[1])
         found += [
-            Contestant("floor gpu", module="benchmarks.floors", kind="FloorOfGPU", device="gpu"),
             Contestant("torch eager gpu", *torch, "Torch", (cuda,), "gpu"),
             Contestant("torch compiled gpu", *torch, "Torch", (cuda, compiled), "gpu"),
             Contestant("torch graph gpu", *torch, "Graph", (cuda,), "gpu"),

@@ -138,3 +138,25 @@ def describe_states(samples: Sequence[Sample], state: State) -> dict[str, Any]:
     slower, faster = peaks < state.low, peaks > state.high
     groups = {"commonest": ~slower & ~faster, "faster": faster, "slower": slower}
     return {name: {"share": float(of.mean()), "flops": float(np.median(peaks[of]))} for name, of in groups.items() if of.any()}
+
+
+def summary(blocks: Sequence[Sample], state: State) -> dict[str, Any]:
+    """Return the median, the tenth percentile and the minimum of the blocks that count, and what disturbed the blocks."""
+    lost = [state.lost(block) for block in blocks]
+    counted = counting(lost)
+    seconds = [blocks[i].seconds for i in counted]
+    median, tenth = np.percentile(seconds, (50, 10))
+    return {
+        "median": float(median),
+        "p10": float(tenth),
+        "minimum": float(min(seconds)),
+        "taken": float(np.mean([block.taken for block in blocks])),
+        "dropped": len(blocks) - len(counted),
+        "disturbed": sum(lost[i] > DISTURBED for i in counted),
+    }
+
+
+def ratio(blocks: Sequence[Sample], of_other: Sequence[Sample], state: State) -> float:
+    """Return the median of the ratios of the seconds within a round, in the rounds in which both blocks count."""
+    rounds = counting([max(state.lost(a), state.lost(b)) for a, b in zip(blocks, of_other)])
+    return float(np.median([blocks[i].seconds / of_other[i].seconds for i in rounds]))

@@ -16,7 +16,7 @@ from vae_np.buffers import Buffers, buffers
 class Floor(Trainer):
     """The products in NumPy's BLAS."""
 
-    note = "the matrix products alone, by NumPy"
+    note = "the matrix products alone, by NumPy in float32"
 
     def __init__(self, workload: Workload, threads: int) -> None:
         self.threads, self.operands = threads, []

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.contestants import Trainer
+from benchmarks.contestants import Trainer, note_of_rounding
 from benchmarks.workloads import ADAM, Workload
 from vae_np.architecture import Architecture
 
@@ -65,10 +65,11 @@ def step(
 class Jit(Trainer):
     """A call of a compiled function for each step, which may overwrite the arrays of the last one."""
 
-    def __init__(self, workload: Workload, threads: int, device: str = "cpu") -> None:
+    def __init__(self, workload: Workload, threads: int, device: str = "cpu", precision: str = "float32") -> None:
         """JAX has no setting for `threads`: it uses the cores that its process is pinned to."""
-        if device == "gpu":
-            jax.config.update("jax_default_matmul_precision", "highest")  # no TF32
+        if precision != "float32" or device == "gpu":  # where float32 must be asked for: else it would be TF32
+            jax.config.update("jax_default_matmul_precision", precision)
+        self.note = "" if precision == "float32" else note_of_rounding(workload, jax.jit(jnp.matmul))
         self.workload, self.device = workload, jax.devices(device)[0]
         self.data = jax.device_put(workload.dataset(), self.device)
         self.initial = workload.parameters()
@@ -111,8 +112,8 @@ class Jit(Trainer):
 class Scan(Jit):
     """One call of a compiled loop for many steps."""
 
-    def __init__(self, workload: Workload, threads: int, device: str = "cpu") -> None:
-        super().__init__(workload, threads, device)
+    def __init__(self, workload: Workload, threads: int, device: str = "cpu", precision: str = "float32") -> None:
+        super().__init__(workload, threads, device, precision)
 
         @functools.partial(jax.jit, static_argnums=4, donate_argnums=0)
         def many(state, data, rows, eps, shape):

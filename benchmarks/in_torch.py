@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.contestants import Trainer
+from benchmarks.contestants import Trainer, note_of_rounding
 from benchmarks.workloads import ADAM, Workload
 from vae_np.architecture import Architecture
 
@@ -52,15 +52,26 @@ class VAE(nn.Module):
         return (math.log(n_samples) - torch.logsumexp(-nll - kl, dim=0)).mean()
 
 
+def product(x: NDArray, W: NDArray) -> NDArray:
+    """Return x @ W as a layer computes it."""
+    with torch.no_grad():
+        return F.linear(torch.from_numpy(x), torch.from_numpy(W.T), torch.zeros(W.shape[1])).numpy()
+
+
 class Torch(Trainer):
-    """A call of each function for each step; with `compiled`, forward and backward are compiled by torch.compile."""
+    """A call of each function for each step; with `compiled`, forward and backward are compiled by torch.compile.
+
+    The precision is one of those of torch.set_float32_matmul_precision, or "autocast", which computes in bfloat16.
+    """
 
     capturable = False  # whether Adam keeps its number of updates on the GPU, as a CUDA graph needs it
 
-    def __init__(self, workload: Workload, threads: int, compiled: bool = False, device: str = "cpu") -> None:
+    def __init__(
+        self, workload: Workload, threads: int, compiled: bool = False, device: str = "cpu", precision: str = "highest"
+    ) -> None:
         torch.set_num_threads(threads)
         torch.manual_seed(workload.seed)
-        torch.set_float32_matmul_precision("highest")  # no TF32 on a GPU
+        torch.set_float32_matmul_precision("medium" if precision == "medium" else "highest")  # no TF32 on a GPU
         self.workload, self.device = workload, device
         self.data = torch.from_numpy(np.require(workload.dataset(), requirements="W")).to(device)
         self.initial = workload.parameters()
@@ -68,6 +79,8 @@ class Torch(Trainer):
         self.loss: Any = self.model
         if compiled:
             self.loss = torch.compile(self.model, mode="reduce-overhead" if device == "cuda" else None)
+        if precision == "autocast":
+            self.loss = torch.autocast(device, torch.bfloat16)(self.loss)
         if compiled and device == "cuda":
             torch._dynamo.mark_static_address(self.data)  # otherwise each step copies the data into its CUDA graph
         variants: dict[str, dict[str, Any]] = {
@@ -79,6 +92,8 @@ class Torch(Trainer):
         seconds = {name: self.time_adam(variant) for name, variant in variants.items()}
         best = min(seconds, key=lambda name: seconds[name])
         self.note, self.adam = f"Adam {best}", variants[best]
+        if precision == "medium" and (note := note_of_rounding(workload, product)):
+            self.note += f"; {note}"
         self.optimizer = self.new_optimizer()
         self.restart()
 

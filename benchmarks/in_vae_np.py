@@ -11,9 +11,11 @@ from vae_np import elbo, steps
 class VaeNp(Trainer):
     """vae_np's own training steps."""
 
-    def __init__(self, workload: Workload, threads: int, backend: str, dtype: str = "float32") -> None:
-        self.workload, self.threads, self.backend = workload, threads, backend
-        self.model = elbo.bind(workload.architecture, backend=backend)
+    def __init__(
+        self, workload: Workload, threads: int, backend: str, dtype: str = "float32", precision: str = "float32"
+    ) -> None:
+        self.workload, self.threads, self.backend, self.precision = workload, threads, backend, precision
+        self.model = elbo.bind(workload.architecture, backend=backend, precision=precision)
         self.data = self.model.put(workload.dataset())
         self.initial = workload.parameters(dtype)
         self.p = self.initial.copy().moved(self.model.put)
@@ -41,6 +43,7 @@ class VaeNp(Trainer):
                 seed=w.seed,
                 backend=self.backend,
                 threads=self.threads,
+                precision=self.precision,
             )
         self.rows = rows
         self.model.get(self.p.flat[:1])  # which waits until a device has done its earlier work

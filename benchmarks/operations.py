@@ -154,9 +154,9 @@ def _rows(
         elif backend in failed:
             row |= {"status": "failed", "reason": failed[backend]}
         else:
-            row |= measure.summary(timed[backend], state)
+            row |= disturbances.summary(timed[backend], state)
             row["share_of_bandwidth"] = moved.seconds(speeds) / row["median"]
-            row["share_of_peak"] = its_cost.operations and measure.ratio(
+            row["share_of_peak"] = its_cost.operations and disturbances.ratio(
                 [block._replace(seconds=its_cost.operations / block.peak) for block in timed[backend]], timed[backend], state
             )
         rows.append(row)

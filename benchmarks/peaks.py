@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from benchmarks import processes
 from vae_np import blas
-from vae_np.kernels.cpu.emit import VECTOR, Emit
+from vae_np.kernels.cpu import amx
+from vae_np.kernels.cpu.emit import MULTIPLIES_PAIRS, VECTOR, VECTORS, Emit
 from vae_np.kernels.cpu.jit import exact, intrinsic
 from vae_np.kernels.cpu.panel import HEIGHTS
 
 PIECES, PIECE_SECONDS = 8, 5e-4  # a loop is timed in such pieces, the fastest of which no other process has interrupted
 CACHES = pathlib.Path("/sys/devices/system/cpu/cpu0/cache")
-VECTORS = 2 * HEIGHTS[0]  # so many sums stay in the registers: enough to wait for none of them
+SUMS = VECTORS * max(HEIGHTS, default=0)  # so many vectors stay in the registers: enough to wait for none of them
 
 
 class Loop(NamedTuple):
@@ -54,33 +55,98 @@ def _seconds(run: Callable[[int], object], turns: int) -> float:
 # ---------------------------------------------------------------------------------------------------------- multiply-adds
 
 
+def _emitted(emit: Callable[[Any, Any], Any]) -> Any:
+    """What an intrinsic of a number of turns returns: its types, and an emitter, which is given an Emit and this number."""
+
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return emit(Emit(context, builder, types.float32), args[0])
+
+    return types.float32(types.int64), write
+
+
+def _repeat(e: Any, turns: Any, start: list[Any], body: Callable[..., list[Any]]) -> list[Any]:
+    """The values after so many turns of values = body(*values)."""
+
+    def more(left: Any, *_: Any) -> Any:
+        return e.builder.icmp_signed(">", left, e.integer(0))
+
+    def turn(left: Any, *values: Any) -> list[Any]:
+        return [e.builder.sub(left, e.integer(1)), *body(*values)]
+
+    return e.loop([turns, *start], more, turn)[1:]
+
+
+def _summed(e: Any, turns: Any, change: Callable[[Any], Any]) -> Any:
+    """The sum of the first numbers of all vectors that stay in the registers, each of which every turn changes."""
+    start = [e.repeated(ir.Constant(e.scalar, float(i))) for i in range(SUMS)]
+    total, *others = _repeat(e, turns, start, lambda *vectors: [change(vector) for vector in vectors])
+    for vector in others:
+        total = e.builder.fadd(total, vector)
+    return e.builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+
+
 @intrinsic
 def _multiply_adds(typingctx: Any, turns: Any) -> Any:
-    """In each turn every vector is multiplied by a half, and a half is added; the sum of their first numbers."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        e = Emit(context, builder, types.float32)
+    def emit(e: Any, turns: Any) -> Any:
         half = e.repeated(ir.Constant(e.scalar, 0.5))
+        return _summed(e, turns, lambda vector: e.multiply_add(vector, half, half))
 
-        def more(left: Any, *_: Any) -> Any:
-            return builder.icmp_signed(">", left, e.integer(0))
+    return _emitted(emit)
 
-        def body(left: Any, *vectors: Any) -> list[Any]:
-            fma = f"llvm.fma.{e.suffix}"
-            return [builder.sub(left, e.integer(1)), *(e.call(fma, e.vector, vector, half, half) for vector in vectors)]
 
-        start = [e.repeated(ir.Constant(e.scalar, float(i))) for i in range(VECTORS)]
-        _, total, *others = e.loop([args[0], *start], more, body)
-        for vector in others:
-            total = builder.fadd(total, vector)
-        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+@intrinsic
+def _multiply_add_pairs(typingctx: Any, turns: Any) -> Any:
+    def emit(e: Any, turns: Any) -> Any:
+        halves = e.repeated(ir.Constant(ir.IntType(32), 0x3F003F00))
+        return _summed(e, turns, lambda vector: e.multiply_add_pairs(halves, halves, vector))
 
-    return types.float32(types.int64), emit
+    return _emitted(emit)
+
+
+@intrinsic
+def _multiply_tiles(typingctx: Any, turns: Any) -> Any:
+    def emit(e: Any, turns: Any) -> Any:
+        def instruction(name: str, *arguments: Any) -> None:
+            given = [ir.Constant(ir.IntType(8), a) if isinstance(a, int) else a for a in arguments]
+            e.call(amx.INSTRUCTIONS + name, ir.VoidType(), *given)
+
+        # The configuration: palette 1, then the bytes of a row of each tile, and then the number of its rows.
+        words = [1, 0, 0x0040004000400040, 0x0040004000400040, 0, 0, 0x1010101010101010, 0]
+        configuration = e.builder.alloca(ir.ArrayType(ir.IntType(64), len(words)))
+        configuration.align = 64
+        e.builder.store(ir.Constant(configuration.type.pointee, words), configuration)
+        instruction("ldtilecfg", e.at(configuration))
+        for tile in (*amx.A, *amx.B, *amx.C):
+            instruction("tilezero", tile)
+
+        def turn() -> list[Any]:
+            for i, tile in enumerate(amx.C):
+                instruction("tdpbf16ps", tile, amx.A[i // 2], amx.B[i % 2])
+            return []
+
+        _repeat(e, turns, [], turn)
+        instruction("tilerelease")
+        return ir.Constant(e.scalar, 0.0)
+
+    return _emitted(emit)
 
 
 @exact
 def multiply_adds(turns):
+    """Multiply each vector by a half and add a half, in each turn."""
     return _multiply_adds(turns)
+
+
+@exact
+def multiply_add_pairs(turns):
+    """Add to each number of each vector the product of two pairs of bfloat16 halves, in each turn."""
+    return _multiply_add_pairs(turns)
+
+
+@exact
+def multiply_tiles(turns):
+    """Add to each of four tiles of AMX the product of two others, whose numbers are bfloat16, in each turn."""
+    return _multiply_tiles(turns)
 
 
 def products(n: int) -> Loop:
@@ -95,11 +161,15 @@ def products(n: int) -> Loop:
     return Loop(2 * n**3, run)
 
 
-def multiplying() -> dict[str, Loop]:
-    """Return loops of multiply-adds by what they are; each is two operations. The fastest shows the peak."""
+def multiplying(precision: str) -> dict[str, Loop]:
+    """Return loops of multiply-adds by what they are; each is two operations. The fastest shows the peak of the precision."""
     loops = {f"NumPy's product of {n} x {n}": products(n) for n in (256, 512, 1024)}
     if VECTOR:
-        loops |= {"multiply-adds in registers": Loop(2 * VECTORS * VECTOR // 4, multiply_adds)}
+        loops |= {"multiply-adds in registers": Loop(2 * SUMS * VECTOR // 4, multiply_adds)}
+    if MULTIPLIES_PAIRS and precision == "bfloat16":
+        loops |= {"multiply-adds of pairs (VDPBF16PS)": Loop(4 * SUMS * VECTOR // 4, multiply_add_pairs)}
+    if amx.PERMITTED and precision == "bfloat16":
+        loops |= {"products of tiles (AMX)": Loop(2 * len(amx.C) * amx.ROWS * 2 * amx.PAIRS * 16, multiply_tiles)}
     return loops
 
 
@@ -170,7 +240,8 @@ def level_of(n_bytes: int, levels: dict[str, dict[str, float]]) -> str:
 class Probe:
     """What a worker does that measures the machine. It multiplies on all its cores at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
         cores = processes.allowed_cores()
         self.waiting = queue.SimpleQueue()
         for core in cores:
@@ -186,7 +257,7 @@ class Probe:
 
     def peaks(self) -> dict[str, float]:
         """Return the operations per second of a core in each loop of multiply-adds, and choose the fastest for `peak`."""
-        loops = multiplying()
+        loops = multiplying(self.precision)
         turns = {name: loop.turns() for name, loop in loops.items()}
         speeds = {name: self._on_all_cores(loop, turns[name]) for name, loop in loops.items()}
         fastest = max(speeds, key=lambda name: speeds[name])

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.contestants import FLOORS, PEAK
-from benchmarks.tables import device_of, names_in, place_of
+from benchmarks.tables import device_of, names_in, place_of, precision_of
 
 COLOURS = {  # others get matplotlib's own colours
     "floor": "#222222",
@@ -17,6 +17,10 @@ COLOURS = {  # others get matplotlib's own colours
     "cupy": "#3a9d5d",
     "torch eager": "#d1495b",
     "torch compiled": "#e58a96",
+    "torch autocast": "#d1495b",
+    "torch compiled autocast": "#e58a96",
+    "torch medium": "#8e6c8a",
+    "torch compiled medium": "#c0a5bd",
     "torch graph": "#7b2d3b",
     "jax jit": "#b8860b",
     "jax scan": "#e0b84c",
@@ -56,7 +60,7 @@ def _step_plot(results: list[dict[str, Any]]) -> Figure:
         axes.set_xticks(range(len(own)), [result["workload"] for result in own])
         _make_logarithmic(axes, "y")
         axes.set_ylabel("time ÷ floor")
-        axes.set_title(f"a training step, {place_of(own[0])}")
+        axes.set_title(f"a training step, {precision_of(own[0])}, {place_of(own[0])}")
         if names:
             axes.legend(fontsize=8, ncols=4)
     return figure

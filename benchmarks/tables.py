@@ -54,6 +54,11 @@ def place_of(result: dict[str, Any]) -> str:
     return threads if device_of(result) == "cpu" else f"the GPU and {threads}"
 
 
+def precision_of(result: dict[str, Any]) -> str:
+    """Return the precision of a result."""
+    return result.get("precision", "float32")  # files of older versions do not say it
+
+
 def names_in(points: Iterable[dict[str, Any]]) -> list[str]:
     """Return the names of all contestants in results, each once."""
     return list(dict.fromkeys(row["name"] for point in points for row in point["rows"]))
@@ -83,7 +88,7 @@ def _step_table(result: dict[str, Any]) -> Table:
     ]
     return Table(
         f"{result['workload']}: {result['architecture']} {result['activation']}, batch {result['batch_size']}, "
-        f"L = {result['n_samples']}, {place_of(result)}; µs per step",
+        f"L = {result['n_samples']}, {precision_of(result)}, {place_of(result)}; µs per step",
         ["contestant", "median", "p10", "min", *(f"÷ {other}" for other in others), "loss error", "peak MB"]
         + ["taken", "dropped"] * has_disturbances,
         rows,
@@ -138,6 +143,7 @@ def _kernels_table(result: dict[str, Any]) -> Table:
             f"of peak: {max(speeds.values()) / 1e9:.0f} GFLOP/s, the largest of these: "
             + ", ".join(f"{how} {flops / 1e9:.0f}" for how, flops in speeds.items())
             + ". It is measured again beside each block.",
+            *_disturbed(result["rows"]),
             *(f"{name}: {reason}" for name, reason in result["missing"].items()),
             *_reasons(result["rows"]),
         ],
@@ -180,8 +186,8 @@ def _training_table(result: dict[str, Any]) -> Table:
             cells[1] = row["status"]
         rows.append(cells)
     return Table(
-        f"{result['workload']} on MNIST to a test -ELBO of {result['target']} nats, {_number(result['threads'], 'thread')}, "
-        f"seed {result['seed']}",
+        f"{result['workload']} on MNIST to a test -ELBO of {result['target']} nats, {precision_of(result)}, "
+        f"{_number(result['threads'], 'thread')}, seed {result['seed']}",
         ["contestant", "reached", "seconds", "epochs", "s per epoch", "test -ELBO", "start s"],
         rows,
         [

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks import measure, processes
-from benchmarks.contestants import REFERENCE, Contestant
+from benchmarks.contestants import REFERENCES, Contestant
 from benchmarks.workloads import WORKLOADS, Workload
 from vae_np import data, evaluation, streams
 from vae_np.parameters import Parameters
@@ -24,6 +24,7 @@ def train_to(
     show_status: measure.ShowStatus = measure.show_nothing,
     workload: Workload | None = None,
     dataset: data.Dataset | None = None,
+    precision: str = "float32",
 ) -> dict[str, Any]:
     """Train each contestant until its test -ELBO, estimated with drawn noise, is at most the target.
 
@@ -46,6 +47,8 @@ def train_to(
         Is called with a line that says what is being done.
     workload, dataset
         By default the workload `example` on MNIST. The rows that the data set holds out are the test.
+    precision
+        That of the contestants. The evaluation is in float32.
 
     Returns
     -------
@@ -70,7 +73,9 @@ def train_to(
         return {"start_seconds": worker.call("warm_up", sizes)}
 
     with contextlib.ExitStack() as stack:
-        rows, workers = measure.start(workload, contestants, REFERENCE, cores, warmed_up, stack, show_status)
+        rows, workers = measure.start(
+            workload, contestants, REFERENCES[precision], cores, warmed_up, stack, show_status, precision
+        )
         for row in rows.values():
             row["history"] = []
         for epoch in range(1, epochs + 1):
@@ -102,6 +107,7 @@ def train_to(
         "workload": workload.name,
         "seed": seed,
         "target": target,
+        "precision": precision,
         "threads": threads,
         "cores": cores,
         "rows": list(rows.values()),

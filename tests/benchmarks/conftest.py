@@ -78,19 +78,19 @@ def scripted(monkeypatch, clock):
 
     Instead of starting a process, a worker answers from a script {method: answer}, which stands where Contestant.make would.
     A function is called, an iterator gives another answer in each call, an Exception is raised, and the clock advances by the answer of "block":
-    the seconds, or the seconds and the share that others took. The worker that measures the peak answers from PROBE, and its
-    calls are not listed.
+    the seconds, or the seconds and the share that others took. The worker that measures the peak answers from PROBE, and
+    only its start is listed.
     """
     asked, made = [], []
 
     class Scripted:
-        def __init__(self, cores, session, script=PROBE, *arguments):
-            if isinstance(script.get("start"), Exception):
-                raise script["start"]
-            self.script, self.closed = script, False
+        def __init__(self, cores, session, *arguments):
+            self.script, *arguments = (PROBE, *arguments) if session is measure._probe else arguments
+            if isinstance(self.script.get("start"), Exception):
+                raise self.script["start"]
+            self.closed = False
             made.append(self)
-            if script is not PROBE:
-                asked.append((script["name"], "start", cores, session, *arguments))
+            asked.append((self.script["name"], "start", cores, session, *arguments))
 
         def call(self, method, *given):
             assert not self.closed

@@ -65,6 +65,7 @@ STEP = {
     "objective": "iwae",
     "flops": 321_000_000,
     "device": "cpu",
+    "precision": "bfloat16",
     "threads": 2,
     "cores": [6, 7],
     "rounds": 8,
@@ -147,6 +148,7 @@ STEP = {
 STEP_ON_GPU = STEP | {
     "workload": "wide",
     "device": "gpu",
+    "precision": "float32",
     "threads": 1,
     "peak": {"all": {"a loop": 124e9}, "states": {"commonest": {"share": 1.0, "flops": 123e9}}},
     "rows": [
@@ -214,6 +216,7 @@ KERNELS = {
             operations=None,
             share_of_bandwidth=0.02,
             share_of_peak=None,
+            disturbed=1,
         ),
         off("adam", "wrong", "AssertionError: adam", backend="numpy", read=9, written=9, level="L1", operations=9),
     ],

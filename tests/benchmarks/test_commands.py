@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import machine, measure, operations, processes, report, tables, training
 from benchmarks.__main__ import main
-from benchmarks.contestants import REFERENCE
+from benchmarks.contestants import REFERENCES, contestants
 from benchmarks.workloads import AXES, WORKLOADS, scaled
 from tests.benchmarks.results import DOCUMENTS, KERNELS, MACHINE, STEP, STEP_ON_GPU, TRAINING
 from vae_np import kernels
@@ -24,8 +24,9 @@ def asked(monkeypatch, tmp_path):
     folder.mkdir()
     monkeypatch.chdir(folder)
 
-    def compare(workload, who, reference, threads, rounds, say):
-        assert reference is REFERENCE
+    def compare(workload, who, reference, threads, rounds, say, precision="float32"):
+        assert reference is REFERENCES[precision]
+        assert [c for c in who if c != contestants(precision)[c.name]] == []
         asked.append((workload, [c.name for c in who], threads, rounds))
         return STEP_ON_GPU if who[0].device == "gpu" else FINE
 
@@ -33,7 +34,8 @@ def asked(monkeypatch, tmp_path):
         asked.append((rounds, backends, names))
         return KERNELS
 
-    def train_to(target, who, epochs, threads, seed, say):
+    def train_to(target, who, epochs, threads, seed, say, precision):
+        assert [c for c in who if c != contestants(precision)[c.name]] == []
         asked.append((target, [c.name for c in who], epochs, threads, seed))
         return TRAINING | {"seed": seed}
 
@@ -74,6 +76,20 @@ def test_step_takes_one_core_and_all_where_nothing_else_is_said(asked, monkeypat
     monkeypatch.setattr(processes, "allowed_cores", lambda: [0])
     run("step")
     assert [n for _, _, n, _ in asked] == [1]
+
+
+def test_precisions_have_contestants_of_their_own(asked):
+    run("step", "--threads", "1", "--precision", "bfloat16")
+    ((_, who, _, _),) = asked
+    assert who[0] == "floor" and {"numba", "torch autocast", "torch medium", "jax scan"} < set(who)
+    asked.clear()
+    run("training", "--precision", "bfloat16")
+    ((_, who, *_),) = asked
+    assert {"numpy", "numba", "torch autocast"} <= set(who)
+    asked.clear()
+    assert run("step", "--contestant", "torch medium") == 2
+    assert run("step", "--precision", "bfloat16", "--contestant", "torch eager") == 2
+    assert asked == []
 
 
 def test_step_on_a_gpu_has_its_own_floor_and_the_most_threads(asked, monkeypatch):
@@ -197,7 +213,7 @@ def test_a_table_is_printed_as_it_is(asked, monkeypatch, capsys):
         *tables.describe({"machine": described, "date": lines[3][-10:]}),
         "WARNING: The environment sets MKL_X, OMP_NUM_THREADS, which may change how fast the libraries are.",
         "",
-        "wide: 784-400-20 tanh, batch 128, L = 5, the GPU and 1 thread; µs per step",
+        "wide: 784-400-20 tanh, batch 128, L = 5, float32, the GPU and 1 thread; µs per step",
         "                              ÷ floor   loss  peak",
         "contestant  median  p10  min      gpu  error    MB  taken  dropped",
         "─" * 67,

@@ -8,10 +8,11 @@ import pytest
 
 from benchmarks import machine, measure, plots, report, tables
 from benchmarks.__main__ import main
-from benchmarks.contestants import REFERENCE, Contestant, contestants
+from benchmarks.contestants import REFERENCES, Contestant, contestants, note_of_rounding
 from benchmarks.in_vae_np import VaeNp
 from benchmarks.workloads import WORKLOADS
 from vae_np import kernels
+from vae_np.kernels import reference
 from vae_np.testing.operations import REFERENCE as REFERENCE_SET
 from vae_np.testing.operations import with_changes
 
@@ -24,7 +25,7 @@ IN_PROCESS = [name for name, c in contestants().items() if not c.reason and name
 
 @pytest.fixture(scope="module")
 def wanted():
-    return REFERENCE.make(DIGITS, 1).losses(ROWS)
+    return REFERENCES["float32"].make(DIGITS, 1).losses(ROWS)
 
 
 @pytest.mark.parametrize("name", IN_PROCESS)
@@ -43,8 +44,29 @@ def test_contestants_agree(name, wanted):
 def test_contestants_agree_on_weighted_samples(name):
     workload = WORKLOADS["iwae-5"]._replace(n_rows=200)
     rows = workload.batches(4)
-    wanted = REFERENCE.make(workload, 1).losses(rows)
+    wanted = REFERENCES["float32"].make(workload, 1).losses(rows)
     assert measure.verdict(contestants()[name].make(workload, 1).losses(rows), wanted).get("status") is None
+
+
+def test_contestants_agree_in_bfloat16(wanted):
+    """Ours agree more closely than others, which round more or less than the reference."""
+    losses = REFERENCES["bfloat16"].make(DIGITS, 1).losses(ROWS)
+    of_float32 = measure.verdict(wanted, losses)["loss_error"]
+    assert of_float32 > 3e-5
+    numpy = contestants("bfloat16")["numpy"].make(DIGITS, 1)
+    assert measure.verdict(numpy.losses(ROWS), losses)["loss_error"] < of_float32 / 10
+
+
+def test_a_library_that_does_not_round_is_told():
+    def product(x, W):
+        made.append((x.shape, W.shape))
+        return x @ W
+
+    made = []
+    assert "its products are in float32 here" in note_of_rounding(DIGITS, product)
+    assert note_of_rounding(DIGITS, lambda x, W: product(reference.rounded(x, 8), reference.rounded(W, 8))) == ""
+    assert note_of_rounding(DIGITS, lambda x, W: product(reference.rounded(x, 10), W)) != ""
+    assert made == [((64, 64), (64, 64))] * 3
 
 
 def _without_kl(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
@@ -83,7 +105,7 @@ def test_a_training_goes_on_where_it_stopped():
 def test_a_comparison_in_processes_of_their_own():
     """Nothing is replaced here. PyTorch and JAX start slowly, so that other tests try them in this process."""
     chosen = [contestants()["floor"], contestants()["numpy"], Contestant("absent", "not installed")]
-    result = json.loads(json.dumps(measure.compare(DIGITS, chosen, REFERENCE, 1, rounds=1)))
+    result = json.loads(json.dumps(measure.compare(DIGITS, chosen, REFERENCES["float32"], 1, rounds=1)))
     floor, peak, numpy, _ = result["rows"]
     assert [row["status"] for row in result["rows"]] == ["ok", "ok", "ok", "missing"]
     assert peak["note"].startswith("the same products at the peak of the ") and peak["median"] > 0
@@ -98,7 +120,7 @@ def test_a_comparison_in_processes_of_their_own():
 
 def test_who_cannot_be_made_is_a_row_with_its_reason(in_process):
     broken = Contestant("broken", options=(("backend", "no such backend"),))
-    result = measure.compare(DIGITS, [contestants()["floor"], broken], REFERENCE, 1, rounds=1)
+    result = measure.compare(DIGITS, [contestants()["floor"], broken], REFERENCES["float32"], 1, rounds=1)
     assert result["rows"][2]["status"] == "failed"
     assert "no such backend" in result["rows"][2]["reason"]
 
@@ -107,7 +129,7 @@ def test_who_cannot_be_made_is_a_row_with_its_reason(in_process):
 def test_our_steps_on_the_gpu_agree(gpu, n_samples):
     workload = SMALL._replace(n_samples=n_samples)
     rows = workload.batches(3)
-    wanted = REFERENCE.make(workload, 1).losses(rows)
+    wanted = REFERENCES["float32"].make(workload, 1).losses(rows)
     contestant = contestants()["cupy"].make(workload, 1)
     for _ in range(2):
         assert measure.verdict(contestant.losses(rows), wanted).get("status") is None
@@ -169,6 +191,33 @@ def test_who_is_compared(versions, torch_on_cpu, jax_on_cpu, torch_on_gpu, jax_o
     status["cupy"] = kernels.Status(False, "no GPU is visible")
     of_cpu[3] = ("cupy", "no GPU is visible", ours, "VaeNp", (("backend", "cupy"),), "cpu")
     assert list(contestants().items()) == [(row[0], row) for row in of_cpu]
+
+
+def test_who_is_compared_in_bfloat16(monkeypatch):
+    """On the GPU only ours are. The floor is that of float32."""
+    status = {"numpy": kernels.Status(True), "numba": kernels.Status(False, "no LLVM"), "cupy": kernels.Status(True)}
+    monkeypatch.setattr(kernels, "available", lambda: status)
+    monkeypatch.setattr("benchmarks.contestants.importlib", types.SimpleNamespace(util=types.SimpleNamespace(find_spec=str)))
+    torch, jax, ours = "benchmarks.in_torch", "benchmarks.in_jax", "benchmarks.in_vae_np"
+    at, autocast, medium, compiled = (
+        *(("precision", way) for way in ("bfloat16", "autocast", "medium")),
+        ("compiled", True),
+    )
+    found = contestants("bfloat16")
+    assert list(found.values()) == [
+        contestants()["floor"],
+        ("numpy", "", ours, "VaeNp", (("backend", "numpy"), at), "cpu"),
+        ("numba", "no LLVM", ours, "VaeNp", (("backend", "numba"), at), "cpu"),
+        ("cupy", "", ours, "VaeNp", (("backend", "cupy"), at), "gpu"),
+        ("torch autocast", "", torch, "Torch", (autocast,), "cpu"),
+        ("torch medium", "", torch, "Torch", (medium,), "cpu"),
+        ("torch compiled autocast", "", torch, "Torch", (compiled, autocast), "cpu"),
+        ("torch compiled medium", "", torch, "Torch", (compiled, medium), "cpu"),
+        ("jax jit", "", jax, "Jit", (at,), "cpu"),
+        ("jax scan", "", jax, "Scan", (at,), "cpu"),
+        contestants()["floor gpu"],
+    ]
+    assert list(found) == [contestant.name for contestant in found.values()]
 
 
 def test_step_on_the_gpu_has_its_own_table(gpu, monkeypatch, tmp_path, capsys):

@@ -156,3 +156,53 @@ def test_a_block_has_lost_what_others_took_and_what_its_peak_is_off():
 )
 def test_disturbed_blocks_are_dropped_but_for_a_few(lost, kept):
     assert disturbances.counting(lost) == kept
+
+
+STATE = State(8.0, 10.0)
+
+
+def blocks(*seconds, taken=(), peak=()):
+    """Blocks of such times; the shares that others took are 0, and the peaks 10, where nothing else is said."""
+    taken, peak = dict(taken), dict(peak)
+    return [Sample(s, taken.get(i, 0.0), peak.get(i, 10.0)) for i, s in enumerate(seconds)]
+
+
+def test_a_ratio_is_the_median_within_a_round():
+    """The median of 8, 2 and 5; the ratio of the medians is 4, and that of the means is 3.71."""
+    ours, floor = blocks(8.0, 8.0, 10.0), blocks(1.0, 4.0, 2.0)
+    assert disturbances.ratio(ours, floor, STATE) == 5
+    assert disturbances.ratio(floor, ours, STATE) == 0.2
+
+
+def test_a_ratio_is_taken_in_rounds_in_which_nothing_disturbed_either():
+    ours = blocks(90.0, 8.0, 8.0, 10.0, 8.0, taken={0: 0.1})
+    floor = blocks(1.0, 1.0, 4.0, 2.0, 90.0, peak={4: 4.0})
+    assert disturbances.ratio(ours, floor, STATE) == 5
+    assert disturbances.ratio(floor, ours, STATE) == 0.2
+    assert disturbances.ratio(ours[:1], floor[:1], STATE) == 90
+
+
+def test_a_summary_has_the_median_the_tenth_and_the_least():
+    found = disturbances.summary(blocks(70.0, 10.0, 0.0, 20.0, 100.0, 40.0, 30.0, 80.0, 90.0, 50.0, 60.0), STATE)
+    assert found == {"median": 50.0, "p10": 10.0, "minimum": 0.0, "taken": 0.0, "dropped": 0, "disturbed": 0}
+
+
+def test_a_summary_is_of_the_blocks_that_count():
+    found = disturbances.summary(blocks(1.0, 4.0, 2.0, 3.0, 99.0, taken={0: 0.5, 1: 0.02}, peak={4: 20.0}), STATE)
+    assert found == {
+        "median": 3.0,
+        "p10": pytest.approx(2.2),
+        "minimum": 2.0,
+        "taken": pytest.approx(0.104),
+        "dropped": 2,
+        "disturbed": 0,
+    }
+    found = disturbances.summary(blocks(1.0, 4.0, 2.0, 3.0, taken={0: 0.5, 1: 0.25, 2: 0.03}), STATE)
+    assert found == {
+        "median": 3.0,
+        "p10": pytest.approx(2.2),
+        "minimum": 2.0,
+        "taken": pytest.approx(0.195),
+        "dropped": 1,
+        "disturbed": 2,
+    }

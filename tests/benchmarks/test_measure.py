@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks import disturbances, measure, processes
-from benchmarks.disturbances import Sample, State
 from benchmarks.workloads import WORKLOADS
 from tests.benchmarks.conftest import PROBE
+from tests.benchmarks.test_disturbances import STATE, blocks
 
 DIGITS = WORKLOADS["digits"]
 
@@ -185,56 +185,6 @@ def test_who_fails_is_asked_no_more(clock):
     assert [len(samples[name]) for name in "abc"] == [3, 0, 3]
 
 
-STATE = State(8.0, 10.0)
-
-
-def blocks(*seconds, taken=(), peak=()):
-    """Blocks of such times; the shares that others took are 0, and the peaks 10, where nothing else is said."""
-    taken, peak = dict(taken), dict(peak)
-    return [Sample(s, taken.get(i, 0.0), peak.get(i, 10.0)) for i, s in enumerate(seconds)]
-
-
-def test_a_ratio_is_the_median_within_a_round():
-    """The median of 8, 2 and 5; the ratio of the medians is 4, and that of the means is 3.71."""
-    ours, floor = blocks(8.0, 8.0, 10.0), blocks(1.0, 4.0, 2.0)
-    assert measure.ratio(ours, floor, STATE) == 5
-    assert measure.ratio(floor, ours, STATE) == 0.2
-
-
-def test_a_ratio_is_taken_in_rounds_in_which_nothing_disturbed_either():
-    ours = blocks(90.0, 8.0, 8.0, 10.0, 8.0, taken={0: 0.1})
-    floor = blocks(1.0, 1.0, 4.0, 2.0, 90.0, peak={4: 4.0})
-    assert measure.ratio(ours, floor, STATE) == 5
-    assert measure.ratio(floor, ours, STATE) == 0.2
-    assert measure.ratio(ours[:1], floor[:1], STATE) == 90
-
-
-def test_a_summary_has_the_median_the_tenth_and_the_least():
-    found = measure.summary(blocks(70.0, 10.0, 0.0, 20.0, 100.0, 40.0, 30.0, 80.0, 90.0, 50.0, 60.0), STATE)
-    assert found == {"median": 50.0, "p10": 10.0, "minimum": 0.0, "taken": 0.0, "dropped": 0, "disturbed": 0}
-
-
-def test_a_summary_is_of_the_blocks_that_count():
-    found = measure.summary(blocks(1.0, 4.0, 2.0, 3.0, 99.0, taken={0: 0.5, 1: 0.02}, peak={4: 20.0}), STATE)
-    assert found == {
-        "median": 3.0,
-        "p10": pytest.approx(2.2),
-        "minimum": 2.0,
-        "taken": pytest.approx(0.104),
-        "dropped": 2,
-        "disturbed": 0,
-    }
-    found = measure.summary(blocks(1.0, 4.0, 2.0, 3.0, taken={0: 0.5, 1: 0.25, 2: 0.03}), STATE)
-    assert found == {
-        "median": 3.0,
-        "p10": pytest.approx(2.2),
-        "minimum": 2.0,
-        "taken": pytest.approx(0.195),
-        "dropped": 1,
-        "disturbed": 2,
-    }
-
-
 def test_products_at_the_peak_are_as_fast_as_the_peak_beside_each_block():
     """Ten operations are each core's; in the last round the peak is half as high, beside the floor in another as well."""
     samples = {"floor": blocks(4.0, 5.0, 6.0, 7.0, peak={1: 8.0}), "a": blocks(8.0, 7.0, 6.0, 5.0, peak={3: 5.0})}
@@ -258,6 +208,7 @@ def test_losses_are_compared_each_with_its_own():
     assert measure.verdict(None, WANTED) == {}
     said = measure.verdict([200.0, 100.009, 50.0, 25.001], WANTED)
     assert said == {"loss": 25.001, "loss_error": pytest.approx(9e-5)}
+    assert measure.verdict([200.0, 100.009, 50.0, 25.001], WANTED, 8e-5)["status"] == "wrong"
 
 
 @pytest.mark.parametrize("off", [0.003, -0.003, np.nan, np.inf])
@@ -277,9 +228,9 @@ FLOOR = {"losses": None, "calibrate": 9, "describe": {"note": "alone", "peak_mem
 WEIGHTED = DIGITS._replace(batch_size=50, n_samples=3)
 
 
-def compare(*contestants, rounds=3, threads=2):
+def compare(*contestants, rounds=3, threads=2, precision="float32"):
     reference = types.SimpleNamespace(make={"name": "reference", "losses": WANTED})
-    return measure.compare(WEIGHTED, contestants, reference, threads, rounds)
+    return measure.compare(WEIGHTED, contestants, reference, threads, rounds, precision=precision)
 
 
 def test_a_comparison_has_each_number_where_it_belongs(scripted, contestant):
@@ -328,6 +279,7 @@ def test_a_comparison_has_each_number_where_it_belongs(scripted, contestant):
         "objective": "iwae",
         "flops": WEIGHTED.flops,
         "device": "cpu",
+        "precision": "float32",
         "threads": 2,
         "cores": [4, 5],
         "rounds": 3,
@@ -349,6 +301,7 @@ def test_a_comparison_asks_in_turn_and_in_one_place(scripted, contestant):
         ("b", *start),
         ("b", "losses"),
         ("b", "calibrate"),
+        ("probe", "start", [4, 5], measure._probe, "float32"),
         ("a", "block"),
         ("b", "block"),
         ("b", "block"),
@@ -358,6 +311,15 @@ def test_a_comparison_asks_in_turn_and_in_one_place(scripted, contestant):
         ("a", "describe"),
         ("b", "describe"),
     ]
+
+
+@pytest.mark.parametrize("precision, status", [("float32", "wrong"), ("bfloat16", "ok")])
+def test_losses_and_the_peak_are_those_of_the_precision(precision, status, scripted, contestant):
+    off = [200.0, 100.0, 50.0, 25.05]
+    result = compare(contestant("a", losses=off, calibrate=9, block=iter([1.0] * 3), describe=ABOUT), precision=precision)
+    assert result["precision"] == precision
+    assert [row["status"] for row in result["rows"] if row["name"] == "a"] == [status]
+    assert ("probe", "start", [4, 5], measure._probe, precision) in scripted
 
 
 def test_the_peak_of_a_processor_is_no_floor_of_a_gpu(scripted, contestant):

@@ -88,8 +88,8 @@ def timed(scripted, contestant, monkeypatch):
     def compared(rounds, names, **scripts):
         made = {name: of_kernels(contestant, name, **script) for name, script in scripts.items()}
 
-        def started(cores, session, *rest):
-            return worker(cores, session, *([made[rest[0]]] if rest else []), *rest)
+        def started(cores, session, first, *rest):
+            return worker(cores, session, *([made[first]] if first in made else []), first, *rest)
 
         monkeypatch.setattr(processes, "Worker", started)
         return operations.compare_operations(rounds, [*scripts, "cupy"], sizes=SIZES, names=names)
@@ -139,6 +139,7 @@ def test_a_kernel_set_is_checked_before_it_is_timed_and_in_turn(timed):
     assert timed.asked == [
         ("numpy", "start", [5], operations.OperationSession, "numpy", SIZES),
         ("numba", "start", [5], operations.OperationSession, "numba", SIZES),
+        ("probe", "start", [5], measure._probe, "float32"),
         ("numpy", "check", name),
         ("numba", "check", name),
         ("numpy", "choose", name),

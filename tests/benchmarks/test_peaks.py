@@ -32,12 +32,33 @@ def test_the_speed_is_that_of_the_fastest_piece(clock):
 @pytest.mark.skipif(not VECTOR, reason="the vectors of this processor are not known")
 @pytest.mark.parametrize("turns", [0, 1, 3])
 def test_each_turn_makes_a_multiply_add_with_each_number(turns):
-    firsts = np.arange(peaks.VECTORS, dtype=np.float64)
+    """The result is the sum of the first numbers of all vectors. A pair adds the products of two halves."""
+    firsts = np.arange(peaks.SUMS, dtype=np.float64)
+    assert peaks.multiply_add_pairs(turns) == pytest.approx((firsts + turns / 2).sum())
     for _ in range(turns):
         firsts = firsts * 0.5 + 0.5
     assert peaks.multiply_adds(turns) == pytest.approx(firsts.sum())
-    loop = peaks.multiplying()["multiply-adds in registers"]
-    assert loop.per_turn == 2 * peaks.VECTORS * VECTOR // 4
+
+
+@pytest.mark.parametrize(
+    "has, precision, operations",
+    [
+        ("", "bfloat16", {}),
+        ("VECTOR", "float32", {"registers": 640}),
+        ("VECTOR MULTIPLIES_PAIRS tiles", "float32", {"registers": 640}),
+        ("VECTOR MULTIPLIES_PAIRS", "bfloat16", {"registers": 640, "VDPBF16PS": 1280}),
+        ("VECTOR tiles", "bfloat16", {"registers": 640, "AMX": 4 * 2 * 16 * 16 * 32}),
+    ],
+)
+def test_loops_are_those_that_the_processor_and_the_precision_have(has, precision, operations, monkeypatch):
+    """There are 20 vectors of 64 bytes."""
+    monkeypatch.setattr(peaks, "SUMS", 20)
+    monkeypatch.setattr(peaks, "VECTOR", 64 if "VECTOR" in has else 0)
+    monkeypatch.setattr(peaks, "MULTIPLIES_PAIRS", "MULTIPLIES_PAIRS" in has)
+    monkeypatch.setattr(peaks.amx, "PERMITTED", "tiles" in has)
+    found = {name: loop.per_turn for name, loop in peaks.multiplying(precision).items()}
+    assert {words: n for words in ("registers", "VDPBF16PS", "AMX") for name, n in found.items() if words in name} == operations
+    assert len(found) == 3 + len(operations)
 
 
 def test_a_product_has_two_operations_for_each_pair(monkeypatch):
@@ -112,10 +133,10 @@ def probe(monkeypatch):
     """A Probe of three cores, whose loops are made up: `probe.asked` lists their pieces, and `probe.pinned` its threads."""
     asked, pinned = [], []
     made = {"a": Made(1, 2.0, asked), "the best": Made(2, 8.0, asked), "another": Made(3, 4.0, asked)}
-    monkeypatch.setattr(peaks, "multiplying", lambda: made)
+    monkeypatch.setattr(peaks, "multiplying", {"bfloat16": made}.get)
     monkeypatch.setattr(peaks.processes, "allowed_cores", lambda: [0, 1, 4])
     monkeypatch.setattr(peaks.os, "sched_setaffinity", lambda who, cores: pinned.append((who, cores)), raising=False)
-    probe = peaks.Probe()
+    probe = peaks.Probe("bfloat16")
     probe.asked, probe.pinned = asked, pinned
     yield probe
     probe.threads.shutdown()

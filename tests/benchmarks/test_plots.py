@@ -28,7 +28,7 @@ def test_plot_of_steps():
     alone = STEP | {"threads": 1, "workload": "paper"}
     one, two, gpu = plots.draw(document("step", STEP, STEP_ON_GPU, alone, digits)).axes
     assert [axes.get_title() for axes in (one, two, gpu)] == [
-        f"a training step, {place}" for place in ("1 thread", "2 threads", "the GPU and 1 thread")
+        f"a training step, {place}" for place in ("bfloat16, 1 thread", "bfloat16, 2 threads", "float32, the GPU and 1 thread")
     ]
     assert [names(axes.get_xticklabels()) for axes in (one, two, gpu)] == [["paper"], ["example", "digits"], ["wide"]]
     assert bars(one) == {

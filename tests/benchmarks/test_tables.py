@@ -8,7 +8,7 @@ from tests.benchmarks.results import DOCUMENTS, GPU, KERNELS, SCALING, STEP, doc
 
 def test_table_of_steps():
     table, on_gpu = tables.make_tables(DOCUMENTS["step"])
-    assert table.title == "example: 784-400-20 tanh, batch 128, L = 5, 2 threads; µs per step"
+    assert table.title == "example: 784-400-20 tanh, batch 128, L = 5, bfloat16, 2 threads; µs per step"
     assert table.columns == [
         *("contestant", "median", "p10", "min"),
         *("÷ floor", "÷ peak", "÷ torch eager", "÷ jax scan"),
@@ -43,7 +43,7 @@ def test_table_of_steps():
         "peak: by a loop",
         "torch eager: Adam fused",
     ]
-    assert on_gpu.title == "wide: 784-400-20 tanh, batch 128, L = 5, the GPU and 1 thread; µs per step"
+    assert on_gpu.title == "wide: 784-400-20 tanh, batch 128, L = 5, float32, the GPU and 1 thread; µs per step"
     assert on_gpu.columns == [
         *("contestant", "median", "p10", "min", "÷ floor gpu", "loss error", "peak MB", "taken", "dropped")
     ]
@@ -59,16 +59,16 @@ def test_table_of_steps():
 
 
 def of_older_version(**more):
-    """A result without a device, a peak, or what disturbed each contestant, and without the floor."""
+    """A result without a device, a precision, a peak, or what disturbed each contestant, and without the floor."""
     new = "taken", "dropped", "disturbed"
     rows = [{key: value for key, value in row.items() if key not in new} for row in STEP["rows"][2:]]
-    return {key: value for key, value in STEP.items() if key not in ("device", "peak")} | {"rows": rows} | more
+    return {key: value for key, value in STEP.items() if key not in ("device", "precision", "peak")} | {"rows": rows} | more
 
 
 @pytest.mark.parametrize("share, told", [(None, []), (0.0, []), (0.029, []), (0.03, ["3%"]), (1.25, ["125%"])])
 def test_table_of_steps_of_older_versions(share, told):
     (table,) = tables.make_tables(document("step", of_older_version(share_of_others=share)))
-    assert "2 threads" in table.title
+    assert "float32, 2 threads" in table.title
     assert not {"÷ floor", "÷ peak", "taken", "dropped"} & set(table.columns)
     assert {len(row) for row in table.rows} == {len(table.columns)}
     assert table.notes[0] == "The matrix products of a step are 321 MFLOP."
@@ -91,7 +91,11 @@ def test_table_of_kernels():
     assert moved.startswith("kB: each array") and bandwidth.startswith("of bandwidth: ") and computed.startswith("kFLOP: ")
     assert levels == "Bytes that a core reads and writes in each level, in GB/s: L1 221 and 118; memory 84 and 33."
     assert peak.startswith("of peak: 261 GFLOP/s, the largest of these: a product 245, a loop 261.")
-    assert rest == ["cupy: only whole steps", "adam: AssertionError: adam"]
+    assert rest == [
+        "WARNING: Disturbed blocks are kept of normals. Measure again when nothing else runs.",
+        "cupy: only whole steps",
+        "adam: AssertionError: adam",
+    ]
 
 
 def test_table_of_kernels_without_the_speeds_of_caches():
@@ -126,7 +130,7 @@ def test_table_of_scaling():
 
 def test_table_of_training():
     (table,) = tables.make_tables(DOCUMENTS["training"])
-    assert table.title == "example on MNIST to a test -ELBO of 105.6 nats, 2 threads, seed 3"
+    assert table.title == "example on MNIST to a test -ELBO of 105.6 nats, float32, 2 threads, seed 3"
     assert table.columns == ["contestant", "reached", "seconds", "epochs", "s per epoch", "test -ELBO", "start s"]
     assert table.rows == [
         ["numba", "yes", "4.98", "2", "2.49", "105.54", "0.5"],

@@ -41,11 +41,17 @@ def made_up(scripted, contestant, monkeypatch):
     return made
 
 
-def train(*chosen, target=100.0, epochs=3, threads=2, seed=0, workload=WORKLOAD):
+def train(*chosen, target=100.0, epochs=3, threads=2, seed=0, workload=WORKLOAD, precision="float32"):
     reference = types.SimpleNamespace(make={"name": "reference", "losses": WANTED})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "REFERENCE", reference)
-        return training.train_to(target, chosen, epochs, threads, seed, workload=workload, dataset=DATASET)
+        patch.setattr(training, "REFERENCES", {precision: reference})
+        return training.train_to(target, chosen, epochs, threads, seed, workload=workload, dataset=DATASET, precision=precision)
+
+
+@pytest.mark.parametrize("precision, status", [("float32", "wrong"), ("bfloat16", "ok")])
+def test_losses_are_those_of_the_precision(precision, status, made_up):
+    result = train(made_up("a", [1.0], [99.0], losses=[3.003, 2.0]), precision=precision)
+    assert (result["precision"], result["rows"][0]["status"]) == (precision, status)
 
 
 def test_a_training_ends_with_the_epoch_that_reaches_the_target(made_up):
@@ -55,7 +61,8 @@ def test_a_training_ends_with_the_epoch_that_reaches_the_target(made_up):
         made_up("fast", [1.0, 2.0, 4.0], [101.0, 100.0, 90.0]),
     )
     slow, fast = result.pop("rows")
-    assert result == {"workload": "digits", "seed": 0, "target": 100.0, "threads": 2, "cores": [4, 5]}
+    about = {"workload": "digits", "seed": 0, "target": 100.0, "precision": "float32", "threads": 2, "cores": [4, 5]}
+    assert result == about
     checked = {"status": "ok", "reason": "", "loss": 2.0, "loss_error": 0.0}
     history = [
         {"epoch": 1, "seconds": 16.0, "test": 130.0},
