@@ -18,11 +18,9 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "vae_np-arm64"
 SOURCE = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main\n"
-TESTS = [
-    *("-k", "not numpy", "tests/kernels/test_product.py", "tests/kernels/test_mathematics.py"),
-    *("tests/kernels/test_operations.py", "tests/kernels/test_recording.py"),
-    *("tests/vae_np/test_properties.py", "tests/vae_np/test_steps.py"),
-]
+OF_KERNELS = ("product", "pairs", "mathematics", "operations", "precisions", "recording")
+TESTS = [f"tests/kernels/test_{name}.py" for name in OF_KERNELS]
+TESTS += ["tests/vae_np/test_properties.py", "tests/vae_np/test_steps.py", "-k", "not numpy"]
 
 
 def fetch_programs(folder: pathlib.Path) -> None:
