@@ -317,7 +317,7 @@ def _print(console: Console, table: tables.Table) -> None:
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for i, column in enumerate(table.columns):
         shown.add_column(
-            column.replace(" ", "\n", 1) if "÷" not in column else "\n".join(column.rsplit(" ", 1)),
+            column.replace(" ", "\n").replace("÷\n", "÷ "),
             justify="right" if i else "left",
         )
     for row in table.rows:

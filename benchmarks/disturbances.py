@@ -7,6 +7,7 @@ clock changes, or a neighbour shares a core with us. A block of another state th
 import contextlib
 import os
 import resource
+import statistics
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -51,17 +52,22 @@ class Counters(NamedTuple):
 
 def counters() -> Counters:
     """Return the Counters of this process and its cores."""
-    cores, tick, idle, stolen = processes.allowed_cores(), os.sysconf("SC_CLK_TCK"), [], []
+    cores, tick = processes.allowed_cores(), os.sysconf("SC_CLK_TCK")
     try:
         with open("/proc/stat") as file:
-            ticks = {name: [int(n) for n in numbers] for name, *numbers in map(str.split, file) if name.startswith("cpu")}
-        for own in (ticks[f"cpu{core}"] for core in cores):
-            idle.append((own[3] + own[4]) / tick)  # with the waits for a disk
-            stolen.append(own[7] / tick)
+            lines = {name: numbers for name, *numbers in map(str.split, file)}
+        ticks = [[int(n) for n in lines[f"cpu{core}"]] for core in cores]
     except (OSError, KeyError):  # a container may number its cores in another way than the file does
-        idle, stolen = [], []
-    preemptions = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-    return Counters(len(cores), time.perf_counter(), time.process_time(), _waited(), preemptions, idle, stolen)
+        ticks = []
+    return Counters(
+        len(cores),
+        time.perf_counter(),
+        time.process_time(),
+        _waited(),
+        resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
+        idle=[(own[3] + own[4]) / tick for own in ticks],  # with the waits for a disk
+        stolen=[own[7] / tick for own in ticks],
+    )
 
 
 def _waited() -> float | None:
@@ -126,18 +132,21 @@ def commonest_state(samples: Sequence[Sample]) -> State:
 
 def counting(lost: Sequence[float]) -> list[int]:
     """Return which of the blocks that have lost such shares count, in their order."""
-    undisturbed = [i for i, share in enumerate(lost) if share <= DISTURBED]
-    if len(undisturbed) >= min(FEWEST, len(lost)):
-        return undisturbed
-    return sorted(np.argsort(lost, kind="stable")[:FEWEST].tolist())
+    n = max(FEWEST, sum(share <= DISTURBED for share in lost))
+    return sorted(sorted(range(len(lost)), key=lambda i: lost[i])[:n])
 
 
 def describe_states(samples: Sequence[Sample], state: State) -> dict[str, Any]:
     """Return how many samples are in the state, and in faster and in slower ones, and their median peak, ready for JSON."""
-    peaks = np.array([sample.peak for sample in samples])
-    slower, faster = peaks < state.low, peaks > state.high
-    groups = {"commonest": ~slower & ~faster, "faster": faster, "slower": slower}
-    return {name: {"share": float(of.mean()), "flops": float(np.median(peaks[of]))} for name, of in groups.items() if of.any()}
+    peaks = [sample.peak for sample in samples]
+    groups = {
+        "commonest": [peak for peak in peaks if state.low <= peak <= state.high],
+        "faster": [peak for peak in peaks if peak > state.high],
+        "slower": [peak for peak in peaks if peak < state.low],
+    }
+    return {
+        name: {"share": len(group) / len(peaks), "flops": statistics.median(group)} for name, group in groups.items() if group
+    }
 
 
 def summary(blocks: Sequence[Sample], state: State) -> dict[str, Any]:
@@ -147,10 +156,10 @@ def summary(blocks: Sequence[Sample], state: State) -> dict[str, Any]:
     seconds = [blocks[i].seconds for i in counted]
     median, tenth = np.percentile(seconds, (50, 10))
     return {
-        "median": float(median),
-        "p10": float(tenth),
-        "minimum": float(min(seconds)),
-        "taken": float(np.mean([block.taken for block in blocks])),
+        "median": median,
+        "p10": tenth,
+        "minimum": min(seconds),
+        "taken": statistics.fmean(block.taken for block in blocks),
         "dropped": len(blocks) - len(counted),
         "disturbed": sum(lost[i] > DISTURBED for i in counted),
     }
@@ -158,5 +167,5 @@ def summary(blocks: Sequence[Sample], state: State) -> dict[str, Any]:
 
 def ratio(blocks: Sequence[Sample], of_other: Sequence[Sample], state: State) -> float:
     """Return the median of the ratios of the seconds within a round, in the rounds in which both blocks count."""
-    rounds = counting([max(state.lost(a), state.lost(b)) for a, b in zip(blocks, of_other)])
-    return float(np.median([blocks[i].seconds / of_other[i].seconds for i in rounds]))
+    rounds = counting([max(map(state.lost, pair)) for pair in zip(blocks, of_other)])
+    return statistics.median(blocks[i].seconds / of_other[i].seconds for i in rounds)

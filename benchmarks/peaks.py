@@ -1,9 +1,13 @@
 """The machine at its best: how many multiply-adds it makes, and how fast each level of its caches is read and written."""
 
 import concurrent.futures
+import contextlib
+import functools
+import mmap
 import os
 import pathlib
 import queue
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -23,7 +27,7 @@ from vae_np.kernels.cpu.panel import HEIGHTS
 
 PIECES, PIECE_SECONDS = 8, 5e-4  # a loop is timed in such pieces, the fastest of which no other process has interrupted
 CACHES = pathlib.Path("/sys/devices/system/cpu/cpu0/cache")
-SUMS = VECTORS * max(HEIGHTS, default=0)  # so many vectors stay in the registers: enough to wait for none of them
+SUMS = VECTORS * sum(HEIGHTS[:1])  # so many vectors stay in the registers: enough to wait for none of them
 
 
 class Loop(NamedTuple):
@@ -77,12 +81,10 @@ def _repeat(e: Any, turns: Any, start: list[Any], body: Callable[..., list[Any]]
 
 
 def _summed(e: Any, turns: Any, change: Callable[[Any], Any]) -> Any:
-    """The sum of the first numbers of all vectors that stay in the registers, each of which every turn changes."""
-    start = [e.repeated(ir.Constant(e.scalar, float(i))) for i in range(SUMS)]
-    total, *others = _repeat(e, turns, start, lambda *vectors: [change(vector) for vector in vectors])
-    for vector in others:
-        total = e.builder.fadd(total, vector)
-    return e.builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+    """The sum of all vectors that stay in the registers, each of which every turn changes: its first number."""
+    start = [e.repeated(ir.Constant(e.scalar, i)) for i in range(SUMS)]
+    vectors = _repeat(e, turns, start, lambda *vectors: [change(vector) for vector in vectors])
+    return e.builder.extract_element(functools.reduce(e.builder.fadd, vectors), ir.Constant(ir.IntType(32), 0))
 
 
 @intrinsic
@@ -151,12 +153,12 @@ def multiply_tiles(turns):
 
 def products(n: int) -> Loop:
     """Return NumPy's products of float32 matrices of n x n."""
-    a, b, out = (np.ones((n, n), np.float32) for _ in range(3))
+    x, out = np.ones((n, n), np.float32), np.empty((n, n), np.float32)
 
     def run(turns: int) -> None:
         with blas.limited(1):
             for _ in range(turns):
-                np.matmul(a, b, out=out)
+                np.matmul(x, x, out=out)
 
     return Loop(2 * n**3, run)
 
@@ -212,20 +214,19 @@ def writing(n_bytes: int) -> list[Loop]:
 
 
 def _aligned(n_bytes: int) -> NDArray:
-    """Return at least so many bytes in whole vectors, as integers; the first vector begins where a line of the cache does."""
-    n = max(1, -(-n_bytes // 64)) * 8
-    array = np.zeros(n + 7, np.int64)
-    first = -array.ctypes.data % 64 // 8
-    return array[first : first + n]
+    """Return at least so many bytes in whole lines of the cache, as integers; the first line begins where a page does."""
+    lines = -(-n_bytes // 64)
+    return np.frombuffer(mmap.mmap(-1, 64 * lines), np.int64)
 
 
 def cache_sizes() -> dict[str, int]:
     """Return the bytes of each level of the caches, such as {"L1": 32768}, the smallest first; nothing where unknown."""
     found = {}
     for index in CACHES.glob("index*"):
-        kind, level, size = ((index / name).read_text().strip() for name in ("type", "level", "size"))
-        if kind != "Instruction":
-            found[f"L{level}"] = int(size[:-1]) << {"K": 10, "M": 20}[size[-1]]
+        with contextlib.suppress(OSError):  # some systems know no sizes
+            kind, level, size = ((index / name).read_text().strip() for name in ("type", "level", "size"))
+            if kind != "Instruction":
+                found[f"L{level}"] = int(size[:-1]) << {"K": 10, "M": 20}[size[-1]]
     return dict(sorted(found.items()))
 
 
@@ -251,7 +252,7 @@ class Probe:
         self.n_cores = len(cores)
 
     def _pin(self) -> None:
-        core = self.waiting.get()
+        core = self.waiting.get_nowait()
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, [core])  # this thread alone
 
@@ -289,4 +290,4 @@ class Probe:
             self.barrier.wait()
             return loop.speed(turns)
 
-        return float(np.mean(list(self.threads.map(speed, range(self.n_cores)))))
+        return statistics.fmean(self.threads.map(speed, range(self.n_cores)))

@@ -22,8 +22,15 @@ def files(monkeypatch, texts):
 
     monkeypatch.setattr(disturbances, "open", opened, raising=False)
     threads = [path.split("/")[4] for path in texts if path.startswith("/proc/self/task/")]
-    path = types.SimpleNamespace(isdir=lambda path: bool(texts))
-    system = types.SimpleNamespace(sysconf=os.sysconf, path=path, listdir=lambda path: [*threads, "ended"])
+
+    def listed(path):
+        if not texts:
+            raise FileNotFoundError(path)
+        return [*threads, "ended"]
+
+    system = types.SimpleNamespace(
+        sysconf=os.sysconf, path=types.SimpleNamespace(isdir=lambda path: bool(texts)), listdir=listed
+    )
     monkeypatch.setattr(disturbances, "os", system)
 
 
@@ -100,6 +107,9 @@ def test_what_others_took_while_nobody_waited_is_no_loss():
 def test_where_waits_are_not_known_a_preemption_tells_of_them():
     assert taken(used=19.0, waited=None) == 0
     assert taken(used=19.0, waited=None, preempted=1) == 1 / 20
+    for waits in ((0.0, None), (None, 0.0)):
+        before, after = (Counters(1, now, 0.0, waited, 0, [], []) for now, waited in zip((0.0, 1.0), waits))
+        assert disturbances.taken(before, after) == 0
 
 
 def test_the_host_may_have_taken_cores_away():
@@ -124,6 +134,10 @@ def test_the_commonest_state_has_the_most_blocks():
         "faster": {"share": 1 / 6, "flops": 130.0},
         "slower": {"share": 1 / 3, "flops": 70.5},
     }
+    assert disturbances.describe_states(of_peaks(71.0, 100.0, 101.0, 102.0), State(71.0, 100.0)) == {
+        "commonest": {"share": 0.5, "flops": 85.5},
+        "faster": {"share": 0.5, "flops": 101.5},
+    }
     steady = of_peaks(100.0, 99.0)
     assert disturbances.describe_states(steady, disturbances.commonest_state(steady)) == {
         "commonest": {"share": 1.0, "flops": 99.5}
@@ -134,8 +148,14 @@ def test_of_states_as_common_the_fastest_counts():
     assert disturbances.commonest_state(of_peaks(70.0, 100.0, 71.0, 99.0)).low == 99.0
 
 
+def test_a_state_has_its_ends():
+    assert disturbances.commonest_state(of_peaks(100.0, 99.0, 70.0, 70.0, 70.0)).low == 70.0
+    assert disturbances.commonest_state(of_peaks(70.0, 95.0, 100.0, 69.0)) == State(95.0, 100.0)
+
+
 def test_without_blocks_there_is_no_state():
-    assert disturbances.describe_states([], disturbances.commonest_state([])) == {}
+    assert disturbances.commonest_state([]) == State(0.0, float("inf"))
+    assert disturbances.describe_states([], State(0.0, float("inf"))) == {}
 
 
 def test_a_block_has_lost_what_others_took_and_what_its_peak_is_off():
@@ -146,7 +166,7 @@ def test_a_block_has_lost_what_others_took_and_what_its_peak_is_off():
 @pytest.mark.parametrize(
     "lost, kept",
     [
-        ([0.0, 0.5, 0.02, 0.021, 0.0], [0, 2, 4]),
+        ([0.0, 0.5, 0.02, 0.021, 0.0, 0.0], [0, 2, 4, 5]),
         ([0.0, 0.5, 0.03, 0.04, 0.02], [0, 2, 4]),  # two are undisturbed, and one more is kept
         ([0.6, 0.5, 0.3, 0.3, 0.4], [2, 3, 4]),
         ([0.6, 0.5], [0, 1]),

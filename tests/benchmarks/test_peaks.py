@@ -1,32 +1,50 @@
 """The loops that show the machine at its best compute what is counted, and the fastest piece of a loop is its speed."""
 
+import numba
 import numpy as np
 import pytest
 
 from benchmarks import peaks
+from tests.kernels import emulated_amx
+from vae_np.kernels.cpu import amx
 from vae_np.kernels.cpu.emit import VECTOR
 
 # ------------------------------------------------------------------------------------------------------------ the clock
 
 
-def test_the_speed_is_that_of_the_fastest_piece(clock):
+def test_the_speed_is_that_of_the_fastest_piece(clock, monkeypatch):
     """The first turn, which may compile, does not count, and neither do pieces that were interrupted."""
     runs = []
 
     def run(turns):
+        assert len(runs) < 50, "there is no end to it"
         runs.append(turns)
         clock.now += turns * 2.0**-14 * (1 if len(runs) in (1, 7) else 2)
 
+    monkeypatch.setattr(peaks, "PIECE_SECONDS", 2.0**-10)
     loop = peaks.Loop(48, run)
-    assert loop.turns() == 8
+    assert loop.turns() == 8  # a turn takes 2^-13 s
     assert loop.speed(8) == 48 * 2.0**14
-    assert runs == [1, 1, 2, 4, 8, *[8] * peaks.PIECES]
+    assert runs == [1, 1, 2, 4, 8, *[8] * 8]
     runs.clear()
     assert loop.speed() == 48 * 2.0**14
-    assert runs == [1, 1, 2, 4, 8, *[8] * peaks.PIECES]
+    assert runs == [1, 1, 2, 4, 8, *[8] * 8]
+
+
+def test_a_piece_takes_half_a_millisecond(clock):
+    def run(turns):
+        assert 1 <= turns < 50, "there is no end to it"
+        clock.now += turns * 2.0**-13
+
+    assert peaks.Loop(1, run).turns() == 8
 
 
 # ------------------------------------------------------------------------------------------------------------- the loops
+
+
+def test_the_sums_fill_the_registers():
+    """There are 32 in AVX-512 and NEON and 16 in AVX2."""
+    assert {64: 24, 32: 12, 16: 20, 0: 0}[VECTOR] == peaks.SUMS
 
 
 @pytest.mark.skipif(not VECTOR, reason="the vectors of this processor are not known")
@@ -38,6 +56,20 @@ def test_each_turn_makes_a_multiply_add_with_each_number(turns):
     for _ in range(turns):
         firsts = firsts * 0.5 + 0.5
     assert peaks.multiply_adds(turns) == pytest.approx(firsts.sum())
+
+
+@pytest.mark.skipif(VECTOR != 64, reason="AMX comes with vectors of 64 bytes")
+def test_each_turn_makes_four_products_of_whole_tiles(monkeypatch):
+    """The instructions are emulated. Each product has 16 rows, 16 columns and 16 pairs, as 64 bytes hold 16 words."""
+    for name in ("PERMITTED", "INSTRUCTIONS"):
+        monkeypatch.setattr(amx, name, getattr(amx, name))  # so that they are restored
+    emulated_amx.install()
+    emulated_amx.counts[:] = 0
+
+    run = numba.njit(peaks.multiply_tiles.py_func)  # which is not kept for the next run
+    assert run(3) == 0
+    assert emulated_amx.counts.tolist() == [1, 12, 0]
+    assert emulated_amx.shapes.tolist() == [[16, 64]] * 8
 
 
 @pytest.mark.parametrize(
@@ -59,6 +91,7 @@ def test_loops_are_those_that_the_processor_and_the_precision_have(has, precisio
     found = {name: loop.per_turn for name, loop in peaks.multiplying(precision).items()}
     assert {words: n for words in ("registers", "VDPBF16PS", "AMX") for name, n in found.items() if words in name} == operations
     assert len(found) == 3 + len(operations)
+    assert list(found)[:3] == ["NumPy's product of 256 x 256", "NumPy's product of 512 x 512", "NumPy's product of 1024 x 1024"]
 
 
 def test_a_product_has_two_operations_for_each_pair(monkeypatch):
@@ -73,9 +106,11 @@ def test_a_product_has_two_operations_for_each_pair(monkeypatch):
 @pytest.mark.parametrize("n_bytes, n", [(1, 8), (64, 8), (65, 16), (4096, 512)])
 def test_arrays_hold_whole_lines_of_the_cache(n_bytes, n):
     array = peaks._aligned(n_bytes)
-    assert (array.size, array.dtype, array.ctypes.data % 64) == (n, np.int64, 0)
+    assert (array.size, array.nbytes, array.ctypes.data % 64) == (n, 8 * n, 0)
     assert peaks.reading(n_bytes).per_turn == 8 * n
     assert [loop.per_turn for loop in peaks.writing(n_bytes)] == [8 * n] * 2
+    for loop in (peaks.reading(n_bytes), *peaks.writing(n_bytes)):
+        loop.run(2)
 
 
 def test_caches_are_read_and_written_whole():
@@ -91,11 +126,14 @@ def test_caches_are_read_and_written_whole():
 
 
 def test_caches_have_sizes(monkeypatch, tmp_path):
+    here = peaks.cache_sizes()
+    assert sorted(here.values()) == list(here.values()) and all(size >= 2**13 for size in here.values())
     texts = {0: ("Data", 1, "48K"), 1: ("Instruction", 1, "64K"), 2: ("Unified", 2, "2048K"), 3: ("Unified", 3, "260M")}
     for i, words in texts.items():
         (tmp_path / f"index{i}").mkdir()
         for name, word in zip(("type", "level", "size"), words):
             (tmp_path / f"index{i}" / name).write_text(f"{word}\n")
+    (tmp_path / "index4").mkdir()  # whose size is not known
     monkeypatch.setattr(peaks, "CACHES", tmp_path)
     assert peaks.cache_sizes() == {"L1": 48 * 2**10, "L2": 2 * 2**20, "L3": 260 * 2**20}
     monkeypatch.setattr(peaks, "CACHES", tmp_path / "none")
