@@ -388,6 +388,9 @@ def test_assert_close_takes_any_real_numbers(given, wanted, options, error, sent
 def test_a_norm_is_compared_with_the_tolerance_of_the_given_dtype():
     wanted = np.array([3.0, -4.0])
     assert relative_norm(wanted + [0, 1e-2], wanted) == pytest.approx(2e-3)
+    large = np.array([1e30, 1e30], "float32")  # their squares are beyond its range
+    assert relative_norm([1.5e30, 1e30], large) == pytest.approx(0.5 / np.sqrt(2)) and type(relative_norm(1, large)) is float
+    assert_near(np.array([49.0]), [50.0], "g", "bfloat16")  # off by the tolerance itself
     assert_near((wanted * (1 + 9e-4)).astype("float32"), wanted, "g", "rounded")
     for off in (wanted * (1 + 9e-4), (wanted * (1 + 2e-3)).astype("float32"), wanted * np.nan):
         with pytest.raises(AssertionError, match="^g is off by .* of its norm > 1e-"):
@@ -618,6 +621,7 @@ def test_what_is_tried_at_a_lower_precision():
     assert [problem.p.flat.dtype.name for problem in compared] == ["float32"] * n + ["float64"] * n
     assert list(tried) == [check.__name__ for check in properties.EXACT] and set(properties.EXACT) < set(PROPERTIES)
     for some in tried.values():
+        assert len(some) < n
         assert {problem.objective for problem in some} == set(OBJECTIVES)
         assert {problem.p.architecture.activation for problem in some} == set(ACTIVATIONS)
         assert len({(a.likelihood, a.noise) for a in (problem.p.architecture for problem in some)}) == len(DECODERS)

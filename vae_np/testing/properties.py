@@ -341,9 +341,7 @@ EXACT: tuple[Property, ...] = (  # they hold at any precision: an order, a sign 
 
 
 def at_precision(precision: str) -> tuple[Property, ...]:
-    """The properties that hold at a precision. At a lower one they are that of the definition, and those of EXACT."""
-    if precision == FULL:
-        return PROPERTIES
+    """The properties that hold at a lower precision: first the comparison with the definition, then those of EXACT."""
 
     def operands_are_rounded_as_in_the_definition(model: Model, problem: Problem) -> None:
         """Loss and gradient are those of the reference at this precision, in float64 to the last digits."""
