@@ -185,6 +185,13 @@ class Abilities(Protocol):
     def edges(self) -> Callable[[int, int, int], list[int]] | None:
         """(n_examples, n_samples, threads) -> where the slices of a batch for `capture` begin and end. None without it."""
 
+    @property
+    def at_once(self) -> Callable[[Callable[[KernelSet], object]], None] | None:
+        """A function that does what a function of a kernel set does, by what `capture` compiles for the same operations.
+
+        Each operation takes longer to be called, but none is compiled twice. None: the function is called with the set.
+        """
+
     def about(self) -> str:
         """A sentence that says how the set multiplies matrices."""
         ...
@@ -202,6 +209,7 @@ FULL = "float32"  # the precision at which nothing is rounded to fewer bits than
 DEFAULTS = {
     "capture": None,
     "edges": None,
+    "at_once": None,
     "about": lambda: "the kernel set does not say how it multiplies matrices",
     "precisions": dict,
 }

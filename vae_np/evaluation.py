@@ -56,21 +56,25 @@ def evaluate(
     arch = p.architecture
     x = arch.check_inputs(x)
     model = elbo.bind(arch, objective, backend)
-    beta, l2, seed = check_number("beta", beta), check_number("l2", l2), streams.check_seed(seed)
+    beta, l2, seed = p.flat.dtype.type(check_number("beta", beta)), check_number("l2", l2), streams.check_seed(seed)
     examples = np.arange(len(x)) if examples is None else np.asarray(examples).astype(np.int64)
     if examples.shape != (len(x),):
         raise ValueError(f"examples has shape {examples.shape}; wanted a number for each row, ({len(x)},)")
     size = max(1, min(len(x), elbo.CHUNK // check_count("n_samples", n_samples)))
     buffers_of = functools.cache(lambda n: buffers(arch, objective, n_samples, n, p.flat.dtype, model.zeros))
-    p, values, weights = p.moved(model.put), [], []
+    p, at_once, values, weights = p.moved(model.put), model.kernels.at_once, [], []
     for rows in elbo.chunks(len(x), size):
-        chunk, numbers = x[rows], model.put(examples[rows])
-        a = buffers_of(len(chunk))
-        model.kernels.gather(model.put(chunk), model.put(np.arange(len(chunk))), a.x)
-        if binarize:
-            model.kernels.binarize(a.x, streams.key(seed, "binarize_validation"), 0, numbers, a.x)
-        model.kernels.normals(streams.key(seed, use), step, numbers, a.eps)
-        model.forward(p.layers, a, p.flat.dtype.type(beta))
+        chunk, numbers = model.put(x[rows]), model.put(examples[rows])
+        a, places = buffers_of(len(chunk)), model.put(np.arange(len(chunk)))
+
+        def forward(kernel_set, a=a, chunk=chunk, places=places, numbers=numbers):
+            kernel_set.gather(chunk, places, a.x)
+            if binarize:
+                kernel_set.binarize(a.x, streams.key(seed, "binarize_validation"), 0, numbers, a.x)
+            kernel_set.normals(streams.key(seed, use), step, numbers, a.eps)
+            elbo.bind(arch, objective, kernel_set).forward(p.layers, a, beta)
+
+        at_once(forward) if at_once else forward(model.kernels)
         value = elbo.value_of(model, p, a, l2)
         values.append(value._replace(per_example=value.per_example.copy()))
         weights.append(len(chunk))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vae_np.kernels.contract import Array, KernelSet
-from vae_np.kernels.cpu.argument_buffer import address_of, call, compiled, type_of, words_of
+from vae_np.kernels.cpu.argument_buffer import ENTRY, address_of, call, compiled, type_of, words_of
 from vae_np.kernels.cpu.barrier import NEXT, OVER, atomic_add, atomic_load, wait_for_all
 from vae_np.kernels.cpu.copies import copy_bytes
 from vae_np.kernels.cpu.jit import kernel
@@ -116,6 +116,20 @@ def edges(n_examples: int, n_samples: int, threads: int) -> list[int]:
     return [round(i * n_examples / n) for i in range(n + 1)]
 
 
+def at_once(function: Callable[[KernelSet], object]) -> None:
+    """Do what a function of a kernel set does, by the compiled functions of `capture`."""
+    for operation, arguments in record(function):
+        address, buffer = _instruction(OPERATIONS[operation], arguments, kept := [])
+        ENTRY(address)(buffer)
+
+
+def _instruction(operation, arguments, kept):
+    """The addresses of a compiled operation and of a buffer with its arguments, which `kept` holds."""
+    buffer = np.array(words_of(arguments, kept), np.int64)
+    kept.append(buffer)
+    return compiled(operation, tuple(map(type_of, arguments))), address_of(buffer)
+
+
 def capture(
     examples: Sequence[Callable[[KernelSet], object]],
     weights: Callable[[KernelSet], object],
@@ -147,10 +161,7 @@ def capture(
         starts.append([len(instructions)])
         for task in tasks:
             for operation, arguments in task:
-                buffer = np.array(words_of(arguments, kept), np.int64)
-                kept.append(buffer)
-                address = compiled(OPERATIONS.get(operation, operation), tuple(map(type_of, arguments)))
-                instructions.append((address, address_of(buffer)))
+                instructions.append(_instruction(OPERATIONS.get(operation, operation), arguments, kept))
             starts[-1].append(len(instructions))
     instructions, starts = np.array(instructions, np.int64), tuple(np.array(s, np.int64) for s in starts)
     shared, cells = np.zeros(96, np.int64), [*before_examples, *before_weights]
