@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from vae_np.architecture import Architecture
+from vae_np.data import digits
 from vae_np.elbo import loss_and_gradients
 from vae_np.parameters import Parameters
 
@@ -170,9 +171,7 @@ class Curve(NamedTuple):
 
 def linear_digits() -> NDArray:
     """The digits of scikit-learn as 4 x 4 pixels in [0, 1], (1797, 16). They are so small that an exact fit takes seconds."""
-    from sklearn.datasets import load_digits
-
-    return (load_digits(return_X_y=True)[0] / 16).reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16)
+    return (digits()[0] / 16).reshape(-1, 4, 2, 4, 2).mean(axis=(2, 4)).reshape(-1, 16)
 
 
 def bound_of_a_linear_model(x: NDArray, n_latent: int) -> tuple[Curve, Curve, Parameters]:

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import importlib.util
 import logging
 import math
 import os
@@ -209,10 +210,21 @@ def _split(x, labels, shape, valid_fraction, path):
 
 
 def _digits(data_dir, valid_fraction):
+    x, labels = digits()
+    return _split(x / 16, labels, (8, 8), valid_fraction, "digits")
+
+
+def digits() -> tuple[NDArray, NDArray]:
+    """The digits of scikit-learn: pixels from 0 to 16, (1797, 64), and labels, (1797,)."""
+    package = importlib.util.find_spec("sklearn")  # to import it takes longer than all else before a training
+    path = pathlib.Path(str(package and package.origin)).with_name("datasets") / "data" / "digits.csv.gz"
+    if path.is_file():
+        lines = np.loadtxt(path, delimiter=",")
+        return lines[:, :-1], lines[:, -1].astype(int)
     from sklearn.datasets import load_digits
 
-    x, labels = load_digits(return_X_y=True)
-    return _split(x / 16, labels, (8, 8), valid_fraction, "digits")
+    whole: Any = load_digits()
+    return whole.data, whole.target
 
 
 def _mnist(data_dir, valid_fraction):

@@ -14,6 +14,7 @@ import pytest
 import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 from vae_np import Architecture, data, table
 
@@ -30,6 +31,17 @@ def numbered(n, n_inputs=5):
     x = pixels(n, n_inputs)
     x[:, 0] = np.arange(n)
     return x
+
+
+@pytest.mark.parametrize("by", ["file", "package"])
+def test_the_digits_are_those_of_scikit_learn_read_from_its_file_or_else_by_the_package(by, monkeypatch):
+    theirs = load_digits()
+    if by == "file":
+        monkeypatch.setattr("sklearn.datasets.load_digits", None)
+    else:
+        monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: None)
+    for own, wanted in zip(data.digits(), (theirs.data, theirs.target), strict=True):
+        assert own.dtype == wanted.dtype and (own == wanted).all()
 
 
 def savecsv(path, x):
