@@ -192,6 +192,10 @@ class Abilities(Protocol):
         Each operation takes longer to be called, but none is compiled twice. None: the function is called with the set.
         """
 
+    @property
+    def begin(self) -> Callable[[DTypeLike], None] | None:
+        """A function that begins what takes long before the first `capture` at a dtype, such as a compilation. None: nothing."""
+
     def about(self) -> str:
         """A sentence that says how the set multiplies matrices."""
         ...
@@ -210,6 +214,7 @@ DEFAULTS = {
     "capture": None,
     "edges": None,
     "at_once": None,
+    "begin": None,
     "about": lambda: "the kernel set does not say how it multiplies matrices",
     "precisions": dict,
 }

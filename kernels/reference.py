@@ -45,7 +45,7 @@ def about() -> str:
     return "matrix products of the BLAS that NumPy has loaded"
 
 
-capture = edges = None  # this kernel set records no step: the operations of a step are called one by one
+capture = edges = at_once = begin = None  # this kernel set records no step: the operations of a step are called one by one
 
 
 # ------------------------------------------------------------------------------------------------------------ layers

@@ -60,14 +60,14 @@ SEEN_BY = {
     "kernels/reference.py": MODEL,
     **{f"kernels/cpu/{name}.py": MODEL for name in ("layers", "losses", "updates", "batches")},
     "kernels/cpu/mathematics.py": ["test_mathematics.py", *MODEL],
-    **{f"kernels/cpu/{name}.py": ["test_steps.py"] for name in ("program", "barrier")},
+    **{f"kernels/cpu/{name}.py": ["test_program.py", "test_steps.py"] for name in ("program", "barrier")},
     "kernels/cpu/recording.py": ["test_recording.py", "test_steps.py"],
     "kernels/cpu/argument_buffer.py": ["test_argument_buffer.py", "test_product.py", "test_steps.py"],
     **{f"kernels/cpu/{name}.py": ["test_product.py", "test_pairs.py"] for name in ("product", "panel", "copies", "emit")},
     **{f"kernels/cpu/{name}.py": ["test_pairs.py", "test_steps.py"] for name in ("pairs", "operands")},
     "kernels/cpu/amx.py": ["test_amx.py"],
     "kernels/cpu/scratch.py": ["test_scratch.py", "test_product.py"],
-    "kernels/cpu/jit.py": ["test_jit.py"],
+    "kernels/cpu/jit.py": ["test_jit.py", "test_argument_buffer.py"],
     **{
         f"kernels/gpu/{name}.py": ["test_on_host.py", "test_rounding_on_host.py", "test_steps.py"]
         for name in ("device", "graph", "arrays", "layers", "losses", "rounding", "updates", "batches")
@@ -120,7 +120,7 @@ SEEN_BY = {
             "mistakes": "other_commands",
             "options": "arguments",
             "outputs": "arguments",
-            "progress": "train",
+            "progress": "progress",
             "reconstruct": "rows",
             "rows": "rows",
             "run_folder": "stored_options",

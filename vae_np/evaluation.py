@@ -62,19 +62,20 @@ def evaluate(
         raise ValueError(f"examples has shape {examples.shape}; wanted a number for each row, ({len(x)},)")
     size = max(1, min(len(x), elbo.CHUNK // check_count("n_samples", n_samples)))
     buffers_of = functools.cache(lambda n: buffers(arch, objective, n_samples, n, p.flat.dtype, model.zeros))
-    p, at_once, values, weights = p.moved(model.put), model.kernels.at_once, [], []
+    p, values, weights = p.moved(model.put), [], []
+
+    def forward(a, chunk, places, numbers, kernel_set):
+        kernel_set.gather(chunk, places, a.x)
+        if binarize:
+            kernel_set.binarize(a.x, streams.key(seed, "binarize_validation"), 0, numbers, a.x)
+        kernel_set.normals(streams.key(seed, use), step, numbers, a.eps)
+        elbo.bind(arch, objective, kernel_set).forward(p.layers, a, beta)
+
+    at_once = model.kernels.at_once or (lambda function: function(model.kernels))
     for rows in elbo.chunks(len(x), size):
-        chunk, numbers = model.put(x[rows]), model.put(examples[rows])
-        a, places = buffers_of(len(chunk)), model.put(np.arange(len(chunk)))
-
-        def forward(kernel_set, a=a, chunk=chunk, places=places, numbers=numbers):
-            kernel_set.gather(chunk, places, a.x)
-            if binarize:
-                kernel_set.binarize(a.x, streams.key(seed, "binarize_validation"), 0, numbers, a.x)
-            kernel_set.normals(streams.key(seed, use), step, numbers, a.eps)
-            elbo.bind(arch, objective, kernel_set).forward(p.layers, a, beta)
-
-        at_once(forward) if at_once else forward(model.kernels)
+        chunk, numbers = x[rows], examples[rows]
+        a = buffers_of(len(chunk))
+        at_once(functools.partial(forward, a, *map(model.put, (chunk, np.arange(len(chunk)), numbers))))
         value = elbo.value_of(model, p, a, l2)
         values.append(value._replace(per_example=value.per_example.copy()))
         weights.append(len(chunk))

@@ -5,13 +5,15 @@ takes the address of its memory; a tuple takes what its elements take.
 """
 
 import _thread
+import contextlib
 import ctypes
 import functools
 import hashlib
 import logging
+import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.binding
 import numba
@@ -20,11 +22,12 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.np.numpy_support import as_dtype
 from numpy.typing import DTypeLike
 
 from vae_np.kernels.contract import Array
-from vae_np.kernels.cpu.jit import SOURCES, cache_of, intrinsic, njit
+from vae_np.kernels.cpu.jit import SOURCES, cache_of, intrinsic, is_kept, njit, one_by_one, python_beside
 
 
 def address_of(array: Array) -> int:
@@ -42,6 +45,10 @@ def type_of(argument: Any) -> types.Type:
     return kind.dtype if argument.ndim == 0 else types.Array(kind.dtype, kind.ndim, kind.layout)
 
 
+def types_of(arguments: Iterable[Any]) -> tuple[types.Type, ...]:
+    return tuple(map(type_of, arguments))
+
+
 def words_of(argument: Any, kept: list[Array]) -> list[int]:
     """Return the words of an argument; append to `kept` the memory that they point to, which must live as long as they."""
     if isinstance(argument, tuple):
@@ -51,7 +58,6 @@ def words_of(argument: Any, kept: list[Array]) -> list[int]:
     return [address_of(array), *array.shape, *array.strides]
 
 
-@functools.cache
 def compiled(operation: Any, kinds: tuple[types.Type, ...]) -> int:
     """Return the address of a compiled function (buffer address -> None) that calls an operation.
 
@@ -62,6 +68,69 @@ def compiled(operation: Any, kinds: tuple[types.Type, ...]) -> int:
     kinds
         The types of its arguments, as `type_of` returns them.
     """
+    entry = _entry(operation, kinds)
+    if entry.address is None:
+        compile_all([(operation, kinds)])
+    return entry.address
+
+
+def call_compiled(operation: Any, arguments: tuple) -> None:
+    """Call an operation by its function of `compiled`."""
+    call_at(compiled(operation, types_of(arguments)), arguments)
+
+
+def call_at(address: int, arguments: tuple) -> None:
+    """Call the function of `compiled` at an address."""
+    kept: list[Array] = []
+    buffer = np.array(words_of(arguments, kept), np.int64)
+    ENTRY(address)(address_of(buffer))
+
+
+def compile_all(wanted: Iterable[tuple[Any, tuple[types.Type, ...]]]) -> None:
+    """Compile many functions of `compiled`, or read them from the cache; wanted: (operation, kinds) of each."""
+    with global_compiler_lock:
+        entries = [entry for entry in (_entry(*one) for one in dict.fromkeys(wanted)) if entry.address is None]
+        missing = [entry for entry in entries if not entry.is_kept()]
+        for entry in entries:
+            if entry not in missing:
+                entry.compile()
+        missing.sort(key=lambda entry: entry.elsewhere is not None)  # the others are compiled meanwhile
+        one_by_one([(entry.operation, entry.compile) for entry in missing])
+
+
+def begin_elsewhere(wanted: Iterable[tuple[Any, tuple[types.Type, ...]]], code: str) -> None:
+    """Let another process compile such functions for the cache, where they are not in it; code: what it runs for that."""
+    missing = [entry for entry in (_entry(*one) for one in wanted) if entry.address is None and not entry.is_kept()]
+    if missing and not any(entry.elsewhere for entry in missing):
+        process = python_beside(code)
+        for entry in missing:
+            entry.elsewhere = process
+
+
+LONG = 60  # seconds, after which another process is no longer waited for
+
+
+class Entry(CFunc):
+    """A compiled function that reads its arguments from a buffer; at first it is neither compiled nor read from the cache."""
+
+    elsewhere: subprocess.Popen | None = None  # the process that compiles it for the cache, if there is one
+
+    def __init__(self, operation, function, options):
+        super().__init__(function, ((types.intp,), types.void), {}, options)
+        self.operation, self._cache = operation, cache_of(function)
+
+    def is_kept(self):
+        return self.elsewhere is None and is_kept(self._cache, self._sig, self._targetdescr.target_context)
+
+    def compile(self):
+        if self.elsewhere:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.elsewhere.wait(LONG)
+        super().compile()
+
+
+@functools.cache
+def _entry(operation, kinds) -> Any:
     options = {name: operation.targetoptions[name] for name in ("error_model", "fastmath")}
     # The function is made from text, because Numba does not inline a call with *arguments, and would compile the operation
     # twice.
@@ -74,10 +143,7 @@ def compiled(operation: Any, kinds: tuple[types.Type, ...]) -> int:
     of_kinds = hashlib.sha256(str(kinds).encode()).hexdigest()[:12]
     function.__qualname__ = f"{operation.__qualname__}-{of_kinds}-{SOURCES}"
     function.__module__ = __name__
-    entry: Any = CFunc(function, ((types.intp,), types.void), {}, options)
-    entry._cache = cache_of(function)
-    entry.compile()
-    return entry.address
+    return Entry(operation.py_func.__name__, function, options)
 
 
 def _reader(kinds):
@@ -132,10 +198,18 @@ ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_int64)
 _callbacks = []  # compiled code holds their addresses, so that they must never be freed
 
 
+class LazilyCompiled(NamedTuple):
+    """A large function that compiled code can call, and that is compiled once and not into every caller."""
+
+    call: Any  # an intrinsic for compiled code; it takes a tuple of the arguments
+    wanted: Callable[..., tuple]  # wanted(*dtypes of the arguments) is what `compiled` takes
+    prepare: Callable[..., None]  # prepare(*dtypes of the arguments) compiles it, or reads it, before anyone calls it
+
+
 def lazily_compiled(
     name: str, operation: Any, fallback: Callable[..., object], dtypes: Iterable[tuple[DTypeLike, ...]]
-) -> tuple[Any, Callable[..., None]]:
-    """Make a large function that compiled code can call, and that is compiled once and not into every caller.
+) -> LazilyCompiled:
+    """Make a LazilyCompiled function.
 
     The callers find the function's address in a variable. At first this is the address of a function that compiles the
     operation and then calls it.
@@ -150,19 +224,16 @@ def lazily_compiled(
         A Python function with the same arguments, which does the work where the operation cannot be compiled.
     dtypes
         What the arguments may be: for each possibility the dtype of every argument.
-
-    Returns
-    -------
-    function
-        An intrinsic for compiled code; it takes a tuple of the arguments.
-    prepare
-        prepare(*dtypes of the arguments) compiles the operation, or reads it from the cache, before anyone calls it.
     """
     cells = {}
 
+    def wanted(*of_arguments):
+        kinds = tuple(numba.from_dtype(np.dtype(dtype)) for dtype in of_arguments)
+        return operation, tuple(types.Array(kind, 2, "A") for kind in kinds)
+
     def prepare(*of_arguments):
         kinds = tuple(numba.from_dtype(np.dtype(dtype)) for dtype in of_arguments)
-        cells[kinds][0] = compiled(operation, tuple(types.Array(kind, 2, "A") for kind in kinds))
+        cells[kinds][0] = compiled(*wanted(*of_arguments))
 
     def first_call(kinds):
         failed = False
@@ -212,7 +283,7 @@ def lazily_compiled(
 
         return types.void(arrays), emit
 
-    return intrinsic(call), prepare
+    return LazilyCompiled(intrinsic(call), wanted, prepare)
 
 
 def _symbol(name, kinds):

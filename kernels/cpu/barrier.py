@@ -3,6 +3,7 @@
 import platform
 import sys
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -68,8 +69,8 @@ def yield_core(typingctx):
 
 # What the threads share, each number on a cache line of its own: how many have come to the barrier, how often all have
 # passed it, the next task of each phase, and whether all must stop, because a thread that the others would wait for cannot
-# come.
-ARRIVED, PASSED, NEXT, OVER = 0, 16, (32, 48, 64), 80
+# come. For each number of a tuple, unlike an array, Numba would compile a function anew.
+ARRIVED, PASSED, NEXT, OVER = 0, 16, np.array([32, 48, 64]), 80
 
 
 @inline

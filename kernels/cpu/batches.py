@@ -68,7 +68,7 @@ def polynomial(coefficients, t):
 @exact
 def normals(key, step, examples, eps):
     blocks = (eps.shape[2] + 3) // 4
-    sample, example, block = np.zeros((3, COUNTERS), np.uint64)
+    sample, example, block = np.empty((3, COUNTERS), np.uint64)
     four, last, l, b, j = np.empty((4, COUNTERS)), eps.shape[0] * eps.shape[1] * blocks, 0, 0, 0
     for start in range(0, last, COUNTERS):
         n = min(COUNTERS, last - start)

@@ -2,10 +2,14 @@
 
 import contextlib
 import functools
+import gc
 import hashlib
 import logging
+import os
 import pathlib
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
@@ -52,29 +56,73 @@ def inlined(dispatcher: Any) -> Any:
     return njit(dispatcher.py_func, forceinline=True, **options, **NO_WRAPPERS)
 
 
+def by_types(choose: Callable[..., Any]) -> Any:
+    """Return a function for compiled code, which becomes what is chosen for the types of its arguments."""
+
+    def function(*arguments):
+        raise TypeError(f"{choose.__name__} is for compiled code")
+
+    numba.extending.overload(function, inline="always")(choose)
+    return function
+
+
 def exact(function: Callable[..., Any]) -> Any:
     """Return the same for an operation whose every bit is specified: each operator rounds, and nothing is reordered."""
     return kernel(function, fastmath=False)
+
+
+def python_beside(code: str) -> subprocess.Popen | None:
+    """Run code in a Python process beside this one, with its cache; None where there is no core or no cache for that."""
+    if config.NUMBA_NUM_THREADS == 1 or vars(sys).get("frozen") or not sys.executable or not _Notice.has_place:
+        return None
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "NUMBA_CACHE_DIR": config.CACHE_DIR}
+    nothing = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    with contextlib.suppress(OSError):  # it only saves time
+        return subprocess.Popen([sys.executable, "-P", "-c", code], env=environment, **nothing)
+    return None
 
 
 # ----------------------------------------------------------------------------------------------------------- the cache
 
 
 class _Notice(events.Listener):
-    """Logs once in a process that compilation has begun. What is read from the cache is not compiled, and logs nothing."""
+    """Logs what is compiled, the first time in a process as a warning. What is read from the cache is not compiled."""
 
-    said, afterwards = False, "they are kept for the next run"
+    said, has_place = False, True
+
+    def say(self, *which):
+        """which: the number of the kernel, of how many, and its name, where they are known."""
+        words = "compiling kernels for this machine" + (": %d of %d (%s)" if which else "")
+        words += "; they are kept for the next run" if self.has_place else ""
+        level, _Notice.said = logging.INFO if self.said else logging.WARNING, True
+        _log.log(level, words, *which)
+        if not self.has_place:
+            why = "no folder can be written; set NUMBA_CACHE_DIR to a folder that you may write to"
+            _warn_once("the compiled kernels are not kept for the next run: %s", why)
 
     def on_start(self, event):
         if not self.said and event.data["dispatcher"].py_func.__module__.startswith("vae_np.kernels."):
-            self.said = True
-            logging.getLogger("vae_np").warning("compiling kernels for this machine takes up to a minute; %s", self.afterwards)
+            self.say()
 
     def on_end(self, event):
         pass
 
 
-events.register("numba:compile", _Notice())
+_log, _notice = logging.getLogger("vae_np.compilation"), _Notice()
+events.register("numba:compile", _notice)
+
+
+def one_by_one(compile_each: Sequence[tuple[str, Callable[[], object]]]) -> None:
+    """Call the functions that compile a kernel each, and say before each which it is; compile_each: (name, function)."""
+    was_enabled = gc.isenabled()
+    gc.disable()  # a tenth of the time would be a search for garbage among the many objects of a compiler, which live on
+    try:
+        for i, (name, compile_it) in enumerate(compile_each):
+            _notice.say(i + 1, len(compile_each), name)
+            compile_it()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def cache_of(function: Callable[..., Any]) -> FunctionCache | NullCache:
@@ -82,10 +130,15 @@ def cache_of(function: Callable[..., Any]) -> FunctionCache | NullCache:
     try:
         return _Cache(function)
     except RuntimeError:
-        _Notice.afterwards = (
-            "they are not kept, because no folder can be written: set NUMBA_CACHE_DIR to a folder that you may write to"
-        )
+        _Notice.has_place = False
         return NullCache()
+
+
+def is_kept(cache: Any, signature: Any, target_context: Any) -> bool:
+    """Whether a function is in its cache, as the index of the cache says."""
+    with contextlib.suppress(Exception):  # no index, or a damaged one
+        return cache._index_key(signature, target_context.codegen()) in cache._cache_file._load_index()
+    return False
 
 
 class _Cache(FunctionCache):

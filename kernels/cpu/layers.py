@@ -5,14 +5,14 @@ The formulas stand in `kernels.reference`, under the same names. A row is what t
 
 import numpy as np
 
-from vae_np.kernels.cpu.jit import kernel
+from vae_np.kernels.cpu.jit import by_types, kernel
 from vae_np.kernels.cpu.mathematics import expm1, gelu, gelu_slope, inline, silu, silu_slope, softplus, tanh
 from vae_np.kernels.cpu.product import product, product_transposed
 
 
-@inline
+@by_types
 def rows(x):
-    return x.reshape((-1, x.shape[-1]))
+    return (lambda x: x) if x.ndim == 2 else lambda x: x.reshape((-1, x.shape[-1]))
 
 
 @inline

@@ -8,7 +8,7 @@ import numpy as np
 
 from vae_np.kernels.contract import LAYERS, Array
 from vae_np.kernels.cpu import layers
-from vae_np.kernels.cpu.argument_buffer import address_of
+from vae_np.kernels.cpu.argument_buffer import address_of, call_compiled
 from vae_np.kernels.cpu.jit import kernel
 from vae_np.kernels.cpu.layers import gradients_of_layer, prefetch_only, rows
 from vae_np.kernels.cpu.pairs import WORD, number_of_pairs, pair_columns, pair_rows
@@ -107,7 +107,7 @@ class Operands:
     def refresh(self) -> None:
         """Copy all weights, as somebody may have changed them."""
         for pairing, W, words in self.weights.values():
-            pairing(W, words)
+            call_compiled(pairing, (W, words))
 
 
 def _key(pairing, array):

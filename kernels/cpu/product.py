@@ -219,13 +219,13 @@ if not VECTOR:
     _product, _product_transposed = _blas_product, _blas_product_transposed
 
 REALS = np.dtype(np.float32), np.dtype(np.float64)
-_lazy_product, _prepare_product = lazily_compiled(
+_lazy_product = lazily_compiled(
     "vae_np.product",
     exact(_product),
     _numpy_product,
     [(a, b, *(real,) * 4) for real in REALS for a, b in ((real, real), (real, WORD), (WORD, WORD))],
 )
-_lazy_product_transposed, _prepare_product_transposed = lazily_compiled(
+_lazy_product_transposed = lazily_compiled(
     "vae_np.product_transposed",
     exact(_product_transposed),
     _numpy_product_transposed,
@@ -233,11 +233,25 @@ _lazy_product_transposed, _prepare_product_transposed = lazily_compiled(
 )
 
 
-def prepare(dtype: DTypeLike, are_pairs: bool) -> None:
-    """Compile the products for a dtype, or read them from the cache, before their first call would."""
+_call_product, _call_product_transposed = _lazy_product.call, _lazy_product_transposed.call
+
+
+def _of_training(dtype, are_pairs):
+    """(product, the dtypes of its arguments) of every product that a training makes."""
     for left, right in ((dtype, WORD), (WORD, WORD)) if are_pairs else ((dtype, dtype),):
-        _prepare_product(left, right, *(dtype,) * 4)
-    _prepare_product_transposed(dtype, WORD if are_pairs else dtype, dtype)
+        yield _lazy_product, (left, right, *(dtype,) * 4)
+    yield _lazy_product_transposed, (dtype, WORD if are_pairs else dtype, dtype)
+
+
+def wanted_products(dtype: DTypeLike, are_pairs: bool) -> list[tuple]:
+    """Return what `argument_buffer.compile_all` takes for the products of a training."""
+    return [lazy.wanted(*dtypes) for lazy, dtypes in _of_training(dtype, are_pairs)]
+
+
+def prepare(dtype: DTypeLike, are_pairs: bool) -> None:
+    """Compile these products, or read them from the cache, before their first call would."""
+    for lazy, dtypes in _of_training(dtype, are_pairs):
+        lazy.prepare(*dtypes)
 
 
 @inline
@@ -247,10 +261,10 @@ def product(a, b, c, prefetched):
     prefetched: three arrays that are used next, and so loaded into the cache meanwhile; each has the shape of c, or no rows.
     b may hold words that `pair_rows` has made, and then a too (of its transpose).
     """
-    _lazy_product((a, b, c, *prefetched))
+    _call_product((a, b, c, *prefetched))
 
 
 @inline
 def product_transposed(a, b, c):
     """c = a @ b.T          a (M, K), b (N, K) and c (M, N), all with contiguous rows; b may hold words (`pair_columns`)"""
-    _lazy_product_transposed((a, b, c))
+    _call_product_transposed((a, b, c))

@@ -15,16 +15,29 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 
+import numba
 import numpy as np
+from numba import types
+from numpy.typing import DTypeLike
 
 from vae_np.kernels.contract import Array, KernelSet
-from vae_np.kernels.cpu.argument_buffer import ENTRY, address_of, call, compiled, type_of, words_of
+from vae_np.kernels.cpu.argument_buffer import (
+    address_of,
+    begin_elsewhere,
+    call,
+    call_at,
+    call_compiled,
+    compile_all,
+    compiled,
+    types_of,
+    words_of,
+)
 from vae_np.kernels.cpu.barrier import NEXT, OVER, atomic_add, atomic_load, wait_for_all
 from vae_np.kernels.cpu.copies import copy_bytes
 from vae_np.kernels.cpu.jit import kernel
 from vae_np.kernels.cpu.mathematics import inline
 from vae_np.kernels.cpu.operands import Operands
-from vae_np.kernels.cpu.product import ROWS_KEEP_THEIR_BITS, prepare
+from vae_np.kernels.cpu.product import ROWS_KEEP_THEIR_BITS, prepare, wanted_products
 from vae_np.kernels.cpu.recording import OPERATIONS, record, weight_tasks
 
 
@@ -39,7 +52,7 @@ def do_tasks(shared, next_task, starts, instructions):
             call(instructions[i, 0], instructions[i, 1])
 
 
-@kernel
+@inline
 def feed(feeds, step):
     """Copy the values of a step into the arrays that hold its numbers."""
     for i in range(feeds.shape[0]):
@@ -47,8 +60,8 @@ def feed(feeds, step):
 
 
 @kernel
-def run(thread, n_threads, n_steps, shared, instructions, starts, feeds, results, must_be_finite, kept_results):
-    """Run the steps, and return how many were made: all, or up to the first with a result that is not finite but must be."""
+def run(thread, n_threads, n_steps, shared, instructions, starts, feeds, results, must_be_finite, kept_results, made):
+    """Run the steps, all or up to the first with a result that is not finite but must be; `made` counts them."""
     first = thread == 0
     for step in range(n_steps):
         do_tasks(shared, NEXT[0], starts[0], instructions)
@@ -56,7 +69,7 @@ def run(thread, n_threads, n_steps, shared, instructions, starts, feeds, results
             feed(feeds[1], step)
         wait_for_all(shared, n_threads)
         if atomic_load(shared, OVER):
-            return step
+            break
         if first:
             atomic_add(shared, NEXT[0], -atomic_load(shared, NEXT[0]))
             if step + 1 < n_steps:
@@ -74,9 +87,15 @@ def run(thread, n_threads, n_steps, shared, instructions, starts, feeds, results
                 atomic_add(shared, NEXT[phase], -atomic_load(shared, NEXT[phase]))
             for i in range(results.shape[0]):
                 kept_results[step, i] = results[i]
+            made[0] = step + 1
         if not finite:
-            return step + 1
-    return n_steps
+            break
+
+
+_word, _real = types.int64, types.float64
+_words, _table, _reals, _rows = (types.Array(of, n, "C") for of in (_word, _real) for n in (1, 2))
+_starts, _feeds = types.Tuple([_words] * 3), types.Tuple([_table] * 2)
+TYPES_OF_RUN = (*[_word] * 3, _words, _table, _starts, _feeds, _reals, _words, _rows, _words)
 
 
 @kernel
@@ -116,18 +135,29 @@ def edges(n_examples: int, n_samples: int, threads: int) -> list[int]:
     return [round(i * n_examples / n) for i in range(n + 1)]
 
 
+def _always_wanted(dtype, are_pairs):
+    """What `compile_all` takes for the functions that every training needs; they are half of the work."""
+    normals = OPERATIONS["normals"], (types.uint64, _word, _words, types.Array(numba.from_dtype(np.dtype(dtype)), 3, "C"))
+    return [*wanted_products(dtype, are_pairs), normals, (run, TYPES_OF_RUN)]
+
+
+def compile_always_wanted(dtype: DTypeLike, are_pairs: bool) -> None:
+    """Compile these functions."""
+    compile_all(_always_wanted(dtype, are_pairs))
+
+
+def begin(dtype: DTypeLike, are_pairs: bool = False) -> None:
+    """Begin to compile these functions in another process."""
+    code = f"from {__name__} import compile_always_wanted as compile; compile({np.dtype(dtype).name!r}, {are_pairs})"
+    begin_elsewhere(_always_wanted(dtype, are_pairs), code)
+
+
 def at_once(function: Callable[[KernelSet], object]) -> None:
     """Do what a function of a kernel set does, by the compiled functions of `capture`."""
-    for operation, arguments in record(function):
-        address, buffer = _instruction(OPERATIONS[operation], arguments, kept := [])
-        ENTRY(address)(buffer)
-
-
-def _instruction(operation, arguments, kept):
-    """The addresses of a compiled operation and of a buffer with its arguments, which `kept` holds."""
-    buffer = np.array(words_of(arguments, kept), np.int64)
-    kept.append(buffer)
-    return compiled(operation, tuple(map(type_of, arguments))), address_of(buffer)
+    calls = [(OPERATIONS[name], arguments) for name, arguments in record(function)]
+    compile_all((operation, types_of(arguments)) for operation, arguments in calls)
+    for operation, arguments in calls:
+        call_compiled(operation, arguments)
 
 
 def capture(
@@ -144,47 +174,53 @@ def capture(
     are_pairs: whether the operands of products are rounded to bfloat16.
     """
     results, sums = np.zeros(len(means) + len(squares)), np.zeros(len(squares))
-    must_be_finite = np.array([i == 0 or i >= len(means) for i in range(len(results))])
+    must_be_finite = np.array([i == 0 or i >= len(means) for i in range(len(results))], np.int64)
     first = [[(squares_of, (array.reshape(-1), sums[i : i + 1]))] for i, array in enumerate(squares)]
     operands = Operands(are_pairs)
     first += [operands.of_layers(record(function)) for function in examples]
     # Results are read after the second half, when other threads may be in the first half of the next step: so only the
     # second half writes them.
     second = [[(mean_of, (array.reshape(-1), results[i : i + 1])) for i, array in enumerate(means)]]
-    second[0] += [(copy, (sums, results[len(means) :]))]
+    second[0] += [(copy, (sums, results[len(means) :]))] if squares else []
     second += weight_tasks(record(weights), operands)
-    for dtype in {array.dtype for array in means}:
-        prepare(dtype, are_pairs)
     kept: list[Array] = [results]
-    instructions, starts = [], []
+    calls, starts = [], []
     for tasks in (first, operands.between_halves(), second):
-        starts.append([len(instructions)])
+        starts.append([len(calls)])
         for task in tasks:
-            for operation, arguments in task:
-                instructions.append(_instruction(OPERATIONS.get(operation, operation), arguments, kept))
-            starts[-1].append(len(instructions))
-    instructions, starts = np.array(instructions, np.int64), tuple(np.array(s, np.int64) for s in starts)
-    shared, cells = np.zeros(96, np.int64), [*before_examples, *before_weights]
+            calls += [(OPERATIONS.get(operation, operation), arguments) for operation, arguments in task]
+            starts[-1].append(len(calls))
+    dtypes = {array.dtype for array in means}
+    for dtype in dtypes:
+        begin(dtype, are_pairs)
+    wanted = [(operation, types_of(arguments)) for operation, arguments in calls]
+    compile_all([*wanted, *(one for dtype in dtypes for one in _always_wanted(dtype, are_pairs))])
+    for dtype in dtypes:
+        prepare(dtype, are_pairs)
+    buffers = [np.array(words_of(arguments, kept), np.int64) for _, arguments in calls]
+    kept += buffers
+    instructions = np.array([(compiled(*one), address_of(buffer)) for one, buffer in zip(wanted, buffers)], np.int64)
+    starts = tuple(np.array(s, np.int64) for s in starts)
+    address, shared, cells = compiled(run, TYPES_OF_RUN), np.zeros(96, np.int64), [*before_examples, *before_weights]
 
     def run_steps(threads, values):
         sources = [np.ascontiguousarray(value, cell.dtype) for value, cell in zip(values, cells)]
         rows = [(address_of(cell), address_of(source), cell.nbytes) for cell, source in zip(cells, sources)]
         split, n = len(before_examples), len(sources[0])
         feeds = tuple(np.array(half, np.int64).reshape(-1, 3) for half in (rows[:split], rows[split:]))
-        kept_results = np.empty((n, len(results)))
-        arguments = shared, instructions, starts, feeds, results, must_be_finite, kept_results
-        # A run of no steps compiles the function, or reads it from the cache, before other threads wait for this one.
-        run(0, 1, 0, *arguments)
+        kept_results, made = np.empty((n, len(results))), np.zeros(1, np.int64)
+        arguments = shared, instructions, starts, feeds, results, must_be_finite, kept_results, made
         if n == 0:
             return kept_results
         operands.refresh()
-        feed(feeds[0], 0)
+        for cell, source in zip(before_examples, sources):
+            cell[...] = source[0]
         shared[:] = 0
-        others = [threading.Thread(target=run, args=(i, threads, n, *arguments)) for i in range(1, threads)]
+        others = [threading.Thread(target=call_at, args=(address, (i, threads, n, *arguments))) for i in range(1, threads)]
         try:
             for other in others:
                 other.start()
-            done = run(0, threads, n, *arguments)
+            call_at(address, (0, threads, n, *arguments))
         except BaseException:
             shared[OVER] = 1
             raise
@@ -192,7 +228,7 @@ def capture(
             for other in others:
                 if other.ident:  # else it was never started
                     other.join()
-        return kept_results[:done]
+        return kept_results[: made[0]]
 
     run_steps.kept = kept  # pyright: ignore[reportFunctionMemberAccess]  # it holds the memory to which the instructions point
     return run_steps

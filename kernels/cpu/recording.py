@@ -32,12 +32,13 @@ def _recording(name):
 
 
 def _places_of_results(name, arguments):
-    """Which of its arguments an operation returns. The reference runs once, only to show that."""
+    """Which of its arguments an operation returns. The reference runs once, on copies, only to show that."""
     if name not in _places:
+        copies = [argument.copy() if isinstance(argument, np.ndarray) else argument for argument in arguments]
         with np.errstate(all="ignore"):
-            results = vars(reference)[name](*arguments)
+            results = vars(reference)[name](*copies)
         results = results if isinstance(results, tuple) else (results,)
-        _places[name] = [max(i for i, argument in enumerate(arguments) if argument is result) for result in results]
+        _places[name] = [next(i for i, copy in enumerate(copies) if copy is result) for result in results]
     return _places[name]
 
 
@@ -95,7 +96,7 @@ def weight_tasks(calls: list[tuple[str, tuple]], operands: Operands) -> list[lis
 
 
 def _rows_of_weights(n_bytes, operands, x, dy, W, l2, dW, db):
-    """For some rows of W at a time the arguments of `gradients_of_layer`, and what makes the kept copies of these rows anew.
+    """For some rows of W at a time the arguments of `update_rows`, and what makes the kept copies of these rows anew.
 
     The bias goes with the last rows, which it follows.
     """
@@ -103,18 +104,22 @@ def _rows_of_weights(n_bytes, operands, x, dy, W, l2, dW, db):
     x, dy_to_multiply = operands.of_gradient(x), operands.of_gradient(dy)
     for i in range(0, len(W), n):
         rows = slice(i, i + n)
-        inputs = x[:, rows], dy_to_multiply, dy, W[rows], l2, dW[rows], db if i + n >= len(W) else db[:0]
+        inputs = x, i, dy_to_multiply, dy, W[rows], l2, dW[rows], db if i + n >= len(W) else db[:0]
         yield inputs, operands.after_update(W, i, i + n)
 
 
 def _update_rows(update):
     update_inlined = inlined(update)
 
-    def update_rows(x, dy, dy_to_sum, W, l2, prefetched, g, arguments):
-        """Compute the gradient of some rows of weights, and of the bias if it follows them in p, and update both at once."""
+    def update_rows(x, first, dy, dy_to_sum, W, l2, prefetched, g, arguments):
+        """Compute the gradient of the rows W of weights, which begins with the row `first`, and update them.
+
+        The bias is updated too if it follows them in p.
+        """
         p, buffer = arguments[0], take()
         if g.nbytes <= BYTES:
             g = array_in(buffer, g)[: g.size]
+        x = x[:, first : first + W.shape[0]]
         gradients_of_layer(x, dy, dy_to_sum, W, l2, g[: W.size].reshape(W.shape), g[W.size :], prefetched)
         update_inlined(p, g, *arguments[1:])
         give_back(buffer)

@@ -1,8 +1,11 @@
 """The cache of compiled kernels: a cache that is damaged, full or missing costs time and a warning, and is no error."""
 
 import errno
+import gc
+import sys
 
 import pytest
+from numba import njit
 from numba.core import caching, config
 
 from vae_np.kernels.cpu import jit
@@ -12,7 +15,8 @@ from vae_np.kernels.cpu import jit
 def cache(tmp_path, monkeypatch):
     """The folder of the cache: it is empty, and nothing has been logged yet."""
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(jit._Notice, "afterwards", jit._Notice.afterwards)
+    monkeypatch.setattr(jit._Notice, "has_place", True)
+    monkeypatch.setattr(jit._Notice, "said", False)
     jit._warn_once.cache_clear()
     return tmp_path
 
@@ -58,6 +62,42 @@ def test_a_full_disk_is_said_once(cache, monkeypatch, caplog):
     ]
 
 
+def test_kernels_are_counted_while_they_are_compiled_and_no_garbage_is_collected_then(caplog):
+    enabled = []
+
+    def fails():
+        enabled.append(gc.isenabled())
+        raise ValueError
+
+    with caplog.at_level("INFO", "vae_np.compilation"), pytest.raises(ValueError):
+        jit.one_by_one([("first", lambda: enabled.append(gc.isenabled())), ("second", fails), ("third", fails)])
+    words = "compiling kernels for this machine: "
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", words + "1 of 3 (first); they are kept for the next run"),
+        ("INFO", words + "2 of 3 (second); they are kept for the next run"),
+    ]
+    assert enabled == [False, False] and gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "value"),
+    [
+        (config, "NUMBA_NUM_THREADS", 1),
+        (sys, "executable", None),
+        (sys, "frozen", True),
+        (jit._Notice, "has_place", False),
+        (jit.subprocess, "Popen", None),
+    ],
+)
+def test_no_process_runs_beside_this_one_where_it_would_not_help_or_cannot(of, name, value, monkeypatch):
+    def refused(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr(config, "NUMBA_NUM_THREADS", 2)
+    monkeypatch.setattr(of, name, value or refused if name == "Popen" else value, raising=False)
+    assert jit.python_beside("pass") is None
+
+
 def test_ctrl_c_while_a_kernel_is_read_is_no_damage(monkeypatch):
     def interrupted(*_):
         try:
@@ -70,9 +110,18 @@ def test_ctrl_c_while_a_kernel_is_read_is_no_damage(monkeypatch):
         fresh()(1.5)
 
 
-def test_where_no_folder_can_be_written_the_word_about_compiling_says_so(monkeypatch):
+def test_where_no_folder_can_be_written_it_is_said_once_what_to_do(monkeypatch, caplog):
     monkeypatch.setattr(config, "CACHE_DIR", "/dev/null/cache")
     for locator in caching.CodeLibraryCacheImpl._locator_classes:
         monkeypatch.setattr(locator, "from_function", classmethod(lambda *_: None))
     assert [hits(fresh()), hits(fresh())] == [0, 0]
-    assert "NUMBA_CACHE_DIR" in jit._Notice.afterwards
+    jit.one_by_one([("first", bool), ("second", bool)])
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "vae_np"]
+    assert "NUMBA_CACHE_DIR" in said and "are kept for" not in caplog.text
+
+
+def test_what_is_chosen_by_types_is_for_compiled_code():
+    double = jit.by_types(lambda x: lambda x: 2 * x)
+    assert njit(lambda x: double(x))(3) == 6
+    with pytest.raises(TypeError, match="compiled code"):
+        double(3)

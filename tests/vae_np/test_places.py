@@ -55,15 +55,22 @@ def of_python(code, *, folder=ROOT, limits=None, **environment):
 # ------------------------------------------------------------------------------------------------- compiled or not
 
 NO_PLACE = """
+import logging
 import threading
 import numpy as np
 from vae_np import VAE, cli
 
+compiled = []
+compilation = logging.getLogger("vae_np.compilation")
+compilation.addFilter(lambda record: compiled.append(record.args) or record.levelno > logging.INFO)
+compilation.setLevel(logging.INFO)
+
 def work():
     try:
-        cli.main("train --data rows.npy --hidden 4 --epochs 1 --backend numba --out run".split())
+        cli.main("train --data rows.npy --hidden 200 200 --epochs 1 --backend numba --out run".split())
     except SystemExit as end:
         print("train", end.code)
+    print("compiled", *(f"{name} {i} of {n}," for i, n, name in compiled))
     x = np.load("rows.npy")
     print("fit", VAE(hidden=(4,), epochs=1, backend="numba").fit(x).transform(x).shape)
 
@@ -74,6 +81,11 @@ thread.join()
 """
 
 
+COMPILED = """gather normals affine_relu affine reparameterize constant bernoulli_nll gaussian_kl elbo elbo_backward
+    bernoulli_nll_backward affine_backward constant_backward_add relu_backward gaussian_kl_backward
+    reparameterize_backward_add affine_backward_add mean_of update_rows _product _product_transposed run""".split()
+
+
 def test_without_a_place_for_a_cache_it_compiles_and_says_so_once_also_on_a_small_stack(elsewhere):
     """And off the main thread, where no signal can be handled."""
     np.save("rows.npy", X.astype(np.float32))  # for the command and the estimator alike: each dtype is compiled apart
@@ -82,6 +94,8 @@ def test_without_a_place_for_a_cache_it_compiles_and_says_so_once_also_on_a_smal
     nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR"), "/dev/null/none")
     out, said = of_python(NO_PLACE, folder=elsewhere, NUMBA_OPT="0", **nowhere)  # in less time
     assert "train None" in out and "fit (40, 2)" in out
+    # Validation, batches of another size and layers of other sizes compile nothing more.
+    assert f"compiled {' '.join(f'{name} {i + 1} of {len(COMPILED)},' for i, name in enumerate(COMPILED))}\n" in out
     assert said.count("compiling kernels") == said.count("NUMBA_CACHE_DIR") == 1
 
 

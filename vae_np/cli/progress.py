@@ -1,7 +1,9 @@
 """The progress of a training: a bar in a terminal, and a line for each epoch in a file or a pipe."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,7 +27,7 @@ def training_progress(
         The number of epochs, where it is known.
     """
     bar = Progress(
-        TextColumn("epoch {task.fields[epoch]}"),
+        TextColumn("{task.fields[epoch]}"),
         BarColumn(),
         TextColumn("{task.fields[terms]}"),
         TimeRemainingColumn(),
@@ -41,13 +43,26 @@ def training_progress(
         if "valid_total" in row:
             valid = f"  valid {row['valid_total']:.2f}"
         epoch, terms = f"{row['epoch']}{of_epochs}", _terms(row, objective) + valid
-        bar.update(task, completed=done, total=of, epoch=epoch, terms=terms)
+        bar.update(task, completed=done, total=of, epoch=f"epoch {epoch}", terms=terms)
         if "seconds" in row and not (console.is_terminal and status.is_terminal):
             console.print(f"epoch {epoch}  {terms}  {row['seconds']:.2g} s")
 
+    def show_compilation(record: logging.LogRecord) -> bool:
+        of_all: Any = record.args or (0, None)
+        bar.start()
+        bar.update(task, completed=of_all[0], total=of_all[1], terms=record.getMessage(), refresh=True)
+        return False  # it is not logged besides
+
+    compilation = logging.getLogger("vae_np.compilation")
+    before = compilation.level
+    if status.is_terminal:
+        compilation.addFilter(show_compilation)
+        compilation.setLevel(logging.INFO)
     try:
         yield show
     finally:
+        compilation.removeFilter(show_compilation)
+        compilation.setLevel(before)
         if bar.live.is_started:
             bar.stop()
 

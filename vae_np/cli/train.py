@@ -110,13 +110,16 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     if options.resume:
         options, moved = _resumed(options), MOVED
         backend = _backend_to_resume(options, backend)
+    kernel_set = kernels.load(backend, options.precision)
+    if kernel_set.begin:
+        kernel_set.begin(options.dtype)  # and the data are loaded meanwhile
     dataset = load_dataset(options, moved)
     if options.epochs is None:
         options.epochs = data.source(options.data).epochs
     held_out = "none" if dataset.valid is None else len(dataset.valid)
     console.print(
         f"{options.data}: {len(dataset.train)} rows to train on, {held_out} to validate with, "
-        f"{dataset.train.shape[1]} inputs; backend {training.backend_name(kernels.load(backend, options.precision))}"
+        f"{dataset.train.shape[1]} inputs; backend {training.backend_name(kernel_set)}"
         + (f", precision {options.precision}" if options.precision != FULL else "")
     )
     if dataset.taken:
