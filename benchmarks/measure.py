@@ -14,6 +14,7 @@ from benchmarks.disturbances import Sample, State, ratio, summary
 from benchmarks.workloads import Workload
 
 BLOCK_SECONDS = 0.1  # the least time that a timed block of steps takes
+MOST_STEPS = 100_000  # in a block
 PAUSE_SECONDS = 0.02  # between two blocks
 CHECKED_STEPS = 20  # the losses before and after each of these steps are compared
 # The largest relative error of a loss against the reference of the precision. After the checked steps, rounding errors have
@@ -118,6 +119,8 @@ def calibrate(seconds_of: Callable[[int], float]) -> int:
     seconds_of(n)  # the first call may compile or allocate
     while (seconds := seconds_of(n)) < BLOCK_SECONDS:
         n = max(n + 1, min(100 * n, int(1.3 * n * BLOCK_SECONDS / max(seconds, 1e-7)) + 1))
+        if n > MOST_STEPS:
+            raise RuntimeError(f"a step takes less than {BLOCK_SECONDS / MOST_STEPS:g} seconds, which is too short to be timed")
         seconds_of(n)  # a compiled loop of another length is another program
     return n
 

@@ -91,6 +91,11 @@ def test_a_step_that_the_clock_cannot_see_still_makes_a_block(clock):
     assert len(lengths) < 12
 
 
+def test_what_takes_no_time_is_not_timed_without_end():
+    with pytest.raises(RuntimeError, match="too short to be timed"):
+        measure.calibrate(lambda n: 0.0)
+
+
 def test_blocks_follow_each_other_through_the_data(clock):
     """Each begins at the initial parameters, after a step that is not timed, and takes the batches after the last ones."""
     its = session(clock)
