@@ -177,6 +177,7 @@ def prove(
         of_name = _follow(
             [probes.along(records[i].writes[dname]) for i in writing],
             [forward_lines_of(records, n_forward, i) for i in writing],
+            [name in records[i].reads for i in writing],
             {i: path for i, path in paths.items() if np.abs(path).max() > resolution},
             by_bias,
             name != "x",  # x is an input: the backward pass need not follow it along all its paths
@@ -187,7 +188,7 @@ def prove(
     return proofs
 
 
-def _follow(written, forward_lines, paths, by_bias, complete, error_of):
+def _follow(written, forward_lines, reads_value, paths, by_bias, complete, error_of):
     """A Proof of each state of a derivative: the paths that it contains, which are those of the state before and perhaps more.
 
     If the derivative must be complete, its last state must contain all paths. A missing path should have been added by the
@@ -199,13 +200,15 @@ def _follow(written, forward_lines, paths, by_bias, complete, error_of):
         return error_of(given, sum((paths[i] for i in followed), zero))
 
     proofs, followed = [], frozenset()
-    for given in written:
+    for given, of_activation in zip(written, reads_value):
         rest = [i for i in paths if i not in followed]
         more = [frozenset(some) for n in range(len(rest) + 1) for some in itertools.combinations(rest, n)]
         found = [Proof(error_with(given, followed | new), followed | new, frozenset(), new, False) for new in more]
         if by_bias is not None:
             found.append(Proof(error_of(given, by_bias), followed, frozenset(), frozenset(), True))
-        proofs.append(next((proof for proof in found if proof.error <= TOLERANCE), min(found, key=lambda proof: proof.error)))
+        # Of a wrong derivative only the operation tells what it should be: those of activations read the value, others do not.
+        likely = [proof for proof in found if proof.of_preactivation == of_activation] or found
+        proofs.append(next((proof for proof in found if proof.error <= TOLERANCE), min(likely, key=lambda proof: proof.error)))
         followed = proofs[-1].through
     gathering = [k for k, proof in enumerate(proofs) if not proof.of_preactivation]
     for path in paths.keys() - followed if complete and gathering else ():
@@ -227,6 +230,24 @@ def forward_lines_of(records: Sequence[Record], n_forward: int, i: int) -> list[
         return []
     called = records[i].call[0]
     return [j for j in range(n_forward) if records[j].call and called in [records[j].call[0] + ending for ending in ENDINGS]]
+
+
+def lines_of_same_arguments(records: Sequence[Record], n_forward: int, i: int) -> list[int]:
+    """The lines of the forward pass that line i differentiates, as its call tells: the two give what both take the same arguments.
+
+    They are those of `forward_lines_of`, or else any, such as a hidden layer, whose operation has the layer's and an activation's
+    derivative.
+    """
+    if not records[i].call:
+        return []
+    arguments = records[i].call[2]
+
+    def same(j):
+        common = [parameter for parameter in records[j].call[2] if parameter in arguments] if records[j].call else []
+        return bool(common) and all(records[j].call[2][parameter] == arguments[parameter] for parameter in common)
+
+    named_after = list(filter(same, forward_lines_of(records, n_forward, i)))
+    return named_after or [j for j in range(n_forward) if not records[j].composite and same(j)]
 
 
 def perturbing(index: int, array: NDArray, perturbed: Callable[[], NDArray]) -> tuple[Hook, Hook]:

@@ -14,7 +14,7 @@ from vae_np.choices import OBJECTIVES
 from vae_np.kernels import reference
 from vae_np.parameters import Layer, Parameters
 from vae_np.study.lines import Array, Line, Lines
-from vae_np.study.proof import TOLERANCE, forward_lines_of, perturbing, prove
+from vae_np.study.proof import TOLERANCE, lines_of_same_arguments, perturbing, prove
 from vae_np.study.watch import address_of, recorder, source_of, statements_of, watched
 
 
@@ -162,31 +162,39 @@ def _derivatives(d, g_layers):
 
 # ----------------------------------------------------------------------------------------------------------- the lines
 
+SINGLE_PATH = ".W", ".b", ".y"  # endings of the names of arrays that one line of the forward pass reads
+
 
 def _lines(records, n_forward, proofs, arrays, dimensions):
     """The Lines of what was recorded and proven."""
-    lines, preactivations, wrong_names = [], {}, set()
+    lines, preactivations, wrong_names, through = [], {}, set(), {}
 
     def renamed(name):
         return preactivations.get(name, name)
 
     for i, record in enumerate(records):
-        of_line = proofs.get(i, {})
         reads, arguments = tuple(map(renamed, record.reads)), {}
         if record.call:
             arguments = {parameter: renamed(name) for parameter, name in record.call[2].items()}
         symbols = [(start, end, renamed(name)) for start, end, name, stored in record.symbols if not stored]
-        preactivations |= {name: f"{name}.y" for name, proof in of_line.items() if proof.of_preactivation}
+        preactivations |= {name: f"{name}.y" for name, proof in proofs.get(i, {}).items() if proof.of_preactivation}
         symbols += [(start, end, renamed(name)) for start, end, name, stored in record.symbols if stored]
+        of_line = {renamed(name): proof for name, proof in proofs.get(i, {}).items()}
+        wrong_now = {name for name, proof in of_line.items() if proof.error > TOLERANCE}
+        inherited = bool(wrong_now) and not wrong_names.isdisjoint(reads)
+        unclear = {name for name in wrong_now if inherited and not name.endswith(SINGLE_PATH)}
+        differentiates = frozenset().union(*(of_line[name].differentiates for name in of_line.keys() - unclear))
+        if i >= n_forward and not differentiates:  # the paths do not tell where a derivative is 0, or reads a wrong one
+            differentiates = frozenset(lines_of_same_arguments(records, n_forward, i))
+        for name in unclear:  # the paths that it contains unless the wrong derivative hides them
+            added = {j for j in differentiates if name[1:] in records[j].reads}
+            of_line[name] = of_line[name]._replace(through=added | through.get(name, set()), missing_paths=frozenset())
+        through |= {name: proof.through for name, proof in of_line.items()}
         writes = tuple(
-            _proven(renamed(name), value, of_line[name]) if name in of_line else Array(renamed(name), value)
+            _proven(renamed(name), value, of_line[renamed(name)]) if renamed(name) in of_line else Array(renamed(name), value)
             for name, value in record.writes.items()
         )
-        differentiates = frozenset().union(*(proof.differentiates for proof in of_line.values()))
         called = record.call[0] if record.call else ""
-        if not differentiates and i >= n_forward:  # its derivative is 0, so that no path can be found
-            differentiates = forward_lines_of(records, n_forward, i)
-        wrong_now = {array.name for array in writes if array.error is not None and array.error > TOLERANCE}
         shapes = re.findall(r"\(([^()]*)\)", record.statement.source.partition("#")[2])
         results = [name for *_, name, stored in record.symbols if stored] or list(record.writes)
         lines.append(
@@ -205,7 +213,7 @@ def _lines(records, n_forward, proofs, arrays, dimensions):
                 misshapen=_misshapen(shapes, {name: arrays[name].shape for name in results if name in arrays}, dimensions),
                 composite=record.composite,
                 differentiates=tuple(sorted(differentiates)),
-                wrong=bool(wrong_now) and not wrong_names.intersection(reads),
+                wrong=bool(wrong_now) and not inherited,
             )
         )
         wrong_names = wrong_names - {array.name for array in writes} | wrong_now

@@ -281,6 +281,23 @@ def test_a_fault_of_the_text_is_found_at_its_line(name):
     assert {(line.function, line.number) for line in wrong} == {(function.__name__, number)}
 
 
+@pytest.mark.parametrize("operation", ("reparameterize_backward_add", "gaussian_kl_backward", "bernoulli_nll_backward"))
+def test_a_line_that_reads_a_wrong_derivative_differentiates_what_it_always_does_and_misses_nothing(operation):
+    def scaled(*arguments):
+        results = vars(reference)[operation](*arguments)
+        arguments[-1][...] *= 3
+        return results
+
+    linecache.cache["<scaled>"] = (0, None, [], "<scaled>")
+    right, planted = trace(*PROBLEM), trace(*PROBLEM, **{operation: scaled})
+    inherited = [line for line in planted if line.error is not None and line.error > TOLERANCE and not line.wrong]
+    for was, now in zip(right, planted, strict=True):
+        assert now.differentiates == was.differentiates, now.source
+        assert [array.through for array in now.writes] == [array.through for array in was.writes], now.source
+        assert not any(array.missing_paths for array in now.writes)
+    assert len(inherited) > 3 or operation == "bernoulli_nll_backward"
+
+
 OPERATION_FAULTS = {  # {what is wrong: (the operation, a piece of its source, what replaces it, the problem's choices)}
     "sign": ("reparameterize_backward_add", "dlogvar += (dz", "dlogvar -= (dz", {}),
     "factor": ("reparameterize_backward_add", "np.exp(logvar / 2) / 2", "np.exp(logvar / 2)", {}),
