@@ -112,11 +112,12 @@ def trace(
         return elbo.value_of(model, p, a, l2).total
 
     proofs = prove(records, n_forward, loss, value.total, values, weights, derivatives, layers, elements)
-    lines = _lines(records, n_forward, proofs, values | weights | derivatives, _dimensions(p.architecture, a))
     model.forward(layers, a, beta)  # restores the values, which the perturbed passes have overwritten
-    terms = _terms(p, layers, a, beta, objective, operations, tuple(functions.values()), derivatives)
+    pass_ = p, layers, a, beta, objective, operations, functions, values | weights
+    parts = {term: _part(silencing, *pass_) for term, silencing in _silenced(operations, objective).items()}
+    lines = _lines(records, n_forward, proofs, values | weights | derivatives, _dimensions(p.architecture, a), parts)
     sources = {name: source_of(function) for name, function in functions.items()}
-    return Trace(lines, sources, value, p, a, terms, {"beta": float(beta), "l2": float(l2), "objective": objective})
+    return Trace(lines, sources, value, p, a, {"beta": float(beta), "l2": float(l2), "objective": objective})
 
 
 def _replaced(changed):
@@ -165,7 +166,7 @@ def _derivatives(d, g_layers):
 SINGLE_PATH = ".W", ".b", ".y"  # endings of the names of arrays that one line of the forward pass reads
 
 
-def _lines(records, n_forward, proofs, arrays, dimensions):
+def _lines(records, n_forward, proofs, arrays, dimensions, parts):
     """The Lines of what was recorded and proven."""
     lines, preactivations, wrong_names, through = [], {}, set(), {}
 
@@ -191,7 +192,11 @@ def _lines(records, n_forward, proofs, arrays, dimensions):
             of_line[name] = of_line[name]._replace(through=added | through.get(name, set()), missing_paths=frozenset())
         through |= {name: proof.through for name, proof in of_line.items()}
         writes = tuple(
-            _proven(renamed(name), value, of_line[renamed(name)]) if renamed(name) in of_line else Array(renamed(name), value)
+            Array(renamed(name), value)
+            if renamed(name) not in of_line
+            else _proven(
+                renamed(name), value, of_line[renamed(name)], {path: of[i - n_forward].get(name) for path, of in parts.items()}
+            )
             for name, value in record.writes.items()
         )
         called = record.call[0] if record.call else ""
@@ -220,9 +225,12 @@ def _lines(records, n_forward, proofs, arrays, dimensions):
     return lines
 
 
-def _proven(name, value, proof):
-    """The Array of a derivative."""
-    return Array(name, value, proof.error, tuple(sorted(proof.through)), tuple(sorted(proof.missing_paths)))
+def _proven(name, value, proof, parts):
+    """The Array of a derivative; None stands for a part that is 0."""
+    parts = {path: np.zeros_like(value) if part is None else part for path, part in parts.items()}
+    if name.endswith(".W"):
+        parts["l2"] = value - parts["reconstruction"] - parts["kl"]
+    return Array(name, value, proof.error, tuple(sorted(proof.through)), tuple(sorted(proof.missing_paths)), parts)
 
 
 def _dimensions(architecture, a):
@@ -254,24 +262,42 @@ def _misshapen(comments, shapes, dimensions):
 # ------------------------------------------------------------------------------------------------ the terms of the loss
 
 
-def _terms(p, layers, a, beta, objective, operations, functions, derivatives):
-    """{term: {name of a derivative: the part of it that comes from this term}}; what reconstruction and KL leave is from l2."""
-    name = f"{OBJECTIVES[objective].bound}_backward"
-    parts, (L, B, _) = {}, a.eps.shape
-    for term, silenced in {"reconstruction": -1, "kl": -2}.items():
+def _silenced(operations, objective):
+    """{path from the loss: {operation: the same, without its results along all other paths}}
 
-        def bound_backward(*arguments, silenced=silenced):
+    The terms of the loss part at the bound, where dnll or dkl is set to 0. The paths into mu and logvar part at these two, where
+    the derivatives that come directly from the KL, or those that come through z, are left out.
+    """
+    bound, divergence = OBJECTIVES[objective].bound, OBJECTIVES[objective].divergence
+
+    def zeroing(name, *places):
+        def operation(*arguments):
             results = vars(operations)[name](*arguments)
-            arguments[silenced][...] = 0
+            for place in places:
+                arguments[place][...] = 0
             return results
 
-        one_term = types.ModuleType(f"vae_np.kernels.{term}")
-        vars(one_term).update({**vars(operations), name: bound_backward})
-        d, g = buffers(p.architecture, objective, L, B, np.float64), Parameters.zeros(p.architecture)
-        part_model = elbo.bind(p.architecture, objective, one_term, functions)
-        g_layers = g.layers
-        part_model.backward(layers, a, d, beta, B)
-        part_model.weight_gradients(layers, a, d, g_layers, 0.0)
-        parts[term] = _derivatives(d, g_layers)
-    parts["l2"] = {name: array - parts["reconstruction"][name] - parts["kl"][name] for name, array in derivatives.items()}
-    return parts
+        return {name: operation}
+
+    return {
+        "reconstruction": zeroing(f"{bound}_backward", -1),
+        "kl": zeroing(f"{bound}_backward", -2),
+        "z": zeroing(f"{divergence}_backward", -2, -1),
+        "divergence": {"reparameterize_backward_add": lambda *arguments: arguments[-2:]},
+    }
+
+
+def _part(silenced, p, layers, a, beta, objective, operations, functions, values):
+    """What each line of the backward pass writes, {name: array}, where some operations are silenced."""
+    one_path = types.ModuleType("vae_np.kernels.one_path")
+    vars(one_path).update({**vars(operations), **silenced})
+    L, B, _ = a.eps.shape
+    d, g_layers = buffers(p.architecture, objective, L, B, np.float64), Parameters.zeros(p.architecture).layers
+    model, derivatives = elbo.bind(p.architecture, objective, one_path, tuple(functions.values())), _derivatives(d, g_layers)
+    names = {address_of(array): name for name, array in (values | derivatives).items()}
+    statements = {function.__code__: statements_of(function) for function in functions.values()}
+    records = []
+    with watched(statements, *recorder(records, names, derivatives)):
+        model.backward(layers, a, d, beta, B)
+        model.weight_gradients(layers, a, d, g_layers, 0.0)
+    return [record.writes for record in records]

@@ -196,6 +196,36 @@ def test_terms_add_up_and_are_what_they_say(objective):
         assert_close(parts["reconstruction"]["dmu.W"], alone["mu.W"], "dmu.W")
 
 
+@pytest.mark.parametrize(
+    "problem", PROBLEMS[::4], ids=lambda problem: f"{problem.p.architecture.likelihood}-{problem.objective}"
+)
+def test_the_parts_along_the_paths_add_up_at_every_line(problem):
+    lines = trace(*problem)
+    for line in lines:
+        for array in line.writes:
+            if array.error is None:
+                continue
+            size, l2 = np.abs(array.value).max() or 1.0, array.parts.get("l2", 0)
+            of_terms = array.parts["reconstruction"] + array.parts["kl"] + l2
+            np.testing.assert_allclose(of_terms, array.value, rtol=0, atol=1e-12 * size, err_msg=line.source)
+            if array.name.startswith(("dmu", "dlogvar", "dencoder")):
+                along_both = array.parts["z"] + array.parts["divergence"] + l2
+                np.testing.assert_allclose(along_both, array.value, rtol=0, atol=1e-12 * size, err_msg=line.source)
+    assert ("l2" in lines.terms) and lines.terms["l2"].keys() == {f"d{name}" for name, _ in _weights(lines)}
+
+
+def _weights(lines):
+    return [(array.name[1:], array) for line in lines for array in line.writes if array.name.endswith(".W")]
+
+
+def test_the_part_of_a_layer_before_its_activation_is_not_that_after_it():
+    lines = trace(*PROBLEM)
+    (before,) = (array for line in lines if line.called == "affine_backward_add" for array in line.writes)
+    after = next(array for line in lines for array in line.writes if array.name == f"{before.name}.y")
+    h = lines.a.encoder[2]
+    np.testing.assert_allclose(after.parts["kl"], before.parts["kl"] * (1 - h * h), rtol=1e-12)
+
+
 # ------------------------------------------------------------------------------------------------------- planted faults
 
 
