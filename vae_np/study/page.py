@@ -13,6 +13,7 @@ from vae_np import elbo
 from vae_np.choices import LIKELIHOODS, OBJECTIVES
 from vae_np.parameters import replacing
 from vae_np.study import controls, markup
+from vae_np.study.by_hand import by_hand
 from vae_np.study.cards import cards
 from vae_np.study.dials import Dial, Estimators
 from vae_np.study.explanations import explanations
@@ -21,6 +22,7 @@ from vae_np.study.listing import listing
 from vae_np.study.markup import View
 from vae_np.study.paths import PATHS, paths_of
 from vae_np.study.pictures import images
+from vae_np.study.primer import primer
 from vae_np.study.proof import TOLERANCE
 
 FILES = pathlib.Path(__file__).parent
@@ -70,6 +72,8 @@ def page(
     """The HTML of the whole page; the arguments are those of `write`."""
     view = View(image_shape)
     sections = {
+        "first": ("Read this first", primer(trace) + _facts(trace, data, image_shape)),
+        "hand": ("One latent by hand", by_hand(trace)),
         "text": ("The code", listing(trace)),
         "lines": ("Line by line", _paths_menu(trace) + cards(trace, view)),
         "derivations": ("Derivations", explanations(trace)),
@@ -86,7 +90,7 @@ def page(
 <style>{_file("page.css")}</style>
 <body class="study">
 <a class="skip" href="#lines">Skip to the lines</a>
-<header>{_head(trace, data, image_shape)}</header>
+<header>{_head(trace)}</header>
 <nav aria-label="Parts of this page">{links}</nav>
 <main>{body}</main>
 {_inspector(trace)}
@@ -109,12 +113,22 @@ def _file(name):
 # ------------------------------------------------------------------------------------------------------------ the head
 
 
-def _head(trace, data, image_shape):
-    """What the page is, and the facts about the pass that it shows."""
+def _head(trace):
+    """What the page is, and whether its derivatives are right."""
+    return f"""<h1>The gradients of a VAE, line by line</h1>
+<p>To make this page, the program ran every line of code that you see below. Each line stands beside its equation, and with the
+shapes and values of the arrays that it computed. Each derivative is compared with a finite difference: the program ran again, with
+the value changed a little at exactly this line, and the change of the loss was divided by the change of the value.</p>
+{_verdict(trace)}"""
+
+
+def _facts(trace, data, image_shape):
+    """What was run: the model, the examples and the loss."""
     arch, value = trace.p.architecture, trace.value
+    likelihood = LIKELIHOODS[arch.likelihood]
     L, B, Z = trace.a.eps.shape
     widths = "-".join(map(str, (arch.n_inputs, *arch.hidden, Z)))
-    noise = f", {arch.noise} noise" if LIKELIHOODS[arch.likelihood].has_noise else ""
+    noise = f", {arch.noise} noise" if likelihood.has_noise else ""
     beta, l2, objective = (trace.arguments[name] for name in ("beta", "l2", "objective"))
     penalty = f" + {value.l2:.4g}" if l2 else ""
     equals = "≤" if OBJECTIVES[objective].weighted else "="
@@ -127,20 +141,14 @@ def _head(trace, data, image_shape):
             "<figcaption>The first row shows the examples x. The second row shows, below each example, the mean of p(x|z) for its "
             "first sample z.</figcaption></figure>"
         )
-    low, high = LIKELIHOODS[arch.likelihood].support
-    between = LIKELIHOODS[arch.likelihood].discrete and bool(np.any((trace.a.x > low) & (trace.a.x < high)))
-    grey = (
-        '<p class="note">The pixels are grey, and this likelihood is a probability of black and white ones only. So the loss is a '
-        "cross entropy here, and not a bound on -log p(x). Its derivatives are the same.</p>"
-        if between
-        else ""
-    )
-    return f"""<h1>The gradients of a VAE, line by line</h1>
-<p>To make this page, the program ran every line of code that you see below. Each line stands beside its equation, and with the
-shapes and values of the arrays that it computed. Each derivative is compared with a finite difference: the program ran again, with
-the value changed a little at exactly this line, and the change of the loss was divided by the change of the value.</p>
-{_verdict(trace)}
-<dl class="facts">
+    low, high = likelihood.support
+    grey = ""
+    if likelihood.discrete and np.any((trace.a.x > low) & (trace.a.x < high)):
+        grey = (
+            '<p class="note">The pixels are grey, and this likelihood is a probability of black and white ones only. So the loss is '
+            "a cross entropy here, and not a bound on -log p(x). Its derivatives are computed in the same way.</p>"
+        )
+    return f"""<h3>The run that this page shows</h3><dl class="facts">
 <div><dt>data and model</dt><dd>{html.escape(data)}</dd></div>
 <div><dt>architecture</dt><dd>{widths}, {arch.activation}, {arch.likelihood}{noise}</dd></div>
 <div><dt>batch</dt><dd>B = {B} example{"s" * (B > 1)}, L = {L} sample{"s" * (L > 1)} per example</dd></div>

@@ -115,14 +115,17 @@ def elements(tree: Tree) -> tuple:
         letters = [index] if index in LETTERS or len(index) > 2 else index
         return "mrow", *(elements(symbol(letter)) for letter in letters)
 
+    if not isinstance(tree, str) and tree[0] in ("relation", "call", "/", "(", "["):  # here a negative number needs no brackets
+        tree = tree[0], *(("alone", *part[1:]) if part[:1] == ("value",) else part for part in tree[1:])
     match tree:
         case str(word) if word.endswith("~"):
             return "mover accent='true'", elements(word[:-1]), ("mo", "~")
         case str(word) | ("number", word):
             return "mn" if word.isdigit() else "mi", word
-        case "value", numbers:
+        case "value" | "alone" as kind, numbers:
             texts = [number(value) for value in np.ravel(numbers)]
-            texts = [f"({text})" if text[0] == "\N{MINUS SIGN}" else text for text in texts]
+            if kind == "value":
+                texts = [f"({text})" if text[0] == "\N{MINUS SIGN}" else text for text in texts]
             return f"mn data-values='{'|'.join(texts)}'" if len(texts) > 1 else "mn", texts[0]
         case "name", name:
             return f"mrow data-name='{name}'" if CODE.fullmatch(name) else "mrow", elements(symbol(name))
