@@ -150,9 +150,18 @@ def checked(status: int, what: str) -> None:
         raise RuntimeError(f"cuBLAS's {what} failed with status {status}")
 
 
+def place() -> tuple[int, int, int]:
+    """Return (device, address of the current stream, thread).
+
+    The thread is 0, except where CuPy gives each thread a default stream of its own: they all have the same address.
+    """
+    device, stream = cupy.cuda.Device().id, cupy.cuda.get_current_stream().ptr
+    return device, stream, threading.get_ident() if stream == cupy.cuda.runtime.streamPerThread else 0
+
+
 @functools.cache
-def cublas(device: int, stream: int) -> tuple[ctypes.CDLL, ctypes.c_void_p, Any]:
-    """Return (library, handle, workspace) for the stream of that address. Two streams must not share a workspace."""
+def cublas(device: int, stream: int, thread: int) -> tuple[ctypes.CDLL, ctypes.c_void_p, Any]:
+    """Return (library, handle, workspace) for the stream of a place. Two streams must not share a workspace."""
     library, handle, workspace = load_cublas(), ctypes.c_void_p(), cupy.empty(WORKSPACE, np.uint8)
     checked(library.cublasCreate_v2(ctypes.byref(handle)), "cublasCreate")
     checked(library.cublasSetMathMode(handle, math_mode()), "cublasSetMathMode")
@@ -179,7 +188,7 @@ def product(a: Array, b: Array, c: Array, a_as: int = AS_IS, b_as: int = AS_IS, 
     A, B, C = (ctypes.c_void_p(pointer_to(array)) for array in (a, b, c))
     sizes = b_as, a_as, N, M, K
     with _lock:
-        library, handle, _ = cublas(cupy.cuda.Device().id, cupy.cuda.get_current_stream().ptr)
+        library, handle, _ = cublas(*place())
         if a.dtype in OPERANDS:
             kind, how = OPERANDS[a.dtype]
             operands = one, B, kind, b.shape[1], A, kind, a.shape[1]

@@ -4,6 +4,7 @@ Where no graph can be captured (the driver is old) the same launches are made on
 """
 
 import functools
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from vae_np.kernels.gpu.arrays import pointer_to
 from vae_np.kernels.gpu.device import launch
 
 STEPS_AT_A_TIME = 1024  # the number of steps whose numbers are on the device at the same time
+SUMMED_BY_A_BLOCK = 4096  # the largest number of elements that a block sums at a time
+NOT_SUPPORTED = 801  # cudaErrorNotSupported, from a driver that is too old for graphs
 _lock = threading.Lock()  # one graph at a time: they share the workspace of their stream
 
 
@@ -55,9 +58,11 @@ def capture(
     room = [cupy.empty((STEPS_AT_A_TIME, *cell.shape), cell.dtype) for cell in cells]
     arrays = [(array, 0) for array in means] + [(array, 1) for array in squares]
     feeds = [(pointer_to(cell), pointer_to(values), cell.nbytes) for cell, values in zip(cells, room)]
-    sums = [(pointer_to(array), array.size, is_squares) for array, is_squares in arrays]
-    feeds, sums = (cupy.asarray(np.array(table, np.int64)) for table in (feeds, sums))
+    *parts_before, parts = itertools.accumulate((-(-array.size // SUMMED_BY_A_BLOCK) for array, _ in arrays), initial=0)
+    notes = [(pointer_to(array), array.size, squared, before) for (array, squared), before in zip(arrays, parts_before)]
+    feeds, notes = (cupy.asarray(np.array(table, np.int64)) for table in (feeds, notes))
     counters, kept = cupy.zeros(2, np.int64), cupy.empty((STEPS_AT_A_TIME, len(arrays)), np.float64)
+    summed = SUMMED_BY_A_BLOCK, cupy.empty(parts, np.float64), parts, cupy.zeros((), np.uint32)
     must_be_finite = np.array([i == 0 or i >= len(means) for i in range(len(arrays))])
     stream = stream_of_graphs()
 
@@ -65,7 +70,7 @@ def capture(
         launch("steps", "feed", real, len(feeds), feeds, len(feeds), counters, per_block=1)
         for function in examples:
             function(kernel_set)
-        launch("steps", "note", real, len(sums), sums, len(sums), kept, counters, per_block=1)
+        launch("steps", "note", real, parts, notes, len(notes), *summed, kept, counters, per_block=1)
         weights(kernel_set)
 
     @functools.cache
@@ -78,8 +83,10 @@ def capture(
             finally:
                 graph = stream.end_capture()
             return graph.launch
-        except RuntimeError as error:
-            logging.getLogger("vae_np").warning("steps are launched one by one: no graph could be captured (%s)", error)
+        except RuntimeError as error:  # an error that does not come from the capture itself comes again from the step
+            unexpected = getattr(error, "status", None) != NOT_SUPPORTED
+            text = "steps are launched one by one: no graph could be captured (%s)"
+            logging.getLogger("vae_np").warning(text, error, exc_info=unexpected)
             return step
 
     make_step = step  # the first is not captured: it compiles our kernels, and cuBLAS chooses and loads its own
