@@ -1,5 +1,6 @@
 // Batches and their random numbers: the same bits as those of kernels/reference.py, where the formulas stand. This file is
-// compiled without fused multiply-adds.
+// compiled without fused multiply-adds. CuPy compiles with --ftz=true, so that in single precision the bits differ in one case:
+// data below 2^-126 become 0 where `gather` rounds them from double to float, and where `binarize` reads them.
 
 typedef unsigned long long word;  // a word has 32 bits; the other 32 make room for a product
 
