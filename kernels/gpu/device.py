@@ -8,10 +8,11 @@ import ctypes
 import functools
 import os
 import pathlib
+import re
 import sys
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import cupy  # pyright: ignore[reportMissingImports]  # it is installed only where there is a GPU
@@ -21,6 +22,7 @@ from numpy.typing import DTypeLike
 from vae_np.kernels import reference
 from vae_np.kernels.contract import Array
 from vae_np.kernels.gpu.arrays import pointer_to
+from vae_np.kernels.gpu.launches import Launch, memory, submit
 
 BLOCK, MOST_BLOCKS = 256, 4096  # threads of a block, and blocks: where there are more elements, each thread takes several
 FOLDER = pathlib.Path(__file__).parent
@@ -68,6 +70,17 @@ def source(name: str, real: str) -> tuple[str, tuple[str, ...]]:
 
 
 @functools.cache
+def accesses(name: str) -> dict[str, list[str]]:
+    """Return {kernel: for each of its arguments "reads", "writes" or "number"} of a source file: what is const is only read."""
+    text, _ = source(name, "float64")
+    kinds = {True: "reads", False: "writes"}
+    return {
+        kernel: [kinds["const" in p] if "*" in p else "number" for p in parameters.split(",")]
+        for kernel, parameters in re.findall(r"__global__ void (\w+)\((.*?)\)\s*\{", text, re.DOTALL)
+    }
+
+
+@functools.cache
 def module(name: str, real: str) -> Any:
     """Return a source file compiled, or as CuPy's cache has kept it."""
     text, options = source(name, real)
@@ -80,7 +93,17 @@ def kernel(name: str, kernel_name: str, real: str) -> Any:
     return module(name, real).get_function(kernel_name)
 
 
-def launch(name: str, kernel_name: str, real: DTypeLike, n: int, *arguments: Any, block: int = 0, per_block: int = 0) -> None:
+def launch(
+    name: str,
+    kernel_name: str,
+    real: DTypeLike,
+    n: int,
+    *arguments: Any,
+    block: int = 0,
+    per_block: int = 0,
+    reads: Sequence[Array] = (),
+    writes: Sequence[Array] = (),
+) -> None:
     """Run a kernel of a source file on n elements.
 
     Parameters
@@ -93,11 +116,21 @@ def launch(name: str, kernel_name: str, real: DTypeLike, n: int, *arguments: Any
         The number of threads in a block; 0 stands for BLOCK.
     per_block
         The number of elements for a block, if that makes no more than MOST_BLOCKS blocks; 0 stands for one for each thread.
+    reads, writes
+        Arrays that the kernel finds by addresses in other arrays.
     """
     if n:
         block = block or BLOCK
         blocks = min(-(-n // (per_block or block)), MOST_BLOCKS)
-        kernel(name, kernel_name, np.dtype(real).name)((blocks,), (block,), arguments)
+        run = functools.partial(kernel(name, kernel_name, np.dtype(real).name), (blocks,), (block,), arguments)
+
+        def described():
+            used = list(zip(arguments, accesses(name)[kernel_name], strict=True))
+            read = [a for a, kind in used if isinstance(a, cupy.ndarray) and kind == "reads"]
+            written = [a for a, kind in used if isinstance(a, cupy.ndarray) and kind == "writes"]
+            return Launch(kernel_name, arguments, run, memory([*read, *reads]), memory([*written, *writes]))
+
+        submit(run, described)
 
 
 def over(source: str, array: Array, kernel_name: str, *arguments: Any) -> None:
@@ -180,9 +213,14 @@ def product(a: Array, b: Array, c: Array, a_as: int = AS_IS, b_as: int = AS_IS, 
 
     cuBLAS reads a matrix by columns, so that it takes each of these for its transpose: it computes c.T = b.T @ a.T.
     """
+    if c.size:
+        run = functools.partial(_multiply, a, b, c, a_as, b_as, add)
+        submit(run, lambda: Launch("product", (a, b, c, a_as, b_as, add), run, memory((a, b)), memory((c,))))
+
+
+def _multiply(a, b, c, a_as, b_as, add):
+    """The product, on the current stream."""
     (M, N), K = c.shape, a.shape[0] if a_as == TRANSPOSED else a.shape[1]
-    if not (M and N):
-        return
     real = ctypes.c_float if c.dtype == np.float32 else ctypes.c_double
     one, beta = ctypes.byref(real(1)), ctypes.byref(real(1 if add else 0))
     A, B, C = (ctypes.c_void_p(pointer_to(array)) for array in (a, b, c))

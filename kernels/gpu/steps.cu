@@ -1,15 +1,17 @@
-// What surrounds a step that is replayed: `feed` gives it its numbers, and `note` keeps its results. counters[0] tells
-// `feed` the number of the step, and counters[1] tells it `note`. Each increments the counter of the other, because no
-// kernel may change what its own blocks read.
+// What surrounds a step that is replayed: `feed` gives its first half its numbers, and `note` keeps its results and gives its
+// second half its numbers. counters[0] tells `feed` the number of the step, and counters[1] tells it `note`. Each increments the
+// counter of the other, because no kernel may change what its own blocks read.
 
 // A row of feeds is the address of an array, the address of its values for all steps, and its size in bytes, a multiple of 4.
+__device__ void feed_array(const size *feed, size step) {
+    int *array = (int *)feed[0];
+    size words = feed[2] / 4;
+    const int *values = (const int *)feed[1] + step * words;
+    FOR_EACH_IN_ROW(i, words) array[i] = values[i];
+}
+
 extern "C" __global__ void feed(const size *feeds, size n, size *counters) {
-    for (size f = blockIdx.x; f < n; f += gridDim.x) {
-        int *array = (int *)feeds[3 * f];
-        size words = feeds[3 * f + 2] / 4;
-        const int *values = (const int *)feeds[3 * f + 1] + counters[0] * words;
-        FOR_EACH_IN_ROW(i, words) array[i] = values[i];
-    }
+    FOR_EACH_ROW(f, n) feed_array(feeds + 3 * f, counters[0]);
     if (blockIdx.x == 0 && threadIdx.x == 0) counters[1] = counters[1] + 1;
 }
 
@@ -20,7 +22,7 @@ extern "C" __global__ void feed(const size *feeds, size n, size *counters) {
 // A block sums one part after another. The last block to arrive sums the parts of each array, in their order: the result does
 // not depend on the number of blocks, nor on which of them is the last.
 extern "C" __global__ void note(const size *arrays, size n, size length, volatile double *sums, size parts, unsigned *arrived,
-                                double *kept, size *counters) {
+                                double *kept, const size *feeds, size n_feeds, size *counters) {
     __shared__ bool is_last;
     FOR_EACH_ROW(part, parts) {
         size r = n - 1;
@@ -49,6 +51,7 @@ extern "C" __global__ void note(const size *arrays, size n, size length, volatil
         total = sum_of_block(total);
         if (threadIdx.x == 0) kept[(counters[1] - 1) * n + r] = arrays[4 * r + 2] ? total : total / arrays[4 * r + 1];
     }
+    for (size f = 0; f < n_feeds; f++) feed_array(feeds + 3 * f, counters[1] - 1);
     if (threadIdx.x == 0) {
         *arrived = 0;
         counters[0] = counters[0] + 1;
