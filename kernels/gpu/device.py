@@ -27,6 +27,8 @@ from vae_np.kernels.gpu.launches import Launch, memory, submit
 BLOCK, MOST_BLOCKS = 256, 4096  # threads of a block, and blocks: where there are more elements, each thread takes several
 FOLDER = pathlib.Path(__file__).parent
 REALS = {"float32": "float", "float64": "double"}
+ABSENT = np.uint64(0)  # the address of an array that a kernel may be called without
+LARGEST_INDEX = 2**31 - 2**21  # of 32 bits, where a stride over all threads follows
 WORKSPACE = 32 * 2**20  # bytes for cuBLAS, which must not allocate any while a graph is captured
 _lock = threading.Lock()  # one product at a time: it may be several kernels, and another one would overwrite their workspace
 
@@ -51,10 +53,17 @@ CONSTANTS = {  # for the random numbers, exactly those of the reference
 }
 MACROS = {"batches": CONSTANTS, "losses": CONTINUOUS_BERNOULLI}
 # The source files, and their own options: without fused multiply-adds the random numbers have the bits of the reference.
-SOURCES: dict[str, tuple[str, ...]] = {"layers": (), "losses": (), "updates": (), "batches": ("--fmad=false",), "steps": ()}
+SOURCES: dict[str, tuple[str, ...]] = {
+    "layers": (),
+    "losses": (),
+    "updates": (),
+    "batches": ("--fmad=false",),
+    "steps": (),
+    "fused": (),
+}
 
 
-def source(name: str, real: str) -> tuple[str, tuple[str, ...]]:
+def source(name: str, real: str, index: str = "int") -> tuple[str, tuple[str, ...]]:
     """Return a source file as NVRTC takes it: (text, options).
 
     Parameters
@@ -62,10 +71,12 @@ def source(name: str, real: str) -> tuple[str, tuple[str, ...]]:
     name
         One of SOURCES.
     real
-        The name of a dtype. In single precision subnormal numbers are flushed: CuPy adds --ftz=true to the options.
+        The name of a dtype, that of the numbers. In single precision subnormal numbers are flushed: CuPy adds --ftz=true to the options.
+    index
+        "int" or "long long": the type of sizes and indices. Those of 32 bits take fewer instructions and registers.
     """
     text = (FOLDER / "common.cuh").read_text(encoding="utf-8") + (FOLDER / f"{name}.cu").read_text(encoding="utf-8")
-    macros = {"REAL": REALS[real], **MACROS.get(name, {})}
+    macros = {"REAL": REALS[real], "INDEX": index, **MACROS.get(name, {})}
     return text, ("--std=c++17", *SOURCES[name], *(f"-D{macro}={value}" for macro, value in macros.items()))
 
 
@@ -81,16 +92,16 @@ def accesses(name: str) -> dict[str, list[str]]:
 
 
 @functools.cache
-def module(name: str, real: str) -> Any:
+def module(name: str, real: str, index: str) -> Any:
     """Return a source file compiled, or as CuPy's cache has kept it."""
-    text, options = source(name, real)
+    text, options = source(name, real, index)
     return cupy.RawModule(code=text, options=options)
 
 
 @functools.cache
-def kernel(name: str, kernel_name: str, real: str) -> Any:
+def kernel(name: str, kernel_name: str, real: str, index: str) -> Any:
     """Return a kernel of a source file."""
-    return module(name, real).get_function(kernel_name)
+    return module(name, real, index).get_function(kernel_name)
 
 
 def launch(
@@ -111,7 +122,7 @@ def launch(
     real
         The dtype for which the kernel is compiled.
     arguments
-        An array is passed as a pointer, an int as a long long, a float as a double.
+        An array is passed as a pointer, an int as an index, a float as a double.
     block
         The number of threads in a block; 0 stands for BLOCK.
     per_block
@@ -122,7 +133,10 @@ def launch(
     if n:
         block = block or BLOCK
         blocks = min(-(-n // (per_block or block)), MOST_BLOCKS)
-        run = functools.partial(kernel(name, kernel_name, np.dtype(real).name), (blocks,), (block,), arguments)
+        sizes = [getattr(argument, "size", argument) for argument in (*arguments, *reads, *writes)]
+        index, to_index = ("int", np.int32) if max(sizes) <= LARGEST_INDEX else ("long long", np.int64)
+        passed = tuple(to_index(argument) if type(argument) is int else argument for argument in arguments)
+        run = functools.partial(kernel(name, kernel_name, np.dtype(real).name, index), (blocks,), (block,), passed)
 
         def described():
             used = list(zip(arguments, accesses(name)[kernel_name], strict=True))

@@ -17,11 +17,12 @@ from vae_np.kernels.contract import Array, KernelSet
 from vae_np.kernels.gpu import operations
 from vae_np.kernels.gpu.arrays import pointer_to
 from vae_np.kernels.gpu.device import cublas, launch, place
+from vae_np.kernels.gpu.fusion import fewer
 from vae_np.kernels.gpu.launches import in_lanes, in_order, recorded, run_in_lanes
 
 STEPS_AT_A_TIME = 1024  # the number of steps whose numbers are on the device at the same time
 STEPS_IN_A_GRAPH = 8  # the number of steps of a graph: the GPU begins a step before the previous one has ended
-MOST_STREAMS = 4  # the number of launches that run at the same time. Each stream has a workspace of cuBLAS.
+MOST_STREAMS = 6  # the number of launches that run at the same time. Each stream has a workspace of cuBLAS.
 SUMMED_BY_A_BLOCK = 4096  # the largest number of elements that a block sums at a time
 NOT_SUPPORTED = 801  # cudaErrorNotSupported, from a driver that is too old for graphs
 _lock = threading.Lock()  # one graph at a time: they share the workspace of their stream
@@ -81,9 +82,13 @@ def capture(
         weights(kernel_set)
 
     @functools.cache
+    def of_a_step():
+        return fewer(recorded(step), before_examples, room[: len(before_examples)])
+
+    @functools.cache
     def planned(n):
         """A function that launches n steps. Each launch waits for those whose memory it uses, and for no others."""
-        launches, before = in_order(recorded(lambda: [step() for _ in range(n)]))
+        launches, before = in_order(of_a_step() * n)
         lanes = in_lanes(before, MOST_STREAMS)
         streams = [stream, *(_stream_of(cupy.cuda.Device().id, lane) for lane in range(1, max(lanes) + 1))]
         for of_lane in streams:

@@ -71,7 +71,7 @@ def overlap(some: Sequence[Range], others: Sequence[Range]) -> bool:
 
 
 def in_order(launches: Sequence[Launch]) -> tuple[list[Launch], list[set[int]]]:
-    """Sort launches by when they can run at the earliest.
+    """Sort launches by when they can run at the earliest, and then by how many wait for them, one after another.
 
     Returns
     -------
@@ -79,8 +79,8 @@ def in_order(launches: Sequence[Launch]) -> tuple[list[Launch], list[set[int]]]:
         before has for each launch the numbers of those that it has to wait for, without those for which these wait themselves.
     """
     before = waits(launches)
-    depths = _depths(before)
-    order = sorted(range(len(launches)), key=lambda i: depths[i])
+    depths, left = _depths(before), _left(before)
+    order = sorted(range(len(launches)), key=lambda i: (depths[i], -left[i]))
     place = {i: k for k, i in enumerate(order)}
     return [launches[i] for i in order], [{place[j] for j in before[i]} for i in order]
 
@@ -117,16 +117,23 @@ def _depths(before):
     return depths
 
 
+def _left(before):
+    """For each launch the number of those of the longest path that begins with it"""
+    left = [1] * len(before)
+    for i in reversed(range(len(before))):
+        for j in before[i]:
+            left[j] = max(left[j], left[i] + 1)
+    return left
+
+
 def in_lanes(before: Sequence[set[int]], most: int) -> list[int]:
     """Return the number of a lane for each launch, of at most so many lanes. The launches of a lane run one after another.
 
     What waits for a launch can follow it in its lane. Of several the one does so after which most is left to do.
     """
-    left, heirs = [1] * len(before), {}
-    for i in reversed(range(len(before))):
-        for j in before[i]:
-            if left[i] + 1 > left[j] or j not in heirs:
-                left[j], heirs[j] = max(left[j], left[i] + 1), i
+    left, heirs = _left(before), {}
+    for i in sorted(range(len(before)), key=lambda i: left[i]):
+        heirs |= dict.fromkeys(before[i], i)
     lanes, last, earlier = [], [], []
     for i, needed in enumerate(before):
         earlier.append(needed.union(*(earlier[j] for j in needed)))

@@ -2,15 +2,7 @@
 // second half its numbers. counters[0] tells `feed` the number of the step, and counters[1] tells it `note`. Each increments the
 // counter of the other, because no kernel may change what its own blocks read.
 
-// A row of feeds is the address of an array, the address of its values for all steps, and its size in bytes, a multiple of 4.
-__device__ void feed_array(const size *feed, size step) {
-    int *array = (int *)feed[0];
-    size words = feed[2] / 4;
-    const int *values = (const int *)feed[1] + step * words;
-    FOR_EACH_IN_ROW(i, words) array[i] = values[i];
-}
-
-extern "C" __global__ void feed(const size *feeds, size n, size *counters) {
+extern "C" __global__ void feed(const whole *feeds, size n, whole *counters) {
     FOR_EACH_ROW(f, n) feed_array(feeds + 3 * f, counters[0]);
     if (blockIdx.x == 0 && threadIdx.x == 0) counters[1] = counters[1] + 1;
 }
@@ -21,14 +13,14 @@ extern "C" __global__ void feed(const size *feeds, size n, size *counters) {
 //
 // A block sums one part after another. The last block to arrive sums the parts of each array, in their order: the result does
 // not depend on the number of blocks, nor on which of them is the last.
-extern "C" __global__ void note(const size *arrays, size n, size length, volatile double *sums, size parts, unsigned *arrived,
-                                double *kept, const size *feeds, size n_feeds, size *counters) {
+extern "C" __global__ void note(const whole *arrays, size n, size length, volatile double *sums, size parts, unsigned *arrived,
+                                double *kept, const whole *feeds, size n_feeds, whole *counters) {
     __shared__ bool is_last;
     FOR_EACH_ROW(part, parts) {
         size r = n - 1;
         while (arrays[4 * r + 3] > part) r--;
         const REAL *array = (const REAL *)arrays[4 * r];
-        size first = (part - arrays[4 * r + 3]) * length, count = min(length, arrays[4 * r + 1] - first);
+        whole first = (part - arrays[4 * r + 3]) * length, count = min((whole)length, arrays[4 * r + 1] - first);
         double total = 0;
         FOR_EACH_IN_ROW(i, count) {
             double element = array[first + i];
@@ -45,7 +37,7 @@ extern "C" __global__ void note(const size *arrays, size n, size length, volatil
     __syncthreads();
     if (!is_last) return;
     for (size r = 0; r < n; r++) {
-        size first = arrays[4 * r + 3], stop = r + 1 < n ? arrays[4 * r + 7] : parts;
+        whole first = arrays[4 * r + 3], stop = r + 1 < n ? arrays[4 * r + 7] : parts;
         double total = 0;
         FOR_EACH_IN_ROW(i, stop - first) total += sums[first + i];
         total = sum_of_block(total);

@@ -19,9 +19,9 @@ ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_120"]  # Turing, Ampere with Ada
 ARCHITECTURES += [pytest.param(sibling, marks=pytest.mark.slow) for sibling in ("sm_86", "sm_89", "sm_100")]
 
 
-def compiled(name, real, architecture):
+def compiled(name, real, architecture, index="int"):
     """Compile a source file with the options that CuPy gets. Returns {kernel: (registers, bytes spilled)}."""
-    text, options = on_host.DEVICE.source(name, real)
+    text, options = on_host.DEVICE.source(name, real, index)
     macros = [tuple(option[2:].split("=", 1)) for option in options if option.startswith("-D")]
     options, log = set(options), io.StringIO()
     program = cuda.Program(
@@ -49,6 +49,11 @@ def test_every_kernel_compiles_and_keeps_its_numbers_in_registers(name, real, ar
     for kernel, (registers, spilled) in used.items():
         most = 64 if real == "float32" else 128  # then four blocks of 256 threads can run at the same time, or two
         assert spilled == 0 and registers <= most, (kernel, registers, spilled)
+
+
+@pytest.mark.parametrize("name", on_host.DEVICE.SOURCES)
+def test_every_kernel_compiles_with_indices_of_64_bits(name):
+    assert all(not spilled for _, spilled in compiled(name, "float32", "sm_90", "long long").values())
 
 
 def ptx(name, real):
@@ -80,5 +85,8 @@ def test_only_data_below_the_normal_numbers_are_flushed_in_a_batch():
         "gather_float32": set(),
         "gather_float64": {"cvt.rn.ftz.f32.f64"},
         "normals": {"cvt.rn.ftz.f32.f64"},
+        "begin_uint8": {"div.rn.ftz.f32", "cvt.rn.ftz.f32.f64"},
+        "begin_float32": {"cvt.rn.ftz.f32.f64"},
+        "begin_float64": {"cvt.rn.ftz.f32.f64"},
         "binarize": {"cvt.ftz.f64.f32"},
     }

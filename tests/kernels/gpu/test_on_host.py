@@ -176,7 +176,7 @@ PLANTED = {  # the correct text, the wrong text, and an operation whose result i
         "bernoulli_nll",
     ),
     "a missing barrier before the columns' sums": (
-        "of_warp[warp][lane] = total;\n        __syncthreads();",
+        "of_warp[warp][lane] = total;\n    __syncthreads();",
         "of_warp[warp][lane] = total;",
         "affine_gradients",
     ),
@@ -494,7 +494,7 @@ def test_large_weights_are_summed_by_many_blocks_with_the_same_bits_for_any_numb
         ("if (!is_last) return;", "if (is_last) return;"),
         ("*arrived = 0;", ""),
         ("== gridDim.x - 1", "== gridDim.x - 2"),
-        ("min(length, arrays[4 * r + 1] - first)", "length"),
+        ("min((whole)length, arrays[4 * r + 1] - first)", "length"),
         ("while (arrays[4 * r + 3] > part) r--;", "while (arrays[4 * r + 3] >= part && r) r--;"),
         ("arrays[4 * r + 7] : parts", "arrays[4 * r + 7] - 1 : parts"),
     ],
