@@ -86,10 +86,12 @@ def _begin(launches, cells, values):
     """`feed`, `gather` and `normals` become one."""
     feed, gather = launches[0], next((found for found in launches if found.name.startswith("gather_")), None)
     normals = gather and _find(launches, "normals", {2: gather.arguments[1]})
-    if not (gather and normals):
+    if gather is None or normals is None:
         return launches
     (data, rows, x, B, D), (key, step, _, eps, L, _, Z) = gather.arguments, normals.arguments
     at = [i for wanted in (rows, step) for i, cell in enumerate(cells) if _same(cell, wanted)]
+    if len(at) != 2:
+        return launches
     feeds, n, counters = feed.arguments
     numbers = feeds, n, counters, *at, data, x, B, D, key, eps, L, Z
     name = gather.name.replace("gather", "begin")

@@ -143,7 +143,7 @@ def in_lanes(before: Sequence[set[int]], most: int) -> list[int]:
             last.append(i)
             lane = len(last) - 1
         else:  # where no lane is free, the launch waits for one that it need not wait for: the earliest
-            lane = (follows or free or sorted(range(len(last)), key=lambda lane: last[lane]))[0]
+            lane = (follows or free or [last.index(min(last))])[0]
         if last[lane] < i:
             earlier[i] |= earlier[last[lane]] | {last[lane]}
         last[lane] = i
@@ -164,20 +164,20 @@ def with_lanes(before: Sequence[set[int]], lanes: Sequence[int]) -> list[set[int
 def run_in_lanes(launches: Sequence[Launch], before: Sequence[set[int]], lanes: Sequence[int], streams: Sequence[Any]) -> None:
     """Run launches on a stream for each lane. Those of the other streams come between what the first stream did and will do."""
     needed = {j for i, of_launch in enumerate(before) for j in of_launch if lanes[j] != lanes[i]}
-    last = {lane: i for i, lane in enumerate(lanes)}
-    started, events = {0}, {"start": streams[0].record()}
-    for i, (launch, lane) in enumerate(zip(launches, lanes, strict=True)):
-        stream = streams[lane]
-        if lane not in started:
-            started.add(lane)
-            stream.wait_event(events["start"])
-        for j in sorted(before[i]):
-            if lanes[j] != lane:
-                stream.wait_event(events[j])
-        with stream:
-            launch.run()
-        if i in needed or last[lane] == i:
-            events[i] = stream.record()
-    for lane, i in last.items():
-        if lane:
-            streams[0].wait_event(events[i])
+    started, start, events = {0}, streams[0].record(), {}
+    try:
+        for i, (launch, lane) in enumerate(zip(launches, lanes, strict=True)):
+            stream = streams[lane]
+            if lane not in started:
+                started.add(lane)
+                stream.wait_event(start)
+            for j in sorted(before[i]):
+                if lanes[j] != lane:
+                    stream.wait_event(events[j])
+            with stream:
+                launch.run()
+            if i in needed:
+                events[i] = stream.record()
+    finally:  # also what was launched before an interruption
+        for lane in started - {0}:
+            streams[0].wait_event(streams[lane].record())

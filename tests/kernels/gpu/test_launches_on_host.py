@@ -169,16 +169,35 @@ def test_lanes_keep_every_order(seed):
         path = LAUNCHES.longest_path(LAUNCHES.with_lanes(before, lanes))
         assert LAUNCHES.longest_path(before) <= path <= 40 and (path == 40 or most > 1)
         done, streams = [], [host_cuda.Stream(non_blocking=True) for _ in range(max(lanes) + 1)]
-
-        def launch(i, done=done):
-            return LAUNCHES.Launch(str(i), (), lambda: host_cuda.streams.submit(lambda: done.append(i)), [], [])
-
         with host_cuda.late(seed):
-            LAUNCHES.run_in_lanes([launch(i) for i in range(40)], before, lanes, streams)
+            LAUNCHES.run_in_lanes([noted_in(done, i) for i in range(40)], before, lanes, streams)
             streams[0].synchronize()
             assert sorted(done) == list(range(40)), "the first stream waits for all others"
         places = {i: k for k, i in enumerate(done)}
         assert all(places[j] < places[i] for i, needed in enumerate(before) for j in needed)
+
+
+def noted_in(done, i, until=40):
+    """A launch that puts i into a list; from `until` on it is interrupted."""
+
+    def run():
+        if i == until:
+            raise KeyboardInterrupt
+        host_cuda.streams.submit(lambda: done.append(i))
+
+    return LAUNCHES.Launch(str(i), (), run, [], [])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_was_launched_before_an_interruption_is_waited_for(seed):
+    before, done = random_order(random.Random(seed), 40), []
+    lanes = LAUNCHES.in_lanes(before, 4)
+    with host_cuda.late(seed):
+        streams = [host_cuda.Stream(non_blocking=True) for _ in range(4)]
+        with pytest.raises(KeyboardInterrupt):
+            LAUNCHES.run_in_lanes([noted_in(done, i, until=30) for i in range(40)], before, lanes, streams)
+        streams[0].synchronize()
+        assert sorted(done) == list(range(30))
 
 
 # ------------------------------------------------------------------------------------- what takes the place of several
