@@ -162,3 +162,8 @@ def is_torch(leaf: Any) -> bool:
 def is_jax(leaf: Any) -> bool:
     """Whether an object is an array of JAX."""
     return isinstance(leaf, getattr(sys.modules.get("jax"), "Array", ()))
+
+
+def of_framework(leaf: Any) -> bool:
+    """Whether an object is a tensor of PyTorch or an array of JAX."""
+    return is_torch(leaf) or is_jax(leaf)
