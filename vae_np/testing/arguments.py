@@ -189,7 +189,9 @@ def _check_same(value, again):
 
 def _same_gradients(point, template, own, again):
     """{path: array} of gradients that fit the point; `again` are those of a second call."""
-    first, second = ({path: array.copy() for path, array in real_arrays(leaves(g), "the gradient of ").items()} for g in (own, again))
+    first, second = (
+        {path: array.copy() for path, array in real_arrays(leaves(g), "the gradient of ").items()} for g in (own, again)
+    )
     if first.keys() - template.keys():
         raise ValueError(f"gradients are of {', '.join(sorted(first))}; params are {', '.join(sorted(template))}")
     for path, array in point.items():

@@ -1,0 +1,472 @@
+"""`check_vae`: a VAE of one's own, of any architecture, is held to its definitions; what is off is named."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae_np.architecture import check_choice
+from vae_np.testing.definitions import (
+    ACCURACY,
+    SCALES,
+    UNIT,
+    Candidate,
+    explained,
+    gaussian_kl,
+    kls,
+    nlls,
+    said_of_factor,
+    same,
+    standard_deviations,
+    weights,
+)
+from vae_np.testing.frameworks import array_of, automatic_gradient, double_precision, like
+from vae_np.testing.gradients import check_gradients
+from vae_np.testing.meaning import check_reduction, check_sampler, numbers_of, per_example
+from vae_np.testing.trees import leaves, rebuilt
+
+BATCHES = 6  # of examples that are drawn again from x; each is tried without noise and with noise
+ELEMENTS = 24  # of a parameter whose gradient is off, by which it is found out which part of the gradient is
+
+
+def check_vae(
+    encode: Callable[..., Any],
+    decode: Callable[..., Any],
+    loss: Callable[..., Any],
+    x: Any,
+    params: Any = None,
+    *,
+    gradients: Callable[..., Any] | None = None,
+    sample: Callable[..., Any] | None = None,
+    reseed: Callable[[int], Any] | None = None,
+    likelihood: str | Callable[..., Any] = "bernoulli",
+    output: str = "logits",
+    scale: str = "logvar",
+    reduction: str = "mean",
+    beta: float = 1.0,
+    elements: int | None = None,
+    seed: int = 0,
+) -> list[str]:
+    """Test a VAE of any architecture, and say which of its definitions is off, or the gradient of which part.
+
+    The loss is compared with its definition, mean over the batch of (-log p(x|z) + beta KL(q(z|x) || N(0, 1))), which is
+    computed from what the encoder and the decoder return. Where it differs, a mistake is named if it alone explains the losses of
+    many batches. The gradient is compared with numerical derivatives of the loss.
+
+    If `params` are given, every function takes them as its first argument. So a class that keeps its state is tested with
+    its own methods: `check_vae(VAE.encode, VAE.decode, loss, x, params=vae)`. The functions are given copies in float64.
+
+    Parameters
+    ----------
+    encode : function
+        encode(params, x) is (mu, logvar), two arrays (B, Z); what else it returns is ignored.
+    decode : function
+        decode(params, z) is the output, (B, ...), with an element for each of x; what else it returns is ignored.
+    loss : function
+        loss(params, x, eps) is the loss of the batch, or (the loss, its gradients). The noise eps is standard normal, (B, Z).
+        If `reseed` is given, it is loss(params, x).
+    x : array (B, ...)
+        A batch of at least two different examples. With B, D and Z that are different primes, a factor tells where it comes from.
+    params : container, optional
+        The parameters, as `check_gradients` takes them. Without them the functions are encode(x), decode(z) and loss(x, eps), and
+        no gradient is tested.
+    gradients : function, optional
+        gradients(params, x, eps) are the gradients, if loss returns none. Those of PyTorch and JAX are found without it.
+    sample : function, optional
+        sample(params, mu, logvar, eps) is z. If `reseed` is given, it must be given, too, as sample(params, mu, logvar).
+    reseed : function, optional
+        For code that draws its own noise: see `check_sampler`.
+    likelihood : {"bernoulli", "continuous_bernoulli", "gaussian", "squared_error"} or function
+        The -log p(x|z) that the loss has; or a function nll(x, output) of the numbers of the examples, (B,).
+    output : {"logits", "probabilities"}
+        What the decoder returns, for a Bernoulli or a continuous Bernoulli likelihood.
+    scale : {"logvar", "log_std", "variance", "std", "softplus"}
+        What the second output of the encoder is: see `check_sampler`.
+    reduction : {"mean", "sum"}
+        Whether the loss of a batch is meant to be the mean or the sum over its examples.
+    beta : float
+        The weight that the KL is meant to have.
+    elements : int, optional
+        How many elements of the gradients are compared: see `check_gradients`.
+    seed : int
+        The same seed gives the same batches and the same noise.
+
+    Returns
+    -------
+    list of str
+        What was seen to be right, in sentences.
+
+    Raises
+    ------
+    AssertionError
+        Something is off: a line for each definition, and one for each part of the gradient.
+    TypeError, ValueError
+        The functions do not return arrays of these shapes, or the gradients cannot be compared: see `check_gradients`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vae_np.testing import check_vae
+    >>> def encode(p, x):
+    ...     return x @ p["mu"], x @ p["logvar"]
+    >>> def decode(p, z):
+    ...     return z @ p["W"]
+    >>> def loss(p, x, eps):
+    ...     mu, logvar = encode(p, x)
+    ...     logits = decode(p, mu + np.exp(logvar) * eps)
+    ...     nll = np.sum(np.logaddexp(0, logits) - x * logits)
+    ...     return (nll + np.sum(mu**2 + np.exp(logvar) - 1 - logvar) / 2) / len(x)
+    >>> rng = np.random.default_rng(0)
+    >>> p = {"mu": rng.normal(size=(7, 3)), "logvar": rng.normal(size=(7, 3)), "W": rng.normal(size=(3, 7))}
+    >>> check_vae(encode, decode, loss, rng.integers(0, 2, (5, 7)), p)
+    Traceback (most recent call last):
+        ...
+    AssertionError: The sampler has a standard deviation of exp(logvar): exp(logvar / 2) is meant.
+    """
+    check_choice("scale", scale, SCALES)
+    check_choice("reduction", reduction, ("mean", "sum"))
+    if reseed is not None and sample is None:
+        raise TypeError("with reseed, check_vae also needs sample(params, mu, logvar), which draws the same noise as the loss")
+    with double_precision(), np.errstate(all="ignore"):
+        vae = Vae(
+            encode,
+            decode,
+            loss,
+            x,
+            _in_double(params),
+            params is not None,
+            sample,
+            reseed,
+            scale,
+            reduction,
+            likelihood,
+            output,
+        )
+        lines, right = _off_by_definition(vae, beta, seed)
+        if params is None:
+            right.append("The gradient was not tested, as no params are given.")
+        else:
+            _check_gradient(vae, params, gradients, beta, elements, seed, lines, right)
+    if lines:
+        raise AssertionError("\n".join(lines))
+    return right
+
+
+class Vae(NamedTuple):
+    """A user's functions and choices: see `check_vae`. Its methods take and return arrays of NumPy."""
+
+    encoder: Callable[..., Any]
+    decoder: Callable[..., Any]
+    loss: Callable[..., Any]
+    x: Any
+    params: Any
+    with_params: bool
+    sampler: Callable[..., Any] | None
+    reseed: Callable[[int], Any] | None
+    scale: str
+    reduction: str
+    likelihood: str | Callable[..., Any]
+    output: str
+
+    def call(self, fn, *arrays):
+        return fn(*([self.params] if self.with_params else []), *(like(self.x, array) for array in arrays))
+
+    def encode(self, x):
+        """(mu, the second output), each (B, Z)."""
+        result = self.call(self.encoder, x)
+        if not isinstance(result, list | tuple) or len(result) < 2:
+            raise TypeError(f"encode returns a {type(result).__name__}; it must return (mu, {self.scale})")
+        mu, s = (numbers_of(array) for array in result[:2])
+        if mu.shape != s.shape or mu.ndim < 2 or len(mu) != len(x):
+            raise ValueError(f"encode returns arrays {mu.shape} and {s.shape} for {len(x)} examples; (B, Z) twice is wanted")
+        return mu, s
+
+    def decode(self, z):
+        """The output, (B, ...)."""
+        result = self.call(self.decoder, z)
+        output = numbers_of(result[0] if isinstance(result, list | tuple) else result)
+        if len(output) != len(z) or output.size % len(z):
+            raise ValueError(f"decode returns an array {output.shape} for {len(z)} examples; (B, ...) is wanted")
+        return output
+
+    def value(self, x, eps, seed=None):
+        """The loss of a batch."""
+        if self.reseed is not None:
+            if seed is not None:
+                self.reseed(seed)
+            return float(numbers_of(self.reduced(self.call(self.loss, x))))
+        return float(numbers_of(self.reduced(self.call(self.loss, x, eps))))
+
+    def reduced(self, result):
+        """The number in what the loss returned, as the user's framework has it."""
+        value = result[0] if isinstance(result, list | tuple) else result
+        array = array_of(value)
+        if array is None:
+            raise TypeError(f"loss returns a {type(value).__name__}; it must return a number, or (a number, gradients)")
+        return value if array.size == 1 else value.mean() if self.reduction == "mean" else value.sum()
+
+    def sum(self, numbers):
+        """The mean or the sum over the batch."""
+        return numbers.mean() if self.reduction == "mean" else numbers.sum()
+
+    def noises(self, mu, eps, seed):
+        """The noise of a batch, named "", and what stands in its place if the code draws twice."""
+        if self.reseed is None:
+            return {"": eps}
+        unit = np.full(mu.shape, UNIT.get(self.scale, 0.0))
+        self.reseed(seed)
+        first, second = (numbers_of(self.call(self.sampler, 0 * mu, unit)) for _ in range(2))
+        return {"": first, "The loss draws noise a second time, after that of the sampler.": second}
+
+    def nlls(self, x, output):
+        """The -log p(x|z) of the examples: see `vae_np.testing.definitions.nlls`."""
+        if callable(self.likelihood):
+            return {"": per_example(self.likelihood, x, output)}
+        flat = x.reshape(len(x), -1)
+        if output.size != flat.size:
+            raise ValueError(f"decode returns {output.size // len(x)} numbers for an example of x, which has {flat.shape[1]}")
+        return nlls(self.likelihood, self.output, flat, output.reshape(flat.shape))
+
+
+def _in_double(params):
+    """A copy of params in which arrays of real numbers are of float64."""
+    arrays = {path: (leaf, array_of(leaf)) for path, leaf in leaves(params).items()} if params is not None else {}
+    raised = {
+        path: like(leaf, np.float64(array))
+        for path, (leaf, array) in arrays.items()
+        if array is not None and array.dtype.kind == "f"
+    }
+    return rebuilt(params, raised) if params is not None else None
+
+
+# ------------------------------------------------------------------------------------------------- the definitions
+
+
+class Trial(NamedTuple):
+    """A batch, its noise or its seed, what the encoder returns for it, and its loss."""
+
+    x: NDArray
+    eps: NDArray
+    seed: int
+    mu: NDArray
+    s: NDArray
+    loss: float
+
+
+def _trials(vae, seed) -> list[Trial]:
+    """Batches of examples that are drawn again from x, each without and with noise; the first one is x itself."""
+    rng, x = np.random.default_rng(seed), numbers_of(vae.x)
+    if len(x) < 2 or all(np.array_equal(x[0], other) for other in x[1:]):
+        raise ValueError("x must hold at least two different examples")
+    found = []
+    for i in range(BATCHES):
+        rows = x if not i else x[rng.integers(len(x), size=len(x))]
+        mu, s = vae.encode(rows)
+        for size in (1.0, 0.0):
+            eps, its_seed = size * rng.normal(size=mu.shape), seed + len(found)
+            found.append(Trial(rows, eps, its_seed, mu, s, vae.value(rows, eps, its_seed)))
+    return found
+
+
+def _off_by_definition(vae, beta, seed):
+    """(a line for each definition that is off, sentences about what is right)."""
+    trials, right = _trials(vae, seed), []
+    lines = [_error(check_sampler, _of(vae, vae.sampler), reseed=vae.reseed, scale=vae.scale)] if vae.sampler else []
+    given = np.array([trial.loss for trial in trials])
+    if not np.isfinite(given).all():
+        return [*filter(None, lines), f"The loss is {given[~np.isfinite(given)][0]:g}: it must be finite."], right
+    sizes = {"examples": len(trials[0].x), "inputs": trials[0].x[0].size, "latents": trials[0].mu[0].size}
+    scale = beta * sizes["latents"] / 2 * (1 if vae.reduction == "mean" else sizes["examples"])
+    constants = {"The KL lacks the -1 of each latent.": scale}
+    any_constant = vae.likelihood in ("gaussian", "squared_error")
+    mistakes = explained(given, list(_candidates(vae, trials, beta)), sizes, constants, any_constant)
+    if mistakes is None:
+        lines.append(_what_is_known(vae, trials, beta))
+    elif not any(line and line.startswith("The sampler") for line in lines) or not any("sampler" in line for line in mistakes):
+        lines += mistakes
+    if not mistakes:
+        batch = trials[0].x
+        noise = {"reseed": vae.reseed} if vae.reseed else {"eps": trials[0].eps}
+        lines.append(_error(check_reduction, lambda x, eps=None: vae.value(x, eps), batch, reduction=vae.reduction, **noise))
+    if not any(lines):
+        right += [
+            f"The loss is the {vae.reduction} over the batch of -log p(x|z) + {beta:g} KL.",
+            "z = mu + std * eps, and the KL is that of the z that is sampled.",
+            "A batch twice and another order change nothing, and no example changes the loss of another.",
+        ]
+    return [line for line in lines if line], right
+
+
+def _of(vae, fn):
+    return lambda *arrays: vae.call(fn, *arrays)
+
+
+def _error(check, *arguments, **options):
+    """The message of a check's AssertionError, or "" if it passes."""
+    try:
+        check(*arguments, **options)
+    except AssertionError as error:
+        return str(error)
+    return ""
+
+
+def _candidates(vae, trials, beta) -> Iterator[Candidate]:
+    """Every definition, right or with a well-known mistake in the sampler, the noise, the likelihood and the KL."""
+    noises = [vae.noises(t.mu, t.eps, t.seed) for t in trials]
+    stds = [standard_deviations(vae.scale, t.s) for t in trials]
+    written = SCALES[vae.scale][1]
+    of_kl = [kls(_flat(t.mu), _flat(std[""]), vae.scale, _flat(t.s)) for t, std in zip(trials, stds)]
+    for name_of_noise, name_of_std in itertools.product(noises[0], stds[0]):
+        sampler = [f"The sampler has a standard deviation of {name_of_std}: {written} is meant."] if name_of_std else []
+        sampler += [name_of_noise] if name_of_noise else []
+        stds_here, noises_here = ([one[name] for one in each] for each, name in ((stds, name_of_std), (noises, name_of_noise)))
+        zs = [t.mu + std * eps for t, std, eps in zip(trials, stds_here, noises_here)]
+        if not all(np.isfinite(z).all() for z in zs):
+            continue
+        of_nll = [vae.nlls(t.x, vae.decode(z)) for t, z in zip(trials, zs)]
+        of_sampled = [gaussian_kl(_flat(t.mu), _flat(std)) for t, std in zip(trials, stds_here)]
+        from_samples = [
+            np.sum(_flat(z**2 - eps**2) / 2 - np.log(_flat(std)), axis=1) for z, eps, std in zip(zs, noises_here, stds_here)
+        ]
+        charged = [(sampler + ([f"The KL {name}."] if name else []), [one[name] for one in of_kl]) for name in of_kl[0]]
+        charged += [(sampler[:0] + sampler[len(sampler) - bool(name_of_noise) :], kl) for kl in (of_sampled, from_samples)]
+        for name, (mistakes, kl) in itertools.product(of_nll[0], charged):
+            terms = {"The reconstruction": np.array([vae.sum(one[name]) for one in of_nll])}
+            if beta:
+                terms["The KL"] = beta * np.array([vae.sum(one) for one in kl])
+            yield Candidate((*mistakes, *([f"The reconstruction {name}."] if name else [])), terms)
+
+
+def _flat(array):
+    return array.reshape(len(array), -1)
+
+
+def _what_is_known(vae, trials, beta):
+    """A sentence about a loss that no mistake explains: both numbers, and what alone is off, if the rest is seen to be right."""
+    first = trials[0]
+    std = SCALES[vae.scale][0]
+    noises = [vae.noises(t.mu, t.eps, t.seed)[""] for t in trials]
+    nll = np.array([vae.sum(vae.nlls(t.x, vae.decode(t.mu + std(t.s) * eps))[""]) for t, eps in zip(trials, noises)])
+    kl = beta * np.array([vae.sum(gaussian_kl(_flat(t.mu), _flat(std(t.s)))) for t in trials])
+    given = np.array([t.loss for t in trials])
+    said = f"The loss is {first.loss:.6g} nats, and its definitions give {nll[0] + kl[0]:.6g}"
+    factor = weights(np.diff(given)[::2], np.diff(nll)[::2])  # the two trials of a batch differ in the noise alone
+    quiet = weights(given[1::2], nll[1::2], kl[1::2], np.ones(BATCHES)) if vae.reseed is None else None
+    if factor is not None and same(factor[0], 1):
+        return f"{said}: the KL alone is off."
+    if quiet is not None and same(quiet[0], 1) and (not beta or same(quiet[1], 1)):
+        return f"{said}: they agree where the noise is 0, so that the sampler alone is off."
+    return f"{said}."
+
+
+# -------------------------------------------------------------------------------------------------------- the gradient
+
+
+def _check_gradient(vae, params, gradients, beta, elements, seed, lines, right):
+    """Compare the gradient with derivatives of the loss; a line for each part that is off is added to lines."""
+    x = numbers_of(vae.x)
+    eps = np.random.default_rng(seed).normal(size=vae.encode(x)[0].shape)
+    noise = [] if vae.reseed else [like(vae.x, eps)]
+
+    def result(p):
+        if vae.reseed is not None:
+            vae.reseed(seed)
+        return vae.loss(p, like(vae.x, x), *noise)
+
+    own = result(vae.params)
+    if gradients is not None:
+        own = gradients(vae.params, like(vae.x, x), *noise)
+    elif isinstance(own, list | tuple) and len(own) == 2:
+        own = own[1]
+    else:
+        own = automatic_gradient(lambda p: vae.reduced(result(p)), params)
+    if own is None:
+        right.append("The gradient was not tested, as loss returns none and no gradients are given.")
+        return
+    sizes = {"examples": len(x), "inputs": x[0].size}
+    try:
+        worst = check_gradients(lambda p: vae.reduced(result(p)), params, own, elements=elements, sizes=sizes)
+    except AssertionError as error:
+        eps = vae.noises(vae.encode(x)[0], eps, seed)[""]
+        lines += [*_parts_that_are_off(vae, own, x, eps, beta, right, sizes), *str(error).splitlines()]
+        return
+    right.append(f"The gradient agrees with derivatives of the loss, up to {max(one.error for one in worst):.1e}.")
+
+
+def _parts_that_are_off(vae, own, x, eps, beta, right, sizes):
+    """Lines that say which part of the gradient is off, for each parameter, as far as the numbers tell."""
+    mu, s = vae.encode(x)
+    std = SCALES[vae.scale][0]
+    z, loss_is_right = mu + std(s) * eps, bool(right)
+
+    def nll_of(vae, z):
+        return vae.sum(vae.nlls(x, vae.decode(z))[""])
+
+    def kl_of(mu, s):
+        return beta * vae.sum(gaussian_kl(_flat(mu), _flat(std(s))))
+
+    def parts_at(there):
+        """The terms of the loss, each with only one of its arguments taken from the encoder or decoder with other parameters."""
+        mu_there, s_there = there.encode(x)
+        return {
+            "through z to mu": nll_of(vae, mu_there + std(s) * eps),
+            "through z to the second output": nll_of(vae, mu + std(s_there) * eps),
+            "through the KL to mu": kl_of(mu_there, s),
+            "through the KL to the second output": kl_of(mu, s_there),
+            "to the decoder": nll_of(there, z),
+        }
+
+    rng, found = np.random.default_rng(0), {}
+    for path, gradient in leaves(own).items():
+        given = numbers_of(gradient).ravel()
+        leaf = leaves(vae.params).get(path)
+        array = numbers_of(leaf)
+        chosen = rng.permutation(given.size)[:ELEMENTS]
+        columns = [_central(vae, path, leaf, array, i, parts_at) for i in chosen]
+        matrix = {name: np.array([column[name] for column in columns]) for name in columns[0]}
+        where = _name_of_network(matrix)
+        if np.allclose(given[chosen], sum(matrix.values()), ACCURACY, ACCURACY * np.abs(given).max()):
+            continue
+        found.setdefault(
+            _said_of_parts(given[chosen], matrix, where, sizes) if loss_is_right else f"of {where} is off", []
+        ).append(path)
+    return [
+        f"{', '.join(paths)}: the gradient {said}" + ("." if not said.endswith(".") else "") for said, paths in found.items()
+    ]
+
+
+def _central(vae, path, leaf, array, i, parts_at, h=1e-5):
+    """The derivative of each part by element i of a parameter, by central differences."""
+    ends = []
+    for sign in (1, -1):
+        moved = array.copy()
+        moved.flat[i] += sign * h
+        ends.append(parts_at(vae._replace(params=rebuilt(vae.params, {path: like(leaf, moved)}))))
+    return {name: (ends[0][name] - ends[1][name]) / (2 * h) for name in ends[0]}
+
+
+def _name_of_network(matrix):
+    size = {name: np.abs(values).max() for name, values in matrix.items()}
+    in_decoder = size["to the decoder"] > 1e-9
+    in_encoder = max(value for name, value in size.items() if name != "to the decoder") > 1e-9
+    return "the encoder and the decoder" if in_encoder and in_decoder else "the decoder" if in_decoder else "the encoder"
+
+
+def _said_of_parts(given, matrix, where, sizes):
+    """Which parts of a gradient have another weight than 1, in words."""
+    matrix = {name: values for name, values in matrix.items() if np.abs(values).max() > 1e-9}
+    fitted = weights(given, *matrix.values()) if len(given) > len(matrix) else None
+    if fitted is None:
+        return f"of {where} is off"
+    factors = dict(zip(matrix, fitted))
+    wrong = {name: factor for name, factor in factors.items() if not same(factor, 1)}
+    for group in ("", "through z", "through the KL", "to mu", "to the second output"):
+        names = [name for name in factors if group in name]
+        if len(names) > 1 and set(names) == set(wrong) and all(same(wrong[name], wrong[names[0]]) for name in names):
+            wrong = {group: wrong[names[0]]}
+            break
+    return f"of {where}, " + ", and ".join(
+        f"{f'what comes {name}' if name else 'all of it,'} {said_of_factor(factor, sizes)}" for name, factor in wrong.items()
+    )
