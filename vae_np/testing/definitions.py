@@ -119,7 +119,8 @@ def nlls(likelihood: str, output: str, x: NDArray, given: NDArray) -> Definition
 
 # ------------------------------------------------------------------------------------- numbers and what explains them
 
-ACCURACY = 1e-5  # of the largest number: single precision, or a stabiliser such as 1e-8 in a logarithm, is no mistake
+ACCURACY = 1e-5  # of the largest number, which is the rounding of a sum in single precision
+STABILISED = 2e-4  # a stabiliser, such as 1e-7 in a logarithm, may change a loss by this part, and is no mistake
 
 
 class Candidate(NamedTuple):
@@ -158,42 +159,49 @@ def explained(
         A sentence for each mistake: none if the numbers are right. None is returned if no candidate explains them, or if two
         different ones do with the same number of mistakes.
     """
-    found = set()
-    for mistakes, terms in candidates:
-        fitted = weights(given, *terms.values(), np.ones(len(given)))
-        if fitted is not None:
-            said = [*mistakes, *_said_of_weights(fitted[:-1], list(terms), sizes)]
-            if abs(fitted[-1]) > ACCURACY * np.abs(given).max():
-                named = [sentence for sentence, constant in constants.items() if same(fitted[-1], constant)]
-                said += named or ([] if any_constant else [f"A constant of {fitted[-1]:.4g} nats is added."])
-            found.add(tuple(said))
-    fewest = min(map(len, found), default=0)
-    best = [said for said in found if len(said) == fewest]
-    return best[0] if len(best) == 1 else None
+    several = list(candidates)
+    for accuracy in (ACCURACY, STABILISED):
+        found = set()
+        for mistakes, terms in several:
+            fitted = weights(given, *terms.values(), np.ones(len(given)), accuracy=accuracy)
+            if fitted is not None:
+                said = [*mistakes, *_said_of_weights(fitted[:-1], list(terms), sizes, accuracy)]
+                if abs(fitted[-1]) > accuracy * np.abs(given).max():
+                    named = [sentence for sentence, constant in constants.items() if same(fitted[-1], constant, accuracy)]
+                    said += named or ([] if any_constant else [f"A constant of {fitted[-1]:.4g} nats is added."])
+                found.add(tuple(said))
+        if found:
+            fewest = [said for said in found if len(said) == min(map(len, found))]
+            return fewest[0] if len(fewest) == 1 else None
+    return None
 
 
-def _said_of_weights(factors, names, sizes):
-    if len(factors) > 1 and all(same(factor, factors[0]) for factor in factors):
+def _said_of_weights(factors, names, sizes, accuracy):
+    if len(factors) > 1 and all(same(factor, factors[0], accuracy) for factor in factors):
         factors, names = factors[:1], ["The loss"]
-    return [f"{name} {said_of_factor(factor, sizes)}." for name, factor in zip(names, factors) if not same(factor, 1)]
+    return [
+        f"{name} {said_of_factor(factor, sizes, accuracy)}."
+        for name, factor in zip(names, factors)
+        if not same(factor, 1, accuracy)
+    ]
 
 
-def weights(given: NDArray, *terms: NDArray) -> NDArray | None:
+def weights(given: NDArray, *terms: NDArray, accuracy: float = ACCURACY) -> NDArray | None:
     """The weights by which the terms add up to what is given, or None if they do not."""
     columns = np.stack(terms, axis=-1)
     if not (np.isfinite(columns).all() and np.isfinite(given).all()):
         return None
     lengths = np.maximum(np.abs(columns).max(axis=0), 1e-300)
     found = np.linalg.lstsq(columns / lengths, given)[0] / lengths
-    return found if np.abs(columns @ found - given).max() <= ACCURACY * np.abs(given).max() else None
+    return found if np.abs(columns @ found - given).max() <= accuracy * np.abs(given).max() else None
 
 
-def same(a: float, b: float) -> bool:
+def same(a: float, b: float, accuracy: float = ACCURACY) -> bool:
     """Whether two weights are the same number, as far as a fit can tell."""
-    return abs(a - b) <= 10 * ACCURACY * max(abs(a), abs(b))
+    return abs(a - b) <= 10 * accuracy * max(abs(a), abs(b))
 
 
-def said_of_factor(factor: float, sizes: Mapping[str, int]) -> str:
+def said_of_factor(factor: float, sizes: Mapping[str, int], accuracy: float = ACCURACY) -> str:
     """What a factor that should be 1 comes from, in words that follow a noun; sizes are such as {"latents": 5}."""
     for exponent, what in (
         (-1, "divided by {}: a mean stands where a sum is meant"),
@@ -202,18 +210,18 @@ def said_of_factor(factor: float, sizes: Mapping[str, int]) -> str:
         known = {}
         for names in (those for count in (1, 2, 3) for those in itertools.combinations(sizes, count)):
             product = math.prod(sizes[name] for name in names)
-            if product > 2 and same(factor, float(product) ** exponent):
+            if product > 2 and same(factor, float(product) ** exponent, accuracy):
                 known[names] = (
                     f"the number of {names[0]}" if len(names) == 1 else " * ".join(f"{sizes[name]} {name}" for name in names)
                 )
         if known:
             return "is " + what.format(f"{round(factor**exponent)}, which is {' or '.join(known.values())}")
-    if abs(factor) < ACCURACY:
+    if abs(factor) < accuracy:
         return "is missing"
-    if same(factor, -1):
+    if same(factor, -1, accuracy):
         return "has the wrong sign"
-    if same(factor, 2):
+    if same(factor, 2, accuracy):
         return "is twice what it should be" + ("" if 2 in sizes.values() else ": a factor of 1/2 is missing")
-    if same(factor, 0.5):
+    if same(factor, 0.5, accuracy):
         return "is half of what it should be"
     return f"is {factor:.4g} times what it should be"

@@ -1,6 +1,7 @@
 """`check_vae`: a VAE of one's own, of any architecture, is held to its definitions; what is off is named."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -143,15 +144,13 @@ def check_vae(
             reduction,
             likelihood,
             output,
+            beta,
         )
-        lines, right = _off_by_definition(vae, beta, seed)
-        if params is None:
-            right.append("The gradient was not tested, as no params are given.")
-        else:
-            _check_gradient(vae, params, gradients, beta, elements, seed, lines, right)
-    if lines:
-        raise AssertionError("\n".join(lines))
-    return right
+        lines, right = _off_by_definition(vae, seed)
+        lines_of_gradient, said = _off_in_gradient(vae, params, gradients, elements, seed, loss_is_right=not lines)
+    if lines + lines_of_gradient:
+        raise AssertionError("\n".join(lines + lines_of_gradient))
+    return [*right, said]
 
 
 class Vae(NamedTuple):
@@ -169,6 +168,7 @@ class Vae(NamedTuple):
     reduction: str
     likelihood: str | Callable[..., Any]
     output: str
+    beta: float
 
     def call(self, fn, *arrays):
         return fn(*([self.params] if self.with_params else []), *(like(self.x, array) for array in arrays))
@@ -191,7 +191,7 @@ class Vae(NamedTuple):
             raise ValueError(f"decode returns an array {output.shape} for {len(z)} examples; (B, ...) is wanted")
         return output
 
-    def value(self, x, eps, seed=None):
+    def value(self, x, eps=None, seed=None):
         """The loss of a batch."""
         if self.reseed is not None:
             if seed is not None:
@@ -202,14 +202,21 @@ class Vae(NamedTuple):
     def reduced(self, result):
         """The number in what the loss returned, as the user's framework has it."""
         value = result[0] if isinstance(result, list | tuple) else result
-        array = array_of(value)
-        if array is None:
-            raise TypeError(f"loss returns a {type(value).__name__}; it must return a number, or (a number, gradients)")
-        return value if array.size == 1 else value.mean() if self.reduction == "mean" else value.sum()
+        if math.prod(np.shape(value)) == 1:
+            return value
+        return value.mean() if self.reduction == "mean" else value.sum()
 
     def sum(self, numbers):
         """The mean or the sum over the batch."""
         return numbers.mean() if self.reduction == "mean" else numbers.sum()
+
+    def kl(self, mu, std):
+        """The KL of the examples, times beta."""
+        return self.beta * gaussian_kl(_flat(mu), _flat(std))
+
+    def std(self, s):
+        """The standard deviation that the second output of the encoder means."""
+        return SCALES[self.scale][0](s)
 
     def noises(self, mu, eps, seed):
         """The noise of a batch, named "", and what stands in its place if the code draws twice."""
@@ -234,7 +241,7 @@ def _in_double(params):
     """A copy of params in which arrays of real numbers are of float64."""
     arrays = {path: (leaf, array_of(leaf)) for path, leaf in leaves(params).items()} if params is not None else {}
     raised = {
-        path: like(leaf, np.float64(array))
+        path: like(leaf, array.astype(np.float64))
         for path, (leaf, array) in arrays.items()
         if array is not None and array.dtype.kind == "f"
     }
@@ -270,37 +277,28 @@ def _trials(vae, seed) -> list[Trial]:
     return found
 
 
-def _off_by_definition(vae, beta, seed):
+def _off_by_definition(vae, seed):
     """(a line for each definition that is off, sentences about what is right)."""
-    trials, right = _trials(vae, seed), []
-    lines = [_error(check_sampler, _of(vae, vae.sampler), reseed=vae.reseed, scale=vae.scale)] if vae.sampler else []
+    trials = _trials(vae, seed)
     given = np.array([trial.loss for trial in trials])
     if not np.isfinite(given).all():
-        return [*filter(None, lines), f"The loss is {given[~np.isfinite(given)][0]:g}: it must be finite."], right
+        return [f"The loss is {given[~np.isfinite(given)][0]:g}: it must be finite."], []
     sizes = {"examples": len(trials[0].x), "inputs": trials[0].x[0].size, "latents": trials[0].mu[0].size}
-    scale = beta * sizes["latents"] / 2 * (1 if vae.reduction == "mean" else sizes["examples"])
-    constants = {"The KL lacks the -1 of each latent.": scale}
-    any_constant = vae.likelihood in ("gaussian", "squared_error")
-    mistakes = explained(given, list(_candidates(vae, trials, beta)), sizes, constants, any_constant)
-    if mistakes is None:
-        lines.append(_what_is_known(vae, trials, beta))
-    elif not any(line and line.startswith("The sampler") for line in lines) or not any("sampler" in line for line in mistakes):
-        lines += mistakes
+    lacking = vae.beta * vae.sum(np.full(sizes["examples"], sizes["latents"] / 2))
+    constants, any_constant = {"The KL lacks the -1 of each latent.": lacking}, vae.likelihood in ("gaussian", "squared_error")
+    mistakes = explained(given, _candidates(vae, trials), sizes, constants, any_constant)
+    lines = [_what_is_known(vae, trials)] if mistakes is None else list(mistakes)
+    if vae.sampler is not None and not any("sampler" in line for line in lines):
+        lines.append(_error(check_sampler, lambda *arrays: vae.call(vae.sampler, *arrays), reseed=vae.reseed, scale=vae.scale))
     if not mistakes:
-        batch = trials[0].x
         noise = {"reseed": vae.reseed} if vae.reseed else {"eps": trials[0].eps}
-        lines.append(_error(check_reduction, lambda x, eps=None: vae.value(x, eps), batch, reduction=vae.reduction, **noise))
-    if not any(lines):
-        right += [
-            f"The loss is the {vae.reduction} over the batch of -log p(x|z) + {beta:g} KL.",
-            "z = mu + std * eps, and the KL is that of the z that is sampled.",
-            "A batch twice and another order change nothing, and no example changes the loss of another.",
-        ]
+        lines.append(_error(check_reduction, vae.value, trials[0].x, reduction=vae.reduction, **noise))
+    right = [
+        f"The loss is the {vae.reduction} over the batch of -log p(x|z) + {vae.beta:g} KL.",
+        "z is mu + std * eps, and the KL is that of this z.",
+        "No example changes the loss of another one.",
+    ]
     return [line for line in lines if line], right
-
-
-def _of(vae, fn):
-    return lambda *arrays: vae.call(fn, *arrays)
 
 
 def _error(check, *arguments, **options):
@@ -312,7 +310,7 @@ def _error(check, *arguments, **options):
     return ""
 
 
-def _candidates(vae, trials, beta) -> Iterator[Candidate]:
+def _candidates(vae, trials) -> Iterator[Candidate]:
     """Every definition, right or with a well-known mistake in the sampler, the noise, the likelihood and the KL."""
     noises = [vae.noises(t.mu, t.eps, t.seed) for t in trials]
     stds = [standard_deviations(vae.scale, t.s) for t in trials]
@@ -334,8 +332,8 @@ def _candidates(vae, trials, beta) -> Iterator[Candidate]:
         charged += [(sampler[:0] + sampler[len(sampler) - bool(name_of_noise) :], kl) for kl in (of_sampled, from_samples)]
         for name, (mistakes, kl) in itertools.product(of_nll[0], charged):
             terms = {"The reconstruction": np.array([vae.sum(one[name]) for one in of_nll])}
-            if beta:
-                terms["The KL"] = beta * np.array([vae.sum(one) for one in kl])
+            if vae.beta:
+                terms["The KL"] = vae.beta * np.array([vae.sum(one) for one in kl])
             yield Candidate((*mistakes, *([f"The reconstruction {name}."] if name else [])), terms)
 
 
@@ -343,130 +341,140 @@ def _flat(array):
     return array.reshape(len(array), -1)
 
 
-def _what_is_known(vae, trials, beta):
+def _what_is_known(vae, trials):
     """A sentence about a loss that no mistake explains: both numbers, and what alone is off, if the rest is seen to be right."""
-    first = trials[0]
-    std = SCALES[vae.scale][0]
-    noises = [vae.noises(t.mu, t.eps, t.seed)[""] for t in trials]
-    nll = np.array([vae.sum(vae.nlls(t.x, vae.decode(t.mu + std(t.s) * eps))[""]) for t, eps in zip(trials, noises)])
-    kl = beta * np.array([vae.sum(gaussian_kl(_flat(t.mu), _flat(std(t.s)))) for t in trials])
+    zs = [t.mu + vae.std(t.s) * vae.noises(t.mu, t.eps, t.seed)[""] for t in trials]
+    nll = np.array([vae.sum(vae.nlls(t.x, vae.decode(z))[""]) for t, z in zip(trials, zs)])
+    kl = np.array([vae.sum(vae.kl(t.mu, vae.std(t.s))) for t in trials])
     given = np.array([t.loss for t in trials])
-    said = f"The loss is {first.loss:.6g} nats, and its definitions give {nll[0] + kl[0]:.6g}"
-    factor = weights(np.diff(given)[::2], np.diff(nll)[::2])  # the two trials of a batch differ in the noise alone
-    quiet = weights(given[1::2], nll[1::2], kl[1::2], np.ones(BATCHES)) if vae.reseed is None else None
-    if factor is not None and same(factor[0], 1):
+    said = f"The loss is {given[0]:.6g} nats, and its definitions give {nll[0] + kl[0]:.6g}"
+    if _are_one(weights(np.diff(given)[::2], np.diff(nll)[::2])):  # the two trials of a batch differ in the noise alone
         return f"{said}: the KL alone is off."
-    if quiet is not None and same(quiet[0], 1) and (not beta or same(quiet[1], 1)):
+    if vae.reseed is None and _are_one(weights(given[1::2] - kl[1::2], nll[1::2])):
         return f"{said}: they agree where the noise is 0, so that the sampler alone is off."
     return f"{said}."
+
+
+def _are_one(fitted):
+    return fitted is not None and all(same(factor, 1) for factor in fitted)
 
 
 # -------------------------------------------------------------------------------------------------------- the gradient
 
 
-def _check_gradient(vae, params, gradients, beta, elements, seed, lines, right):
-    """Compare the gradient with derivatives of the loss; a line for each part that is off is added to lines."""
+def _off_in_gradient(vae, params, gradients, elements, seed, loss_is_right):
+    """(a line for each part of the gradient that is off, a sentence about a gradient that is right)."""
+    if params is None:
+        return [], "The gradient was not tested, as no params are given."
     x = numbers_of(vae.x)
-    eps = np.random.default_rng(seed).normal(size=vae.encode(x)[0].shape)
-    noise = [] if vae.reseed else [like(vae.x, eps)]
+    mu, _ = vae.encode(x)
+    eps = np.random.default_rng(seed).normal(size=mu.shape)
+    arguments = [like(vae.x, x), *([] if vae.reseed else [like(vae.x, eps)])]
 
     def result(p):
         if vae.reseed is not None:
             vae.reseed(seed)
-        return vae.loss(p, like(vae.x, x), *noise)
+        return vae.loss(p, *arguments)
+
+    def value(p):
+        return vae.reduced(result(p))
 
     own = result(vae.params)
     if gradients is not None:
-        own = gradients(vae.params, like(vae.x, x), *noise)
-    elif isinstance(own, list | tuple) and len(own) == 2:
-        own = own[1]
+        own = gradients(vae.params, *arguments)
     else:
-        own = automatic_gradient(lambda p: vae.reduced(result(p)), params)
+        own = own[1] if isinstance(own, list | tuple) and len(own) == 2 else automatic_gradient(value, params)
     if own is None:
-        right.append("The gradient was not tested, as loss returns none and no gradients are given.")
-        return
+        return [], "The gradient was not tested, as loss returns none and no gradients are given."
     sizes = {"examples": len(x), "inputs": x[0].size}
     try:
-        worst = check_gradients(lambda p: vae.reduced(result(p)), params, own, elements=elements, sizes=sizes)
+        worst = check_gradients(value, params, own, elements=elements, sizes=sizes)
     except AssertionError as error:
-        eps = vae.noises(vae.encode(x)[0], eps, seed)[""]
-        lines += [*_parts_that_are_off(vae, own, x, eps, beta, right, sizes), *str(error).splitlines()]
-        return
-    right.append(f"The gradient agrees with derivatives of the loss, up to {max(one.error for one in worst):.1e}.")
+        eps = vae.noises(mu, eps, seed)[""]
+        return [*_parts_that_are_off(vae, own, x, eps, sizes, loss_is_right), *str(error).splitlines()], ""
+    return [], f"The gradient agrees with derivatives of the loss, up to {max(one.error for one in worst):.0e}."
 
 
-def _parts_that_are_off(vae, own, x, eps, beta, right, sizes):
-    """Lines that say which part of the gradient is off, for each parameter, as far as the numbers tell."""
+def _parts_that_are_off(vae, own, x, eps, sizes, loss_is_right):
+    """Lines that say in which network the gradient is off, and by which of its paths, if that explains all numbers."""
+    second = "std" if vae.scale == "softplus" else vae.scale
     mu, s = vae.encode(x)
-    std = SCALES[vae.scale][0]
-    z, loss_is_right = mu + std(s) * eps, bool(right)
-
-    def nll_of(vae, z):
-        return vae.sum(vae.nlls(x, vae.decode(z))[""])
-
-    def kl_of(mu, s):
-        return beta * vae.sum(gaussian_kl(_flat(mu), _flat(std(s))))
+    z = mu + vae.std(s) * eps
 
     def parts_at(there):
-        """The terms of the loss, each with only one of its arguments taken from the encoder or decoder with other parameters."""
+        """The loss by its paths: in each term only one argument is taken from an encoder or decoder with other parameters."""
         mu_there, s_there = there.encode(x)
+
+        def nll(vae, z):
+            return vae.sum(vae.nlls(x, vae.decode(z))[""])
+
         return {
-            "through z to mu": nll_of(vae, mu_there + std(s) * eps),
-            "through z to the second output": nll_of(vae, mu + std(s_there) * eps),
-            "through the KL to mu": kl_of(mu_there, s),
-            "through the KL to the second output": kl_of(mu, s_there),
-            "to the decoder": nll_of(there, z),
+            "": nll(there, z),  # the decoder itself
+            "through z to mu": nll(vae, mu_there + vae.std(s) * eps),
+            f"through z to {second}": nll(vae, mu + vae.std(s_there) * eps),
+            "through the KL to mu": vae.sum(vae.kl(mu_there, vae.std(s))),
+            f"through the KL to {second}": vae.sum(vae.kl(mu, vae.std(s_there))),
         }
 
     rng, found = np.random.default_rng(0), {}
     for path, gradient in leaves(own).items():
         given = numbers_of(gradient).ravel()
-        leaf = leaves(vae.params).get(path)
-        array = numbers_of(leaf)
         chosen = rng.permutation(given.size)[:ELEMENTS]
-        columns = [_central(vae, path, leaf, array, i, parts_at) for i in chosen]
-        matrix = {name: np.array([column[name] for column in columns]) for name in columns[0]}
-        where = _name_of_network(matrix)
-        if np.allclose(given[chosen], sum(matrix.values()), ACCURACY, ACCURACY * np.abs(given).max()):
-            continue
-        found.setdefault(
-            _said_of_parts(given[chosen], matrix, where, sizes) if loss_is_right else f"of {where} is off", []
-        ).append(path)
-    return [
-        f"{', '.join(paths)}: the gradient {said}" + ("." if not said.endswith(".") else "") for said, paths in found.items()
-    ]
+        paths = _derivatives(vae, path, chosen, parts_at)
+        if not np.allclose(given[chosen], sum(paths.values()), ACCURACY, ACCURACY * np.abs(given).max()):
+            paths = {name: values for name, values in paths.items() if np.abs(values).max() > 1e-9}
+            network = " and ".join(["the decoder"] * ("" in paths) + ["the encoder"] * (len(paths) > ("" in paths)))
+            fitted = weights(given[chosen], *paths.values()) if loss_is_right and len(chosen) > len(paths) > 0 else None
+            factors = None if fitted is None else dict(zip(paths, np.where(np.abs(fitted) < ACCURACY, 0.0, fitted)))
+            found.setdefault(network or "the parameters", {})[path] = factors
+    return [line for network in sorted(found) for line in _said_of_network(network, found[network], sizes)]
 
 
-def _central(vae, path, leaf, array, i, parts_at, h=1e-5):
-    """The derivative of each part by element i of a parameter, by central differences."""
-    ends = []
-    for sign in (1, -1):
-        moved = array.copy()
-        moved.flat[i] += sign * h
-        ends.append(parts_at(vae._replace(params=rebuilt(vae.params, {path: like(leaf, moved)}))))
-    return {name: (ends[0][name] - ends[1][name]) / (2 * h) for name in ends[0]}
+def _derivatives(vae, path, chosen, parts_at, h=1e-5):
+    """{path of the loss: its derivatives by the chosen elements of a parameter}, by central differences."""
+    leaf = leaves(vae.params)[path]
+    array, columns = numbers_of(leaf), []
+    for i in chosen:
+        ends = []
+        for step in (h, -h):
+            moved = array.copy()
+            moved.flat[i] += step
+            ends.append(parts_at(vae._replace(params=rebuilt(vae.params, {path: like(leaf, moved)}))))
+        columns.append({name: (ends[0][name] - ends[1][name]) / (2 * h) for name in ends[0]})
+    return {name: np.array([column[name] for column in columns]) for name in columns[0]}
 
 
-def _name_of_network(matrix):
-    size = {name: np.abs(values).max() for name, values in matrix.items()}
-    in_decoder = size["to the decoder"] > 1e-9
-    in_encoder = max(value for name, value in size.items() if name != "to the decoder") > 1e-9
-    return "the encoder and the decoder" if in_encoder and in_decoder else "the decoder" if in_decoder else "the encoder"
+def _said_of_network(network, found, sizes):
+    """Yield a line about the gradient of a network; found is {parameter: {path of the loss: its factor} or None}."""
+    unknown = [path for path, factors in found.items() if factors is None]
+    if unknown:
+        yield f"The gradient of {network} is off ({', '.join(unknown)})."
+    known = {path: factors for path, factors in found.items() if factors is not None}
+    together = {}
+    for factors in known.values():
+        for name, factor in factors.items():
+            together.setdefault(name, []).append(factor)
+    alike = all(same(factor, several[0]) for several in together.values() for factor in several)
+    groups = (
+        [(list(known), {name: several[0] for name, several in together.items()})]
+        if alike
+        else [([p], f) for p, f in known.items()]
+    )
+    for paths, factors in groups:
+        wrong = _grouped(factors)
+        if wrong:
+            all_of_it = said_of_factor(wrong[""], sizes) if list(wrong) == [""] else "is off"
+            parts = ", and ".join(
+                f"what comes {name} {said_of_factor(factor, sizes)}" for name, factor in wrong.items() if name
+            )
+            yield f"The gradient of {network} {all_of_it}{': ' * bool(parts)}{parts} ({', '.join(paths)})."
 
 
-def _said_of_parts(given, matrix, where, sizes):
-    """Which parts of a gradient have another weight than 1, in words."""
-    matrix = {name: values for name, values in matrix.items() if np.abs(values).max() > 1e-9}
-    fitted = weights(given, *matrix.values()) if len(given) > len(matrix) else None
-    if fitted is None:
-        return f"of {where} is off"
-    factors = dict(zip(matrix, fitted))
+def _grouped(factors):
+    """The factors that are not 1; paths that share a beginning or an end, and a factor, are told as one."""
     wrong = {name: factor for name, factor in factors.items() if not same(factor, 1)}
-    for group in ("", "through z", "through the KL", "to mu", "to the second output"):
+    for group in ("", "through z", "through the KL", *sorted({name[name.find("to ") :] for name in factors if name})):
         names = [name for name in factors if group in name]
         if len(names) > 1 and set(names) == set(wrong) and all(same(wrong[name], wrong[names[0]]) for name in names):
-            wrong = {group: wrong[names[0]]}
-            break
-    return f"of {where}, " + ", and ".join(
-        f"{f'what comes {name}' if name else 'all of it,'} {said_of_factor(factor, sizes)}" for name, factor in wrong.items()
-    )
+            return {group: wrong[names[0]]}
+    return wrong
