@@ -135,7 +135,9 @@ def comparisons(fn: Callable, params: Any, gradients: Any, point: Arrays, seed: 
 def _raised(leaf):
     """A leaf that is not compared: in float64 if it is an array of real numbers, else as it is."""
     array = frameworks.array_of(leaf)
-    return leaf if array is None or array.dtype.kind != "f" or array.ndim == 0 else frameworks.like(leaf, np.float64(array))
+    if array is None or array.dtype.kind != "f" or array.ndim == 0:
+        return leaf
+    return frameworks.like(leaf, np.array(array, np.float64))
 
 
 def _split(fn, gradients, result, params):
@@ -169,13 +171,18 @@ def _called(fn, params, point, template):
 
 def _outputs(value):
     """{path: array} of what fn returns."""
-    outputs = {path: frameworks.array_of(leaf) for path, leaf in leaves(value, "value").items()}
-    if not outputs or any(array is None or array.dtype.kind not in "fc" for array in outputs.values()):
-        raise TypeError(f"fn returns {kind_of(value)}; it must return a number, or arrays of real numbers")
-    for array in outputs.values():
+    outputs = {}
+    for path, leaf in leaves(value, "value").items():
+        array = frameworks.array_of(leaf)
+        if array is None or array.dtype.kind not in "fc":
+            break
         if array.dtype.itemsize < 8:
             raise TypeError(f"fn returns {kind_of(array)}; its derivatives can only be computed in double precision")
-    return outputs
+        outputs[path] = array
+    else:
+        if outputs:
+            return outputs
+    raise TypeError(f"fn returns {kind_of(value)}; it must return a number, or arrays of real numbers")
 
 
 def _check_same(value, again):

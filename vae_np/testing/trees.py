@@ -79,8 +79,8 @@ def _children(tree):
         return [(f".{key}" if isinstance(key, str) else f"[{key!r}]", child) for key, child in tree.items()]
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return [(f".{field.name}", getattr(tree, field.name)) for field in dataclasses.fields(tree)]
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return [(f".{name}", child) for name, child in zip(tree._fields, tree)]
+    if isinstance(tree, tuple) and (names := getattr(tree, "_fields", None)):
+        return [(f".{name}", child) for name, child in zip(names, tree)]
     if isinstance(tree, list | tuple) and not _is_array(tree):
         return [(f"[{i}]", child) for i, child in enumerate(tree)]
     if is_object(tree):
