@@ -94,8 +94,12 @@ SEEN_BY = {
         f"vae_np/testing/{name}.py": [f"test_{name}.py", "test_testing.py", "test_mistakes.py"]
         for name in (
             "comparison",
+            "definitions",
+            "frameworks",
             "gradients",
+            "meaning",
             "mistakes",
+            "models",
             "operations",
             "oracles",
             "problems",

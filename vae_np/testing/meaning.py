@@ -132,7 +132,7 @@ def check_kl(kl: Callable[..., Any], *, scale: str = "logvar", seed: int = 0) ->
     >>> check_kl(lambda mu, logvar: np.mean(mu**2 + np.exp(logvar) - 1 - logvar, axis=1) / 2)
     Traceback (most recent call last):
         ...
-    AssertionError: The KL is divided by 5, the number of latents: a mean stands where a sum is meant.
+    AssertionError: The KL is divided by 5, which is the number of latents: a mean stands where a sum is meant.
     """
     check_choice("scale", scale, SCALES)
     mu, s = random_posteriors(scale, EXAMPLES, seed)
