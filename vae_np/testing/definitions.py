@@ -57,7 +57,8 @@ def gaussian_kl(mean: NDArray, std: NDArray) -> NDArray:
 
     It is (std^2 + mean^2 - 1) / 2 - log(std) of each latent (Kingma & Welling 2014, appendix B).
     """
-    return np.sum((std**2 + mean**2 - 1) / 2 - np.log(std), axis=-1)
+    with np.errstate(all="ignore"):  # a wrong standard deviation may be 0 or negative
+        return np.sum((std**2 + mean**2 - 1) / 2 - np.log(std), axis=-1)
 
 
 def kls(mean: NDArray, std: NDArray, scale: str, s: NDArray) -> Definitions:

@@ -124,7 +124,7 @@ def check_vae(
     >>> check_vae(encode, decode, loss, rng.integers(0, 2, (5, 7)), p)
     Traceback (most recent call last):
         ...
-    AssertionError: The sampler has a standard deviation of exp(logvar): exp(logvar / 2) is meant.
+    AssertionError: The sampler's standard deviation is exp(logvar): exp(logvar / 2) is meant.
     """
     check_choice("scale", scale, SCALES)
     check_choice("reduction", reduction, ("mean", "sum"))
@@ -317,7 +317,7 @@ def _candidates(vae, trials) -> Iterator[Candidate]:
     written = SCALES[vae.scale][1]
     of_kl = [kls(_flat(t.mu), _flat(std[""]), vae.scale, _flat(t.s)) for t, std in zip(trials, stds)]
     for name_of_noise, name_of_std in itertools.product(noises[0], stds[0]):
-        sampler = [f"The sampler has a standard deviation of {name_of_std}: {written} is meant."] if name_of_std else []
+        sampler = [f"The sampler's standard deviation is {name_of_std}: {written} is meant."] if name_of_std else []
         sampler += [name_of_noise] if name_of_noise else []
         stds_here, noises_here = ([one[name] for one in each] for each, name in ((stds, name_of_std), (noises, name_of_noise)))
         zs = [t.mu + std * eps for t, std, eps in zip(trials, stds_here, noises_here)]
