@@ -122,6 +122,7 @@ def nlls(likelihood: str, output: str, x: NDArray, given: NDArray) -> Definition
 
 ACCURACY = 1e-5  # of the largest number, which is the rounding of a sum in single precision
 STABILISED = 2e-4  # a stabiliser, such as 1e-7 in a logarithm, may change a loss by this part, and is no mistake
+UNNAMED = "times what it should be"  # a factor that nothing explains
 
 
 class Candidate(NamedTuple):
@@ -161,16 +162,19 @@ def explained(
         different ones do with the same number of mistakes.
     """
     several = list(candidates)
+    fitted, errors = _fits(given, np.stack([[*terms.values(), np.ones(len(given))] for _, terms in several]))
     for accuracy in (ACCURACY, STABILISED):
         found = set()
-        for mistakes, terms in several:
-            fitted = weights(given, *terms.values(), np.ones(len(given)), accuracy=accuracy)
-            if fitted is not None:
-                said = [*mistakes, *_said_of_weights(fitted[:-1], list(terms), sizes, accuracy)]
-                if abs(fitted[-1]) > accuracy * np.abs(given).max():
-                    named = [sentence for sentence, constant in constants.items() if same(fitted[-1], constant, accuracy)]
-                    said += named or ([] if any_constant else [f"A constant of {fitted[-1]:.4g} nats is added."])
-                found.add(tuple(said))
+        for (mistakes, terms), factors, error in zip(several, fitted, errors):
+            if not error <= accuracy:
+                continue
+            said = [*mistakes, *_said_of_weights(factors[:-1], list(terms), sizes, accuracy)]
+            if abs(factors[-1]) > accuracy * np.abs(given).max():
+                named = [sentence for sentence, constant in constants.items() if same(factors[-1], constant, accuracy)]
+                said += named or ([] if any_constant else [f"A constant of {factors[-1]:.4g} nats is added."])
+                if not named and any(UNNAMED in sentence for sentence in said):
+                    continue  # two free numbers explain too much
+            found.add(tuple(said))
         if found:
             fewest = [said for said in found if len(said) == min(map(len, found))]
             return fewest[0] if len(fewest) == 1 else None
@@ -187,14 +191,22 @@ def _said_of_weights(factors, names, sizes, accuracy):
     ]
 
 
-def weights(given: NDArray, *terms: NDArray, accuracy: float = ACCURACY) -> NDArray | None:
+def weights(given: NDArray, *terms: NDArray) -> NDArray | None:
     """The weights by which the terms add up to what is given, or None if they do not."""
-    columns = np.stack(terms, axis=-1)
-    if not (np.isfinite(columns).all() and np.isfinite(given).all()):
-        return None
-    lengths = np.maximum(np.abs(columns).max(axis=0), 1e-300)
-    found = np.linalg.lstsq(columns / lengths, given)[0] / lengths
-    return found if np.abs(columns @ found - given).max() <= accuracy * np.abs(given).max() else None
+    [fitted], [error] = _fits(given, np.stack(terms)[None])
+    return fitted if error <= ACCURACY else None
+
+
+def _fits(given, terms):
+    """(weights (C, k), errors (C,)) of C sums of k terms, (C, k, N); an error is relative to the largest number."""
+    finite = np.isfinite(terms).all(axis=(1, 2)) & np.isfinite(given).all()
+    terms = np.where(finite[:, None, None], terms, 0.0)
+    lengths = np.maximum(np.abs(terms).max(axis=2), 1e-300)
+    fitted = (
+        np.einsum("cnk,n->ck", np.linalg.pinv((terms / lengths[:, :, None]).swapaxes(1, 2)).swapaxes(1, 2), given) / lengths
+    )
+    off = np.abs(np.einsum("ck,ckn->cn", fitted, terms) - given).max(axis=1)
+    return fitted, np.where(finite, off / np.abs(given).max(initial=1e-300), np.inf)
 
 
 def same(a: float, b: float, accuracy: float = ACCURACY) -> bool:
@@ -204,12 +216,13 @@ def same(a: float, b: float, accuracy: float = ACCURACY) -> bool:
 
 def said_of_factor(factor: float, sizes: Mapping[str, int], accuracy: float = ACCURACY) -> str:
     """What a factor that should be 1 comes from, in words that follow a noun; sizes are such as {"latents": 5}."""
+    longer = [name for name, size in sizes.items() if size > 1]
     for exponent, what in (
         (-1, "divided by {}: a mean stands where a sum is meant"),
         (1, "multiplied by {}: a sum stands where a mean is meant"),
     ):
         known = {}
-        for names in (those for count in (1, 2, 3) for those in itertools.combinations(sizes, count)):
+        for names in (those for count in (1, 2, 3) for those in itertools.combinations(longer, count)):
             product = math.prod(sizes[name] for name in names)
             if product > 2 and same(factor, float(product) ** exponent, accuracy):
                 known[names] = (
@@ -225,4 +238,4 @@ def said_of_factor(factor: float, sizes: Mapping[str, int], accuracy: float = AC
         return "is twice what it should be" + ("" if 2 in sizes.values() else ": a factor of 1/2 is missing")
     if same(factor, 0.5, accuracy):
         return "is half of what it should be"
-    return f"is {factor:.4g} times what it should be"
+    return f"is {factor:.4g} {UNNAMED}"

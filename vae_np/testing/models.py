@@ -263,13 +263,13 @@ class Trial(NamedTuple):
 
 
 def _trials(vae, seed) -> list[Trial]:
-    """Batches of examples that are drawn again from x, each without and with noise; the first one is x itself."""
+    """Batches of examples that are drawn again from x, their inputs in another order, each with and without noise; first x itself."""
     rng, x = np.random.default_rng(seed), numbers_of(vae.x)
     if len(x) < 2 or all(np.array_equal(x[0], other) for other in x[1:]):
         raise ValueError("x must hold at least two different examples")
     found = []
     for i in range(BATCHES):
-        rows = x if not i else x[rng.integers(len(x), size=len(x))]
+        rows = x if not i else rng.permuted(_flat(x)[rng.integers(len(x), size=len(x))], axis=1).reshape(x.shape)
         mu, s = vae.encode(rows)
         for size in (1.0, 0.0):
             eps, its_seed = size * rng.normal(size=mu.shape), seed + len(found)
