@@ -162,8 +162,8 @@ class Vae(NamedTuple):
     x: Any
     params: Any
     with_params: bool
-    sampler: Callable[..., Any] | None
-    reseed: Callable[[int], Any] | None
+    sampler: Any  # a function, or None
+    reseed: Any  # a function, or None
     scale: str
     reduction: str
     likelihood: str | Callable[..., Any]
@@ -179,7 +179,7 @@ class Vae(NamedTuple):
         if not isinstance(result, list | tuple) or len(result) < 2:
             raise TypeError(f"encode returns a {type(result).__name__}; it must return (mu, {self.scale})")
         mu, s = (numbers_of(array) for array in result[:2])
-        if mu.shape != s.shape or mu.ndim < 2 or len(mu) != len(x):
+        if mu.shape != s.shape or mu.ndim != 2 or len(mu) != len(x):
             raise ValueError(f"encode returns arrays {mu.shape} and {s.shape} for {len(x)} examples; (B, Z) twice is wanted")
         return mu, s
 
@@ -206,26 +206,19 @@ class Vae(NamedTuple):
             return value
         return value.mean() if self.reduction == "mean" else value.sum()
 
-    def sum(self, numbers):
-        """The mean or the sum over the batch."""
-        return numbers.mean() if self.reduction == "mean" else numbers.sum()
-
-    def kl(self, mu, std):
-        """The KL of the examples, times beta."""
-        return self.beta * gaussian_kl(_flat(mu), _flat(std))
+    def reduce(self, numbers):
+        """The mean or the sum over the batch, which is the last axis."""
+        return numbers.mean(axis=-1) if self.reduction == "mean" else numbers.sum(axis=-1)
 
     def std(self, s):
         """The standard deviation that the second output of the encoder means."""
         return SCALES[self.scale][0](s)
 
-    def noises(self, mu, eps, seed):
-        """The noise of a batch, named "", and what stands in its place if the code draws twice."""
-        if self.reseed is None:
-            return {"": eps}
-        unit = np.full(mu.shape, UNIT.get(self.scale, 0.0))
+    def draws(self, seed, shape):
+        """What the sampler draws after a seed, the first and the second time, (B, Z)."""
+        mu, unit = np.zeros(shape), np.full(shape, UNIT.get(self.scale, 0.0))
         self.reseed(seed)
-        first, second = (numbers_of(self.call(self.sampler, 0 * mu, unit)) for _ in range(2))
-        return {"": first, "The loss draws noise a second time, after that of the sampler.": second}
+        return [numbers_of(self.call(self.sampler, mu, unit)) for _ in range(2)]
 
     def nlls(self, x, output):
         """The -log p(x|z) of the examples: see `vae_np.testing.definitions.nlls`."""
@@ -251,48 +244,50 @@ def _in_double(params):
 # ------------------------------------------------------------------------------------------------- the definitions
 
 
-class Trial(NamedTuple):
-    """A batch, its noise or its seed, what the encoder returns for it, and its loss."""
+class Trials(NamedTuple):
+    """T batches of B examples, the noise or the seed of each, what the encoder returns for them, and their losses."""
 
-    x: NDArray
-    eps: NDArray
-    seed: int
+    x: NDArray  # (T, B, ...)
+    eps: NDArray  # (T, B, Z)
+    seeds: list[int]
     mu: NDArray
-    s: NDArray
-    loss: float
+    s: NDArray  # the second output of the encoder
+    losses: NDArray  # (T,)
 
 
-def _trials(vae, seed) -> list[Trial]:
-    """Batches of examples that are drawn again from x, their inputs in another order, each with and without noise; first x itself."""
+def _trials(vae, seed):
+    """Trials on x itself and on examples that are drawn again from it, their inputs in another order; with and without noise."""
     rng, x = np.random.default_rng(seed), numbers_of(vae.x)
     if len(x) < 2 or all(np.array_equal(x[0], other) for other in x[1:]):
         raise ValueError("x must hold at least two different examples")
-    found = []
-    for i in range(BATCHES):
-        rows = x if not i else rng.permuted(_flat(x)[rng.integers(len(x), size=len(x))], axis=1).reshape(x.shape)
-        mu, s = vae.encode(rows)
-        for size in (1.0, 0.0):
-            eps, its_seed = size * rng.normal(size=mu.shape), seed + len(found)
-            found.append(Trial(rows, eps, its_seed, mu, s, vae.value(rows, eps, its_seed)))
-    return found
+    batches = [x]
+    for _ in range(BATCHES - 1):
+        drawn = x.reshape(len(x), -1)[rng.integers(len(x), size=len(x))]
+        batches.append(rng.permuted(drawn, axis=1).reshape(x.shape))
+    batches, seeds = np.repeat(batches, 2, axis=0), [seed + i for i in range(2 * BATCHES)]
+    mu, s = map(np.stack, zip(*[vae.encode(batch) for batch in batches]))
+    eps = rng.normal(size=mu.shape)
+    eps[1::2] = 0
+    losses = np.array([vae.value(*trial) for trial in zip(batches, eps, seeds)])
+    return Trials(batches, eps, seeds, mu, s, losses)
 
 
 def _off_by_definition(vae, seed):
     """(a line for each definition that is off, sentences about what is right)."""
     trials = _trials(vae, seed)
-    given = np.array([trial.loss for trial in trials])
-    if not np.isfinite(given).all():
-        return [f"The loss is {given[~np.isfinite(given)][0]:g}: it must be finite."], []
-    sizes = {"examples": len(trials[0].x), "inputs": trials[0].x[0].size, "latents": trials[0].mu[0].size}
-    lacking = vae.beta * vae.sum(np.full(sizes["examples"], sizes["latents"] / 2))
+    losses, x = trials.losses, trials.x[0]
+    if not np.isfinite(losses).all():
+        return [f"The loss is {losses[~np.isfinite(losses)][0]:g}: it must be finite."], []
+    sizes = {"examples": len(x), "inputs": x[0].size, "latents": trials.mu.shape[-1]}
+    lacking = vae.beta * vae.reduce(np.full(sizes["examples"], sizes["latents"] / 2))
     constants, any_constant = {"The KL lacks the -1 of each latent.": lacking}, vae.likelihood in ("gaussian", "squared_error")
-    mistakes = explained(given, _candidates(vae, trials), sizes, constants, any_constant)
+    mistakes = explained(losses, _candidates(vae, trials), sizes, constants, any_constant)
     lines = [_what_is_known(vae, trials)] if mistakes is None else list(mistakes)
     if vae.sampler is not None and not any("sampler" in line for line in lines):
         lines.append(_error(check_sampler, lambda *arrays: vae.call(vae.sampler, *arrays), reseed=vae.reseed, scale=vae.scale))
     if not mistakes:
-        noise = {"reseed": vae.reseed} if vae.reseed else {"eps": trials[0].eps}
-        lines.append(_error(check_reduction, vae.value, trials[0].x, reduction=vae.reduction, **noise))
+        noise = {"reseed": vae.reseed} if vae.reseed else {"eps": trials.eps[0]}
+        lines.append(_error(check_reduction, vae.value, x, reduction=vae.reduction, **noise))
     right = [
         f"The loss is the {vae.reduction} over the batch of -log p(x|z) + {vae.beta:g} KL.",
         "z is mu + std * eps, and the KL is that of this z.",
@@ -312,45 +307,47 @@ def _error(check, *arguments, **options):
 
 def _candidates(vae, trials) -> Iterator[Candidate]:
     """Every definition, right or with a well-known mistake in the sampler, the noise, the likelihood and the KL."""
-    noises = [vae.noises(t.mu, t.eps, t.seed) for t in trials]
-    stds = [standard_deviations(vae.scale, t.s) for t in trials]
-    written = SCALES[vae.scale][1]
-    of_kl = [kls(_flat(t.mu), _flat(std[""]), vae.scale, _flat(t.s)) for t, std in zip(trials, stds)]
-    for name_of_noise, name_of_std in itertools.product(noises[0], stds[0]):
-        sampler = [f"The sampler's standard deviation is {name_of_std}: {written} is meant."] if name_of_std else []
-        sampler += [name_of_noise] if name_of_noise else []
-        stds_here, noises_here = ([one[name] for one in each] for each, name in ((stds, name_of_std), (noises, name_of_noise)))
-        zs = [t.mu + std * eps for t, std, eps in zip(trials, stds_here, noises_here)]
-        if not all(np.isfinite(z).all() for z in zs):
+    x, _, _, mu, s, _ = trials
+    stds, meant = standard_deviations(vae.scale, s), SCALES[vae.scale][1]
+    of_kl = [(f"The KL {name}." if name else "", kl) for name, kl in kls(mu, stds[""], vae.scale, s).items()]
+    for (second_draw, eps), (wrong, std) in itertools.product(_noises(vae, trials).items(), stds.items()):
+        z = mu + std * eps
+        if not np.isfinite(z).all():
             continue
-        of_nll = [vae.nlls(t.x, vae.decode(z)) for t, z in zip(trials, zs)]
-        of_sampled = [gaussian_kl(_flat(t.mu), _flat(std)) for t, std in zip(trials, stds_here)]
-        from_samples = [
-            np.sum(_flat(z**2 - eps**2) / 2 - np.log(_flat(std)), axis=1) for z, eps, std in zip(zs, noises_here, stds_here)
-        ]
-        charged = [(sampler + ([f"The KL {name}."] if name else []), [one[name] for one in of_kl]) for name in of_kl[0]]
-        charged += [(sampler[:0] + sampler[len(sampler) - bool(name_of_noise) :], kl) for kl in (of_sampled, from_samples)]
-        for name, (mistakes, kl) in itertools.product(of_nll[0], charged):
-            terms = {"The reconstruction": np.array([vae.sum(one[name]) for one in of_nll])}
-            if vae.beta:
-                terms["The KL"] = vae.beta * np.array([vae.sum(one) for one in kl])
-            yield Candidate((*mistakes, *([f"The reconstruction {name}."] if name else [])), terms)
+        of_sampler = f"The sampler's standard deviation is {wrong}: {meant} is meant." if wrong else ""
+        of_nll = [(f"The reconstruction {name}." if name else "", nll) for name, nll in _nlls(vae, x, z).items()]
+        with np.errstate(all="ignore"):
+            from_samples = np.sum((z**2 - eps**2) / 2 - np.log(std), axis=-1)
+        # A KL of what is sampled is right, whatever the second output of the encoder is called.
+        charged = [(of_sampler, name, kl) for name, kl in of_kl] + [("", "", kl) for kl in (gaussian_kl(mu, std), from_samples)]
+        for (off_in_nll, nll), (off_in_sampler, off_in_kl, kl) in itertools.product(of_nll, charged):
+            terms = {"The reconstruction": vae.reduce(nll)} | ({"The KL": vae.beta * vae.reduce(kl)} if vae.beta else {})
+            yield Candidate(tuple(filter(None, (off_in_sampler, second_draw, off_in_nll, off_in_kl))), terms)
 
 
-def _flat(array):
-    return array.reshape(len(array), -1)
+def _noises(vae, trials):
+    """{what is wrong, "" if nothing is: the noise of all trials}; code that draws its own may have drawn twice."""
+    if vae.reseed is None:
+        return {"": trials.eps}
+    first, second = zip(*[vae.draws(seed, trials.mu.shape[1:]) for seed in trials.seeds])
+    return {"": np.stack(first), "The loss draws noise a second time, after that of the sampler.": np.stack(second)}
+
+
+def _nlls(vae, x, z):
+    """{what is wrong, "" if nothing is: -log p(x|z) of the examples of all trials, (T, B)}."""
+    several = [vae.nlls(batch, vae.decode(latents)) for batch, latents in zip(x, z)]
+    return {name: np.stack([one[name] for one in several]) for name in several[0]}
 
 
 def _what_is_known(vae, trials):
     """A sentence about a loss that no mistake explains: both numbers, and what alone is off, if the rest is seen to be right."""
-    zs = [t.mu + vae.std(t.s) * vae.noises(t.mu, t.eps, t.seed)[""] for t in trials]
-    nll = np.array([vae.sum(vae.nlls(t.x, vae.decode(z))[""]) for t, z in zip(trials, zs)])
-    kl = np.array([vae.sum(vae.kl(t.mu, vae.std(t.s))) for t in trials])
-    given = np.array([t.loss for t in trials])
-    said = f"The loss is {given[0]:.6g} nats, and its definitions give {nll[0] + kl[0]:.6g}"
-    if _are_one(weights(np.diff(given)[::2], np.diff(nll)[::2])):  # the two trials of a batch differ in the noise alone
+    losses, std = trials.losses, vae.std(trials.s)
+    nll = vae.reduce(_nlls(vae, trials.x, trials.mu + std * _noises(vae, trials)[""])[""])
+    kl = vae.beta * vae.reduce(gaussian_kl(trials.mu, std))
+    said = f"The loss is {losses[0]:.6g} nats, and its definitions give {nll[0] + kl[0]:.6g}"
+    if _are_one(weights(np.diff(losses)[::2], np.diff(nll)[::2])):  # the two trials of a batch differ in the noise alone
         return f"{said}: the KL alone is off."
-    if vae.reseed is None and _are_one(weights(given[1::2] - kl[1::2], nll[1::2])):
+    if vae.reseed is None and _are_one(weights((losses - kl)[1::2], nll[1::2])):
         return f"{said}: they agree where the noise is 0, so that the sampler alone is off."
     return f"{said}."
 
@@ -390,7 +387,7 @@ def _off_in_gradient(vae, params, gradients, elements, seed, loss_is_right):
     try:
         worst = check_gradients(value, params, own, elements=elements, sizes=sizes)
     except AssertionError as error:
-        eps = vae.noises(mu, eps, seed)[""]
+        eps = eps if vae.reseed is None else vae.draws(seed, mu.shape)[0]
         return [*_parts_that_are_off(vae, own, x, eps, sizes, loss_is_right), *str(error).splitlines()], ""
     return [], f"The gradient agrees with derivatives of the loss, up to {max(one.error for one in worst):.0e}."
 
@@ -406,14 +403,17 @@ def _parts_that_are_off(vae, own, x, eps, sizes, loss_is_right):
         mu_there, s_there = there.encode(x)
 
         def nll(vae, z):
-            return vae.sum(vae.nlls(x, vae.decode(z))[""])
+            return vae.reduce(vae.nlls(x, vae.decode(z))[""])
+
+        def kl(mu, s):
+            return vae.beta * vae.reduce(gaussian_kl(mu, vae.std(s)))
 
         return {
             "": nll(there, z),  # the decoder itself
             "through z to mu": nll(vae, mu_there + vae.std(s) * eps),
             f"through z to {second}": nll(vae, mu + vae.std(s_there) * eps),
-            "through the KL to mu": vae.sum(vae.kl(mu_there, vae.std(s))),
-            f"through the KL to {second}": vae.sum(vae.kl(mu, vae.std(s_there))),
+            "through the KL to mu": kl(mu_there, s),
+            f"through the KL to {second}": kl(mu, s_there),
         }
 
     rng, found = np.random.default_rng(0), {}
