@@ -128,6 +128,12 @@ def test_what_else_an_encoder_and_a_decoder_return_is_ignored():
     check_vae(lambda p, x: (*encode(p, x), "cache"), lambda p, z: (decode(p, z), {}), Loss(), batch(), parameters())
 
 
+def test_what_is_no_array_of_real_numbers_has_no_gradient():
+    settings = {"hidden": H, "activation": "tanh", "sizes": [D, H]}
+    said = check_vae(encode, decode, with_gradients(), batch(), parameters() | settings)
+    assert said[-1].startswith("The gradient agrees")
+
+
 def test_pictures_and_single_precision_and_the_argument_stay():
     x, p = batch().astype(np.float32).reshape(B, 1, D, 1), {name: a.astype(np.float32) for name, a in parameters().items()}
     before = {name: a.copy() for name, a in p.items()}
@@ -145,8 +151,7 @@ def test_code_that_draws_its_own_noise():
 
     def drawing(p, x, draws=1):
         mu, s = encode(p, x)
-        for _ in range(draws):
-            z = sample(p, mu, s)
+        z = [sample(p, mu, s) for _ in range(draws)][-1]
         return np.sum(cross_entropy(x, decode(p, z)) + closed_kl(mu, s))
 
     options = {"sample": sample, "reseed": np.random.seed, "reduction": "sum"}
