@@ -137,7 +137,7 @@ def check_vae(
             decode,
             loss,
             x,
-            _in_double(params),
+            None if params is None else _in_double(params),
             params is not None,
             sample,
             reseed,
@@ -148,7 +148,7 @@ def check_vae(
             beta,
         )
         lines, right = _off_by_definition(vae, seed)
-        lines_of_gradient, said = _off_in_gradient(vae, params, gradients, elements, seed, loss_is_right=not lines)
+        lines_of_gradient, said = _off_in_gradient(vae, gradients, elements, seed, loss_is_right=not lines)
     if lines + lines_of_gradient:
         raise AssertionError("\n".join(lines + lines_of_gradient))
     return [*right, said]
@@ -231,23 +231,15 @@ class Vae(NamedTuple):
         return nlls(self.likelihood, self.output, flat, output.reshape(flat.shape))
 
 
-def _of_real_numbers(params):
-    """The paths of the arrays of real numbers, which have gradients; None for an object, of which its gradients tell."""
-    arrays = {path: array_of(leaf) for path, leaf in leaves(params).items()}
-    return (
-        None if is_object(params) else [path for path, array in arrays.items() if array is not None and array.dtype.kind == "f"]
-    )
+def _real_arrays(params):
+    """{path: leaf} of the arrays of real numbers in params, which have gradients; settings have none."""
+    arrays = {path: (leaf, array_of(leaf)) for path, leaf in leaves(params).items()}
+    return {path: leaf for path, (leaf, array) in arrays.items() if array is not None and array.dtype.kind == "f"}
 
 
 def _in_double(params):
     """A copy of params in which arrays of real numbers are of float64."""
-    arrays = {path: (leaf, array_of(leaf)) for path, leaf in leaves(params).items()} if params is not None else {}
-    raised = {
-        path: like(leaf, array.astype(np.float64))
-        for path, (leaf, array) in arrays.items()
-        if array is not None and array.dtype.kind == "f"
-    }
-    return rebuilt(params, raised) if params is not None else None
+    return rebuilt(params, {path: like(leaf, numbers_of(leaf)) for path, leaf in _real_arrays(params).items()})
 
 
 # ------------------------------------------------------------------------------------------------- the definitions
@@ -368,9 +360,9 @@ def _are_one(fitted):
 # -------------------------------------------------------------------------------------------------------- the gradient
 
 
-def _off_in_gradient(vae, params, gradients, elements, seed, loss_is_right):
+def _off_in_gradient(vae, gradients, elements, seed, loss_is_right):
     """(a line for each part of the gradient that is off, a sentence about a gradient that is right)."""
-    if params is None:
+    if not vae.with_params:
         return [], "The gradient was not tested, as no params are given."
     x = numbers_of(vae.x)
     mu, _ = vae.encode(x)
@@ -389,12 +381,14 @@ def _off_in_gradient(vae, params, gradients, elements, seed, loss_is_right):
     if gradients is not None:
         own = gradients(vae.params, *arguments)
     else:
-        own = own[1] if isinstance(own, list | tuple) and len(own) == 2 else automatic_gradient(value, params)
+        own = own[1] if isinstance(own, list | tuple) and len(own) == 2 else automatic_gradient(value, vae.params)
     if own is None:
         return [], "The gradient was not tested, as loss returns none and no gradients are given."
+    own = {path: np.array(array_of(gradient)) for path, gradient in leaves(own).items()}  # the next call may overwrite them
+    only = None if is_object(vae.params) else list(_real_arrays(vae.params))  # of an object its gradients tell what is compared
     sizes = {"examples": len(x), "inputs": x[0].size}
     try:
-        worst = check_gradients(value, params, own, only=_of_real_numbers(params), elements=elements, sizes=sizes)
+        worst = check_gradients(value, vae.params, own, only=only, elements=elements, sizes=sizes)
     except AssertionError as error:
         eps = eps if vae.reseed is None else vae.draws(seed, mu.shape)[0]
         return [*_parts_that_are_off(vae, own, x, eps, sizes, loss_is_right), *str(error).splitlines()], ""
@@ -426,8 +420,8 @@ def _parts_that_are_off(vae, own, x, eps, sizes, loss_is_right):
         }
 
     rng, found = np.random.default_rng(0), {}
-    for path, gradient in leaves(own).items():
-        given = numbers_of(gradient).ravel()
+    for path, gradient in own.items():
+        given = gradient.ravel()
         chosen = rng.permutation(given.size)[:ELEMENTS]
         paths = _derivatives(vae, path, chosen, parts_at)
         if not np.allclose(given[chosen], sum(paths.values()), 0, STABILISED * np.abs(given).max()):

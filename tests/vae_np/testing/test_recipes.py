@@ -35,8 +35,10 @@ def test_a_recipe_is_short(title):
     assert "vae_np.testing" in test and len([line for line in test.splitlines() if line.strip()]) <= LINES
 
 
-def test_every_recipe_shows_two_mistakes():
-    assert all(len(re.findall(MISTAKE, text)) == text.count("in the place of") == 2 for text in RECIPES.values())
+def test_every_recipe_shows_a_mistake():
+    assert all(
+        len(re.findall(MISTAKE, text)) == len(re.findall(r"in\s+the\s+place\s+of", text)) > 0 for text in RECIPES.values()
+    )
 
 
 @pytest.mark.parametrize("title", RECIPES)
@@ -51,4 +53,4 @@ def test_a_mistake_is_named_as_the_page_says(title, wrong, right, said):
     assert code.count(right) == 1
     with pytest.raises(AssertionError) as caught:
         exec(code.replace(right, wrong), {})
-    assert str(caught.value).startswith("\n".join(line.strip() for line in said.strip().splitlines()))
+    assert all(line.strip() in str(caught.value) for line in said.strip().splitlines())
