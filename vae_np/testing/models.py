@@ -386,12 +386,15 @@ def _off_in_gradient(vae, gradients, elements, seed, loss_is_right):
         return [], "The gradient was not tested, as loss returns none and no gradients are given."
     own = {path: np.array(array_of(gradient)) for path, gradient in leaves(own).items()}  # the next call may overwrite them
     only = None if is_object(vae.params) else list(_real_arrays(vae.params))  # of an object its gradients tell what is compared
-    sizes = {"examples": len(x), "inputs": x[0].size}
+    B, D = len(x), x[0].size
     try:
-        worst = check_gradients(value, vae.params, own, only=only, elements=elements, sizes=sizes)
+        worst = check_gradients(value, vae.params, own, only=only, elements=elements, sizes={"batch": B, "inputs": D})
     except AssertionError as error:
         eps = eps if vae.reseed is None else vae.draws(seed, mu.shape)[0]
-        return [*_parts_that_are_off(vae, own, x, eps, sizes, loss_is_right), *str(error).splitlines()], ""
+        return [
+            *_parts_that_are_off(vae, own, x, eps, {"examples": B, "inputs": D}, loss_is_right),
+            *str(error).splitlines(),
+        ], ""
     return [], f"The gradient agrees with derivatives of the loss, up to {max(one.error for one in worst):.0e}."
 
 
