@@ -16,9 +16,8 @@ Definitions: TypeAlias = dict[str, NDArray]
 
 # ---------------------------------------------------------------------------------------------------- the sampler
 
-SCALES: dict[
-    str, tuple[Callable[[Any], Any], str]
-] = {  # {what an encoder's second output is: (its standard deviation, as written)}
+# {what an encoder's second output is: (its standard deviation, as written)}
+SCALES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "logvar": (lambda s: np.exp(s / 2), "exp(logvar / 2)"),
     "log_std": (np.exp, "exp(log_std)"),
     "variance": (np.sqrt, "sqrt(variance)"),

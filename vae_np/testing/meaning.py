@@ -388,8 +388,11 @@ def check_reduction(
         if reseed is not None:
             reseed(seed)
         given = [like(x, batch[rows])] + ([] if noise is None else [like(eps, noise[rows])])
-        with double_precision(), np.errstate(all="ignore"):
-            value = numbers_of(loss(*given))
+        try:
+            with double_precision(), np.errstate(all="ignore"):
+                value = numbers_of(loss(*given))
+        except Exception as error:  # loss may raise any error, such as one of a batch size that is fixed
+            raise ValueError(f"loss raises an error for {len(rows)} examples, {type(error).__name__}: {error}") from error
         return float(value.mean() if reduction == "mean" else value.sum())
 
     rows = np.arange(len(batch))

@@ -287,6 +287,11 @@ def test_a_batch_of_one_says_nothing():
             check_reduction(lambda x: 0.0, x)
 
 
+def test_a_batch_size_that_is_fixed_is_said():
+    with pytest.raises(ValueError, match="loss raises an error for 10 examples, ValueError: cannot reshape"):
+        check_reduction(lambda x: x.reshape(5, 3).sum(axis=1).mean(), X)
+
+
 # ----------------------------------------------------------------------------------------------------------- the edges
 
 
