@@ -161,6 +161,9 @@ def explained(
         different ones do with the same number of mistakes.
     """
     several = list(candidates)
+    for mistakes, terms in several:
+        if not mistakes and np.abs(sum(terms.values()) - given).max() <= ACCURACY * np.abs(given).max():
+            return ()
     fitted, errors = _fits(given, np.stack([[*terms.values(), np.ones(len(given))] for _, terms in several]))
     for accuracy in (ACCURACY, STABILISED):
         found = set()
@@ -197,15 +200,19 @@ def weights(given: NDArray, *terms: NDArray) -> NDArray | None:
 
 
 def _fits(given, terms):
-    """(weights (C, k), errors (C,)) of C sums of k terms, (C, k, N); an error is relative to the largest number."""
+    """(weights (C, k), errors (C,)) of C sums of k terms, (C, k, N); an error is relative to the largest number.
+
+    It is infinite where fewer than k + 1 numbers tell something about the weights, or where they do not tell them apart.
+    """
     finite = np.isfinite(terms).all(axis=(1, 2)) & np.isfinite(given).all()
     terms = np.where(finite[:, None, None], terms, 0.0)
-    lengths = np.maximum(np.abs(terms).max(axis=2), 1e-300)
-    fitted = (
-        np.einsum("cnk,n->ck", np.linalg.pinv((terms / lengths[:, :, None]).swapaxes(1, 2)).swapaxes(1, 2), given) / lengths
-    )
-    off = np.abs(np.einsum("ck,ckn->cn", fitted, terms) - given).max(axis=1)
-    return fitted, np.where(finite, off / np.abs(given).max(initial=1e-300), np.inf)
+    terms_of_1 = terms / np.maximum(np.abs(terms).max(axis=2, keepdims=True), 1e-300)
+    telling = np.count_nonzero(np.abs(terms_of_1).max(axis=1) > 1e-9, axis=1) > terms.shape[1]
+    apart = np.linalg.matrix_rank(terms_of_1, rtol=1e-9) == terms.shape[1]
+    weights_of_1 = np.einsum("cnk,n->ck", np.linalg.pinv(terms_of_1), given)
+    off = np.abs(np.einsum("ck,ckn->cn", weights_of_1, terms_of_1) - given).max(axis=1)
+    errors = np.where(finite & telling & apart, off / np.abs(given).max(initial=1e-300), np.inf)
+    return weights_of_1 / np.maximum(np.abs(terms).max(axis=2), 1e-300), errors
 
 
 def same(a: float, b: float, accuracy: float = ACCURACY) -> bool:

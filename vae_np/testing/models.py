@@ -398,6 +398,14 @@ def _off_in_gradient(vae, gradients, elements, seed, loss_is_right):
     return [], f"The gradient agrees with derivatives of the loss, up to {max(one.error for one in worst):.0e}."
 
 
+class Off(NamedTuple):
+    """Some elements of a gradient that is off, what each path of the loss contributes, and by which factors, if these are known."""
+
+    given: NDArray
+    paths: dict[str, NDArray]
+    factors: dict[str, float] | None
+
+
 def _parts_that_are_off(vae, own, x, eps, sizes, loss_is_right):
     """Lines that say in which network the gradient is off, and by which of its paths, if that explains all numbers."""
     second = "std" if vae.scale == "softplus" else vae.scale
@@ -430,9 +438,9 @@ def _parts_that_are_off(vae, own, x, eps, sizes, loss_is_right):
         if not np.allclose(given[chosen], sum(paths.values()), 0, STABILISED * np.abs(given).max()):
             paths = {name: values for name, values in paths.items() if np.abs(values).max() > 1e-9}
             network = " and ".join(["the decoder"] * ("" in paths) + ["the encoder"] * (len(paths) > ("" in paths)))
-            fitted = weights(given[chosen], *paths.values()) if loss_is_right and len(chosen) > len(paths) > 0 else None
+            fitted = weights(given[chosen], *paths.values()) if loss_is_right and paths else None
             factors = None if fitted is None else dict(zip(paths, np.where(np.abs(fitted) < ACCURACY, 0.0, fitted)))
-            found.setdefault(network or "the parameters", {})[path] = factors
+            found.setdefault(network or "the parameters", {})[path] = Off(given[chosen], paths, factors)
     return [line for network in sorted(found) for line in _said_of_network(network, found[network], sizes)]
 
 
@@ -451,29 +459,35 @@ def _derivatives(vae, path, chosen, parts_at, h=1e-5):
 
 
 def _said_of_network(network, found, sizes):
-    """Yield a line about the gradient of a network; found is {parameter: {path of the loss: its factor} or None}."""
-    unknown = [path for path, factors in found.items() if factors is None]
-    if unknown:
-        yield f"The gradient of {network} is off ({', '.join(unknown)})."
-    known = {path: factors for path, factors in found.items() if factors is not None}
+    """Yield a line about the gradient of a network; found is {parameter: Off}."""
     together = {}
-    for factors in known.values():
-        for name, factor in factors.items():
+    for off in found.values():
+        for name, factor in (off.factors or {}).items():
             together.setdefault(name, []).append(factor)
-    alike = all(same(factor, several[0]) for several in together.values() for factor in several)
-    groups = (
-        [(list(known), {name: several[0] for name, several in together.items()})]
-        if alike
-        else [([p], f) for p, f in known.items()]
-    )
+    first = {name: several[0] for name, several in together.items()}
+    if all(same(factor, first[name]) for name, several in together.items() for factor in several):
+        groups = [([path for path, off in found.items() if _agrees(off, first)], first)]
+    else:
+        groups = [([path], off.factors) for path, off in found.items() if off.factors]
+    unknown = found.keys() - {path for paths, _ in groups for path in paths}
+    if unknown:
+        yield f"The gradient of {network} is off ({', '.join(path for path in found if path in unknown)})."
     for paths, factors in groups:
         wrong = _grouped(factors)
-        if wrong:
+        if paths and wrong:
             all_of_it = said_of_factor(wrong[""], sizes) if list(wrong) == [""] else "is off"
             parts = ", and ".join(
                 f"what comes {name} {said_of_factor(factor, sizes)}" for name, factor in wrong.items() if name
             )
             yield f"The gradient of {network} {all_of_it}{': ' * bool(parts)}{parts} ({', '.join(paths)})."
+
+
+def _agrees(off, factors):
+    """Whether these factors of the paths explain a gradient; it may have too few elements to tell them by itself."""
+    if off.paths.keys() - factors.keys():
+        return False
+    explained = sum(factors[name] * values for name, values in off.paths.items())
+    return np.allclose(off.given, explained, 0, STABILISED * np.abs(off.given).max())
 
 
 def _grouped(factors):

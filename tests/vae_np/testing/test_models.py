@@ -345,6 +345,26 @@ def test_the_part_of_the_gradient_is_named(line, factors):
     assert len(lines) > 1 and not any(other.startswith("The ") for other in lines[1:2])  # the elements follow
 
 
+@settings(max_examples=12)
+@given(
+    st.sampled_from(["z to mu", "z to logvar", "kl to mu", "kl to logvar"]),
+    st.sampled_from([-1.0, 0.0, 0.5]),
+    st.integers(2, 5),
+    st.integers(2, 6),
+    st.integers(1, 4),
+    st.integers(0, 5),
+)
+def test_a_part_is_never_taken_for_another(part, factor, n_examples, n_inputs, n_latent, seed):
+    loss = with_gradients(**{f"through_{part.replace(' ', '_')}": factor})
+    lines = said(loss, batch(n_examples, n_inputs, seed), parameters(n_inputs, n_latent, seed))
+    for line in lines:
+        if line.startswith("The gradient of the encoder is off: "):
+            assert f"what comes through {part.replace('kl', 'the KL')} {said_of_factor(factor, {})}" in line
+            assert line.count("what comes") == 1
+        else:
+            assert line.startswith("The gradient of the encoder is off (") or " is " in line
+
+
 def test_what_is_off_in_no_known_way_is_still_placed():
     def loss(p, x, eps):
         value, g = with_gradients()(p, x, eps)
@@ -404,6 +424,13 @@ def test_what_two_mistakes_explain_is_not_named():
     assert explained(numbers, candidates[:1], {}, {}) == ("The first.",)
     assert explained(numbers**2, candidates, {}, {}) is None
     assert explained(numbers, [*candidates, Candidate((), {"A": numbers})], {}, {}) == ()
+
+
+def test_too_few_numbers_tell_no_weights():
+    assert weights(np.ones(3), *np.eye(3)) is None  # each weight is told by one number, and no number is left
+    assert weights(np.ones(4), np.ones(4), np.ones(4)) is None
+    assert weights(np.r_[1.0, 1.0, 0.0], np.r_[1.0, 0.0, 0.0], np.r_[0.0, 1.0, 0.0]) is None
+    assert np.allclose(weights(np.full(2, 3.0), np.ones(2)), 3)
 
 
 def test_weights_of_numbers_that_are_not_finite():
