@@ -29,7 +29,7 @@ from vae_np.testing.definitions import (
     standard_deviations,
     weights,
 )
-from vae_np.testing.frameworks import array_of, double_precision, like, value_of
+from vae_np.testing.frameworks import array_of, double_precision, like
 from vae_np.testing.trees import leaves, rebuilt
 
 LATENTS, EXAMPLES, INPUTS = 5, 7, 3  # different primes, none of which is 2, so that a factor tells where it comes from
@@ -490,7 +490,7 @@ def per_example(fn: Callable[..., Any], *arrays: NDArray) -> NDArray[np.float64]
 
 def numbers_of(value: Any) -> NDArray[np.float64]:
     """What a user's function returned, as an array of float64; a TypeError is raised if it is no array of real numbers."""
-    array = array_of(value_of(value))
+    array = array_of(value)
     if array is None or array.dtype.kind not in "biuf":
         raise TypeError(f"a function returns a {type(value).__name__}; it must return real numbers")
     return array.astype(np.float64)

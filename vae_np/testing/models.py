@@ -172,6 +172,7 @@ class Vae(NamedTuple):
     beta: float
 
     def call(self, fn, *arrays):
+        """What a user's function returns for arrays of NumPy, which it is given as x is given."""
         return fn(*([self.params] if self.with_params else []), *(like(self.x, array) for array in arrays))
 
     def encode(self, x):
@@ -194,11 +195,10 @@ class Vae(NamedTuple):
 
     def value(self, x, eps=None, seed=None):
         """The loss of a batch."""
-        if self.reseed is not None:
-            if seed is not None:
-                self.reseed(seed)
-            return float(numbers_of(self.reduced(self.call(self.loss, x))))
-        return float(numbers_of(self.reduced(self.call(self.loss, x, eps))))
+        if self.reseed is not None and seed is not None:
+            self.reseed(seed)
+        arguments = [x] if self.reseed is not None else [x, eps]
+        return numbers_of(self.reduced(self.call(self.loss, *arguments))).item()
 
     def reduced(self, result):
         """The number in what the loss returned, as the user's framework has it."""
