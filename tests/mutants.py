@@ -94,7 +94,10 @@ SEEN_BY = {
         f"vae_np/testing/{name}.py": [f"test_{name}.py", "test_testing.py", "test_mistakes.py"]
         for name in (
             "comparison",
+            "arguments",
             "definitions",
+            "derivatives",
+            "diagnosis",
             "frameworks",
             "gradients",
             "meaning",

@@ -2,6 +2,7 @@
 
 from vae_np.testing.comparison import TOLERANCES, assert_close, relative_errors
 from vae_np.testing.derivatives import numerical_gradient
+from vae_np.testing.diagnosis import KINDS, Diagnosis, diagnose
 from vae_np.testing.gradients import Worst, check_gradients
 from vae_np.testing.meaning import at_the_edges, check_kl, check_likelihood, check_reduction, check_sampler
 from vae_np.testing.models import check_vae
@@ -12,8 +13,10 @@ from vae_np.testing.properties import PROPERTIES
 from vae_np.testing.suite import check_elbo
 
 __all__ = [
+    "KINDS",
     "PROPERTIES",
     "TOLERANCES",
+    "Diagnosis",
     "Problem",
     "Worst",
     "assert_close",
@@ -27,6 +30,7 @@ __all__ = [
     "check_sampler",
     "check_vae",
     "complex_elbo",
+    "diagnose",
     "every_kind",
     "numerical_gradient",
     "random_batch",
