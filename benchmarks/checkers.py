@@ -1,20 +1,19 @@
 """The checkers of gradients, each tried on planted faults and on right functions: what it finds, and what it calls wrong."""
 
 import functools
-import importlib
 import importlib.util
 import re
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks import faults, functions
-from benchmarks.faults import Fault, Right
 from benchmarks.measure import ShowStatus
+from vae_np.testing.derivatives import complex_gradient
 
 OURS = "vae_np"
 
@@ -44,21 +43,44 @@ class Checker(NamedTuple):
     module: str
     load: Callable[[], Check]
 
+    @property
+    def is_installed(self) -> bool:
+        return importlib.util.find_spec(self.module) is not None
+
 
 # ------------------------------------------------------------------------- each checker, as its own users would call it
 
 
 def _vae_np() -> Check:
-    from vae_np.testing import check_gradients
+    from vae_np import testing
 
     def check(function, point):
+        parts = getattr(function, "parts", None)
         try:
-            check_gradients(function, point)
+            if parts is None:
+                testing.check_gradients(function, point, sizes=functions.SIZES)
+            else:
+                _check_parts(testing, parts, point)
         except (AssertionError, TypeError, ValueError) as error:
-            return Verdict(str(error), _words_of(str(error), [*point, "fn"]))
+            if parts is None:
+                return Verdict(str(error), _words_of(str(error), [*point, "fn"]))
+            return Verdict(str(error), frozenset(re.findall("|".join(DEFINITIONS), str(error))[:1]))
         return Verdict()
 
     return check
+
+
+DEFINITIONS = ("sampler", "KL", "likelihood", "batch")  # the one that our message names first is the one that it calls wrong
+
+
+def _check_parts(testing, parts, point):
+    def gradients(p, x, eps):
+        return {name: complex_gradient(lambda q: parts.loss(q, x, eps), p, name) for name in p}
+
+    def sample(p, mu, logvar, eps):
+        return parts.sample(mu, logvar, eps)
+
+    testing.check_vae(parts.encode, parts.decode, parts.loss, functions.X, point, gradients=gradients, sample=sample)
 
 
 def _words_of(message, names):
@@ -73,12 +95,12 @@ def _torch() -> Check:
     class Handwritten(torch.autograd.Function):
         @staticmethod
         def forward(ctx, function, names, *tensors):
-            value, ctx.gradients = _in_double(function, names, [tensor.detach().numpy() for tensor in tensors])
+            value, ctx.gradients = _called(function, names, [tensor.detach().numpy() for tensor in tensors])
             return torch.tensor(value)
 
         @staticmethod
         def backward(ctx, *grad_outputs):
-            return None, None, *(grad_outputs[0] * torch.tensor(gradient) for gradient in ctx.gradients)
+            return None, None, *(grad_outputs[0] * torch.tensor(gradient) for gradient in ctx.gradients())
 
     def check(function, point):
         tensors = [torch.tensor(np.array(array), requires_grad=True) for array in point.values()]
@@ -104,11 +126,15 @@ def _jax() -> Check:
         number = jax.ShapeDtypeStruct((), np.float64)
 
         def value_and_gradients(*arrays):
-            return _in_double(function, names, [np.array(array) for array in arrays])
+            value, gradients = _called(function, names, [np.array(array) for array in arrays])
+            return value, gradients()
+
+        def value_alone(*arrays):
+            return _called(function, names, [np.array(array) for array in arrays])[0]
 
         @jax.custom_vjp
         def handwritten(*arrays):
-            return forward(*arrays)[0]
+            return jax.pure_callback(value_alone, number, *arrays)
 
         def forward(*arrays):
             return jax.pure_callback(value_and_gradients, (number, shapes), *arrays)
@@ -128,22 +154,24 @@ def _autograd() -> Check:
     from autograd.test_util import check_grads
 
     def check(function, point):
-        names = list(point)
+        names, arrays = list(point), [np.array(array) for array in point.values()]
 
         @primitive
         def handwritten(*arrays):
-            return _in_double(function, names, arrays)[0]
+            return _called(function, names, arrays)[0]
 
         def backward(argnums, ans, arrays, kwargs):
-            gradients = _in_double(function, names, arrays)[1]
+            gradients = _called(function, names, arrays)[1]()
             return lambda d: [d * gradients[i] for i in argnums]
 
         defvjp_argnums(handwritten, backward)
-        try:
-            check_grads(handwritten, modes=["rev"], order=1)(*(np.array(array) for array in point.values()))
-        except Exception as error:  # an AssertionError, or what the function raises
-            return Verdict(str(error) or type(error).__name__)
-        return Verdict()
+        messages = {}
+        for i, name in enumerate(names):  # it checks one argument in a call
+            try:
+                check_grads(handwritten, i, modes=["rev"], order=1)(*arrays)
+            except Exception as error:  # an AssertionError, or what the function raises
+                messages[name] = str(error) or type(error).__name__
+        return Verdict("\n".join(messages.values()), frozenset(messages))
 
     return check
 
@@ -159,10 +187,10 @@ def _scipy() -> Check:
         ends = np.cumsum([array.size for array in arrays])[:-1]
 
         def at(flat):
-            return _in_double(function, names, [part.reshape(a.shape) for part, a in zip(np.split(flat, ends), arrays)])
+            return _called(function, names, [part.reshape(a.shape) for part, a in zip(np.split(flat, ends), arrays)])
 
         def gradient(flat):
-            return np.concatenate([gradient.ravel() for gradient in at(flat)[1]])
+            return np.concatenate([gradient.ravel() for gradient in at(flat)[1]()])
 
         start = np.concatenate([array.ravel() for array in arrays])
         try:
@@ -175,10 +203,15 @@ def _scipy() -> Check:
     return check
 
 
-def _in_double(function, names, arrays):
-    """The value as a number, and a list of the gradients, all in double precision: some checkers take nothing else."""
+def _called(function, names, arrays):
+    """The value as a number, and a function that returns the gradients, all in double precision: some take nothing else."""
     value, gradients = function(dict(zip(names, arrays)))
-    return np.float64(np.reshape(value, ())), [np.array(gradients[name], np.float64) for name in names]
+
+    def in_double(gradients):
+        return [np.array(gradients[name], np.float64) for name in names]
+
+    kept = None if callable(gradients) else in_double(gradients)  # before the function writes into them in its next call
+    return np.float64(np.reshape(value, ())), lambda: in_double(gradients()) if kept is None else kept
 
 
 CHECKERS = (
@@ -188,3 +221,81 @@ CHECKERS = (
     Checker("autograd.test_util.check_grads", "autograd", _autograd),
     Checker("scipy.optimize.check_grad", "scipy", _scipy),
 )
+
+
+# ------------------------------------------------------------------------------------------------- what each one finds
+
+PLANTED = {"calculus": faults.CALCULUS, "randomness": faults.RANDOMNESS, "meaning": faults.MEANING}
+
+
+def compare_checkers(rounds: int, show_status: ShowStatus, checkers: Sequence[Checker] = CHECKERS) -> dict[str, Any]:
+    """Try the checkers on every planted fault and on every right function.
+
+    Parameters
+    ----------
+    rounds : int
+        How often each is tried; the time is the median. What is said counts from the first round.
+    show_status : function
+        It is called with a line that says what is being done.
+    checkers : sequence of Checker
+        The checkers, ours among them.
+
+    Returns
+    -------
+    dict
+        Ready for JSON. `rows` has one row for each checker. Its status is "wrong" if it is ours, and misses what another one
+        finds or calls a right function wrong.
+    """
+    rows = []
+    for checker in checkers:
+        if not checker.is_installed:
+            rows.append({"name": checker.name, "status": "missing", "reason": f"the module {checker.module} is not installed"})
+            continue
+        show_status(f"{checker.name}: loading")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch warns of functions that are not smooth, NumPy of the saturated ones
+            rows.append(_try(checker, checker.load(), rounds, show_status))
+    tried = [row for row in rows if row["status"] == "ok"]
+    for row in tried:
+        if row["name"] == OURS and (row["alarms"] or any(_missed(row) - _missed(other) for other in tried)):
+            row |= {"status": "wrong", "reason": "it misses what another one finds, or calls a right function wrong"}
+    return {
+        "rounds": rounds,
+        "planted": {kind: len(planted) for kind, planted in PLANTED.items()},
+        "right": len(faults.RIGHT),
+        "rows": rows,
+    }
+
+
+def _missed(row):
+    return {name for names in row["missed"].values() for name in names}
+
+
+def _try(checker, check, rounds, show_status):
+    """The row of a checker."""
+    row = {"name": checker.name, "status": "ok", "reason": ""}
+    row |= {"missed": {kind: [] for kind in PLANTED}, "placed": 0, "explained": 0, "alarms": [], "refused": []}
+    seconds = []
+
+    def tried(case):
+        show_status(f"{checker.name}: {case.name}")
+        verdicts = []
+        for _ in range(rounds):
+            function = case.make()
+            np.random.seed(0)  # Autograd draws its directions by NumPy's global generator
+            started = time.perf_counter()
+            verdicts.append(check(function, case.point))
+            seconds.append(time.perf_counter() - started)
+        return verdicts[0]
+
+    for kind, planted in PLANTED.items():
+        for fault in planted:
+            verdict = tried(fault)
+            row["missed"][kind] += [] if verdict.message else [fault.name]
+            row["placed"] += bool(verdict.named) and verdict.named <= {*fault.where}
+            row["explained"] += bool(fault.cause) and bool(re.search(faults.CAUSES[fault.cause], verdict.message))
+    for right in faults.RIGHT:
+        message = tried(right).message
+        if message:
+            row["refused" if re.search(right.reason, message) else "alarms"].append(right.name)
+    return row | {"milliseconds": 1e3 * statistics.median(seconds)}

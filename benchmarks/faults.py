@@ -87,11 +87,11 @@ class Fault(NamedTuple):
     @property
     def point(self) -> dict[str, NDArray]:
         """Where the function is checked."""
-        return functions.POINTS[self.function]
+        return functions.POINTS[_whole(self.function)]
 
-    def make(self) -> Callable[..., Any]:
-        """A new function that has the fault: parameters -> (value, gradients)."""
-        return vars(_changed(self.function, self.right, self.wrong))[self.function.__name__]
+    def make(self) -> functions.Function:
+        """A new function that has the fault. If it is a VAE, its attribute `parts` has the functions that it is made of."""
+        return _made(self.function, self.right, self.wrong)
 
 
 class Right(NamedTuple):
@@ -114,22 +114,30 @@ class Right(NamedTuple):
     point: dict[str, Any]
     reason: str = "$^"
 
-    def make(self) -> Callable[..., Any]:
+    def make(self) -> functions.Function:
         """A new function that has been called by nobody: parameters -> (value, gradients)."""
-        return vars(_changed(self.function))[self.function.__name__]
+        return _made(self.function)
 
 
-def _changed(function, right="", wrong=""):
-    """The functions in a module of their own, in which one is changed."""
-    made = types.ModuleType(function.__name__)
-    vars(made).update(vars(functions), STATE={})
-    for part in (*functions.PARTS, function):
-        source = inspect.getsource(part)
-        if part is function and right:
+def _whole(function):
+    """The function that is checked: a part of the VAE is checked as the VAE."""
+    return functions.vae if function in functions.PARTS else function
+
+
+def _made(function, right="", wrong=""):
+    """The function in a module of its own, where a piece of its text is another one."""
+    module, whole = types.ModuleType("made"), _whole(function)
+    vars(module).update(vars(functions), STATE={})
+    for each in dict.fromkeys((*functions.PARTS, function)):
+        source = inspect.getsource(each)
+        if each is function and right:
             if source.count(right) != 1:
                 raise ValueError(f"{function.__name__} must have {right!r} once")
             source = source.replace(right, wrong)
-        exec(source, vars(made))
+        exec(source, vars(module))
+    made = vars(module)[whole.__name__]
+    if whole is functions.vae:
+        made.parts = module
     return made
 
 

@@ -1,6 +1,7 @@
 """Right functions with hand-written gradients, which the checkers of gradients are tried on.
 
-Each takes its parameters by name, and returns its value and its gradients. `benchmarks.faults` changes a piece of their text.
+Each takes its parameters by name, and returns its value and its gradients, or a function that computes them. `benchmarks.faults`
+changes a piece of their text.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Function: TypeAlias = Callable[[Any], tuple[Any, dict[str, Any]]]  # parameters -> (value, gradients)
+from vae_np.testing.derivatives import complex_gradient
+
+Function: TypeAlias = Callable[[Any], tuple[Any, Any]]  # parameters -> (value, gradients)
 
 B, D, H, Z, L = 7, 11, 5, 3, 4  # no two are equal and none is 2, so that a factor says where it comes from
 SIZES = {"batch": B, "inputs": D, "hidden units": H, "latents": Z, "samples": L}
@@ -57,7 +60,16 @@ def loss(p, x, eps):
     return np.mean(nll(decode(p, sample(mu, logvar, eps)), x) + kl(mu, logvar))
 
 
-PARTS = (encode, sample, kl, decode, nll, loss)
+def vae(p):
+    """The loss with one sample. Its gradients, a function, are those of whatever the parts above compute, by complex steps."""
+
+    def value(q):
+        return loss(q, X, EPS[0])
+
+    return value(p), lambda: {name: complex_gradient(value, p, name) for name in p}
+
+
+PARTS = (encode, sample, kl, decode, nll, loss, vae)
 
 
 # -------------------------------------------------------------------------------------------------------- functions
@@ -347,6 +359,13 @@ def noisy(scale, *shape):
     return scale * np.random.default_rng(1).normal(size=shape)
 
 
+WEIGHTS = {
+    "W_h": noisy(0.4, D, H),
+    "W_mu": noisy(0.6, H, Z),
+    "W_logvar": noisy(0.5, H, Z),
+    "W_out": noisy(0.8, Z, D),
+    "b_out": noisy(0.3, D),
+}
 POINTS: dict[Callable[..., Any], dict[str, NDArray]] = {
     affine_layer: {"W": noisy(0.5, D, H), "b": noisy(0.3, H)},
     square_layers: {"A": noisy(0.5, H, H), "C": noisy(0.7, H, H)},
@@ -354,13 +373,8 @@ POINTS: dict[Callable[..., Any], dict[str, NDArray]] = {
     cross_entropy: {"W": noisy(0.5, D, H), "b": noisy(0.3, H)},
     layer_norm: {"x": noisy(1.0, B, H), "gamma": 1 + noisy(0.3, H), "beta": noisy(0.3, H)},
     gaussian_nll: {"mu": noisy(1.0, B, H), "s": noisy(0.7, B, H)},
-    elbo: {
-        "W_h": noisy(0.4, D, H),
-        "W_mu": noisy(0.6, H, Z),
-        "W_logvar": noisy(0.5, H, Z),
-        "W_out": noisy(0.8, Z, D),
-        "b_out": noisy(0.3, D),
-    },
+    elbo: WEIGHTS,
+    vae: WEIGHTS,
     importance_weights: {"log_w": noisy(1.0, L, B)},
     relu_layer: {"W": noisy(0.5, D, H)},
     gelu: {"x": noisy(1.0, B, H)},
