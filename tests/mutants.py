@@ -88,6 +88,7 @@ SEEN_BY = {
     "vae_np/deprecation.py": ["test_data.py", "test_plots.py", "test_trace.py"],
     "vae_np/evaluation.py": ["test_training.py", "test_model.py", "test_evaluate.py", "test_estimator.py"],
     "vae_np/plots.py": ["test_plots.py", "test_train.py", "test_rows.py", "test_sample.py"],
+    "vae_np/pytest_plugin.py": ["test_pytest_plugin.py"],
     "vae_np/streams.py": ["test_batches.py", "test_training.py", "test_parameters.py"],
     "vae_np/table.py": ["test_data.py"],
     **{
@@ -157,10 +158,13 @@ SEEN_BY = {
         f"benchmarks/{name}.py": [f"benchmarks/test_{test}.py", BENCHMARKS]
         for name, test in {
             "__main__": "commands",
+            "checkers": "checkers",
             "contestants": "contestants",
             "costs": "costs",
             "disturbances": "disturbances",
+            "faults": "checkers",
             "floors": "floors",
+            "functions": "checkers",
             "in_vae_np": "contestants",
             "machine": "machine",
             "measure": "measure",
