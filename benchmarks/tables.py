@@ -225,6 +225,8 @@ def _checkers_table(result: dict[str, Any]) -> Table:
             "it is the value that is wrong.",
             "place, cause: how many faults have a message that names the right place, and no other, and the right cause.",
             "refused: how many right functions cannot be checked, for a reason that the message gives.",
+            "vae_np is check_gradients, and for a VAE check_vae and check_likelihood. PyTorch adds up a gradient of a larger shape "
+            "itself, so that a missing sum is no fault there.",
             f"ms: the median time of a check, in {_number(result['rounds'], 'round')} of all functions.",
             "Each checker has its default tolerances, and gets a function in double precision with its handwritten gradient in "
             "the way that it wants: torch.autograd.Function, jax.custom_vjp, autograd.extend.primitive, or two functions of a "

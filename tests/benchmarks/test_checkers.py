@@ -9,7 +9,7 @@ from benchmarks import checkers, faults, functions
 from benchmarks.checkers import CHECKERS, OURS, PLANTED
 
 KNOWN = {checker.name: checker for checker in CHECKERS}
-DETERMINISTIC = [fault for fault in (*faults.CALCULUS, *faults.RANDOMNESS) if fault.cause != "random"]
+DETERMINISTIC = [fault for fault in (*faults.CALCULUS, *faults.RANDOMNESS) if fault.cause != faults.RANDOM]
 
 
 def named(cases):
@@ -36,7 +36,7 @@ def test_a_fault_is_where_it_is_said_to_be_and_nowhere_else(fault):
     assert off == {*fault.where}
 
 
-@pytest.mark.parametrize("fault", named(fault for fault in faults.RANDOMNESS if fault.cause == "random"))
+@pytest.mark.parametrize("fault", named(fault for fault in faults.RANDOMNESS if fault.cause == faults.RANDOM))
 def test_a_random_fault_gives_other_numbers_the_second_time(fault):
     function = fault.make()
     (value, given), (again, given_again) = function(fault.point), function(fault.point)
@@ -67,15 +67,10 @@ def test_a_changed_function_leaves_the_right_one_as_it_is_and_its_text_must_be_t
 
 
 @pytest.mark.parametrize("fault", named((*faults.CALCULUS, *faults.RANDOMNESS, *faults.MEANING)))
-def test_ours_finds_every_fault_and_names_its_place(fault, ours):
+def test_ours_finds_every_fault_and_names_its_place_and_its_cause_where_the_numbers_tell_it(fault, ours):
     verdict = ours(fault.make(), fault.point)
     assert verdict.message and verdict.named and verdict.named <= {*fault.where}, verdict.message
-
-
-@pytest.mark.parametrize("fault", named(fault for planted in PLANTED.values() for fault in planted if fault.cause))
-def test_ours_names_the_cause_where_the_numbers_tell_it(fault, ours):
-    message = ours(fault.make(), fault.point).message
-    assert re.search(faults.CAUSES[fault.cause], message), message
+    assert re.search(fault.cause, verdict.message, re.IGNORECASE), verdict.message
 
 
 @pytest.mark.parametrize("right", named(faults.RIGHT))
