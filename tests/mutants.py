@@ -113,6 +113,7 @@ SEEN_BY = {
             "backends": "other_commands",
             "burda": "other_commands",
             "check": "check",
+            "check_function": "check_function",
             "command": "arguments",
             "encode": "rows",
             "evaluate": "evaluate",
