@@ -5,7 +5,17 @@ from vae_np.testing.derivatives import numerical_gradient
 from vae_np.testing.gradients import Worst, check_gradients
 from vae_np.testing.operations import check_kernels
 from vae_np.testing.oracles import complex_elbo, reference_elbo
-from vae_np.testing.problems import Problem, every_kind, random_batch, random_noise, random_parameters, random_problem
+from vae_np.testing.problems import (
+    Problem,
+    ProblemOfOwn,
+    every_kind,
+    random_batch,
+    random_like,
+    random_noise,
+    random_parameters,
+    random_problem,
+    random_problem_of,
+)
 from vae_np.testing.properties import PROPERTIES
 from vae_np.testing.suite import check_elbo
 
@@ -13,6 +23,7 @@ __all__ = [
     "PROPERTIES",
     "TOLERANCES",
     "Problem",
+    "ProblemOfOwn",
     "Worst",
     "assert_close",
     "check_elbo",
@@ -22,9 +33,11 @@ __all__ = [
     "every_kind",
     "numerical_gradient",
     "random_batch",
+    "random_like",
     "random_noise",
     "random_parameters",
     "random_problem",
+    "random_problem_of",
     "reference_elbo",
     "relative_errors",
 ]
