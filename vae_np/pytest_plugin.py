@@ -30,7 +30,7 @@ def check_gradients(pytestconfig: pytest.Config) -> Callable[..., Any]:
     """The function `vae_np.testing.check_gradients`, whose method is that of --gradients-method if the test gives none."""
     from vae_np import testing
 
-    return functools.partial(testing.check_gradients, method=pytestconfig.getoption("--gradients-method"))
+    return functools.partial(testing.check_gradients, method=str(pytestconfig.getoption("--gradients-method")))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -72,7 +72,8 @@ class _MessagesFirst:
         """Let the report of a failed check begin with its message."""
         messages = [str(message) for title, message in report.user_properties if title == TITLE]
         if report.failed and messages:
-            report.longrepr = _After(messages[-1], report.longrepr)
+            shown: Any = _After(messages[-1], report.longrepr)
+            report.longrepr = shown
 
 
 class _After:
