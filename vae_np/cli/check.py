@@ -1,5 +1,4 @@
-"""Compare every hand-written gradient of vae_np with complex steps through a loss that was written independently, or the gradients
-of a function of your own with numerical derivatives, element by element."""
+"""Compare every gradient, those of vae_np or those of a function of your own, with derivatives that are found without it."""
 
 import argparse
 import itertools
