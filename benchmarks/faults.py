@@ -16,6 +16,7 @@ from benchmarks import functions
 from benchmarks.functions import (
     affine_layer,
     beside_a_constant,
+    by_bisection,
     by_threads,
     clipped,
     convolution,
@@ -26,19 +27,24 @@ from benchmarks.functions import (
     embedding,
     encode,
     faint,
+    far_from_0,
     gates,
     gaussian_nll,
     gelu,
     importance_weights,
     in_a_matrix,
     in_its_own_buffer,
+    in_place_and_back,
     in_single_precision,
     kl,
     large_and_small,
+    largest_eigenvalue,
     layer_norm,
     log_determinant,
+    log_gamma,
     logarithm,
     loss,
+    masked_softmax,
     narrow,
     nll,
     normalized,
@@ -271,6 +277,8 @@ CALCULUS = (
     Fault(
         "the labels index all rows", cross_entropy, "dlogits[np.arange(B), LABELS] -= 1", "dlogits[:, LABELS] -= 1", ("W", "b")
     ),
+    Fault("a gradient is rounded to half precision", silu, '{"x": dx}', '{"x": dx.astype(np.float16).astype(float)}', ("x",)),
+    Fault("0 times infinity", gates, '"u": t * s', '"u": t * s * (np.where(u > 0, np.inf, 1) * 0 + 1)', ("u",), r"\bNaN\b"),
     Fault("the last example is left out", affine_layer, "X.T @ dy", "X[:-1].T @ dy[:-1]", ("W",)),
 )
 RANDOMNESS = (
@@ -316,6 +324,14 @@ RANDOMNESS = (
         'dW = STATE["dW"] = X.T @ dy + STATE.get("dW", 0)',
         ("W",),
         RANDOM,
+    ),
+    Fault(
+        "the parameters are moved by the call",
+        affine_layer,
+        'y = X @ p["W"]',
+        'p["b"][...] -= 0.1\n    y = X @ p["W"]',
+        ("b",),
+        r"\bchanges\b|\bmodified\b",
     ),
     Fault(
         "a running average moves with each call",
@@ -422,5 +438,11 @@ RIGHT = (
     Right("a view with steps backwards", sine, {"x": UNIFORM[::-1, ::2].T}),
     Right("a buffer that the next call fills", in_its_own_buffer, {"x": UNIFORM}),
     Right("sums in the order of the threads", by_threads, {"x": UNIFORM}),
+    Right("scores of -infinity", masked_softmax, {"x": UNIFORM}),
+    Right("elements of 1e12", far_from_0, {"x": np.array([1e12, -3e12])}),
+    Right("a function of SciPy", log_gamma, {"x": np.abs(UNIFORM) + 0.3}),
+    Right("an eigenvalue", largest_eigenvalue, {"A": UNIFORM @ UNIFORM.T + np.eye(4)}),
+    Right("a solution by bisection", by_bisection, {"x": UNIFORM}),
+    Right("an argument that is changed and changed back", in_place_and_back, {"x": 2.0 ** np.arange(-2, 3)}),
     Right("noise whose seed is the same in each call", reseeded, {"x": UNIFORM}),
 )

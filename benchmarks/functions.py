@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from vae_np.testing.derivatives import complex_gradient
 
@@ -356,6 +357,42 @@ def by_threads(p):
 def reseeded(p):
     eps = np.random.default_rng(3).normal(size=p["x"].shape)
     return np.sum(np.sin(p["x"] + eps)), {"x": np.cos(p["x"] + eps)}
+
+
+def masked_softmax(p):
+    scores = p["x"] + np.array([0.0, 0.0, -np.inf])
+    weights = np.exp(scores) / np.sum(np.exp(scores), axis=1, keepdims=True)
+    first = weights[:, :1]
+    return np.sum(first * first), {"x": 2 * first * first * (np.eye(3)[0] - weights)}
+
+
+def far_from_0(p):
+    return np.sum(np.sin(1e-12 * p["x"])), {"x": 1e-12 * np.cos(1e-12 * p["x"])}
+
+
+def log_gamma(p):
+    return np.sum(special.gammaln(p["x"])), {"x": special.digamma(p["x"])}
+
+
+def largest_eigenvalue(p):
+    values, vectors = np.linalg.eigh((p["A"] + p["A"].T).real / 2)
+    return float(values[-1]), {"A": np.outer(vectors[:, -1], vectors[:, -1])}
+
+
+def by_bisection(p):
+    low, high = np.full((2, *p["x"].shape), [[[-2.0]], [[2.0]]])  # between which y + y^3 = x has its solution
+    for _ in range(45):
+        y = (low + high) / 2
+        low, high = np.where(y + y**3 < p["x"], [y, high], [low, y])
+    return float(np.sum(y)), {"x": 1 / (1 + 3 * y * y)}
+
+
+def in_place_and_back(p):
+    x = p["x"]
+    x += 1
+    value, gradient = np.sum(np.sin(x)), np.cos(x)
+    x -= 1
+    return value, {"x": gradient}
 
 
 # ----------------------------------------------------------------------------------------------- where they are checked

@@ -230,7 +230,8 @@ def _checkers_table(result: dict[str, Any]) -> Table:
             f"ms: the median time of a check, in {_number(result['rounds'], 'round')} of all functions.",
             "Each checker has its default tolerances, and gets a function in double precision with its handwritten gradient in "
             "the way that it wants: torch.autograd.Function, jax.custom_vjp, autograd.extend.primitive, or two functions of a "
-            "vector. SciPy returns a number, for which 1e-5 of the gradient's norm is allowed.",
+            "vector. Autograd is called once for each parameter, as it checks one at a time. SciPy returns a number, for which 1e-5 "
+            "of the gradient's norm is allowed.",
             *missed,
             *alarms,
             *_reasons(result["rows"]),
