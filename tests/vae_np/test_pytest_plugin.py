@@ -1,5 +1,7 @@
 """The plugin of pytest: its fixture, its option, what it shows of a failed check, and that it leaves all else alone."""
 
+import configparser
+import pathlib
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -155,6 +157,14 @@ def test_a_fixture_of_the_users_own_comes_first(run):
         assert check_gradients == "mine"
     """
     run(code).assert_outcomes(passed=1)
+
+
+def test_pytest_is_told_of_the_plugin_by_the_name_of_its_module():
+    """Under another name `-p vae_np.pytest_plugin` would load it twice, which pytest refuses."""
+    config = configparser.ConfigParser()
+    config.read(pathlib.Path(__file__).parents[2] / "setup.cfg")
+    name, module = config["options.entry_points"]["pytest11"].split("=")
+    assert name.strip() == module.strip() == pytest_plugin.__name__
 
 
 def test_the_plugin_imports_nothing_until_it_is_asked():

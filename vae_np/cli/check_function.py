@@ -103,9 +103,14 @@ def _params(module, name, words, file, seed):
         with reading(file, "a .npz file of arrays"), np.load(file) as arrays:
             return dict(arrays)
     for key in (f"{name}_params", "params"):
-        if key in vars(module):
-            found = vars(module)[key]
-            return found(np.random.default_rng(seed)) if isinstance(found, types.FunctionType) else found
+        found = vars(module).get(key)
+        if isinstance(found, types.FunctionType):
+            try:
+                return found(np.random.default_rng(seed))
+            except Exception as error:  # the user's own code may raise any error
+                raise ValueError(f"{key} raises an error, {type(error).__name__}: {error}") from error
+        if found is not None:
+            return found
     raise ValueError(
         f"{words} has no params, which say where it is checked: define {name}_params or params in the file, or give --params FILE.npz"
     )

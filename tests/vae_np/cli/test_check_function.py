@@ -129,3 +129,5 @@ def test_a_file_that_cannot_be_imported_or_has_no_params_is_told(model):
     assert f"{model} cannot be imported: SyntaxError" in refused("check", f"{model}:f")
     model.write_text("def f(p):\n    return 1.0\n\nparams = {'W': 2.0}\n")
     assert "(value, gradients)" in refused("check", f"{model}:f")
+    model.write_text("def f(p):\n    return 1.0, p\n\ndef params(rng):\n    return rng['W']\n")
+    assert "params raises an error, TypeError: " in refused("check", f"{model}:f")
