@@ -382,8 +382,9 @@ def largest_eigenvalue(p):
 def by_bisection(p):
     low, high = np.full((2, *p["x"].shape), [[[-2.0]], [[2.0]]])  # between which y + y^3 = x has its solution
     for _ in range(45):
-        y = (low + high) / 2
-        low, high = np.where(y + y**3 < p["x"], [y, high], [low, y])
+        middle = (low + high) / 2
+        low, high = np.where(middle + middle**3 < p["x"], [middle, high], [low, middle])
+    y = (low + high) / 2
     return float(np.sum(y)), {"x": 1 / (1 + 3 * y * y)}
 
 
