@@ -292,6 +292,10 @@ def ramps(p):
     return np.sum(x * (x.real > 0)), {"x": (x > 0) * 1.0}
 
 
+def square_with_its_sign(p):
+    return float(np.sum(p["x"] * np.abs(p["x"]))), {"x": 2 * np.abs(p["x"])}
+
+
 def in_single_precision(p):
     x = p["x"].astype(np.float32)
     return float(np.sum(np.sin(x))), {"x": np.cos(x)}

@@ -107,7 +107,7 @@ def _check_analytic(name, gradient, difference, resolution, smooth):
 
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # where one crosses a kink, or fn bends too sharply for it, the next one is taken
 LAST_STEP = 1e-3  # the last step is at most this part of the element itself, as a logarithm bends sharply near 0
-SMOOTH = 1e-5  # a doubt up to this part of the array's largest derivative is not a kink
+SMOOTH = 1e-6  # a doubt up to this part of the array's largest derivative is not a kink
 ROUNDING = 1e-15  # a quotient of differences is exact to this part of the value, divided by the step
 
 
@@ -131,6 +131,8 @@ def differences(fn: Callable[[], float], array: NDArray, steps: tuple[float, ...
         gradient[rest], resolution[rest], shrinks[rest] = narrow[rest], ROUNDING * value / step, step / steps[0]
         doubt = np.where(rest, its_doubt, doubt)
         smooth |= rest & _is_small(doubt, gradient, largest, resolution)
+    # Where fn has no second derivative, as x |x| has none at 0, the difference is off by as much as the doubt.
+    resolution = np.maximum(resolution, np.where(np.isfinite(doubt), doubt, 0.0))
     return gradient, resolution, smooth | (np.isfinite(first_doubt) & (doubt < first_doubt * shrinks))
 
 
