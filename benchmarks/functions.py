@@ -335,6 +335,10 @@ def logarithm(p):
     return np.sum(np.log(p["x"])), {"x": 1 / p["x"]}
 
 
+def arccosine(p):
+    return np.sum(np.arccos(p["x"])), {"x": -1 / np.sqrt(1 - p["x"] ** 2)}
+
+
 def in_a_matrix(p):
     return np.sum(np.sin(p["x"])).reshape(1, 1), {"x": np.cos(p["x"])}
 

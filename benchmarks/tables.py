@@ -223,7 +223,8 @@ def _checkers_table(result: dict[str, Any]) -> Table:
         [
             f"{', '.join(planted)}: how many of these faults are found. The gradient agrees with the value in a fault of meaning: "
             "it is the value that is wrong.",
-            "place, cause: how many faults have a message that names the right place, and no other, and the right cause.",
+            "place, cause: how many faults have a message that names the right place, and no other, and the right cause. The words "
+            "that count as the cause stand in benchmarks/faults.py; most of them were taken from the messages of vae_np.",
             "refused: how many right functions cannot be checked, for a reason that the message gives.",
             "vae_np is check_gradients, and for a VAE check_vae and check_likelihood. PyTorch adds up a gradient of a larger shape "
             "itself, so that a missing sum is no fault there.",

@@ -223,7 +223,10 @@ def _compare(gradients, derivatives, method, rtol=None, where=None, sizes=None):
     {name: (wanted, resolution, where fn is smooth)}.
     """
     found, off, kinks = [], [], []
-    cancelled = max(rounding([wanted.astype(gradients[name].dtype)]) for name, (wanted, *_) in derivatives.items())
+    dtypes = {
+        name: gradient.dtype if gradient.dtype.name in TOLERANCES[method] else "float64" for name, gradient in gradients.items()
+    }
+    cancelled = max(rounding([wanted.astype(dtypes[name])]) for name, (wanted, *_) in derivatives.items())
     for name, (wanted, resolution, smooth) in derivatives.items():
         given, resolution = gradients[name], np.maximum(resolution, cancelled)
         tolerance = TOLERANCES[method].get(given.dtype.name, TOLERANCES[method]["float64"])

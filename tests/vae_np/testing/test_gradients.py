@@ -308,3 +308,10 @@ def test_a_stationary_point_is_no_function_that_reads_nothing():
     check_gradients(lambda p: np.sum(np.sin(p)), x, np.cos(x))
     with pytest.raises(ValueError, match="does not change with params"):
         check_gradients(lambda p: 3.0, x, np.full(3, 1e-9))
+
+
+def test_half_precision_is_no_excuse_for_a_gradient_that_is_off():
+    x = np.array([0.3, 0.7])
+    with pytest.raises(AssertionError, match="2 of 2 elements are off"):
+        check_gradients(lambda p: np.sum(np.sin(p)), x, np.cos(x).astype(np.float16))
+    check_gradients(lambda p: np.sum(np.sin(p)), x, np.cos(x).astype(np.float16), rtol=1e-3)
