@@ -8,7 +8,17 @@ from vae_np.testing.meaning import at_the_edges, check_kl, check_likelihood, che
 from vae_np.testing.models import check_vae
 from vae_np.testing.operations import check_kernels
 from vae_np.testing.oracles import complex_elbo, reference_elbo
-from vae_np.testing.problems import Problem, every_kind, random_batch, random_noise, random_parameters, random_problem
+from vae_np.testing.problems import (
+    Problem,
+    ProblemOfOwn,
+    every_kind,
+    random_batch,
+    random_like,
+    random_noise,
+    random_parameters,
+    random_problem,
+    random_problem_of,
+)
 from vae_np.testing.properties import PROPERTIES
 from vae_np.testing.suite import check_elbo
 
@@ -18,6 +28,7 @@ __all__ = [
     "TOLERANCES",
     "Diagnosis",
     "Problem",
+    "ProblemOfOwn",
     "Worst",
     "assert_close",
     "at_the_edges",
@@ -34,9 +45,11 @@ __all__ = [
     "every_kind",
     "numerical_gradient",
     "random_batch",
+    "random_like",
     "random_noise",
     "random_parameters",
     "random_problem",
+    "random_problem_of",
     "reference_elbo",
     "relative_errors",
 ]
