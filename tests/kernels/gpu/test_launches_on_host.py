@@ -57,9 +57,9 @@ class Steps:
 def of_steps(training, lengths, l2, binarize=False):
     """The terms of steps that are made in calls of these lengths, and the parameters after them. No two steps are alike."""
     _, p, state = training.model_and_state(GPU, "float32")
-    _, optimizer, objective, n_samples = training
     options = {"l2": l2, "binarize": binarize, "backend": GPU}
-    make = steps.stepper(p, state, optimizer, DATA, BATCH_SIZE, objective, n_samples, **options)
+    of = training.objective, training.n_samples
+    make = steps.stepper(p, state, training.optimizer, DATA, BATCH_SIZE, *of, **options)
     n = sum(lengths)
     rows, rates = np.random.default_rng(1).integers(0, len(DATA), (n, BATCH_SIZE)), np.linspace(0.02, 0.01, n)
     bounds = itertools.pairwise(itertools.accumulate(lengths, initial=0))
