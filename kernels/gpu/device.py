@@ -71,7 +71,7 @@ def source(name: str, real: str, index: str = "int") -> tuple[str, tuple[str, ..
     name
         One of SOURCES.
     real
-        The name of a dtype, that of the numbers. In single precision subnormal numbers are flushed: CuPy adds --ftz=true to the options.
+        The name of a dtype. In single precision subnormal numbers are flushed: CuPy adds --ftz=true to the options.
     index
         "int" or "long long": the type of sizes and indices. Those of 32 bits take fewer instructions and registers.
     """
