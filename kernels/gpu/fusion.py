@@ -6,6 +6,7 @@ A launch may take the place of several where nothing that waits for one of them 
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import cupy  # pyright: ignore[reportMissingImports]  # it is installed only where there is a GPU
 import numpy as np
@@ -50,7 +51,7 @@ def _needed(launches):
     return needed
 
 
-def _same(a: object, b: object) -> bool:
+def _same(a: Any, b: Any) -> bool:
     """Whether both are arrays, and of the same memory."""
     return (
         isinstance(a, cupy.ndarray) and isinstance(b, cupy.ndarray) and (pointer_to(a), a.nbytes) == (pointer_to(b), b.nbytes)
@@ -103,8 +104,8 @@ def _latents(launches):
     """The biases of mu and logvar, the samples, the KL in closed form, and a small first layer of the decoder become one."""
     for samples in _named(launches, "reparameterize"):
         mu, logvar, eps, z, L, _ = samples.arguments
-        biases = [_find(launches, "add_bias", {1: head}) for head in (mu, logvar)]
-        if None in biases:
+        biases = [bias for head in (mu, logvar) if (bias := _find(launches, "add_bias", {1: head}))]
+        if len(biases) < 2:
             continue
         b_mu, b_logvar = (bias.arguments[0] for bias in biases)
         kl = _find(launches, "gaussian_kl", {0: mu, 1: logvar})
