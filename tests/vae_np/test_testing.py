@@ -337,7 +337,9 @@ def test_one_element_among_many_is_held_to_the_tolerance(method, error):
 
 def test_a_large_gradient_that_is_wrong_excuses_no_other():
     wrong = {"W": 1e20 * TANH["W"], "b": 2 * TANH["b"]}
-    with pytest.raises(AssertionError, match=r"(?s)^W: Every element is 1e\+20 times .*\nW\[.*\nb: Every element is twice .*\nb\["):
+    with pytest.raises(
+        AssertionError, match=r"(?s)^W: Every element is 1e\+20 times .*\nW\[.*\nb: Every element is twice .*\nb\["
+    ):
         check_gradients(value, PARAMS, wrong)
 
 
@@ -696,7 +698,10 @@ def test_check_elbo_takes_any_function():
         check_elbo(mean_over_pixels)
     lines = str(caught.value).splitlines()
     assert lines[1].startswith("value_is_that_of_the_definitions: total is")
-    assert re.match("gradient_is_the_complex_step: encoder.0.W, .*: Every element is 1/5 times what it should be", lines[2])
+    assert re.match(
+        "gradient_is_the_complex_step: encoder.0.W, .*: Every element is 1/5 of what it should be: 5 is the number of inputs, as if a mean stood where a sum is meant",
+        lines[2],
+    )
 
 
 def one_buffer_for_all(p, *rest):

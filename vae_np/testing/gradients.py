@@ -141,11 +141,15 @@ def check_gradients(
 
 
 def check_with_complex_steps(
-    fn: Callable[[Any], Any], params: Mapping[str, NDArray], gradients: Mapping[str, NDArray], rtol: float | None = None
+    fn: Callable[[Any], Any],
+    params: Mapping[str, NDArray],
+    gradients: Mapping[str, NDArray],
+    rtol: float | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> list[Worst]:
     """Do as `check_gradients` by complex steps, for an fn of a dict that is known to be analytic, without differences."""
     derivatives = {name: (complex_gradient(fn, params, name), 0.0, np.bool_(True)) for name in params}
-    return _compare(gradients, derivatives, "complex", rtol)
+    return _compare(gradients, derivatives, "complex", rtol, sizes=sizes)
 
 
 # ------------------------------------------------------------------------------------------------ some of many elements

@@ -47,7 +47,9 @@ def gradient_is_the_complex_step(model: Model, problem: Problem) -> None:
     if OBJECTIVES[problem.objective].weighted:
         # A weight is the exponential of a loss, so that its relative error is the rounding of that loss.
         rtol += 2 * float(np.finfo(p.flat.dtype).eps * np.abs(value.per_example).max())
-    check_with_complex_steps(lambda q: oracles.complex_elbo(architecture, q, *rest), p, g, rtol)
+    L, B, Z = problem.eps.shape
+    sizes = {"batch": B, "inputs": problem.x.shape[1], "samples": L, "latents": Z}
+    check_with_complex_steps(lambda q: oracles.complex_elbo(architecture, q, *rest), p, g, rtol, sizes)
 
 
 def value_is_finite_wherever_it_can_be(model: Model, problem: Problem) -> None:
