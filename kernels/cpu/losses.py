@@ -1,4 +1,4 @@
-"""The latents, likelihoods and bounds of `kernels.reference` as compiled loops.
+"""The latents, likelihoods, bounds and estimators of `kernels.reference` as compiled loops.
 
 The formulas stand in `kernels.reference`, under the same names. A term of a sum is a function of its own, because only the sum
 around it may be reordered (`jit.REORDER`).
@@ -301,3 +301,127 @@ def iwae_backward(nll, kl, beta, n_examples, dnll, dkl):
             dnll[l, b] *= share
             dkl[l, b] = beta * dnll[l, b]
     return dnll, dkl
+
+
+# ---------------------------------------------------------------- other estimators of the gradient by mu and logvar of q
+
+
+@kernel
+def sampled_kl_path_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
+    half = mu.dtype.type(0.5)
+    dmu[:] = 0
+    dlogvar[:] = 0
+    for l in range(z.shape[0]):
+        for b in range(z.shape[1]):
+            weight, logvar_row, eps_row, z_row, dz_row = dkl[l, b], logvar[b], eps[l, b], z[l, b], dz[l, b]
+            for j in range(z_row.shape[0]):
+                dz_row[j] += weight * (z_row[j] - eps_row[j] * exp(-half * logvar_row[j]))
+    return dz, dmu, dlogvar
+
+
+@kernel
+def score_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
+    half, one = mu.dtype.type(0.5), mu.dtype.type(1)
+    dz[:] = 0
+    dmu[:] = 0
+    dlogvar[:] = 0
+    for l in range(eps.shape[0]):
+        for b in range(eps.shape[1]):
+            weight, logvar_row, eps_row, dmu_row, dlogvar_row = dkl[l, b], logvar[b], eps[l, b], dmu[b], dlogvar[b]
+            for j in range(eps_row.shape[0]):
+                dmu_row[j] += weight * eps_row[j] * exp(-half * logvar_row[j])
+                dlogvar_row[j] += weight * half * ((eps_row[j] - one) * (eps_row[j] + one))
+    return dz, dmu, dlogvar
+
+
+@kernel
+def elbo_score_backward(nll, kl, beta, n_examples, dnll, dkl):
+    L, real = nll.shape[0], nll.dtype.type
+    dnll[:] = 1 / (L * n_examples)
+    share = real(1 / (max(L - 1, 1) * n_examples))
+    for b in range(nll.shape[1]):
+        mean = real(0)
+        if L > 1:
+            for l in range(L):
+                mean += (nll[l, b] + beta * kl[l, b]) * real(1 / L)
+        for l in range(L):
+            dkl[l, b] = share * (nll[l, b] + beta * kl[l, b] - mean)
+    return dnll, dkl
+
+
+@exact
+def iwae_score_backward(nll, kl, beta, n_examples, dnll, dkl):
+    L, real = nll.shape[0], nll.dtype.type
+    share = real(1 / n_examples)
+    for b in range(nll.shape[1]):
+        top, total = -(nll[0, b] + beta * kl[0, b]), real(0)
+        for l in range(1, L):
+            top = max(top, -(nll[l, b] + beta * kl[l, b]))
+        for l in range(L):
+            dnll[l, b] = exp(-(nll[l, b] + beta * kl[l, b]) - top)
+            total += dnll[l, b]
+        loss = -(top + math.log(total / real(L)))
+        for l in range(L):
+            w = dnll[l, b] / total
+            dnll[l, b] = share * w
+            dkl[l, b] = share * (beta * w + loss)
+    return dnll, dkl
+
+
+@inline
+def log_add(a, b):
+    """log(exp(a) + exp(b)), where either may be -inf"""
+    top = max(a, b)
+    return top if top == -math.inf else top + log1p(exp(-abs(a - b)))
+
+
+@exact
+def vimco_backward(nll, kl, beta, n_examples, dnll, dkl):
+    L, real = nll.shape[0], nll.dtype.type
+    if L == 1:
+        for b in range(nll.shape[1]):
+            dnll[0, b] = real(1 / n_examples)
+            dkl[0, b] = real(1 / n_examples) * (beta + (nll[0, b] + beta * kl[0, b]))
+        return dnll, dkl
+    share, per_other = real(1 / n_examples), real(1 / (L - 1))
+    for b in range(nll.shape[1]):
+        top = -(nll[0, b] + beta * kl[0, b])
+        for l in range(1, L):
+            top = max(top, -(nll[l, b] + beta * kl[l, b]))
+        # Of the samples before each one: the logarithm of the sum of their weights, in dkl, and the sum of their logarithms.
+        log_sum, sum_of_logs, total = real(-math.inf), real(0), real(0)
+        for l in range(L):
+            log_w = -(nll[l, b] + beta * kl[l, b]) - top
+            dkl[l, b], dnll[l, b] = log_sum, sum_of_logs
+            log_sum = log_add(log_sum, log_w)
+            sum_of_logs += log_w
+            total += exp(log_w)
+        # Those of the samples after it are added from the other end.
+        log_total = math.log(total)
+        log_sum, sum_of_logs = real(-math.inf), real(0)
+        for l in range(L - 1, -1, -1):
+            log_w = -(nll[l, b] + beta * kl[l, b]) - top
+            mean_of_others = (dnll[l, b] + sum_of_logs) * per_other
+            with_baseline = log_add(log_add(dkl[l, b], log_sum), mean_of_others)
+            w = exp(log_w) / total
+            dnll[l, b] = share * w
+            dkl[l, b] = share * (beta * w + (with_baseline - log_total))
+            log_sum = log_add(log_sum, log_w)
+            sum_of_logs += log_w
+    return dnll, dkl
+
+
+@kernel
+def unit_path_weight(dnll, beta, n_examples, dz):
+    return dz
+
+
+@kernel
+def dreg_path_weight(dnll, beta, n_examples, dz):
+    one, n = dz.dtype.type(1), dz.dtype.type(n_examples)
+    for l in range(dz.shape[0]):
+        for b in range(dz.shape[1]):
+            weight, dz_row = (one - beta) + beta * n * dnll[l, b], dz[l, b]
+            for j in range(dz_row.shape[0]):
+                dz_row[j] *= weight
+    return dz

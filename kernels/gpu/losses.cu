@@ -1,4 +1,4 @@
-// The latents, likelihoods and bounds of kernels/reference.py, where the formulas stand. A number that changes from step to
+// The latents, likelihoods, bounds and estimators of kernels/reference.py, where the formulas stand. A number that changes from step to
 // step is passed as a pointer.
 
 // ------------------------------------------------------------------------------- the sample z and its gradient's path
@@ -232,4 +232,111 @@ extern "C" __global__ void iwae_backward(const REAL *nll, const REAL *kl, const 
             dkl[l * B + b] = *beta * share;
         }
     }
+}
+
+// ---------------------------------------------------------------- other estimators of the gradient by mu and logvar of q
+
+extern "C" __global__ void sampled_kl_path_backward(const REAL *dkl, const REAL *logvar, const REAL *eps, const REAL *z,
+                                                    REAL *dz, REAL *dmu, REAL *dlogvar, size L, size B, size Z) {
+    FOR_EACH(i, B * Z) {
+        REAL per_std = exp(-logvar[i] / 2);
+        for (size l = 0; l < L; l++) {
+            size k = l * B * Z + i;
+            dz[k] += dkl[l * B + i / Z] * (z[k] - eps[k] * per_std);
+        }
+        dmu[i] = 0;
+        dlogvar[i] = 0;
+    }
+}
+
+extern "C" __global__ void score_backward(const REAL *dkl, const REAL *logvar, const REAL *eps, REAL *dz, REAL *dmu,
+                                          REAL *dlogvar, size L, size B, size Z) {
+    FOR_EACH(i, B * Z) {
+        REAL of_mu = 0, of_logvar = 0;
+        for (size l = 0; l < L; l++) {
+            REAL weight = dkl[l * B + i / Z], e = eps[l * B * Z + i];
+            of_mu += weight * e;
+            of_logvar += weight * ((e - 1) * (e + 1));
+            dz[l * B * Z + i] = 0;
+        }
+        dmu[i] = of_mu * exp(-logvar[i] / 2);
+        dlogvar[i] = of_logvar / 2;
+    }
+}
+
+extern "C" __global__ void elbo_score_backward(const REAL *nll, const REAL *kl, const REAL *beta, REAL *dnll, REAL *dkl,
+                                               size L, size B, size n_examples) {
+    size n_others = L > 1 ? L - 1 : 1;
+    FOR_EACH(b, B) {
+        REAL mean = 0;
+        if (L > 1)
+            for (size l = 0; l < L; l++) mean += (nll[l * B + b] + *beta * kl[l * B + b]) / L;
+        for (size l = 0; l < L; l++) {
+            dnll[l * B + b] = 1 / ((REAL)L * n_examples);
+            dkl[l * B + b] = (nll[l * B + b] + *beta * kl[l * B + b] - mean) / ((REAL)n_others * n_examples);
+        }
+    }
+}
+
+extern "C" __global__ void iwae_score_backward(const REAL *nll, const REAL *kl, const REAL *beta, REAL *dnll, REAL *dkl,
+                                               size L, size B, size n_examples) {
+    FOR_EACH(b, B) {
+        REAL top = largest(nll + b, kl + b, *beta, L, B), total = 0;
+        for (size l = 0; l < L; l++) {
+            REAL w = exp(log_weight(nll[l * B + b], kl[l * B + b], *beta) - top);
+            dnll[l * B + b] = w;
+            total += w;
+        }
+        REAL loss = -(top + log(total / L));
+        for (size l = 0; l < L; l++) {
+            REAL w = dnll[l * B + b] / total;
+            dnll[l * B + b] = w / n_examples;
+            dkl[l * B + b] = (*beta * w + loss) / n_examples;
+        }
+    }
+}
+
+// log(exp(a) + exp(b)), where either may be log(0)
+__device__ REAL log_add(REAL a, REAL b) {
+    REAL top = a >= b ? a : b;
+    return a == b ? top + log((REAL)2) : top + log1p(exp(-fabs(a - b)));
+}
+
+extern "C" __global__ void vimco_backward(const REAL *nll, const REAL *kl, const REAL *beta, REAL *dnll, REAL *dkl, size L,
+                                          size B, size n_examples) {
+    FOR_EACH(b, B) {
+        if (L == 1) {
+            dnll[b] = 1 / (REAL)n_examples;
+            dkl[b] = (*beta - log_weight(nll[b], kl[b], *beta)) / n_examples;
+            continue;
+        }
+        REAL top = largest(nll + b, kl + b, *beta, L, B);
+        // Of the samples before each one: the logarithm of the sum of their weights, in dkl, and the sum of their logarithms.
+        REAL log_sum = log((REAL)0), sum_of_logs = 0, total = 0;
+        for (size l = 0; l < L; l++) {
+            REAL log_w = log_weight(nll[l * B + b], kl[l * B + b], *beta) - top;
+            dkl[l * B + b] = log_sum;
+            dnll[l * B + b] = sum_of_logs;
+            log_sum = log_add(log_sum, log_w);
+            sum_of_logs += log_w;
+            total += exp(log_w);
+        }
+        // Those of the samples after it are added from the other end.
+        log_sum = log((REAL)0);
+        sum_of_logs = 0;
+        for (size l = L - 1; l >= 0; l--) {
+            REAL log_w = log_weight(nll[l * B + b], kl[l * B + b], *beta) - top, w = exp(log_w) / total;
+            REAL mean_of_others = (dnll[l * B + b] + sum_of_logs) / (L - 1);
+            REAL with_baseline = log_add(log_add(dkl[l * B + b], log_sum), mean_of_others);
+            dnll[l * B + b] = w / n_examples;
+            dkl[l * B + b] = (*beta * w + (with_baseline - log(total))) / n_examples;
+            log_sum = log_add(log_sum, log_w);
+            sum_of_logs += log_w;
+        }
+    }
+}
+
+extern "C" __global__ void dreg_path_weight(const REAL *dnll, const REAL *beta, REAL *dz, size L, size B, size Z,
+                                            size n_examples) {
+    FOR_EACH(i, L * B * Z) dz[i] *= (1 - *beta) + *beta * n_examples * dnll[i / Z];
 }

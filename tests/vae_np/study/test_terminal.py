@@ -137,7 +137,7 @@ def test_a_page_is_written_and_told_of(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["study", "--hidden", "5", "--latent", "2", "--examples", "3", "1", "--out", str(tmp_path / "page.html")])
     assert end.value.code == 0
-    assert "page.html: 35 lines" in capsys.readouterr().out
+    assert "page.html: 36 lines" in capsys.readouterr().out
     assert (tmp_path / "page.html").stat().st_size < 3e6
 
 
