@@ -495,7 +495,7 @@ def dreg_path_weight(dnll: Array, beta: Number, n_examples: int, dz: Array) -> A
     After `sampled_kl_path_backward`. A sample then has the weight w~ (1 - beta) + beta w~^2, because the score of q that was
     left out is reparameterized a second time: Tucker, Lawson, Gu & Maddison 2018 (arXiv 1810.04152), for beta = 1.
     """
-    dz *= ((1 - beta) + beta * n_examples * dnll)[:, :, None]
+    dz *= ((1 - beta) + beta * (n_examples * dnll))[:, :, None]
     return dz
 
 

@@ -352,7 +352,7 @@ def elbo_score_backward(nll, kl, beta, n_examples, dnll, dkl):
 @exact
 def iwae_score_backward(nll, kl, beta, n_examples, dnll, dkl):
     L, real = nll.shape[0], nll.dtype.type
-    share = real(1 / n_examples)
+    per_example = real(1 / n_examples)
     for b in range(nll.shape[1]):
         top, total = -(nll[0, b] + beta * kl[0, b]), real(0)
         for l in range(1, L):
@@ -360,11 +360,10 @@ def iwae_score_backward(nll, kl, beta, n_examples, dnll, dkl):
         for l in range(L):
             dnll[l, b] = exp(-(nll[l, b] + beta * kl[l, b]) - top)
             total += dnll[l, b]
-        loss = -(top + math.log(total / real(L)))
+        share, loss = per_example / total, -(top + math.log(total / real(L)))
         for l in range(L):
-            w = dnll[l, b] / total
-            dnll[l, b] = share * w
-            dkl[l, b] = share * (beta * w + loss)
+            dnll[l, b] *= share
+            dkl[l, b] = beta * dnll[l, b] + per_example * loss
     return dnll, dkl
 
 
@@ -381,9 +380,9 @@ def vimco_backward(nll, kl, beta, n_examples, dnll, dkl):
     if L == 1:
         for b in range(nll.shape[1]):
             dnll[0, b] = real(1 / n_examples)
-            dkl[0, b] = real(1 / n_examples) * (beta + (nll[0, b] + beta * kl[0, b]))
+            dkl[0, b] = beta * dnll[0, b] + real(1 / n_examples) * (nll[0, b] + beta * kl[0, b])
         return dnll, dkl
-    share, per_other = real(1 / n_examples), real(1 / (L - 1))
+    per_example, per_other = real(1 / n_examples), real(1 / (L - 1))
     for b in range(nll.shape[1]):
         top = -(nll[0, b] + beta * kl[0, b])
         for l in range(1, L):
@@ -397,15 +396,14 @@ def vimco_backward(nll, kl, beta, n_examples, dnll, dkl):
             sum_of_logs += log_w
             total += exp(log_w)
         # Those of the samples after it are added from the other end.
-        log_total = math.log(total)
+        share, log_total = per_example / total, math.log(total)
         log_sum, sum_of_logs = real(-math.inf), real(0)
         for l in range(L - 1, -1, -1):
             log_w = -(nll[l, b] + beta * kl[l, b]) - top
             mean_of_others = (dnll[l, b] + sum_of_logs) * per_other
             with_baseline = log_add(log_add(dkl[l, b], log_sum), mean_of_others)
-            w = exp(log_w) / total
-            dnll[l, b] = share * w
-            dkl[l, b] = share * (beta * w + (with_baseline - log_total))
+            dnll[l, b] = exp(log_w) * share
+            dkl[l, b] = beta * dnll[l, b] + per_example * (with_baseline - log_total)
             log_sum = log_add(log_sum, log_w)
             sum_of_logs += log_w
     return dnll, dkl
@@ -421,7 +419,7 @@ def dreg_path_weight(dnll, beta, n_examples, dz):
     one, n = dz.dtype.type(1), dz.dtype.type(n_examples)
     for l in range(dz.shape[0]):
         for b in range(dz.shape[1]):
-            weight, dz_row = (one - beta) + beta * n * dnll[l, b], dz[l, b]
+            weight, dz_row = (one - beta) + beta * (n * dnll[l, b]), dz[l, b]
             for j in range(dz_row.shape[0]):
                 dz_row[j] *= weight
     return dz

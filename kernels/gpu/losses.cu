@@ -289,9 +289,9 @@ extern "C" __global__ void iwae_score_backward(const REAL *nll, const REAL *kl, 
         }
         REAL loss = -(top + log(total / L));
         for (size l = 0; l < L; l++) {
-            REAL w = dnll[l * B + b] / total;
-            dnll[l * B + b] = w / n_examples;
-            dkl[l * B + b] = (*beta * w + loss) / n_examples;
+            REAL share = dnll[l * B + b] / (total * n_examples);
+            dnll[l * B + b] = share;
+            dkl[l * B + b] = *beta * share + loss / n_examples;
         }
     }
 }
@@ -325,11 +325,12 @@ extern "C" __global__ void vimco_backward(const REAL *nll, const REAL *kl, const
         log_sum = log((REAL)0);
         sum_of_logs = 0;
         for (size l = L - 1; l >= 0; l--) {
-            REAL log_w = log_weight(nll[l * B + b], kl[l * B + b], *beta) - top, w = exp(log_w) / total;
+            REAL log_w = log_weight(nll[l * B + b], kl[l * B + b], *beta) - top;
+            REAL share = exp(log_w) / (total * n_examples);
             REAL mean_of_others = (dnll[l * B + b] + sum_of_logs) / (L - 1);
             REAL with_baseline = log_add(log_add(dkl[l * B + b], log_sum), mean_of_others);
-            dnll[l * B + b] = w / n_examples;
-            dkl[l * B + b] = (*beta * w + (with_baseline - log(total))) / n_examples;
+            dnll[l * B + b] = share;
+            dkl[l * B + b] = *beta * share + (with_baseline - log(total)) / n_examples;
             log_sum = log_add(log_sum, log_w);
             sum_of_logs += log_w;
         }
@@ -338,5 +339,5 @@ extern "C" __global__ void vimco_backward(const REAL *nll, const REAL *kl, const
 
 extern "C" __global__ void dreg_path_weight(const REAL *dnll, const REAL *beta, REAL *dz, size L, size B, size Z,
                                             size n_examples) {
-    FOR_EACH(i, L * B * Z) dz[i] *= (1 - *beta) + *beta * n_examples * dnll[i / Z];
+    FOR_EACH(i, L * B * Z) dz[i] *= (1 - *beta) + *beta * (n_examples * dnll[i / Z]);
 }

@@ -4,7 +4,7 @@ from vae_np.testing.comparison import TOLERANCES, assert_close, relative_errors
 from vae_np.testing.derivatives import numerical_gradient
 from vae_np.testing.gradients import Worst, check_gradients
 from vae_np.testing.operations import check_kernels
-from vae_np.testing.oracles import complex_elbo, reference_elbo
+from vae_np.testing.oracles import complex_elbo, complex_surrogate, reference_elbo
 from vae_np.testing.problems import Problem, random_batch, random_noise, random_parameters, random_problem
 from vae_np.testing.properties import PROPERTIES
 from vae_np.testing.suite import check_elbo
@@ -19,6 +19,7 @@ __all__ = [
     "check_gradients",
     "check_kernels",
     "complex_elbo",
+    "complex_surrogate",
     "numerical_gradient",
     "random_batch",
     "random_noise",

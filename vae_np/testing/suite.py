@@ -1,5 +1,7 @@
 """`check_elbo`: every property of a model, on problems of every kind."""
 
+from vae_np.architecture import check_choice
+from vae_np.choices import ESTIMATORS
 from vae_np.elbo import loss_and_gradients
 from vae_np.kernels.contract import FULL
 from vae_np.testing.problems import SATURATED, Problem, at_the_edges, every_kind
@@ -9,16 +11,22 @@ from vae_np.testing.properties import (
     Property,
     at_precision,
     gradient_is_the_complex_step,
+    of_estimator,
     value_is_finite_wherever_it_can_be,
 )
 
 
-def trials(precision: str = FULL) -> list[tuple[Property, Problem]]:
+def trials(precision: str = FULL, estimator: str = "total") -> list[tuple[Property, Problem]]:
     """All that `check_elbo` tries, as (property, problem).
 
     It is each property on every kind of problem, and the edges. At a lower precision it is the comparison with the reference on
-    every kind of problem, and the other properties on some of them.
+    every kind of problem, and the other properties on some of them. With an estimator other than "total" it is the comparison
+    with the surrogate on every kind of problem whose objective has the estimator, and the other properties on some of them.
     """
+    if estimator != "total":
+        problems = [problem for problem in every_kind() if problem.objective in ESTIMATORS[estimator].operations]
+        surrogate, *others = of_estimator(estimator)
+        return [(surrogate, problem) for problem in problems] + [(check, some) for some in problems[::3] for check in others]
     if precision != FULL:
         definition, *exact = at_precision(precision)
         found = [(definition, problem) for real in ("float32", "float64") for problem in every_kind(real)]
@@ -28,7 +36,7 @@ def trials(precision: str = FULL) -> list[tuple[Property, Problem]]:
     return found + [(gradient_is_the_complex_step, edge) for edge in at_the_edges(edges=SATURATED)]
 
 
-def check_elbo(model: Model = loss_and_gradients, precision: str = FULL) -> dict[str, int]:
+def check_elbo(model: Model = loss_and_gradients, precision: str = FULL, estimator: str = "total") -> dict[str, int]:
     """Try every property of a model on problems of every kind, and its values at the edges.
 
     Of a model at a lower precision those properties are tried that still hold, and the model is compared with the reference at
@@ -40,6 +48,10 @@ def check_elbo(model: Model = loss_and_gradients, precision: str = FULL) -> dict
         A function with the arguments and results of `vae_np.loss_and_gradients`.
     precision : {"float32", "bfloat16", "tfloat32"}
         How the model rounds the operands of its matrix products: see `vae_np.loss_and_gradients`.
+    estimator : {"total", "path", "dreg", "score", "vimco"}
+        How the model estimates the gradient by the encoder's parameters. With "total" it is the derivative of the loss. For any
+        other estimator the gradient is compared with that of its surrogate, `vae_np.testing.complex_surrogate`, at full
+        precision and on problems whose objective has the estimator.
 
     Returns
     -------
@@ -53,8 +65,9 @@ def check_elbo(model: Model = loss_and_gradients, precision: str = FULL) -> dict
     """
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; it must be a function such as loss_and_gradients")
+    check_choice("estimator", estimator, ESTIMATORS)
     tried, broken = {}, {}
-    for check, problem in trials(precision):
+    for check, problem in trials(precision, estimator):
         tried[check.__name__] = tried.get(check.__name__, 0) + 1
         try:
             check(model, problem)
