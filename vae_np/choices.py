@@ -60,6 +60,11 @@ class Estimator(NamedTuple):
     words: str
     operations: dict[str, dict[str, str]]  # for each objective that it works with: {name in the text: the operation}
 
+    @property
+    def differentiates_the_loss(self) -> bool:
+        """Whether the gradient is the derivative of the loss of the same samples: no operation takes the place of another."""
+        return not any(self.operations.values())
+
 
 def _by_name(*records):
     return {record.name: record for record in records}

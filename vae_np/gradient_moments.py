@@ -33,14 +33,15 @@ def passes(
     p: Parameters, x: NDArray, eps: NDArray, beta: float, objective: str, estimators: Sequence[str], backend: Backend = "numpy"
 ) -> dict[str, Pass]:
     """A Pass for each estimator, all of them with the same samples: x (N, D), eps (L, N, Z)."""
+    model, q, a, beta, _ = elbo.prepare(p, x, eps, beta, 0.0, objective, backend)
+    d = buffers(p.architecture, objective, len(eps), len(x), p.flat.dtype, model.zeros)
+    model.forward(q.layers, a, beta)
     found = {}
     for estimator in estimators:
-        model, q, a, beta_, _ = elbo.prepare(p, x, eps, beta, 0.0, objective, backend, estimator=estimator)
-        d = buffers(p.architecture, objective, len(eps), len(x), p.flat.dtype, model.zeros)
-        model.forward(q.layers, a, beta_)
-        model.backward(q.layers, a, d, beta_, 1)
-        loss, mu, logvar, output = map(model.get, (a.loss, d.mu, d.logvar, d.output))
-        found[estimator] = Pass(loss, mu, logvar, output.sum(axis=0))
+        elbo.bind(p.architecture, objective, backend, estimator=estimator).backward(q.layers, a, d, beta, 1)
+        found[estimator] = Pass(
+            *(model.get(array).copy() for array in (a.loss, d.mu, d.logvar)), model.get(d.output).sum(axis=0)
+        )
     return found
 
 
@@ -225,3 +226,19 @@ def sampled(
         columns = [(zero[0] + mean, *rest) for (mean, *rest), zero in zip(columns, origin or [])]
         results[estimator] = Sampled(n_draws, *(dict(zip(BIASES, column)) for column in zip(*columns)))
     return results
+
+
+def signal_to_noise(of: Sampled, gradient: Sampled, name: str) -> float:
+    """|gradient| / standard deviation of an estimator, the mean over the coordinates of the bias of this name."""
+    return float(np.mean(np.abs(gradient.mean[name]) / np.sqrt(of.variance[name])))
+
+
+def squared_bias(of: Sampled, name: str) -> float:
+    """The mean square of the bias over the coordinates of this name; NaN where it is not above what chance gives.
+
+    The bias is the mean difference from the estimator that was compared with. Chance gives a square of its variance divided by
+    the number of draws, which is subtracted.
+    """
+    chance = np.mean(of.variance_of_difference[name]) / of.n_draws
+    square = np.mean(of.difference[name] ** 2) - chance
+    return float(square) if square > 3 * chance else np.nan

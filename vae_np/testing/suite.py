@@ -23,7 +23,7 @@ def trials(precision: str = FULL, estimator: str = "total") -> list[tuple[Proper
     every kind of problem, and the other properties on some of them. With an estimator other than "total" it is the comparison
     with the surrogate on every kind of problem whose objective has the estimator, and the other properties on some of them.
     """
-    if estimator != "total":
+    if not ESTIMATORS[estimator].differentiates_the_loss:
         problems = [problem for problem in every_kind() if problem.objective in ESTIMATORS[estimator].operations]
         surrogate, *others = of_estimator(estimator)
         return [(surrogate, problem) for problem in problems] + [(check, some) for some in problems[::3] for check in others]
