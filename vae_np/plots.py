@@ -13,14 +13,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from vae_np import streams
+from vae_np import gradient_moments, streams
 from vae_np.elbo import decode, encode
 from vae_np.parameters import Parameters, replacing
 
 if TYPE_CHECKING:
     from vae_np.closed_form import Curve
     from vae_np.data import Dataset
-    from vae_np.gradient_moments import Sampled
 
 AnyPath = TypeVar("AnyPath", bound=str | os.PathLike)
 
@@ -151,7 +150,7 @@ def known_answers(elbo: Curve, log_p: Curve, on_digits: Curve, on_a_plane: Curve
     return figure
 
 
-def signal_to_noise(moments: Mapping[int, Mapping[str, Sampled]]) -> Figure:
+def signal_to_noise(moments: Mapping[int, Mapping[str, gradient_moments.Sampled]]) -> Figure:
     """The signal-to-noise ratio of the gradient against the number of samples K, for the encoder and for the decoder.
 
     Parameters
@@ -164,15 +163,13 @@ def signal_to_noise(moments: Mapping[int, Mapping[str, Sampled]]) -> Figure:
     Figure
         One chart with logarithmic axes. Straight lines have the slopes 1/2 and -1/2.
     """
-    from vae_np.gradient_moments import signal_to_noise
-
     figure = Figure(figsize=(6.4, 4.6), dpi=120, layout="constrained")
     axes, K = figure.add_subplot(), np.array(list(moments))
     for name, colour, slope, label in (
         ("output.b", TRAIN, 0.5, "decoder (output.b)"),
         ("mu.b", VALID, -0.5, "encoder (mu.b), the derivative of the loss"),
     ):
-        ratios = [signal_to_noise(of["total"], of["dreg"], name) for of in moments.values()]
+        ratios = [gradient_moments.signal_to_noise(of["total"], of["dreg"], name) for of in moments.values()]
         axes.plot(K, ratios, color=colour, marker="o", ms=5, label=label)
         sign = "−" if slope < 0 else ""
         axes.plot(K, ratios[0] * K**slope, color=colour, ls="--", lw=1, label=f"a line of slope {sign}1/2")
@@ -187,7 +184,7 @@ def signal_to_noise(moments: Mapping[int, Mapping[str, Sampled]]) -> Figure:
 ESTIMATOR_COLOURS = {"total": VALID, "path": "#e09f3e", "dreg": TRAIN}
 
 
-def estimators(models: Mapping[str, Mapping[int, Mapping[str, Sampled]]]) -> Figure:
+def estimators(models: Mapping[str, Mapping[int, Mapping[str, gradient_moments.Sampled]]]) -> Figure:
     """The signal-to-noise ratio, the squared bias and the variance of estimators against the number of samples K.
 
     Parameters
@@ -200,8 +197,6 @@ def estimators(models: Mapping[str, Mapping[int, Mapping[str, Sampled]]]) -> Fig
     Figure
         A row of three charts for each model. A bias that is not above what chance gives is not drawn.
     """
-    from vae_np import gradient_moments
-
     figure = Figure(figsize=(13, 3.9 * len(models)), dpi=110, layout="constrained")
     for row, (title, moments) in zip(figure.subplots(len(models), 3, squeeze=False), models.items()):
         for (estimator, colour), (name, style) in itertools.product(
