@@ -172,7 +172,7 @@ def test_a_third_power_is_smooth_where_its_derivatives_vanish():
 @pytest.mark.parametrize(
     "fn, sentence",
     [
-        (lambda p: float(np.sum(p["b"])), "fn does not take a dict of complex arrays .*: use method='richardson'"),
+        (lambda p: float(np.sum(p["b"])), "fn does not take complex arrays .*: use method='richardson'"),
         (lambda p: sum(map(abs, p["b"])), "something in it drops the imaginary part"),
     ],
 )
@@ -212,18 +212,18 @@ OWN = {"b": np.array([1.0, 2.0, 4.0])}
     "fn, error, sentence",
     [
         (random, ValueError, r"fn is random: at the same params it returns \S+, then \S+; give it its noise from outside"),
-        (halves_its_argument, ValueError, r"fn changes params\['b'\]; it must leave its argument as it is"),
-        (rebinds_its_argument, ValueError, r"fn changes params\['b'\]"),
-        (halves_what_it_reaches_otherwise, ValueError, r"fn changes params\['b'\]"),
+        (halves_its_argument, ValueError, r"fn changes b; it must leave its argument as it is"),
+        (rebinds_its_argument, ValueError, r"fn changes b"),
+        (halves_what_it_reaches_otherwise, ValueError, r"fn changes b"),
         (does_not_read_its_argument, ValueError, "fn does not change with params: it must compute with the arrays that it is"),
         (lambda p: np.sum(p["b"] @ np.ones(2)), ValueError, "fn raises an error at params, ValueError: matmul: .*size 2"),
         (lambda p: p["c"], ValueError, "fn raises an error at params, KeyError: 'c'"),
-        (lambda p: np.sum(np.log(p["b"] - 1.5)), ValueError, "fn returns nan at params; it must return a finite number"),
+        (lambda p: np.sum(np.log(p["b"] - 1.5)), ValueError, "fn returns nan at params; it must return finite numbers"),
         (lambda p: np.sum(p["b"]) / 0, ValueError, "fn returns inf at params"),
         (lambda p: np.sum(p["b"].astype(np.float32)), TypeError, "fn returns a float32; .* in double precision"),
         (lambda p: np.sum(p["b"] + 1j), TypeError, "fn returns a complex128; it must return a real number"),
-        (lambda p: p["b"], TypeError, r"fn returns an array of float64 \(3,\); it must return a number"),
-        (lambda p: None, TypeError, "fn returns a NoneType; it must return a number"),
+        (lambda p: p["b"], TypeError, r"fn returns an array of float64 \(3,\), so gradients must be a function"),
+        (lambda p: None, TypeError, "fn returns a NoneType; it must return a number, or arrays"),
     ],
 )
 def test_what_cannot_be_differentiated_is_named_as_what_it_is(fn, error, sentence, method):
@@ -248,7 +248,7 @@ def test_a_gradient_in_a_buffer_that_every_call_fills_is_compared_as_it_was_retu
 def test_parameters_that_share_memory_are_refused():
     W = np.ones((3, 3))
     for tied in (W, W.T, W[1:2, :2]):
-        with pytest.raises(ValueError, match=r"^params\['a'\] and params\['b'\] share memory: give an array once"):
+        with pytest.raises(ValueError, match=r"^a and b share memory: give an array once"):
             check_gradients(lambda p: np.sum(p["a"]) + np.sum(p["b"]), {"a": W, "b": tied}, {"a": W, "b": np.ones(tied.shape)})
     check_gradients(
         lambda p: np.sum(p["a"]) + np.sum(p["b"]), {"a": W[::2], "b": W[1::2]}, {"a": np.ones((2, 3)), "b": np.ones((1, 3))}
@@ -275,21 +275,21 @@ def test_read_only_arrays_are_taken():
 @pytest.mark.parametrize(
     "fn, params, gradients, error, sentence",
     [
-        (value, np.ones(2), {}, TypeError, r"^params is an array of float64 \(2,\); it must map names to arrays"),
-        (value, PARAMS, list(TANH), TypeError, "^gradients is a list; it must map names to arrays"),
-        (value, {}, {}, ValueError, "^params is empty; it must map names to arrays"),
+        (value, PARAMS, list(TANH), TypeError, r"^the gradient of params\[0\] is a str; it must be an array of real numbers"),
+        (value, PARAMS, list(TANH.values()), ValueError, r"^gradients are of params\[0\], params\[1\]; params are W, b$"),
+        (value, {}, {}, ValueError, "^params is empty; it must hold arrays"),
+        (value, {"W": "a name"}, {}, TypeError, "^W is a str; it must be an array of real numbers"),
         (
             value,
             PARAMS,
             {**TANH, "V": 1.0},
             ValueError,
-            r"^gradients are of \['V', 'W', 'b'\], params are \['W', 'b'\]$",
+            "^gradients are of V, W, b; params are W, b$",
         ),
-        (value, PARAMS, {**TANH, "b": np.ones(1)}, ValueError, r"gradients\['b'\] has shape \(1,\); wanted .*, \(2,\)"),
-        (value, PARAMS, {"b": TANH["b"]}, ValueError, r"gradients\['W'\] has shape nothing"),
-        (value, PARAMS, {**TANH, "b": TANH["b"] + 1j}, TypeError, r"^gradients\['b'\] is an array of complex128"),
-        (value, PARAMS, {**TANH, "b": [[1.0], [1.0, 2.0]]}, TypeError, r"^gradients\['b'\] is a list; .* real numbers"),
-        (value, {"layer": PARAMS}, {"layer": TANH}, TypeError, r"^params\['layer'\] is a dict; .* real numbers"),
+        (value, PARAMS, {**TANH, "b": np.ones(1)}, ValueError, r"^the gradient of b has shape \(1,\); b has \(2,\)$"),
+        (value, PARAMS, {"b": TANH["b"]}, ValueError, "^there is no gradient of W; if it is meant to have none"),
+        (value, PARAMS, {**TANH, "b": TANH["b"] + 1j}, TypeError, "^the gradient of b is an array of complex128"),
+        (value, PARAMS, {**TANH, "b": [[1.0], [1.0, 2.0]]}, TypeError, "^the gradient of b.* is a list; .* real numbers"),
         (
             value,
             PARAMS,

@@ -5,7 +5,7 @@ from vae_np.testing.derivatives import numerical_gradient
 from vae_np.testing.gradients import Worst, check_gradients
 from vae_np.testing.operations import check_kernels
 from vae_np.testing.oracles import complex_elbo, complex_surrogate, reference_elbo
-from vae_np.testing.problems import Problem, random_batch, random_noise, random_parameters, random_problem
+from vae_np.testing.problems import Problem, every_kind, random_batch, random_noise, random_parameters, random_problem
 from vae_np.testing.properties import PROPERTIES
 from vae_np.testing.suite import check_elbo
 
@@ -20,6 +20,7 @@ __all__ = [
     "check_kernels",
     "complex_elbo",
     "complex_surrogate",
+    "every_kind",
     "numerical_gradient",
     "random_batch",
     "random_noise",

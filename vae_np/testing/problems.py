@@ -203,17 +203,37 @@ def _every_decoder():
 DECODERS: tuple[dict[str, Any], ...] = tuple(_every_decoder())  # each likelihood and noise, as fields of Architecture
 
 
-def every_kind(dtype: DTypeLike = "float64") -> Iterator[Problem]:
+def every_kind(
+    dtype: DTypeLike = "float64",
+    activations: Sequence[str] = tuple(ACTIVATIONS),
+    decoders: Sequence[dict[str, Any]] = DECODERS,
+    objectives: Sequence[str] = tuple(OBJECTIVES),
+    hidden: Sequence[tuple[int, ...]] = ((4,), (), (5, 3)),
+    betas: Sequence[float] = (0.7, 1.0, 0.0),
+    l2s: Sequence[float] = (0.1, 0.0),
+) -> Iterator[Problem]:
     """Yield a problem for every combination of likelihood, noise, activation and objective.
 
-    They differ in depth, sizes, beta and l2.
+    The problems differ in sizes, too, and take `hidden`, `betas` and `l2s` in turn.
+
+    Parameters
+    ----------
+    dtype : dtype
+        "float32" or "float64".
+    activations, objectives : sequence of str
+        The names to combine.
+    decoders : sequence of dict
+        The likelihoods and noises to combine, each as the fields of Architecture that describe it.
+    hidden : sequence of tuple of int
+        The widths of the hidden layers. (4,) is one hidden layer of four units.
+    betas, l2s : sequence of float
+        The weights of the KL, and those of half the sum of the squared weights.
     """
-    depths = ((4,), (), (5, 3))
-    for i, noise in enumerate(DECODERS):
-        for j, activation in enumerate(ACTIVATIONS):
-            for k, objective in enumerate(OBJECTIVES):
-                arch = Architecture(5, depths[(i + j + k) % 3], 1 + (i + k) % 3, activation, **noise)
-                beta, l2 = (0.7, 1.0, 0.0)[(i + 2 * j) % 3], (0.1, 0.0)[(i + k) % 2]
+    for i, noise in enumerate(decoders):
+        for j, activation in enumerate(activations):
+            for k, objective in enumerate(objectives):
+                arch = Architecture(5, hidden[(i + j + k) % len(hidden)], 1 + (i + k) % 3, activation, **noise)
+                beta, l2 = betas[(i + 2 * j) % len(betas)], l2s[(i + k) % len(l2s)]
                 yield random_problem(arch, objective, 2 + (j + k) % 3, 1 + (i + j) % 3, beta, l2, dtype, seed=i)
 
 
@@ -239,3 +259,11 @@ def at_the_edges(dtype: DTypeLike = "float64", edges: Sequence[dict[str, float]]
                 arch = Architecture(3, ((), (2,))[(i + j + k) % 2], 1 + i % 2, activation, **noise)
                 objective, n = list(OBJECTIVES)[(i + j + k) % 3], 1 + (j + k) % 2
                 yield random_problem(arch, objective, n, n, dtype=dtype, seed=j, pixels="binary", **edge)
+
+
+def edges_of(problems: Sequence[Problem], edges: Sequence[dict[str, float]] = EDGES) -> Iterator[Problem]:
+    """Yield problems at each of the edges, for the architecture, objective, beta and l2 of each of the given problems."""
+    kinds = {(problem.p.architecture, *problem[3:], problem.x.dtype.name): len(problem.x) for problem in problems}
+    for (architecture, beta, l2, objective, dtype), n in kinds.items():
+        for seed, edge in enumerate(edges):
+            yield random_problem(architecture, objective, n, n, beta, l2, dtype, seed, "binary", **edge)

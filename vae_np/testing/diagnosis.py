@@ -1,0 +1,2 @@
+def diagnose(*args, **kwargs):
+    return None
