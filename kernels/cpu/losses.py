@@ -6,7 +6,7 @@ around it may be reordered (`jit.REORDER`).
 
 import math
 
-from vae_np.kernels.cpu.jit import exact, kernel
+from vae_np.kernels.cpu.jit import exact, inlined, kernel
 from vae_np.kernels.cpu.layers import rows
 from vae_np.kernels.cpu.mathematics import exp, expm1, inline, lesser_mean, log1p, log_exp_ratio, log_sinh_ratio, sigmoids
 from vae_np.kernels.reference import NEAR_0
@@ -368,43 +368,59 @@ def iwae_score_backward(nll, kl, beta, n_examples, dnll, dkl):
 
 
 @inline
-def log_add(a, b):
-    """log(exp(a) + exp(b)), where either may be -inf"""
-    top = max(a, b)
-    return top if top == -math.inf else top + log1p(exp(-abs(a - b)))
+def log_weight(nll, kl, beta):
+    return -(nll + beta * kl)
+
+
+VANISHING = 1e-20  # below it a sum of exp(log w - top) may lack terms that exp has rounded to 0
+
+
+@exact
+def log_sum_with(nll, kl, beta, b, left_out, log_more):
+    """log(exp(log_more) + the sum of the weights of an example without the sample left_out)"""
+    top, total = log_more, nll.dtype.type(0)
+    for l in range(nll.shape[0]):
+        if l != left_out:
+            top = max(top, log_weight(nll[l, b], kl[l, b], beta))
+    for l in range(nll.shape[0]):
+        if l != left_out:
+            total += exp(log_weight(nll[l, b], kl[l, b], beta) - top)
+    return top + math.log(total + exp(log_more - top))
+
+
+_log_sum_with = inlined(log_sum_with)
 
 
 @exact
 def vimco_backward(nll, kl, beta, n_examples, dnll, dkl):
     L, real = nll.shape[0], nll.dtype.type
-    if L == 1:
-        for b in range(nll.shape[1]):
-            dnll[0, b] = real(1 / n_examples)
-            dkl[0, b] = beta * dnll[0, b] + real(1 / n_examples) * (nll[0, b] + beta * kl[0, b])
-        return dnll, dkl
-    per_example, per_other = real(1 / n_examples), real(1 / (L - 1))
+    per_example, per_other = real(1 / n_examples), real(1 / max(L - 1, 1))
     for b in range(nll.shape[1]):
-        top = -(nll[0, b] + beta * kl[0, b])
+        top = log_weight(nll[0, b], kl[0, b], beta)
         for l in range(1, L):
-            top = max(top, -(nll[l, b] + beta * kl[l, b]))
-        # Of the samples before each one: the logarithm of the sum of their weights, in dkl, and the sum of their logarithms.
-        log_sum, sum_of_logs, total = real(-math.inf), real(0), real(0)
+            top = max(top, log_weight(nll[l, b], kl[l, b], beta))
+        # Of the samples before each one: the sum of their weights, in dkl, and the sum of the logarithms, in dnll.
+        total, sum_of_logs = real(0), real(0)
         for l in range(L):
-            log_w = -(nll[l, b] + beta * kl[l, b]) - top
-            dkl[l, b], dnll[l, b] = log_sum, sum_of_logs
-            log_sum = log_add(log_sum, log_w)
-            sum_of_logs += log_w
+            dkl[l, b], dnll[l, b] = total, sum_of_logs
+            log_w = log_weight(nll[l, b], kl[l, b], beta) - top
             total += exp(log_w)
-        # Those of the samples after it are added from the other end.
+            sum_of_logs += log_w
         share, log_total = per_example / total, math.log(total)
-        log_sum, sum_of_logs = real(-math.inf), real(0)
+        # Those of the samples after it are added from the other end.
+        sum_after, sum_of_logs = real(0), real(0)
         for l in range(L - 1, -1, -1):
-            log_w = -(nll[l, b] + beta * kl[l, b]) - top
-            mean_of_others = (dnll[l, b] + sum_of_logs) * per_other
-            with_baseline = log_add(log_add(dkl[l, b], log_sum), mean_of_others)
-            dnll[l, b] = exp(log_w) * share
-            dkl[l, b] = beta * dnll[l, b] + per_example * (with_baseline - log_total)
-            log_sum = log_add(log_sum, log_w)
+            log_w = log_weight(nll[l, b], kl[l, b], beta) - top
+            w, others, mean = exp(log_w), dkl[l, b] + sum_after, (dnll[l, b] + sum_of_logs) * per_other
+            if L == 1:
+                gain = -(top + log_w)
+            elif others < VANISHING:
+                gain = _log_sum_with(nll, kl, beta, b, l, mean + top) - top - log_total
+            else:
+                gain = math.log(others + exp(mean)) - log_total
+            dnll[l, b] = w * share
+            dkl[l, b] = beta * dnll[l, b] + per_example * gain
+            sum_after += w
             sum_of_logs += log_w
     return dnll, dkl
 

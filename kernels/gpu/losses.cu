@@ -296,42 +296,48 @@ extern "C" __global__ void iwae_score_backward(const REAL *nll, const REAL *kl, 
     }
 }
 
-// log(exp(a) + exp(b)), where either may be log(0)
-__device__ REAL log_add(REAL a, REAL b) {
-    REAL top = a >= b ? a : b;
-    return a == b ? top + log((REAL)2) : top + log1p(exp(-fabs(a - b)));
+// log(exp(log_more) + the sum of the weights of an example without the sample left_out)
+__device__ REAL log_sum_with(const REAL *nll, const REAL *kl, REAL beta, size L, size B, size left_out, REAL log_more) {
+    REAL top = log_more, total = 0;
+    for (size l = 0; l < L; l++) {
+        REAL log_w = log_weight(nll[l * B], kl[l * B], beta);
+        if (l != left_out) top = top >= log_w ? top : log_w;
+    }
+    for (size l = 0; l < L; l++)
+        if (l != left_out) total += exp(log_weight(nll[l * B], kl[l * B], beta) - top);
+    return top + log(total + exp(log_more - top));
 }
 
 extern "C" __global__ void vimco_backward(const REAL *nll, const REAL *kl, const REAL *beta, REAL *dnll, REAL *dkl, size L,
                                           size B, size n_examples) {
+    const REAL vanishing = (REAL)1e-20;  // below it a sum of exp(log w - top) may lack terms that exp has rounded to 0
     FOR_EACH(b, B) {
-        if (L == 1) {
-            dnll[b] = 1 / (REAL)n_examples;
-            dkl[b] = (*beta - log_weight(nll[b], kl[b], *beta)) / n_examples;
-            continue;
-        }
         REAL top = largest(nll + b, kl + b, *beta, L, B);
-        // Of the samples before each one: the logarithm of the sum of their weights, in dkl, and the sum of their logarithms.
-        REAL log_sum = log((REAL)0), sum_of_logs = 0, total = 0;
+        // Of the samples before each one: the sum of their weights, in dkl, and the sum of the logarithms, in dnll.
+        REAL total = 0, sum_of_logs = 0;
         for (size l = 0; l < L; l++) {
             REAL log_w = log_weight(nll[l * B + b], kl[l * B + b], *beta) - top;
-            dkl[l * B + b] = log_sum;
+            dkl[l * B + b] = total;
             dnll[l * B + b] = sum_of_logs;
-            log_sum = log_add(log_sum, log_w);
-            sum_of_logs += log_w;
             total += exp(log_w);
+            sum_of_logs += log_w;
         }
         // Those of the samples after it are added from the other end.
-        log_sum = log((REAL)0);
+        REAL sum_after = 0;
         sum_of_logs = 0;
         for (size l = L - 1; l >= 0; l--) {
-            REAL log_w = log_weight(nll[l * B + b], kl[l * B + b], *beta) - top;
-            REAL share = exp(log_w) / (total * n_examples);
-            REAL mean_of_others = (dnll[l * B + b] + sum_of_logs) / (L - 1);
-            REAL with_baseline = log_add(log_add(dkl[l * B + b], log_sum), mean_of_others);
+            REAL log_w = log_weight(nll[l * B + b], kl[l * B + b], *beta) - top, w = exp(log_w), gain;
+            REAL others = dkl[l * B + b] + sum_after, mean = (dnll[l * B + b] + sum_of_logs) / (L > 1 ? L - 1 : 1);
+            if (L == 1)
+                gain = -(top + log_w);
+            else if (others < vanishing)
+                gain = log_sum_with(nll + b, kl + b, *beta, L, B, l, mean + top) - top - log(total);
+            else
+                gain = log(others + exp(mean)) - log(total);
+            REAL share = w / (total * n_examples);
             dnll[l * B + b] = share;
-            dkl[l * B + b] = *beta * share + (with_baseline - log(total)) / n_examples;
-            log_sum = log_add(log_sum, log_w);
+            dkl[l * B + b] = *beta * share + gain / n_examples;
+            sum_after += w;
             sum_of_logs += log_w;
         }
     }
