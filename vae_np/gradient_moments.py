@@ -6,7 +6,7 @@ As every row has the same bias, it is the mean over the rows of d loss / d mu, d
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from vae_np.buffers import buffers
 from vae_np.kernels.contract import Backend
 from vae_np.parameters import Parameters
 
-BIASES = "mu.b", "logvar.b", "output.b"
+BIASES: tuple[str, ...] = ("mu.b", "logvar.b", "output.b")
 
 
 class Pass(NamedTuple):
@@ -39,9 +39,8 @@ def passes(
     found = {}
     for estimator in estimators:
         elbo.bind(p.architecture, objective, backend, estimator=estimator).backward(q.layers, a, d, beta, 1)
-        found[estimator] = Pass(
-            *(model.get(array).copy() for array in (a.loss, d.mu, d.logvar)), model.get(d.output).sum(axis=0)
-        )
+        loss, mu, logvar, output = (model.get(array).copy() for array in (a.loss, d.mu, d.logvar, d.output))
+        found[estimator] = Pass(loss, mu, logvar, output.sum(axis=0))
     return found
 
 
@@ -145,13 +144,19 @@ def linear_model(std: float, n_rows: int = 32, n_latent: int = 20, seed: int = 0
     return p, x
 
 
+AT_ONCE = 400_000  # elements of z, so that the arrays of a pass stay in a cache
+
+
 class Sampled(NamedTuple):
-    """The moments of an estimator from draws: by each coordinate of mu.b, logvar.b and output.b, {name: array (size,)}."""
+    """The moments of an estimator from draws, {name: array} for each of BIASES.
+
+    The difference is that from another estimator in the same draw.
+    """
 
     n_draws: int
     mean: dict[str, NDArray]
     variance: dict[str, NDArray]
-    difference: dict[str, NDArray]  # the mean difference from "dreg" or the estimator that is compared with, draw by draw
+    difference: dict[str, NDArray]
     variance_of_difference: dict[str, NDArray]
 
 
@@ -196,35 +201,33 @@ def sampled(
         The moments of each estimator.
     """
     rng, (N, _), Z = np.random.default_rng([seed, n_samples]), x.shape, p.architecture.n_latent
-    at_once = max(1, 400_000 // (n_samples * N * Z))
-    shapes = [p[name].shape for name in BIASES]
-    sums = {estimator: [np.zeros((4, *shape)) for shape in shapes] for estimator in estimators}
-    # From each gradient the first one of compared_with is subtracted, so that the sums of squares lose no digits.
-    origin = None
+    at_once = max(1, AT_ONCE // (n_samples * N * Z))
+    sums: dict[str, Any] = dict.fromkeys(estimators, 0.0)
+    origin = None  # the first gradient: subtracted from all, so that the difference of sums of squares loses no digits
     for start in range(0, n_draws, at_once):
         n = min(at_once, n_draws - start)
         eps = rng.standard_normal((n_samples, n * N, Z))
         found = passes(p, np.tile(x, (n, 1)), eps, 1.0, objective, estimators, backend)
         gradients = {
-            name: [array.reshape(n, N, -1).mean(axis=1) for array in (of.mu, of.logvar, of.output)]
+            name: np.concatenate([array.reshape(n, N, -1).mean(axis=1) for array in of[1:]], axis=1)
             for name, of in found.items()
         }
-        origin = origin or [array[:1] for array in gradients[compared_with]]
-        for estimator in estimators:
-            for of, array, base, zero in zip(sums[estimator], gradients[estimator], gradients[compared_with], origin):
-                moved, apart = array - zero, array - base
-                of += [part.sum(axis=0) for part in (moved, moved**2, apart, apart**2)]
+        base = gradients[compared_with]
+        origin = base[0] if origin is None else origin
+        for name, gradient in gradients.items():
+            parts = gradient - origin, gradient - base
+            sums[name] += np.array([power.sum(axis=0) for part in parts for power in (part, part**2)])
         step(n)
 
-    def moments(of):
-        first, second, apart, apart_squared = of / n_draws
-        return first, second - first**2, apart, apart_squared - apart**2
+    def by_name(array):
+        ends = np.cumsum([p[name].size for name in BIASES])
+        return dict(zip(BIASES, np.split(array, ends[:-1])))
 
     results = {}
-    for estimator in estimators:
-        columns = [moments(of) for of in sums[estimator]]
-        columns = [(zero[0] + mean, *rest) for (mean, *rest), zero in zip(columns, origin or [])]
-        results[estimator] = Sampled(n_draws, *(dict(zip(BIASES, column)) for column in zip(*columns)))
+    for name, of in sums.items():
+        mean, square, difference, square_of_difference = of / n_draws
+        variances = by_name(square - mean**2), by_name(square_of_difference - difference**2)
+        results[name] = Sampled(n_draws, by_name(origin + mean), variances[0], by_name(difference), variances[1])
     return results
 
 
