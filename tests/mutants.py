@@ -153,7 +153,7 @@ SEEN_BY = {
     },
     **{
         f"vae_np/study/derivations/{name}.py": ["test_derivations.py", "test_formulas.py", STUDY]
-        for name in ("__init__", "activations", "bounds", "general", "latents", "layers", "likelihoods")
+        for name in ("__init__", "activations", "bounds", "estimators", "general", "latents", "layers", "likelihoods")
     },
     **{
         f"benchmarks/{name}.py": [f"benchmarks/test_{test}.py", BENCHMARKS]

@@ -413,9 +413,9 @@ def vimco_backward(nll, kl, beta, n_examples, dnll, dkl):
             log_w = log_weight(nll[l, b], kl[l, b], beta) - top
             w, others, mean = exp(log_w), dkl[l, b] + sum_after, (dnll[l, b] + sum_of_logs) * per_other
             if L == 1:
-                gain = -(top + log_w)
+                gain = -top
             elif others < VANISHING:
-                gain = _log_sum_with(nll, kl, beta, b, l, mean + top) - top - log_total
+                gain = _log_sum_with(nll, kl, beta, b, l, mean + top) - top  # total is 1 here
             else:
                 gain = math.log(others + exp(mean)) - log_total
             dnll[l, b] = w * share

@@ -329,9 +329,9 @@ extern "C" __global__ void vimco_backward(const REAL *nll, const REAL *kl, const
             REAL log_w = log_weight(nll[l * B + b], kl[l * B + b], *beta) - top, w = exp(log_w), gain;
             REAL others = dkl[l * B + b] + sum_after, mean = (dnll[l * B + b] + sum_of_logs) / (L > 1 ? L - 1 : 1);
             if (L == 1)
-                gain = -(top + log_w);
+                gain = -top;
             else if (others < vanishing)
-                gain = log_sum_with(nll + b, kl + b, *beta, L, B, l, mean + top) - top - log(total);
+                gain = log_sum_with(nll + b, kl + b, *beta, L, B, l, mean + top) - top;  // total is 1 here
             else
                 gain = log(others + exp(mean)) - log(total);
             REAL share = w / (total * n_examples);
