@@ -98,7 +98,7 @@ def backward(p, a, d, beta, n_examples):
         dy = activation_backward(dh, a.decoder_y[i], a.decoder[i + 1])                              # (L, B, H)
         dh = affine_backward(dy, p.decoder[i].W, d.decoder[i])                                      # (L, B, H or Z)
 
-    # Two paths lead to mu and logvar: from the KL, and through the sample z.
+    # Two paths lead to mu and logvar: from the KL, and through the sample z, where one estimator weighs the samples anew.
     dz, dmu, dlogvar = divergence_backward(dkl, a.mu, a.logvar, a.eps, a.z, dh, d.mu, d.logvar)     # (L, B, Z), (B, Z)
     dz = path_weight(dnll, beta, n_examples, dz)                                                    # (L, B, Z)
     dmu, dlogvar = reparameterize_backward_add(dz, a.mu, a.logvar, a.eps, dmu, dlogvar)             # (B, Z)
@@ -285,8 +285,9 @@ def loss_and_gradients(
     References
     ----------
     Kingma & Welling 2014 (arXiv 1312.6114), eq. 10 ("elbo") and 6 ("elbo_mc"); Burda, Grosse & Salakhutdinov 2016 (arXiv
-    1509.00519), eq. 8 ("iwae"). Roeder, Wu & Duvenaud 2017 (arXiv 1703.09194), "path"; Tucker et al. 2018 (arXiv 1810.04152),
-    "dreg"; Mnih & Rezende 2016 (arXiv 1602.06725), "vimco". Kalamkar et al. 2019 (arXiv 1905.12322), for training with operands in bfloat16.
+    1509.00519), eq. 8 ("iwae"). Roeder, Wu & Duvenaud 2017 (arXiv 1703.09194), for "path"; Tucker et al. 2018 (arXiv
+    1810.04152), for "dreg"; Mnih & Rezende 2016 (arXiv 1602.06725), for "vimco". Kalamkar et al. 2019 (arXiv 1905.12322), for
+    training with operands in bfloat16.
 
     Examples
     --------

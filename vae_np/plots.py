@@ -210,10 +210,9 @@ def estimators(models: Mapping[str, Mapping[int, Mapping[str, gradient_moments.S
             for axes, curve in zip(row, curves):
                 axes.plot(list(moments), curve, color=colour, ls=style, marker="o", ms=4, label=f"{estimator}, by {name}")
         for axes, what in zip(row, ("signal-to-noise ratio", "squared bias (of total and dreg none above chance)", "variance")):
-            some = any(
-                np.isfinite(line.get_ydata()).any() for line in axes.lines
-            )  # else there is nothing to take logarithms of
-            axes.set(xscale="log", yscale="log" if some else "linear", xlabel="K, the number of samples")
+            drawn = np.concatenate([line.get_ydata() for line in axes.lines])  # perhaps no bias, which has no logarithm
+            scale = "log" if np.isfinite(drawn).any() else "linear"
+            axes.set(xscale="log", yscale=scale, xlabel="K, the number of samples")
             axes.set_title(f"{what}\n{title}", fontsize=10)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
