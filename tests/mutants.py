@@ -89,14 +89,21 @@ SEEN_BY = {
     "vae_np/deprecation.py": ["test_data.py", "test_plots.py", "test_trace.py"],
     "vae_np/evaluation.py": ["test_training.py", "test_model.py", "test_evaluate.py", "test_estimator.py"],
     "vae_np/plots.py": ["test_plots.py", "test_train.py", "test_rows.py", "test_sample.py"],
+    "vae_np/pytest_plugin.py": ["test_pytest_plugin.py"],
     "vae_np/streams.py": ["test_batches.py", "test_training.py", "test_parameters.py"],
     "vae_np/table.py": ["test_data.py"],
     **{
         f"vae_np/testing/{name}.py": [f"test_{name}.py", "test_testing.py", "test_mistakes.py"]
         for name in (
             "comparison",
+            "arguments",
+            "definitions",
+            "diagnosis",
+            "frameworks",
             "gradients",
+            "meaning",
             "mistakes",
+            "models",
             "operations",
             "oracles",
             "problems",
@@ -105,6 +112,7 @@ SEEN_BY = {
             "suite",
         )
     },
+    "vae_np/testing/trees.py": ["test_gradients.py", "test_frameworks.py"],
     "vae_np/testing/derivatives.py": ["test_testing.py", "test_operations.py", "test_dials.py"],
     **{
         f"vae_np/cli/{name}.py": [f"cli/test_{test}.py", CLI]
@@ -113,6 +121,7 @@ SEEN_BY = {
             "backends": "other_commands",
             "burda": "other_commands",
             "check": "check",
+            "check_function": "check_function",
             "command": "arguments",
             "encode": "rows",
             "evaluate": "evaluate",
@@ -159,10 +168,13 @@ SEEN_BY = {
         f"benchmarks/{name}.py": [f"benchmarks/test_{test}.py", BENCHMARKS]
         for name, test in {
             "__main__": "commands",
+            "checkers": "checkers",
             "contestants": "contestants",
             "costs": "costs",
             "disturbances": "disturbances",
+            "faults": "checkers",
             "floors": "floors",
+            "functions": "checkers",
             "in_vae_np": "contestants",
             "machine": "machine",
             "measure": "measure",

@@ -1,4 +1,4 @@
-"""Compare every hand-written gradient with complex steps through a loss written independently, element by element."""
+"""Compare every gradient, those of vae_np or those of a function of your own, with derivatives that are found without it."""
 
 import argparse
 import itertools
@@ -12,26 +12,43 @@ from rich.text import Text
 from vae_np import elbo, kernels, streams
 from vae_np.architecture import Architecture
 from vae_np.choices import ACTIVATIONS, ESTIMATORS, LIKELIHOODS, OBJECTIVES
+from vae_np.cli.check_function import EXPECTED, check_function
 from vae_np.cli.command import AddOption, Command
-from vae_np.cli.options import add_estimator
+from vae_np.cli.options import add_estimator, path
 from vae_np.console import make_console
 
 WIDTHS = 18, 6  # of the column of names, and of each other one
 
 
 def _add_options(option: AddOption) -> None:
+    option("function", nargs="?", metavar="FILE.py:FUNCTION", help=EXPECTED)
+    option("--params", type=path, metavar="FILE.npz", help="For a function of your own: the params are a dict of these arrays.")
+    option(
+        "--method",
+        choices=("auto", "complex", "richardson", "central"),
+        default="auto",
+        help="For a function of your own: how the derivatives are computed; see check_gradients in docs/testing-gradients.md.",
+    )
     known = sorted(kernels.CHECKS)
     option("--backend", choices=known, nargs="*", help="The kernels that are checked. By default all that work here are.")
     add_estimator(option)
-    option("--seed", type=int, default=0, help="The seed of the models and of their data.")
+    option("--seed", type=int, default=0, help="The seed of the models and of their data, or of a function that draws params.")
 
 
 def _run(options: argparse.Namespace, status: Console) -> int:
     from vae_np.testing import TOLERANCES
     from vae_np.testing.problems import DECODERS
 
-    console = make_console()
     streams.check_seed(options.seed)
+    if options.function is not None:
+        if options.backend:
+            raise ValueError(f"--backend chooses kernels of vae_np, which {options.function} does not use")
+        if not ESTIMATORS[options.estimator].differentiates_the_loss:
+            raise ValueError(f"--estimator chooses a gradient of vae_np's models, of which {options.function} is none")
+        return check_function(options.function, options.params, options.method, options.seed, status)
+    if options.params is not None:
+        raise ValueError("--params are those of a function of your own: name it, as in vae-np check FILE.py:FUNCTION")
+    console = make_console()
     backends = options.backend or [name for name, found in kernels.available().items() if found.ok]
     objectives = [objective for objective in OBJECTIVES if objective in ESTIMATORS[options.estimator].operations]
     limit, worst, wrong = TOLERANCES["complex"]["float64"], 0.0, []
