@@ -72,6 +72,7 @@ SEEN_BY = {
         f"kernels/gpu/{name}.py": ["test_on_host.py", "test_rounding_on_host.py", "test_steps.py"]
         for name in ("device", "graph", "arrays", "layers", "losses", "rounding", "updates", "batches")
     },
+    **{f"kernels/gpu/{name}.py": ["test_launches_on_host.py", "test_on_host.py"] for name in ("launches", "fusion")},
     "kernels/__init__.py": ["test_load.py", "test_contract.py", "test_precisions.py"],
     "kernels/contract.py": ["test_contract.py", "test_load.py", "test_elbo.py", "test_steps.py"],
     **{

@@ -5,19 +5,16 @@
 // Examples are (B, Z), which are BZ elements; samples are (L, B, Z).
 
 extern "C" __global__ void reparameterize(const REAL *mu, const REAL *logvar, const REAL *eps, REAL *z, size L, size BZ) {
-    FOR_EACH(i, L * BZ) z[i] = mu[i % BZ] + exp(logvar[i % BZ] / 2) * eps[i];
+    FOR_EACH(i, L * BZ) z[i] = sample(mu[i % BZ], logvar[i % BZ], eps[i]);
 }
 
 extern "C" __global__ void reparameterize_backward_add(const REAL *dz, const REAL *logvar, const REAL *eps, REAL *dmu,
                                                        REAL *dlogvar, size L, size BZ) {
     FOR_EACH(i, BZ) {
-        REAL of_mu = 0, of_std = 0;
-        for (size l = 0; l < L; l++) {
-            of_mu += dz[l * BZ + i];
-            of_std += dz[l * BZ + i] * eps[l * BZ + i];
-        }
+        REAL of_mu, of_logvar;
+        derivatives_of_samples(dz, eps, logvar[i], L, BZ, i, &of_mu, &of_logvar);
         dmu[i] += of_mu;
-        dlogvar[i] += of_std * exp(logvar[i] / 2) / 2;
+        dlogvar[i] += of_logvar;
     }
 }
 
@@ -26,10 +23,7 @@ extern "C" __global__ void reparameterize_backward_add(const REAL *dz, const REA
 extern "C" __global__ void gaussian_kl(const REAL *mu, const REAL *logvar, REAL *kl, size B, size Z) {
     FOR_EACH_ROW(b, B) {
         REAL total = 0;
-        FOR_EACH_IN_ROW(j, Z) {
-            REAL m = mu[b * Z + j], s = logvar[b * Z + j];
-            total += m * m + (expm1(s) - s);
-        }
+        FOR_EACH_IN_ROW(j, Z) total += twice_kl(mu[b * Z + j], logvar[b * Z + j]);
         total = sum_of_block(total);
         if (threadIdx.x == 0) kl[b] = total / 2;
     }
@@ -78,7 +72,7 @@ extern "C" __global__ void bernoulli_nll(const REAL *logits, const REAL *x, REAL
         REAL total = 0;
         FOR_EACH_IN_ROW(d, D) {
             REAL l = logits[r * D + d], pixel = x[r % B * D + d];
-            total += (l > 0 ? (1 - pixel) * l : -pixel * l) + log1p(exp(-fabs(l)));
+            total += bernoulli(l, pixel);
         }
         total = sum_of_block(total);
         if (threadIdx.x == 0) nll[r] = total;
@@ -87,10 +81,7 @@ extern "C" __global__ void bernoulli_nll(const REAL *logits, const REAL *x, REAL
 
 extern "C" __global__ void bernoulli_nll_backward(const REAL *dnll, const REAL *logits, const REAL *x, REAL *dlogits, size L,
                                                   size B, size D) {
-    FOR_EACH(i, L * B * D) {
-        REAL pixel = x[i % (B * D)], p_zero, p_one = sigmoid(logits[i], &p_zero);
-        dlogits[i] = dnll[i / D] * ((1 - pixel) * p_one - pixel * p_zero);
-    }
+    FOR_EACH(i, L * B * D) dlogits[i] = dnll[i / D] * bernoulli_slope(logits[i], x[i % (B * D)]);
 }
 
 extern "C" __global__ void bernoulli_mean(const REAL *logits, REAL *mean, size n) {
