@@ -86,6 +86,7 @@ SEEN_BY = {
     "vae_np/choices.py": ["test_architecture.py", "test_steps.py", *MODEL, "test_testing.py", CLI, STUDY],
     "vae_np/closed_form.py": ["test_known_answers.py", "test_dials.py", "test_other_commands.py::test_explain_bound"],
     "vae_np/console.py": ["test_console.py"],
+    "vae_np/gradient_moments.py": ["test_gradient_moments.py", "test_plots.py", "test_other_commands.py::test_estimators"],
     "vae_np/deprecation.py": ["test_data.py", "test_plots.py", "test_trace.py"],
     "vae_np/evaluation.py": ["test_training.py", "test_model.py", "test_evaluate.py", "test_estimator.py"],
     "vae_np/plots.py": ["test_plots.py", "test_train.py", "test_rows.py", "test_sample.py"],
@@ -125,6 +126,7 @@ SEEN_BY = {
             "command": "arguments",
             "encode": "rows",
             "evaluate": "evaluate",
+            "estimators": "other_commands",
             "explain_bound": "other_commands",
             "interrupts": "interrupts",
             "mistakes": "other_commands",
@@ -161,7 +163,7 @@ SEEN_BY = {
     },
     **{
         f"vae_np/study/derivations/{name}.py": ["test_derivations.py", "test_formulas.py", STUDY]
-        for name in ("__init__", "activations", "bounds", "general", "latents", "layers", "likelihoods")
+        for name in ("__init__", "activations", "bounds", "estimators", "general", "latents", "layers", "likelihoods")
     },
     **{
         f"benchmarks/{name}.py": [f"benchmarks/test_{test}.py", BENCHMARKS]

@@ -231,6 +231,7 @@ COMMANDS = (
     "study KL --hidden 3 --examples 0",
     "mistakes",
     "explain-bound",
+    "estimators --samples 1 2 --draws 4 --backend numpy",
     "burda --stages 1 --rows 3 --importance-samples 5 --backend numpy",
     "backends",
 )

@@ -7,7 +7,7 @@ from vae_np.testing.gradients import Worst, check_gradients
 from vae_np.testing.meaning import at_the_edges, check_kl, check_likelihood, check_reduction, check_sampler
 from vae_np.testing.models import check_vae
 from vae_np.testing.operations import check_kernels
-from vae_np.testing.oracles import complex_elbo, reference_elbo
+from vae_np.testing.oracles import complex_elbo, complex_surrogate, reference_elbo
 from vae_np.testing.problems import (
     Problem,
     ProblemOfOwn,
@@ -41,6 +41,7 @@ __all__ = [
     "check_sampler",
     "check_vae",
     "complex_elbo",
+    "complex_surrogate",
     "diagnose",
     "every_kind",
     "numerical_gradient",

@@ -220,7 +220,7 @@ def test_a_planted_error_is_seen(operations, error, planted):
 @pytest.mark.parametrize("training", TRAININGS, ids=str)
 def test_the_loss_and_its_gradient_are_the_references(training):
     """They are computed line by line, on arrays of the device."""
-    architecture, _, objective, n_samples = training
+    architecture, _, objective, n_samples, _ = training
     eps = np.random.default_rng(3).normal(size=(n_samples, 5, 4))
     given = Parameters.initialize(architecture), DATA[:5], eps, 0.7, 0.1, objective
     (value, g), (wanted, h) = (loss_and_gradients(*given, backend) for backend in (GPU, "numpy"))
@@ -275,7 +275,7 @@ def calls(run, lengths):
 def stepper(training=TRAININGS[0], seed=0):
     """A training on the GPU: the function that makes its steps, and one that returns its parameters."""
     model, p, state = training.model_and_state(GPU, "float32", seed)
-    _, optimizer, objective, n_samples = training
+    _, optimizer, objective, n_samples, _ = training
     options = dict(l2=0.1, binarize=True, seed=seed, backend=GPU)
     run = steps.stepper(p, state, optimizer, DATA, BATCH_SIZE, objective, n_samples, **options)
     return run, lambda: model.get(p.flat)
