@@ -2,6 +2,7 @@
 
 from vae_np.testing.comparison import TOLERANCES, assert_close, relative_errors
 from vae_np.testing.derivatives import numerical_gradient
+from vae_np.testing.diagnosis import KINDS, Diagnosis, diagnose
 from vae_np.testing.gradients import Worst, check_gradients
 from vae_np.testing.operations import check_kernels
 from vae_np.testing.oracles import complex_elbo, reference_elbo
@@ -10,8 +11,10 @@ from vae_np.testing.properties import PROPERTIES
 from vae_np.testing.suite import check_elbo
 
 __all__ = [
+    "KINDS",
     "PROPERTIES",
     "TOLERANCES",
+    "Diagnosis",
     "Problem",
     "Worst",
     "assert_close",
@@ -20,6 +23,7 @@ __all__ = [
     "check_kernels",
     "complex_elbo",
     "every_kind",
+    "diagnose",
     "numerical_gradient",
     "random_batch",
     "random_noise",
