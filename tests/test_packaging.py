@@ -228,6 +228,7 @@ COMMANDS = (
     "check --backend numpy",
     "study --hidden 3 --examples 0",
     "study KL --hidden 3 --examples 0",
+    "exercise --list",
     "mistakes",
     "explain-bound",
     "burda --stages 1 --rows 3 --importance-samples 5 --backend numpy",
