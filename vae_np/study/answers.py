@@ -143,6 +143,8 @@ def _of_operation(function, exercise):
             findings = [*_findings(function, exercise, case, before, after, wanted, off)]
             arrays = tuple((name, off[name], wanted[name]) for name in off)
             return Verdict(exercise.name, WRONG, tuple(findings), case.words, arrays=arrays)
+        elif case.exact and (error := max(_digits_lost(after[name], wanted[name]) for name in shown)) > 1e-6:
+            notes.append(_less_exact(case, error))
         elif case.edge and warned:
             notes.append(_unstable(case, f"NumPy warns there of {warned[0].split(' encountered')[0]}"))
     return Verdict(exercise.name, RIGHT, notes=tuple(notes))
@@ -150,6 +152,20 @@ def _of_operation(function, exercise):
 
 def _unstable(case, what):
     return f"It is less stable than it can be {case.words}: {what}. The mathematics is right."
+
+
+def _less_exact(case, error):
+    return (
+        f"It is less exact than it can be {case.words}: a relative error is {error:.0e}, because two nearly equal numbers are "
+        "subtracted. The mathematics is right."
+    )
+
+
+def _digits_lost(given, wanted):
+    """The largest relative error of an element, where no element is too small to count."""
+    with np.errstate(all="ignore"):
+        errors = np.abs(given - wanted) / np.abs(wanted)
+    return float(np.nanmax(np.where(np.abs(wanted) > 1e-300, errors, 0.0), initial=0.0))
 
 
 def _notes_on_source(function):
@@ -640,13 +656,26 @@ def _blame(problem, exercise, function):
             if array.missing_paths:
                 paths = ", ".join(f"`{' '.join(lines[j].source.partition('#')[0].split())}`" for j in array.missing_paths)
                 yield Finding(array.name, f"{said}the path through {paths} is missing.")
-            else:
-                found = diagnose(array.value, written[array.name]) if array.name in written else None
-                yield Finding(
-                    array.name, said + (found.sentence if found else "this is the first line whose derivative is wrong.")
-                )
+                return
+            found = diagnose(array.value, written[array.name]) if array.name in written else None
+            reads = _other_arguments(line, array.name, right)
+            words = reads or (found.sentence if found else "this is the first line whose derivative is wrong.")
+            yield Finding(array.name, said + words)
             return
     for name in written:
         if name not in own:
             yield Finding(name, "It was never filled.")
             return
+
+
+def _other_arguments(line, name, right):
+    """A sentence on the arguments of a line that are not those of the right line; "" if there is no single right line."""
+    meant = [
+        other
+        for other in right
+        if line.operation and other.operation == line.operation and name in {array.name for array in other.writes}
+    ]
+    if len(meant) != 1:
+        return ""
+    off = {parameter: given for parameter, given in line.arguments.items() if given != meant[0].arguments.get(parameter)}
+    return "".join(f"it takes {given} as {parameter}, and another one is meant. " for parameter, given in off.items()).rstrip()

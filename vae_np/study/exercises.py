@@ -31,6 +31,7 @@ class Exercise(NamedTuple):
     title: str
     question: str  # what to think about
     edges: tuple[str, ...] = ()  # arguments that are also tried when they are large
+    exact: tuple[str, ...] = ()  # arguments that are also tried at sizes where two nearly equal numbers may be subtracted
     ignored: tuple[str, ...] = ()  # arrays that may hold anything afterwards
     first: tuple[str, ...] = ()  # outputs from which others are computed
     differentiates: str = ""  # the operation whose derivative it is, where its name does not say so
@@ -72,6 +73,7 @@ EXERCISES: dict[str, Exercise] = {
             "Each logit has one path to the loss: through its own term of the nll of its sample. What are the slopes of the two "
             "logarithms?",
             edges=("logits",),
+            exact=("logits",),
             ignored=("doutput_logvar",),
         ),
         Exercise(
@@ -109,6 +111,7 @@ EXERCISES: dict[str, Exercise] = {
             "Through softplus",
             "y is not kept, but h is. What is the slope of softplus, and how does it follow from h? The result, dy, takes the "
             "place of dh.",
+            exact=("h",),
         ),
         Exercise(
             "gaussian_kl_backward",
@@ -116,6 +119,7 @@ EXERCISES: dict[str, Exercise] = {
             "mu and logvar are differentiated one at a time. The formula contains no z. dz already holds what came through the "
             "decoder: what happens to it?",
             edges=("logvar",),
+            exact=("logvar",),
         ),
         Exercise(
             "reparameterize_backward_add",
@@ -194,6 +198,7 @@ ONE = {**SIZES, "B": 1, "L": 1}
 N_EXAMPLES = 19
 NUMBERS = {"n_examples": N_EXAMPLES, "beta": 0.7, "epsilon": 0.13, "beta1": 0.3, "beta2": 0.2, "step": 3}
 AT_THE_EDGES = {**LARGE, "nll": 1e3}  # how large these arguments are then
+EXACT = {"logits": 40.0, "logvar": 1e-9, "h": 1e-9}  # how large these arguments are where digits may be lost
 KEPT = {"relu": lambda y: np.maximum(y, 0), "tanh": np.tanh, "softplus": lambda y: np.log1p(np.exp(y))}  # what h can be
 
 
@@ -204,13 +209,14 @@ class Case(NamedTuple):
     arguments: dict[str, Any]
     sizes: dict[str, int]
     edge: bool = False  # whether some arguments are so large that an unstable formula may not be finite
+    exact: bool = False  # whether it tells how many digits are right
 
 
 def cases(exercise: Exercise) -> Iterator[Case]:
     """Yield the arguments with which an operation is tried."""
     names = exercise.parameters
 
-    def case(words, sizes=SIZES, dtype="float64", shared=False, sampled=False, large=(), seed=5):
+    def case(words, sizes=SIZES, dtype="float64", shared=False, sampled=False, large=(), exact=(), seed=5):
         B, D, H, Z, L = (sizes[letter] for letter in "BDHZL")
         arguments = dict(zip(names, random_arguments(exercise.name, dtype, (B, D, H, Z, L), shared, seed=seed)))
         arguments |= {name: number for name, number in NUMBERS.items() if name in names}
@@ -220,11 +226,13 @@ def cases(exercise: Exercise) -> Iterator[Case]:
             arguments[name] *= AT_THE_EDGES[name]
         if stem(exercise.name) in KEPT:
             arguments["h"] = KEPT[stem(exercise.name)](arguments["h"])
+        for name in exact:
+            arguments[name] *= EXACT[name]
         if {"mu", "logvar", "eps", "z"} <= set(names):  # so that z may be computed from the others
             arguments["z"] = arguments["mu"] + np.exp(arguments["logvar"] / 2) * arguments["eps"]
         if sampled:
             arguments |= {kl: np.concatenate([arguments[kl]] * L) for kl in ("kl", "dkl")}
-        return Case(words, arguments, {**sizes, "n_examples": N_EXAMPLES, "K": L if sampled else 1}, bool(large))
+        return Case(words, arguments, {**sizes, "n_examples": N_EXAMPLES, "K": L if sampled else 1}, bool(large), bool(exact))
 
     yield case("")
     if exercise.name == "elbo_backward":
@@ -234,8 +242,11 @@ def cases(exercise: Exercise) -> Iterator[Case]:
     yield case("in single precision", dtype="float32", seed=6)
     yield case("with one example and one sample", ONE, seed=7)
     if exercise.edges:
-        sizes = " and ".join(f"{name} is about {AT_THE_EDGES[name]:.0f}" for name in exercise.edges)
+        sizes = " and ".join(f"{name} is about {AT_THE_EDGES[name]:g}" for name in exercise.edges)
         yield case(f"where the size of {sizes}", large=exercise.edges, seed=8)
+    if exercise.exact:
+        sizes = " and ".join(f"{name} is about {EXACT[name]:g}" for name in exercise.exact)
+        yield case(f"where the size of {sizes}", exact=exercise.exact, seed=9)
 
 
 class Roles(NamedTuple):

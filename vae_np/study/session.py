@@ -1,6 +1,7 @@
 """A session in a terminal: the student's file is checked whenever it is saved, and keys ask for more."""
 
 import contextlib
+import functools
 import os
 import pathlib
 import subprocess
@@ -18,14 +19,14 @@ from rich.table import Table
 from rich.text import Text
 
 from vae_np.study import workbook
-from vae_np.study.answers import NOT_BEGUN, RIGHT, WRONG, Verdict
+from vae_np.study.answers import NOT_BEGUN, RIGHT, WRONG, Finding, Verdict
 from vae_np.study.derivations import key_of
 from vae_np.study.exercises import EXERCISES, KNOWN, hints
 from vae_np.study.runner import FILE, Checker, record_of, verdict_of
 from vae_np.study.workbook import Answer, Marks
 
 KEYS = "h: hint   w: why (study page)   n, p: next, previous exercise   l: list   r: reset   q: quit"
-POLL = 0.1  # seconds between two looks at the file
+POLL, SETTLED = 0.1, 0.03  # seconds between two looks at the file, and for which a file that is read must stay as it is
 MARKS = {RIGHT: ("✓", "green"), WRONG: ("✗", "bold red"), NOT_BEGUN: ("·", "dim")}
 
 
@@ -38,7 +39,9 @@ class Session:
         self.answers: dict[str, Answer] = {}
         self.verdicts: dict[str, Verdict] = {}
         self.failure: Verdict | None = None  # where the file itself cannot be run
-        self._seen, self._chosen = "", ""
+        self.print = functools.partial(console.print, soft_wrap=False)  # it breaks lines between words
+        self._seen: str | None = ""
+        self._chosen = ""
 
     # ------------------------------------------------------------------------------------------------ what is known
 
@@ -64,14 +67,15 @@ class Session:
         list of str or None
             The names of the exercises that were checked; None if the file has not changed.
         """
-        try:
-            source = self.path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            source, self.failure = str(error), Verdict(FILE, WRONG, where="", notes=(f"The file cannot be read: {error}.",))
-            changed, self._seen = source != self._seen, source
-            return [] if changed else None
+        source = self._read()
         if source == self._seen:
             return None
+        time.sleep(SETTLED)
+        if source != self._read():  # it is being written
+            return None
+        if source is None:
+            self._seen, self.failure = source, Verdict(FILE, WRONG, (Finding("", f"{self.path} cannot be read."),))
+            return []
         self._seen, self.failure = source, None
         try:
             self.answers = workbook.answers(source)
@@ -85,13 +89,21 @@ class Session:
             if name not in self.answers:
                 self.verdicts[name] = Verdict(name, NOT_BEGUN)
         changed = [name for name in self.answers if name in only and not self.marks.known(name, self.answers[name])]
-        for verdict in self.checker.check(self.path, changed):
+        with self.console.status("what has changed is checked"):
+            verdicts = list(self.checker.check(self.path, changed))
+        for verdict in verdicts:
             if verdict.name == FILE:
                 self.failure = verdict
                 return []
             self.verdicts[verdict.name] = verdict
             self.marks.set(verdict.name, digest=self.answers[verdict.name].digest, verdict=record_of(verdict))
         return changed
+
+    def _read(self):
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
 
     def hint(self, name: str) -> str:
         """The next hint on an exercise; after the last one they begin again."""
@@ -132,46 +144,46 @@ class Session:
         parts: list[RenderableType] = [Text(f"{number}. {KNOWN[name].title}   {name}{place}", "bold")]
         verdict = self.verdicts.get(name, Verdict(name, NOT_BEGUN))
         parts += told(verdict)
-        if verdict.state != RIGHT:
-            parts.append(Text(KNOWN[name].question, "dim"))
+        parts.append(Text("✓ right", "green") if verdict.state == RIGHT else Text(f"\n{KNOWN[name].question}", "dim"))
         return Group(*parts)
 
     def comparison(self, name: str) -> RenderableType:
-        """The lines of a right answer, beside those of the reference."""
-        table = Table.grid(expand=True, padding=(0, 1))
-        table.add_column(ratio=1)
-        table.add_column(ratio=1)
+        """The lines of a right answer, beside those of the reference, or above them where they are long."""
         yours = workbook.lines_of(self.answers[name].source)
-        ours = workbook.reference_lines(KNOWN[name])
+        codes = {"your lines": yours, "the lines of vae_np": workbook.reference_lines(KNOWN[name])}
         panels = [
             Panel(Syntax(code, "python", background_color="default", word_wrap=True), title=title, box=box.ROUNDED)
-            for title, code in (("your lines", yours), ("the lines of vae_np", ours))
+            for title, code in codes.items()
         ]
+        if max(len(line) for code in codes.values() for line in code.splitlines()) > self.console.width // 2 - 5:
+            return Group(*panels)
+        table = Table.grid(expand=True, padding=(0, 1))
+        for _ in panels:
+            table.add_column(ratio=1)
         table.add_row(*panels)
         return table
 
     def show(self, changed: list[str], before: dict[str, Verdict]) -> None:
         """Tell what a change of the file has changed."""
-        out = self.console
         if self.failure:
-            out.print(*told(self.failure), sep="\n")
+            self.print(*told(self.failure), sep="\n")
             return
         was_right = {name for name, verdict in before.items() if verdict.state == RIGHT}
         for name in changed:
-            if self.is_right(name) and name not in was_right:
-                out.print(Text(f"✓ {name} is right.", "bold green"))
-                out.print(self.comparison(name))
-                out.print(*(Text(f"  {note}", "yellow") for note in self.verdicts[name].notes), sep="\n")
+            if self.is_right(name):
+                self.print(Text(f"✓ {name} is {'still ' if name in was_right else ''}right.", "bold green"))
+                self.print(self.comparison(name))
+                self.print(*(Text(f"  {note}", "yellow") for note in self.verdicts[name].notes), sep="\n")
         lost = [name for name in self.names if name in was_right and not self.is_right(name)]
         for name in lost:
-            out.print(Text(f"✗ {name} was right, and is not any more.", "bold red"))
+            self.print(Text(f"✗ {name} was right, and is not any more.", "bold red"))
         if self._chosen and self.is_right(self._chosen):
             self._chosen = ""
-        out.print(self.progress())
+        self.print(self.progress())
         if self.current:
-            out.print(Padding(self.card(self.current), (1, 0, 0, 0)))
+            self.print(Padding(self.card(self.current), (1, 0, 0, 0)))
         else:
-            out.print(
+            self.print(
                 Text("All exercises are right. `vae-np exercise --train` trains the digits with your lines.", "bold green")
             )
 
@@ -179,26 +191,26 @@ class Session:
 
     def press(self, key: str) -> bool:
         """Do what a key asks for; whether the session goes on."""
-        out, name = self.console, self.current
+        name = self.current
         if key in ("q", "\x1b", "\x04"):
             return False
         if key == "\x03":
             raise KeyboardInterrupt
         if key == "l":
-            out.print(self.listing())
+            self.print(self.listing())
         elif key in ("n", "p") and self.names:
             i = self.names.index(name) if name else len(self.names)
             self._chosen = self.names[(i + (1 if key == "n" else -1)) % len(self.names)]
-            out.print(Padding(self.card(self._chosen), (1, 0, 0, 0)))
+            self.print(Padding(self.card(self._chosen), (1, 0, 0, 0)))
         elif key == "h" and name:
-            out.print(Text(self.hint(name), "cyan"))
+            self.print(Text(self.hint(name), "cyan"))
         elif key == "w" and name:
-            out.print(Text(open_page(name, self.path.with_name("study.html"), out), "cyan"))
+            self.print(Text(open_page(name, self.path.with_name("study.html"), self.console), "cyan"))
         elif key == "r" and name:
             copy = workbook.reset(self.path, name)
-            out.print(Text(f"{name} is as it was at first. The file as it was before is {copy}.", "cyan"))
+            self.print(Text(f"{name} is as it was at first. The file as it was before is {copy}.", "cyan"))
         elif key.strip():
-            out.print(Text(KEYS, "dim"))
+            self.print(Text(KEYS, "dim"))
         return True
 
 
@@ -224,14 +236,14 @@ def open_page(name: str, page: pathlib.Path, console: Console) -> str:
             done = subprocess.run(words, capture_output=True, text=True)
         if done.returncode:
             return f"The study page could not be written: {done.stderr.strip()}"
-    address = page.resolve().as_uri() + (f"#why-{key}" if (key := key_of(name)) else "")
+    address = page.resolve().as_uri() + f"#why-{key_of(name) or 'adjoint'}"
     opened = bool(os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")) and webbrowser.open(address)
     return f"The derivation is shown in your browser: {address}" if opened else f"Open this address in a browser: {address}"
 
 
 def watch(session: Session, is_over: Callable[[], bool] = lambda: False) -> None:
     """Check the file whenever it changes, and do what keys ask for, until a key ends the session."""
-    out, going = session.console, True
+    going = True
     with keys() as key:
         first = True
         while going and not is_over():
@@ -239,9 +251,9 @@ def watch(session: Session, is_over: Callable[[], bool] = lambda: False) -> None
             changed = session.update()
             if changed is not None:
                 if not first:
-                    out.rule(time.strftime("%H:%M:%S"))
+                    session.console.rule(time.strftime("%H:%M:%S"))
                 session.show([] if first else changed, before)
-                out.print(Text(KEYS, "dim"))
+                session.print(Text(KEYS, "dim"))
                 first = False
             pressed = key(POLL)
             going = session.press(pressed) if pressed else True

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import pathlib
+import re
 import textwrap
 from typing import Any, NamedTuple
 
@@ -132,7 +133,7 @@ def lines_of(source: str) -> str:
 
 def reference_lines(exercise: Exercise) -> str:
     """The lines of the function that the student has written anew."""
-    return lines_of(inspect.getsource(exercise.original)).rstrip()
+    return re.sub(" {2,}# ", "  # ", lines_of(inspect.getsource(exercise.original))).rstrip()
 
 
 # ------------------------------------------------------------------------------------------------------------ the marks
