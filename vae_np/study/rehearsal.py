@@ -83,7 +83,7 @@ def operation(function: Callable[..., Any], exercise: Exercise) -> Callable[...,
             changed = result.get(name, given[name])
             if changed is not values[name]:
                 values[name][...] = changed.reshape(values[name].shape)
-        filled = tuple(values[name] for name in of.returns)
+        filled: tuple[Any, ...] = tuple(values[name] for name in of.returns)
         return filled if len(filled) > 1 else filled[0]
 
     return filling
