@@ -7,7 +7,6 @@ import pathlib
 import pty
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 
@@ -16,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from tests.vae_np.cli.commands import command, done, refused
-from tests.vae_np.study.students import RIGHT_ANSWERS, function_of
+from tests.vae_np.study.students import RIGHT_ANSWERS, function_of, indented
 from vae_np import kernels
 from vae_np.study import rehearsal, session, workbook
 from vae_np.study.answers import NOT_BEGUN, RIGHT, WRONG
@@ -32,8 +31,7 @@ def fill(answers, path=FILE_NAME):
     text = workbook.text()
     for name, body in answers.items():
         before, _, after = text.partition(f"def {name}(")
-        indented = textwrap.indent(textwrap.dedent(body).strip(), "    ")
-        text = f"{before}def {name}({after.replace(f'    {workbook.BODY}', indented, 1)}"
+        text = f"{before}def {name}({after.replace(f'    {workbook.BODY}', indented(body), 1)}"
     pathlib.Path(path).write_text(text)
 
 

@@ -12,9 +12,14 @@ from vae_np.study.exercises import EXERCISES
 COUNT = itertools.count()
 
 
+def indented(body):
+    """Lines as they stand in a function."""
+    return textwrap.indent(textwrap.dedent(body).strip(), "    ")
+
+
 def function_of(name, body):
     """The function with the parameters of an exercise and this body, whose source can be read."""
-    source = f"def {name}({', '.join(EXERCISES[name].parameters)}):\n{textwrap.indent(textwrap.dedent(body).strip(), '    ')}\n"
+    source = f"def {name}({', '.join(EXERCISES[name].parameters)}):\n{indented(body)}\n"
     file, names = f"<answer {next(COUNT)}>", {"np": np, "sigmoid": sigmoid}
     linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
     exec(compile(source, file, "exec"), names)
