@@ -1,5 +1,6 @@
 """What is said of answers to the exercises: right ones are called right, and wrong ones are named by what is wrong with them."""
 
+import pathlib
 import re
 
 import numpy as np
@@ -38,6 +39,15 @@ def test_a_wrong_answer_is_named_by_its_cause(name, body, pattern):
     verdict = check(function_of(name, body))
     assert verdict.state == WRONG
     assert re.search(pattern, str(verdict)), str(verdict)
+
+
+PAGE = pathlib.Path(__file__).parents[3] / "docs" / "exercises.md"
+
+
+@pytest.mark.parametrize("written, said", re.findall(r"^\| `(.*?)` \| (.*) \|$", PAGE.read_text(), re.MULTILINE))
+def test_the_page_shows_what_is_said(written, said):
+    name, body = next((name, body) for name, body, _ in WRONG_ANSWERS if written in body)
+    assert re.sub(r"Line \d+", "Line 2", said) in str(check(function_of(name, body)))
 
 
 # ---------------------------------------------------------------------------------------------------------- the truth
