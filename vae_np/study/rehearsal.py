@@ -14,8 +14,8 @@ from vae_np.architecture import Architecture
 from vae_np.buffers import buffers
 from vae_np.kernels import reference
 from vae_np.parameters import Parameters
-from vae_np.study.answers import returned_arrays
 from vae_np.study.exercises import EXERCISES, Exercise, roles
+from vae_np.study.trial import returned_arrays
 from vae_np.testing.operations import check_kernels, with_changes
 
 EPOCHS, BATCH_SIZE, LEARNING_RATE, L2 = 12, 64, 3e-3, 1e-4

@@ -17,7 +17,8 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vae_np.study.answers import NOT_BEGUN, WRONG, Finding, Verdict, check
+from vae_np.study.answers import NOT_BEGUN, WRONG, Verdict, check
+from vae_np.study.trial import Finding
 
 LIMIT = 10.0  # seconds for one exercise
 FILE = ""  # the name under which a Verdict tells that the file itself cannot be run

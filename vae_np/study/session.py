@@ -19,10 +19,11 @@ from rich.table import Table
 from rich.text import Text
 
 from vae_np.study import workbook
-from vae_np.study.answers import NOT_BEGUN, RIGHT, WRONG, Finding, Verdict
+from vae_np.study.answers import NOT_BEGUN, RIGHT, WRONG, Verdict
 from vae_np.study.derivations import key_of
 from vae_np.study.exercises import EXERCISES, KNOWN, hints
 from vae_np.study.runner import FILE, Checker, record_of, verdict_of
+from vae_np.study.trial import Finding
 from vae_np.study.workbook import Answer, Marks
 
 KEYS = "h: hint   w: why (study page)   n, p: next, previous exercise   l: list   r: reset   q: quit"

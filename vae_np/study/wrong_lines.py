@@ -157,6 +157,8 @@ DY = {
     "np.ones_like(dy)": unused("dy", "result"),
     "np.abs(dy)": "The sign of dy is lost.",
     "dy**2": "dy counts twice, as a square.",
+    "dy.sum(axis=1, keepdims=True) + 0 * dy": "dy is summed before the product. Each output has a weight of its own.",
+    "dy.mean(axis=0) + 0 * dy": "dy is averaged over the rows. Each row has a derivative of its own.",
 }
 W_T = {
     "W.T": "",
@@ -184,6 +186,7 @@ LOG_W = {
     "-kl": "The nll and beta are missing in log w.",
     "-(nll - beta * kl)": "The kl has the wrong sign in log w.",
     "-beta * (nll + kl)": "beta multiplies the nll, too, in log w.",
+    "-(beta * nll + kl)": "beta multiplies the nll, and not the kl, in log w.",
     "0 * nll": "Every sample has the same weight. This is the derivative of the ELBO; here a sample counts by its share of w.",
     "-nll - beta * kl - nll": "The nll counts twice in log w.",
     "-2 * (nll + beta * kl)": "log w counts twice, so that w is squared.",
@@ -195,6 +198,10 @@ SHARES = {
     "in the bound?",
     "w / w.sum()": "The weights are shared among all samples of all examples. Each example has a bound of its own.",
     "w / w": "The weights are divided by themselves, and not by their sum.",
+    "np.log(w) / np.log(w).sum(axis=0)": "The exp is missing: log w stands where w is meant.",
+    "(np.log(w) - np.log(w).max(axis=0)) / (np.log(w) - np.log(w).max(axis=0)).sum(axis=0)": "The exp is missing: log w stands "
+    "where w is meant.",
+    "w.sum(axis=0) / w": "The sum is divided by the weight, and not the weight by the sum.",
     "np.log(w)": "The exp is missing: log w stands where w is meant.",
     "w": "The weights are not divided by their sum: the derivative of a logarithm divides.",
     "w / w.mean(axis=0)": "It is L times too much: the weights of an example add up to L, and not to 1.",
@@ -264,6 +271,9 @@ FORMULAS: dict[str, dict[str, Formula]] = {
                     "dnll[:, :, None] ** 2": "dnll counts twice, as a square.",
                     "dnll.sum(axis=0)[None, :, None]": "dnll is summed over the samples. Each sample has a nll of its own.",
                     "dnll.mean(axis=0)[None, :, None]": "dnll is averaged over the samples. Each sample has a nll of its own.",
+                    "dnll.sum(axis=1)[:, None, None]": "dnll is summed over the examples. Each example has a nll of its own.",
+                    "dnll.mean(axis=1)[:, None, None]": "dnll is averaged over the examples. Each example has a nll of its own.",
+                    "dnll[:1, :, None]": "The dnll of the first sample stands for that of all samples.",
                     "dnll.sum()": "dnll is summed. Each sample has a nll of its own.",
                 },
                 "mean": {
@@ -279,6 +289,8 @@ FORMULAS: dict[str, dict[str, Formula]] = {
                     "1.0 * (sigmoid(logits) > 0.5)": "The probability is rounded to 0 or 1.",
                     "np.log(sigmoid(logits))": "The logarithm of the probability stands where the probability is meant.",
                     "(1 - x) * sigmoid(logits) + x * sigmoid(-logits) + x": "One of the two terms has the wrong sign.",
+                    "x - x * np.log(sigmoid(logits)) - (1 - x) * np.log(sigmoid(-logits))": "These are the terms of the nll "
+                    "itself, and not their derivatives.",
                     "(1 - x) * sigmoid(logits) + x": "The term with x is missing.",
                     "x - x * sigmoid(-logits)": "The term with 1 - x is missing.",
                     "x * sigmoid(logits) - (1 - x) * sigmoid(-logits) + x": "x and 1 - x are exchanged.",
@@ -288,6 +300,8 @@ FORMULAS: dict[str, dict[str, Formula]] = {
                     "(1 - x)": "1 - x stands where x is meant.",
                     "0": "x is missing: the derivative must depend on what was observed.",
                     "(-x)": "x has the wrong sign.",
+                    "x[0]": "The x of the first example stands for that of all examples.",
+                    "x.mean(axis=0)": "x is averaged over the examples. Each example has an x of its own.",
                     "x * sigmoid(logits)": "x is multiplied by the sigmoid.",
                     "1.0 * (x > 0.5)": "x is rounded to 0 or 1.",
                     "0.5": "x is missing: 1/2 stands in its place.",
@@ -296,6 +310,7 @@ FORMULAS: dict[str, dict[str, Formula]] = {
                     "1": "",
                     "sigmoid(logits) * sigmoid(-logits)": "The slope of the sigmoid is a factor too much: it cancels against that of the logarithms.",
                     "1 / (sigmoid(logits) * sigmoid(-logits))": "This is the derivative by the mean: the slope of the mean by the logits is missing.",
+                    "(sigmoid(logits) - x)": "The error is squared: it is the derivative already.",
                     "logits": "The logits are a factor too much.",
                     "x": "x is a factor too much.",
                     "sigmoid(logits)": "The sigmoid is a factor too much.",
@@ -344,7 +359,7 @@ FORMULAS: dict[str, dict[str, Formula]] = {
             },
         ),
         "doutput_logvar": Formula(
-            "{sum}({dnll} / {two} * ({one} {minus} {square} * {precision}))",
+            "{sum}({dnll} / {two} * ({one} {minus} {square} * {precision}) * {slope})",
             {
                 "sum": {
                     "(lambda a: a if doutput_logvar.shape == mean.shape else a.sum(axis=-1, keepdims=True))": "",
@@ -373,6 +388,11 @@ FORMULAS: dict[str, dict[str, Formula]] = {
                     "(np.log(2 * np.pi) + 1)": "log 2 pi is a constant: its derivative is 0.",
                     "(np.log(2 * np.pi) + output_logvar)": "These are the terms of the nll itself, and not their derivatives.",
                     "np.exp(-output_logvar)": "The slope of the logarithm is taken by the variance, and not by its logarithm.",
+                },
+                "slope": {
+                    "1": "",
+                    "np.exp(-output_logvar)": "This is the derivative by the variance, and not by output_logvar.",
+                    "2 * np.exp(-output_logvar / 2)": "This is the derivative by the standard deviation, and not by output_logvar.",
                 },
                 "minus": {"-": "", "+": "The sign of the slope of exp(-output_logvar) is wrong."},
                 "square": {
@@ -414,6 +434,8 @@ FORMULAS: dict[str, dict[str, Formula]] = {
                 },
                 "weight": {
                     **weights("dy"),
+                    "l2": "The part of the data is multiplied by l2.",
+                    "(1 - l2)": "The part of the data is multiplied by 1 - l2: the penalty is added, and nothing is weighed against it.",
                     "-1": "The part of the data has the wrong sign: l2 W is right.",
                     "0": "Only l2 W is left.",
                     "1 / 2": "The part of the data is halved.",
@@ -433,6 +455,7 @@ FORMULAS: dict[str, dict[str, Formula]] = {
                     "l2 * np.abs(W)": "The sign of W is lost in the derivative of the penalty.",
                     "l2 * W / B": "The derivative of the penalty is divided by B. The penalty is added to the loss once, and not for each example.",
                     "l2 * W * B": "The derivative of the penalty counts B times. The penalty is added to the loss once, and not for each example.",
+                    "l2 * W.sum()": "The derivative of the penalty is summed over the weights. Each weight has a derivative of its own.",
                     "l2**2 * W": "l2 is squared in the derivative of the penalty.",
                 },
             },
@@ -601,6 +624,8 @@ FORMULAS: dict[str, dict[str, Formula]] = {
                     "mu / 2": "It is halved: a square has a factor 2 in its slope.",
                     "-mu": "The sign is wrong: the KL pulls mu towards 0.",
                     "mu**2": "mu is squared: this is not yet the derivative of the square.",
+                    "(mu - 1)": "1 is subtracted from mu: the prior has the mean 0.",
+                    "(mu + 1)": "1 is added to mu: the prior has the mean 0.",
                     "mu**2 / 2": "This is the term of the KL itself, and not its derivative.",
                     "1": "The factor mu is missing.",
                     "np.abs(mu)": "The sign of mu is lost.",
@@ -633,6 +658,9 @@ FORMULAS: dict[str, dict[str, Formula]] = {
                     "np.exp(logvar)": "",
                     "np.exp(logvar / 2)": "A standard deviation stands where a variance is meant.",
                     "np.exp(2 * logvar)": "The variance is squared.",
+                    "2 * np.exp(2 * logvar)": "The variance is squared: exp(logvar) is the variance already.",
+                    "np.exp(logvar / 2) / 2": "A standard deviation stands where a variance is meant.",
+                    "(np.exp(logvar) + 2 * mu)": "mu does not depend on logvar.",
                     "np.exp(-logvar)": "The sign in the exponent is wrong.",
                     "logvar": "The exp is missing: logvar is a logarithm.",
                     "logvar * np.exp(logvar)": "logvar is a factor too much: the slope of exp is exp.",
