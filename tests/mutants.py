@@ -135,6 +135,7 @@ SEEN_BY = {
         for name, test in {
             "answers": "answers",
             "cards": "page",
+            "causes": "answers",
             "chart": "chart",
             "dials": "dials",
             "exercises": "answers",
@@ -144,6 +145,7 @@ SEEN_BY = {
             "markup": "page",
             "notebook": "notebook",
             "page": "page",
+            "passes": "answers",
             "paths": "page",
             "pictures": "page",
             "proof": "trace",
@@ -152,6 +154,7 @@ SEEN_BY = {
             "session": "exercise",
             "terminal": "terminal",
             "trace": "trace",
+            "trial": "answers",
             "typesetting": "formulas",
             "watch": "trace",
             "workbook": "exercise",

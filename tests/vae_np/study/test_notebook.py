@@ -60,10 +60,14 @@ def test_every_cell_runs_with_wrong_answers_and_with_right_ones(path):
 def test_heat_maps_show_signs_and_ratios_and_no_value():
     verdict = check(function_of("affine_backward", "dx[...] = dy @ W.T\ndx[0] *= -1\ndx[1] *= 2\ndx[2] = np.nan"))
     shown = notebook.html_of(verdict)
-    fills = re.findall(r'fill="(#\w+)"', shown)
-    counts = {kind: fills.count(colour) for kind, colour in notebook.COLOURS.items()}
-    assert counts == {"other sign": 11, "other size": 11, "not a number": 11, "right": 44}
-    assert "dx: other size, 2 times" in shown and "dx: other sign, -1 times" in shown
+    signs, sizes = re.findall(r"<svg.*?</svg>", shown, re.DOTALL)
+
+    def count(picture, kind):
+        return picture.count(f'fill="{notebook.COLOURS[kind]}"')
+
+    assert (count(signs, "other sign"), count(signs, "not a number"), count(signs, "right")) == (11, 11, 55)
+    assert (count(sizes, "too large"), count(sizes, "not a number"), count(sizes, "right")) == (11, 11, 55)
+    assert "2 times the right size" in sizes and "the sign is wrong" in signs
     wanted = verdict.arrays[0][2]
     assert not any(f"{value:.3g}" in shown for value in wanted.ravel()[:20])
     assert 'role="img"' in shown and "aria-label" in shown
