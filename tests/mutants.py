@@ -94,6 +94,7 @@ SEEN_BY = {
         f"vae_np/testing/{name}.py": [f"test_{name}.py", "test_testing.py", "test_mistakes.py"]
         for name in (
             "comparison",
+            "diagnosis",
             "gradients",
             "mistakes",
             "operations",

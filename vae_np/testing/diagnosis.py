@@ -298,7 +298,7 @@ def _sum_or_mean(case: _Case) -> Iterator[Diagnosis]:
         for axes in itertools.chain.from_iterable(itertools.combinations(long, n + 1) for n in range(len(long))):
             repeated = more.shape == less.shape
             if repeated and (
-                lack == "missing" and case.partly_right or np.ptp(more, axis=axes).max() <= SMALL * np.abs(more).max()
+                (lack == "missing" and case.partly_right) or np.ptp(more, axis=axes).max() <= SMALL * np.abs(more).max()
             ):
                 continue  # it may be a mask of equal rows, or the sum is a number times the array itself
             for what, reduce in (("sum", np.sum), ("mean", np.mean)):
@@ -330,8 +330,9 @@ def _term(case: _Case) -> Iterator[Diagnosis]:
         rest = case.wanted - term
         alone = 1.0, float(np.vdot(term, case.given - rest) / np.vdot(term, term))
         for a, b in filter(None, (alone, _coefficients(rest, term, case.given))):
-            a, b = case.known(a), b if a == 1 and case.known(b) is None and _is_large(term, case) else case.known(b)
-            if None not in (a, b) and a != b and case.agree(case.given, a * rest + b * term, abs(a) + abs(b)):
+            a, known = case.known(a), case.known(b)
+            b = b if known is None and a == 1 and _is_large(term, case) else known
+            if a is not None and b is not None and a != b and case.agree(case.given, a * rest + b * term, abs(a) + abs(b)):
                 fits[name] = a, b
                 break
     # Of two terms that are all there is, the second one is the rest of the first, and tells the same mistake again.
@@ -406,7 +407,8 @@ def _with_factor(factor: NDArray, case: _Case) -> Iterator[tuple[str, float]]:
 def _offset(case: _Case) -> Iterator[Diagnosis]:
     """wanted + c, with any c"""
     c, size = float(np.median(case.given - case.wanted)), np.abs(case.wanted).max()
-    if np.ptp(case.wanted) > SMALL * size and abs(c) > SMALL * size and case.agree(case.given, case.wanted + c):
+    varied = np.ptp(case.wanted) > SMALL * size and all(np.ptp(term) > 0 for term in case.terms.values())
+    if varied and abs(c) > SMALL * size and case.agree(case.given, case.wanted + c):
         yield Diagnosis("offset", f"Every element is off by the same number, {c:.4g}.")
 
 

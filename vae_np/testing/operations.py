@@ -147,7 +147,7 @@ def check_operation(
     Of a kernel set at a lower precision the reference is that of this precision: both round the same arguments, so that the
     tolerance is the same. `case` is one of `cases`. An array that the reference fills without reading it holds NaN before the call. A matrix product
     is a sum of many terms, which may cancel; differences within the `rounding` of the terms do not count as errors there.
-    With `cancelling` they do not count for any operation.
+    With `cancelling` they do not count for any operation. The error ends with what `diagnose` finds.
     """
     reference = kernels.load("numpy", precision)
     wanted, given, filled, returned = _outcomes(kernel_set, reference, name, case)
@@ -188,18 +188,12 @@ def _places(result, arguments):
 
 # ------------------------------------------------------------------------------------------- what is wrong, in a sentence
 
-TOLD_APART = (
-    7,
-    11,
-    13,
-    19,
-    17,
-)  # B, D, H, Z, L: no product or quotient of some of them is that of others, or of a number below
+TOLD_APART = (7, 11, 13, 19, 17)  # B, D, H, Z, L: none is 2, or a product or quotient of others
 LENGTHS = ("batch", "inputs", "hidden units", "latents", "samples")
 
 
 def _causes(kernel_set, reference, name, case):
-    """{argument: its Diagnosis} of an operation that is off: in float64 at sizes that are told apart or, if it is right there, here."""
+    """{argument: its Diagnosis} of an operation that is off, in float64 and TOLD_APART or, if it is right there, in this case."""
     dtype, sizes, *rest = (*case, SIZES[0])[:2] + case[2:]
     for at in (("float64", TOLD_APART, *rest), (dtype, sizes, *rest)):
         try:
@@ -216,33 +210,41 @@ def _causes(kernel_set, reference, name, case):
 def diagnosed(
     given: ArrayLike, name: str, i: int, case: tuple[Any, ...], reference: Any = REFERENCE, rtol: float = 1e-9
 ) -> Diagnosis | None:
-    """What is wrong with argument i after an operation was called on `random_arguments(name, *case)`."""
+    """What is wrong with argument i after an operation was called on `random_arguments(name, *case)`.
+
+    The terms are found without a formula. The part with an argument is what is lost where this argument is 0. It is a term if
+    it is in proportion to the argument or to its square.
+    """
 
     def after(changed: int = 0, factor: float = 1.0) -> NDArray:
-        """The right values of argument i, where another argument was multiplied by a factor before."""
+        """The right values of argument i, if one of the arguments is multiplied by a factor before."""
         arguments = random_arguments(name, *case)
-        arguments[changed] = arguments[changed] * factor if factor != 1 else arguments[changed]
+        if factor != 1:
+            arguments[changed] = arguments[changed] * factor
         getattr(reference, name)(*arguments)
         return np.asarray(arguments[i])
 
-    wanted, terms, factors = after(), {}, {}
-    for j, (parameter, argument) in enumerate(zip(OPERATIONS[name], random_arguments(name, *case))):
-        if np.asarray(argument).dtype.kind != "f":
-            continue
-        rest = after(j, 0.0)  # what does not hold this argument
-        if any(np.all(relative_errors(after(j, 2.0) - rest, c * (wanted - rest)) < 1e-9) for c in (2, 4)):
-            same = next((known for known, term in terms.items() if np.array_equal(term, wanted - rest)), None)
-            if same is None:
-                terms[f"what {parameter} held before" if i == j else f"the part with {parameter}"] = wanted - rest
-            elif i == j:
-                terms[f"what {parameter} held before"] = terms.pop(same)
-            elif not same.startswith("what"):
-                terms[f"{same} and {parameter}"] = terms.pop(same)
-        factors |= _factors(parameter, np.asarray(argument, float), wanted.shape)
-    sizes = dict(zip(LENGTHS, case[1])) | {
-        p: a for p, a in zip(OPERATIONS[name], random_arguments(name, *case)) if p == "n_examples"
-    }
-    return diagnose(given, wanted, sizes=sizes, terms=terms, factors=factors, rtol=rtol)
+    terms, factors = {}, {}
+    before = dict(zip(OPERATIONS[name], random_arguments(name, *case)))
+    with np.errstate(all="ignore"):  # an argument that is 0 or twice as large may be none that the operation is meant for
+        wanted = after()
+        for j, (parameter, argument) in enumerate(before.items()):
+            if np.asarray(argument).dtype.kind == "f":
+                rest = after(j, 0.0)
+                part, twice = wanted - rest, after(j, 2.0) - rest
+                if any(np.all(relative_errors(twice, c * part) < 1e-9) for c in (2, 4)):
+                    terms.setdefault(part.tobytes(), (part, []))[1].append(
+                        f"what {parameter} held before" if i == j else parameter
+                    )
+                factors |= _factors(parameter, np.asarray(argument, float), wanted.shape)
+    parts = {_of_part(names): part for part, names in terms.values()}
+    sizes = dict(zip(LENGTHS, case[1])) | {p: n for p, n in before.items() if p == "n_examples"}
+    return diagnose(given, wanted, sizes=sizes, terms=parts, factors=factors, rtol=rtol)
+
+
+def _of_part(names):
+    """What a term is called that has these arguments."""
+    return next((name for name in names if name.endswith(" held before")), f"the part with {' and '.join(names)}")
 
 
 DERIVED = {  # {argument: what may be a factor besides}
