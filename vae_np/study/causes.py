@@ -57,16 +57,18 @@ class Wrong:
             return value_of(expression, values, self.wanted.shape)
 
     @functools.cached_property
-    def variants(self) -> list[tuple[tuple[str, ...], NDArray | None]]:
-        """The sentences and the values of the lines with one wrong part or with two."""
-        variants = self.formula.variants() if self.formula else ()
-        return [(sentences, self.value_of(expression)) for sentences, expression in variants if sentences]
+    def one_part(self) -> list[tuple[tuple[str, ...], NDArray | None]]:
+        """The sentences and the values of the lines with one wrong part."""
+        return self._variants(1)
 
-    @functools.cached_property
-    def named(self) -> list[tuple[str, ...]]:
-        """The sentences of those that explain the array, for as few wrong parts as possible."""
-        found = [sentences for sentences, value in self.variants if self.is_value(value)]
-        return [sentences for sentences in found if len(sentences) == min(map(len, found))]
+    def explanations(self, n_parts: int) -> list[tuple[str, ...]]:
+        """The sentences of the lines with so many wrong parts that explain the array."""
+        variants = self.one_part if n_parts == 1 else self._variants(n_parts)
+        return [sentences for sentences, value in variants if self.is_value(value)]
+
+    def _variants(self, n_parts):
+        variants = self.formula.variants(n_parts) if self.formula else ()
+        return [(sentences, self.value_of(expression)) for sentences, expression in variants]
 
     @functools.cached_property
     def resolution(self) -> float:
@@ -110,11 +112,11 @@ def _same(given, value, rtol, scale):
     return bool(np.all(relative_errors(given, value, 1e-3 * rtol * size) <= rtol))
 
 
-def _factors(case, shape):
+def _factors(case, shape, derivatives=False):
     """Arrays that may be a factor too much or too little: the arguments, and their exponentials where they are logarithms."""
     found = {}
     for name, value in case.arguments.items():
-        if isinstance(value, np.ndarray) and value.ndim and value.size and name[:1] != "d":
+        if isinstance(value, np.ndarray) and value.ndim and value.size and (derivatives or name[:1] != "d"):
             of_shape = [value, value[..., None]] if value.ndim < len(shape) else [value]
             for array in of_shape:
                 with contextlib.suppress(ValueError):
@@ -167,7 +169,7 @@ def _unchanged(wrong):
 
 
 def _one_wrong_part(wrong):
-    return wrong.named[0][0] if wrong.named and len(wrong.named[0]) == 1 else ""
+    return next((sentence for (sentence,) in wrong.explanations(1)), "")
 
 
 def _belongs_elsewhere(wrong):
@@ -191,17 +193,18 @@ def _wrong_sign_or_number(wrong):
 
 
 def _two_wrong_parts(wrong):
-    return " ".join(dict.fromkeys(wrong.named[0])) if len(set(map(frozenset, wrong.named))) == 1 else ""
+    found = wrong.explanations(2)
+    return " ".join(dict.fromkeys(found[0])) if len(set(map(frozenset, found))) == 1 else ""
 
 
 def _wrong_part_and_number(wrong):
     """Two sentences where one wrong part and a number explain the array, and no other pair does."""
     found = set()
-    for sentences, value in wrong.variants:
-        if len(sentences) == 1 and value is not None and np.isfinite(value).all():
+    for (sentence,), value in wrong.one_part:
+        if value is not None and np.isfinite(value).all():
             factor = wrong.diagnose(wrong.given, value)
             if factor and (factor.kind == "sign" or (factor.kind == "factor" and re.search(":|twice|half", factor.sentence))):
-                found.add(f"{sentences[0]} Besides: {factor.sentence}")
+                found.add(f"{sentence} Besides: {factor.sentence}")
     return found.pop() if len(found) == 1 else ""
 
 
@@ -238,6 +241,25 @@ def _not_linear(wrong):
     return f"It is not linear in {d}: twice the {d} must give twice {what}{does}."
 
 
+def _beyond_a_threshold(wrong):
+    """A sentence where elements are wrong exactly as far as an argument is large, small, or of a large size."""
+    if wrong.given.shape != wrong.wanted.shape:
+        return ""
+    right = relative_errors(wrong.given, wrong.wanted, wrong.resolution) <= wrong.rtol
+    if min(right.sum(), (~right).sum()) < 3:
+        return ""
+    for name, value in _factors(wrong.case, wrong.wanted.shape, derivatives=True).items():
+        for what, of in (
+            (f"{name} is above", value),
+            (f"{name} is below", -value),
+            (f"the size of {name} is above", abs(value)),
+        ):
+            low, high = of[right].max(), of[~right].min()
+            if low < high:
+                return f"All is right except where {what} {(-1 if 'below' in what else 1) * (low + high) / 2:.2g}."
+    return ""
+
+
 def _any_kind(wrong):
     return wrong.diagnosis.sentence if wrong.diagnosis else ""
 
@@ -266,6 +288,8 @@ def _how_far(wrong):
     given, wanted = wrong.given, wrong.wanted
     if given.shape != wanted.shape:
         return f"It has the shape {letters(given.shape)}, and it should have {letters(wanted.shape)}."
+    if given.size and np.ptp(given) == np.ptp(wanted) == 0 and wanted.any():
+        return f"Every element is {given.flat[0] / wanted.flat[0]:.4g} times what it should be."
     right = relative_errors(given, wanted) <= 1e-6
     parts = [f"{right.mean():.0%} of its elements are right"] if 0 < right.mean() < 1 else []
     lengths = np.linalg.norm(given), np.linalg.norm(wanted)
@@ -283,6 +307,7 @@ RULES = (
     _kind,
     _wrong_sign_or_number,
     _two_wrong_parts,
+    _beyond_a_threshold,
     _wrong_part_and_number,
     _replaced,
     _not_linear,

@@ -33,16 +33,15 @@ class Formula(NamedTuple):
     @property
     def forms(self) -> tuple[str, ...]:
         """The right line, in every way in which it is written here."""
-        return (next(expression for _, expression in self.variants()), *self.also)
+        return (next(expression for _, expression in self.variants(0)), *self.also)
 
-    def variants(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Yield the sentences and the expression of the right line, then of those with one wrong slot, then with two."""
+    def variants(self, n_parts: int) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield the sentences and the expression of each line with so many wrong parts."""
         right = {name: next(iter(slot)) for name, slot in self.slots.items()}
         wrong = [(name, part) for name, slot in self.slots.items() for part in [*slot][1:]]
-        for n in range(3):
-            for changed in itertools.combinations(wrong, n):
-                if len({name for name, _ in changed}) == n:
-                    yield tuple(self.slots[name][part] for name, part in changed), self._with(right | dict(changed))
+        for changed in itertools.combinations(wrong, n_parts):
+            if len({name for name, _ in changed}) == n_parts:
+                yield tuple(self.slots[name][part] for name, part in changed), self._with(right | dict(changed))
 
     def _with(self, parts):
         text = self.text
@@ -710,6 +709,8 @@ FORMULAS: dict[str, dict[str, Formula]] = {
                     "dz.mean(axis=0)": MEAN_OF_SAMPLES,
                     "dz[0]": FIRST_SAMPLE,
                     "dz[-1]": FIRST_SAMPLE,
+                    "(dz - dz.mean(axis=1, keepdims=True)).sum(axis=0)": "The mean over the examples is subtracted. Each example has a "
+                    "path of its own.",
                     "dz.max(axis=0)": "The largest sample stands where the sum over the samples is meant.",
                     "dz.sum()": "The sum is over everything. It belongs to the samples only.",
                     "dz.sum(axis=0) / B": "What is added is divided by B. The mean over the examples is in dz already.",

@@ -1,17 +1,20 @@
 """What is said of answers to the exercises: right ones are called right, and wrong ones are named by what is wrong with them."""
 
+import linecache
 import pathlib
 import re
 
 import numpy as np
 import pytest
 
+from tests import mutants
 from tests.vae_np.study.students import RIGHT_ANSWERS, WRONG_ANSWERS, function_of
 from vae_np.kernels import reference
 from vae_np.study.answers import NOT_BEGUN, RIGHT, WRONG, check
 from vae_np.study.exercises import EXERCISES, cases, roles
 from vae_np.study.wrong_lines import FORMULAS, edits, value_of
 from vae_np.testing import TOLERANCES, assert_close
+from vae_np.testing.mistakes import MISTAKES
 
 OPERATIONS = [exercise for exercise in EXERCISES.values() if exercise.is_operation]
 EACH = pytest.mark.parametrize("exercise", OPERATIONS, ids=lambda exercise: exercise.name)
@@ -39,6 +42,53 @@ def test_a_wrong_answer_is_named_by_its_cause(name, body, pattern):
     verdict = check(function_of(name, body))
     assert verdict.state == WRONG
     assert re.search(pattern, str(verdict)), str(verdict)
+
+
+def is_named(verdict):
+    return not any(sentence.startswith(("No single", "It is wrong")) for _, sentence in verdict.findings)
+
+
+def test_small_changes_of_the_reference_are_named():
+    """Nine of ten and more, of all that are wrong; a change of the form alone is right."""
+    named, changes = [], [m for m in mutants.candidates_of("kernels/reference.py") if m.function in EXERCISES]
+    for mutant in changes[::3]:
+        if mutant.is_python:
+            file, scope = f"<{mutant.line}: {mutant.mutated}>", {"__name__": "mutant"}
+            linecache.cache[file] = len(mutant.source), None, mutant.source.splitlines(keepends=True), file
+            exec(compile(mutant.source, file, "exec"), scope)
+            with np.errstate(all="ignore"):
+                verdict = check(scope[mutant.function])
+            named += [is_named(verdict)] * (verdict.state == WRONG)
+    assert len(named) > 50 and np.mean(named) >= 0.9
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_mistakes_of_published_models_are_named(mistake):
+    for name, function in mistake.operations.items():
+        if name in EXERCISES:
+            verdict = check(function, name)
+            assert verdict.state == WRONG and (is_named(verdict) or verdict.where), str(verdict)
+
+
+def test_what_a_function_does_when_it_is_run_again_cannot_stop_the_check():
+    body = "assert dy[0, 0] > 0\nreturn np.abs(dy) @ W.T + 1"
+    first = next(cases(EXERCISES["affine_backward"])).arguments["dy"][0, 0]
+    verdict = check(function_of("affine_backward", body if first > 0 else body.replace(">", "<")))
+    assert verdict.state == WRONG and verdict.findings[0].output == "dx"
+
+
+def test_where_the_wrong_elements_lie_is_told():
+    verdict = check(function_of("tanh_backward", "return np.where(dh > 1, 1, dh) * (1 - h**2)"))
+    assert re.search("All is right except where dh is above (0.9|1)", str(verdict))
+
+
+def test_an_output_that_does_not_use_an_argument_is_told():
+    verdict = check(function_of("bernoulli_nll_backward", "return dnll[:, :, None] * (sigmoid(logits) ** 3 - 0.1)"))
+    assert "It does not depend on x, and it should." in str(verdict)
+    verdict = check(
+        function_of("gaussian_kl_backward", "dmu[...] = dkl.T * mu\ndlogvar[...] = dkl.T * np.cos(logvar + eps[0])")
+    )
+    assert "It depends on eps, and it should not." in str(verdict)
 
 
 PAGE = pathlib.Path(__file__).parents[3] / "docs" / "exercises.md"
@@ -152,13 +202,11 @@ def test_every_wrong_part_of_a_formula_is_wrong_in_some_case_and_can_be_evaluate
             wanted = {key: np.array(value) if np.ndim(value) else value for key, value in case.arguments.items()}
             with np.errstate(all="ignore"):
                 exercise.original(**wanted)
-                for sentences, expression in formula.variants():
-                    if len(sentences) == 1 and not case.edge:
-                        value = value_of(expression, {**case.arguments, **case.sizes}, wanted[name].shape)
-                        valued |= {expression} if value is not None else set()
-                        off |= {expression} if value is not None and not np.allclose(value, wanted[name]) else set()
-        singles = {expression for sentences, expression in formula.variants() if len(sentences) == 1}
-        assert singles == valued == off
+                for _, expression in formula.variants(1) if not case.edge else ():
+                    value = value_of(expression, {**case.arguments, **case.sizes}, wanted[name].shape)
+                    valued |= {expression} if value is not None else set()
+                    off |= {expression} if value is not None and not np.allclose(value, wanted[name]) else set()
+        assert {expression for _, expression in formula.variants(1)} == valued == off
 
 
 def test_no_sentence_holds_the_right_line():
