@@ -83,8 +83,8 @@ def operation(function: Callable[..., Any], exercise: Exercise) -> Callable[...,
             changed = result.get(name, given[name])
             if changed is not values[name]:
                 values[name][...] = changed.reshape(values[name].shape)
-        filled: tuple[Any, ...] = tuple(values[name] for name in of.returns)
-        return filled if len(filled) > 1 else filled[0]
+        filled = [values[name] for name in of.returns]
+        return tuple(filled) if len(filled) > 1 else filled[0]
 
     return filling
 
