@@ -50,7 +50,7 @@ def _run(options: argparse.Namespace, status: Console) -> int:
     if options.notebook:
         out = os.path.splitext(options.file)[0] + ".ipynb"
         notebook.write(out, options.bonus)
-        console.print(f"{out} holds a cell for each exercise; open it with `jupyter lab {out}`")
+        console.print(f"{out} holds a cell for each exercise; open it with `jupyter notebook {out}`")
         return 0
     if not os.path.exists(options.file) or options.bonus:
         workbook.write(options.file, options.bonus)
@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace, status: Console) -> int:
         if watching and console.is_terminal:
             watch(session)
             return 0
-        session.update([options.check] if options.check not in (None, ALL) else tuple(KNOWN))
+        session.update([options.check] if options.check not in (None, ALL) else tuple(KNOWN), anew=bool(options.check))
         if options.list and not session.failure:
             console.print(session.listing())
             return 0
@@ -80,12 +80,14 @@ def _run(options: argparse.Namespace, status: Console) -> int:
 
 def _report(session, options, console):
     """Print what is said of the exercises that are checked; 0 if all of them are right, else 1."""
-    from vae_np.study.answers import RIGHT
+    from vae_np.study.answers import NOT_BEGUN, RIGHT, Verdict
     from vae_np.study.runner import record_of
 
     named = options.check if options.check != ALL else None
     names = [named] if named else session.names
-    verdicts = [session.failure] if session.failure else [session.verdicts[name] for name in names]
+    verdicts = (
+        [session.failure] if session.failure else [session.verdicts.get(name, Verdict(name, NOT_BEGUN)) for name in names]
+    )
     right = all(verdict.state == RIGHT for verdict in verdicts)
     if options.json:
         print(json.dumps({"right": right, "exercises": [record_of(verdict) for verdict in verdicts]}, indent=1))

@@ -182,8 +182,8 @@ BONUS: dict[str, Exercise] = {
         Exercise(
             "dreg_path_weight",
             "The doubly reparameterized gradient",
-            "The gradient of the encoder weighs the path through z of each sample by the square of its share: Tucker et al. 2019 "
-            "(arXiv 1810.04152). dnll holds the shares, divided by n_examples.",
+            "Let w~ be the share of a sample in the weights. Along the path through z the sample counts w~ (1 - beta) + beta w~^2: "
+            "Tucker, Lawson, Gu & Maddison 2018 (arXiv 1810.04152). dz already holds w~ once, and dnll is w~ / n_examples.",
             differentiates="iwae",
         ),
     )
@@ -299,10 +299,10 @@ def roles(exercise: Exercise) -> Roles:
         elif name not in returned and same(after, run(**{name: value * 1.1 + 0.01})[0]):
             dead.append(name)
     dead += [name for name in returned if name in exercise.ignored]
-    changes = [name for name in returned + outputs if name not in fills and name not in exercise.ignored]
+    changes = [name for name in dict.fromkeys(returned + outputs) if name not in fills and name not in exercise.ignored]
     adds = [name for name in changes if np.allclose(run(**{name: arguments[name] + 1})[0][name], after[name] + 1)]
     reads = [name for name in arguments if name not in outputs and name not in dead and name not in returned]
-    return Roles(tuple(fills), tuple(dict.fromkeys(changes)), tuple(reads), tuple(dead), tuple(returned), tuple(adds))
+    return Roles(tuple(fills), tuple(changes), tuple(reads), tuple(dead), tuple(returned), tuple(adds))
 
 
 def letters(shape: tuple[int, ...], sizes: dict[str, int] = SIZES, one: str = "1") -> str:

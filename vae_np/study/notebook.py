@@ -11,11 +11,11 @@ from vae_np.study import workbook
 from vae_np.study.answers import RIGHT, WRONG, Verdict
 from vae_np.study.exercises import EXERCISES, KNOWN, hints
 
-START = """\
-import numpy as np
-
-from vae_np.kernels.reference import sigmoid
-from vae_np.study.answers import check
+CHECKED = """\
+The last line of a cell checks it. It runs in the process of the notebook: stop a loop without an end by the button that
+interrupts the kernel. `hint("adam")` in a cell of its own prints the next hint on that exercise."""
+START = f"""\
+{workbook.IMPORTS}from vae_np.study.answers import check
 from vae_np.study.notebook import hint"""
 COLOURS = {
     "right": "#2e7d32",
@@ -38,15 +38,8 @@ def write(path: str | os.PathLike, bonus: bool = False) -> None:
         There is a file already.
     """
     exercises = list((KNOWN if bonus else EXERCISES).values())
-    told = (
-        workbook.HEAD.format(n=len(exercises))
-        .split('"""')[1]
-        .replace(
-            "While `vae-np exercise` runs, this file is checked whenever you save it.",
-            "The last line of a cell checks it, in this process: stop an endless loop with the menu's Interrupt.\n`hint(NAME)` in a cell of its own prints the next hint.",
-        )
-    )
-    cells = [_cell("markdown", told), _cell("code", START)]
+    introduction = workbook.INTRODUCTION.format(n=len(exercises), checked=CHECKED)
+    cells = [_cell("markdown", introduction), _cell("code", START)]
     for number, exercise in enumerate(exercises, 1):
         function = workbook.function(exercise, number).partition("\n\n\n")[2].rstrip()
         cells += [_cell("markdown", f"## {number}. {exercise.title}"), _cell("code", f"{function}\n\n\ncheck({exercise.name})")]

@@ -27,7 +27,7 @@ from vae_np.study.trial import Finding
 from vae_np.study.workbook import Answer, Marks
 
 KEYS = "h: hint   w: why (study page)   n, p: next, previous exercise   l: list   r: reset   q: quit"
-POLL, SETTLED = 0.1, 0.03  # seconds between two looks at the file, and for which a file that is read must stay as it is
+POLL, SETTLED = 0.1, 0.03  # seconds between two looks at the file, and for which it must stay as it is before it is checked
 MARKS = {RIGHT: ("✓", "green"), WRONG: ("✗", "bold red"), NOT_BEGUN: ("·", "dim")}
 
 
@@ -41,7 +41,7 @@ class Session:
         self.verdicts: dict[str, Verdict] = {}
         self.failure: Verdict | None = None  # where the file itself cannot be run
         self.print = functools.partial(console.print, soft_wrap=False)  # it breaks lines between words
-        self._seen: str | None = ""
+        self._seen: tuple[str | None, ...] = ()  # the text of the file when it was read last
         self._chosen = ""
 
     # ------------------------------------------------------------------------------------------------ what is known
@@ -60,8 +60,15 @@ class Session:
         """Whether the answer to an exercise is right."""
         return name in self.verdicts and self.verdicts[name].state == RIGHT
 
-    def update(self, only: Sequence[str] = tuple(KNOWN)) -> list[str] | None:
-        """Check what has changed since the last time, of some exercises or of all.
+    def update(self, only: Sequence[str] = tuple(KNOWN), anew: bool = False) -> list[str] | None:
+        """Check what has changed since the last time.
+
+        Parameters
+        ----------
+        only : sequence of str
+            The exercises that are checked.
+        anew : bool
+            Whether they are checked even if they have not changed.
 
         Returns
         -------
@@ -69,40 +76,43 @@ class Session:
             The names of the exercises that were checked; None if the file has not changed.
         """
         source = self._read()
-        if source == self._seen:
+        if (source,) == self._seen:
             return None
-        time.sleep(SETTLED)
-        if source != self._read():  # it is being written
-            return None
-        if source is None:
-            self._seen, self.failure = source, Verdict(FILE, WRONG, (Finding("", f"{self.path} cannot be read."),))
-            return []
-        self._seen, self.failure = source, None
+        while source != (source := self._read()):  # it is being written
+            pass
+        self._seen, self.failure = (source,), None
         try:
+            if source is None:
+                raise OSError
             self.answers = workbook.answers(source)
+        except OSError:
+            self.failure = Verdict(FILE, WRONG, (Finding("", f"{self.path} cannot be read."),))
+            return []
         except SyntaxError:  # it is told by the process that runs the file; the marks stay
             self.failure = next(self.checker.check(self.path, [next(iter(EXERCISES))]))
             return []
-        for name, answer in self.answers.items():
-            if self.marks.known(name, answer):
-                self.verdicts[name] = verdict_of(self.marks.of[name]["verdict"])
+        changed = []
         for name in self.names:
             if name not in self.answers:
                 self.verdicts[name] = Verdict(name, NOT_BEGUN)
-        changed = [name for name in self.answers if name in only and not self.marks.known(name, self.answers[name])]
+            elif self.marks.known(name, self.answers[name]) and not anew:
+                self.verdicts[name] = verdict_of(self.marks.of[name]["verdict"])
+            elif name in only:
+                changed.append(name)
         with self.console.status("what has changed is checked"):
             verdicts = list(self.checker.check(self.path, changed if self.answers else [next(iter(EXERCISES))]))
         for verdict in verdicts:
             if verdict.name == FILE:
                 self.failure = verdict
                 return []
-            if verdict.name not in self.answers:  # a file without exercises was run
-                continue
-            self.verdicts[verdict.name] = verdict
-            self.marks.set(verdict.name, digest=self.answers[verdict.name].digest, verdict=record_of(verdict))
+            if verdict.name in self.answers:  # a file without any exercise is run as well
+                self.verdicts[verdict.name] = verdict
+                self.marks.set(verdict.name, digest=self.answers[verdict.name].digest, verdict=record_of(verdict))
         return changed
 
     def _read(self):
+        """The text of the file a moment later; None if it cannot be read."""
+        time.sleep(SETTLED)
         try:
             return self.path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):

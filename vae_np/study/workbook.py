@@ -14,21 +14,20 @@ import vae_np
 from vae_np.parameters import replacing
 from vae_np.study.exercises import BONUS, EXERCISES, KNOWN, Exercise, statement
 
-HEAD = '''"""Write the derivatives of a variational autoencoder: {n} functions, in the order of the backward pass.
+INTRODUCTION = """Write the derivatives of a variational autoencoder: {n} functions, in the order of the backward pass.
 
 In each function, replace the last line by lines of your own. They fill the arrays that stand under "to be filled", and add to
 those that are "filled already" or replace their values. You may also return the values: they are then copied into the arrays.
 NumPy's functions and `sigmoid` are all that you need.
 
 B is the number of examples, D of inputs, H of hidden units, Z of latents, L of samples of each example. `dname` is the derivative
-of the loss with respect to `name`, and has its shape. While `vae-np exercise` runs, this file is checked whenever you save it.
+of the loss with respect to `name`, and has its shape.
+
+{checked}
 The answers stand in vae_np/kernels/reference.py and vae_np/elbo.py; you learn more if you do not look.
 """
-
-import numpy as np
-
-from vae_np.kernels.reference import sigmoid
-'''
+CHECKED = "While `vae-np exercise` runs, this file is checked whenever you save it."
+IMPORTS = "import numpy as np\n\nfrom vae_np.kernels.reference import sigmoid\n"
 BODY = "raise NotImplementedError  # your lines"
 
 
@@ -52,7 +51,8 @@ def text(bonus: bool = False) -> str:
     """The whole file as it is at first."""
     exercises = KNOWN if bonus else EXERCISES
     parts = [function(exercise, number) for number, exercise in enumerate(exercises.values(), 1)]
-    return "\n\n".join([HEAD.format(n=len(exercises)), *parts])
+    introduction = INTRODUCTION.format(n=len(exercises), checked=CHECKED)
+    return "\n\n".join([f'"""{introduction}"""\n\n{IMPORTS}', *parts])
 
 
 def write(path: str | os.PathLike, bonus: bool = False) -> None:

@@ -17,9 +17,9 @@ from rich.console import Console
 from tests.vae_np.cli.commands import command, done, refused
 from tests.vae_np.study.students import RIGHT_ANSWERS, function_of, indented
 from vae_np import kernels
-from vae_np.study import rehearsal, session, workbook
+from vae_np.study import exercises, rehearsal, session, workbook
 from vae_np.study.answers import NOT_BEGUN, RIGHT, WRONG
-from vae_np.study.exercises import EXERCISES, exercise_of, hints, roles, statement
+from vae_np.study.exercises import BONUS, EXERCISES, exercise_of, hints, roles, statement
 from vae_np.study.runner import FILE, Checker
 
 FILE_NAME = "exercises.py"
@@ -160,6 +160,23 @@ def test_hints_come_one_at_a_time():
 def test_unknown_exercises_are_refused():
     for option in ("--check", "--hint", "--reset"):
         assert "there is no exercise 'nonsense'; known are elbo_backward" in refused("exercise", option, "nonsense")
+
+
+def test_further_exercises_are_added_where_their_operations_exist(monkeypatch):
+    if not BONUS:
+        assert "no operations of other estimators" in refused("exercise", "--bonus")
+        name = "silu_backward"  # it stands for one of them
+        bonus = {name: EXERCISES["tanh_backward"]._replace(name=name, question="What is the slope?")}
+        for module in (workbook, exercises):
+            monkeypatch.setattr(module, "BONUS", bonus)
+            monkeypatch.setattr(module, "KNOWN", {**EXERCISES, **bonus})
+    fill(ALL)
+    done("exercise", "--bonus", "--list")
+    found = list(workbook.answers(pathlib.Path(FILE_NAME).read_text()))
+    assert found == [*EXERCISES, *exercises.BONUS]
+    text = pathlib.Path(FILE_NAME).read_text()
+    done("exercise", "--bonus", "--list")
+    assert pathlib.Path(FILE_NAME).read_text() == text
 
 
 # ------------------------------------------------------------------------------------------------------ whatever happens
