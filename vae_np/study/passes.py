@@ -14,7 +14,8 @@ from vae_np.architecture import Architecture
 from vae_np.buffers import buffers
 from vae_np.parameters import Parameters
 from vae_np.study.exercises import Exercise
-from vae_np.study.trace import trace
+from vae_np.study.lines import Line
+from vae_np.study.trace import Trace, trace
 from vae_np.study.trial import Finding, of_exception
 from vae_np.testing.diagnosis import diagnose
 from vae_np.testing.gradients import check_with_complex_steps
@@ -111,14 +112,16 @@ def _blame(problem, exercise, function):
             if not array.error or array.error <= 1e-6:
                 continue
             said = f"line {line.number}, `{source}`: "
+            name, meant = _meant(line, array.name, right)
             if array.missing_paths:
                 paths = ", ".join(f"`{' '.join(lines[j].source.partition('#')[0].split())}`" for j in array.missing_paths)
-                yield Finding(array.name, f"{said}the path through {paths} is missing.")
+                yield Finding(name, f"{said}the path through {paths} is missing.")
                 return
-            found = diagnose(array.value, written[array.name]) if array.name in written else None
-            reads = _other_arguments(line, array.name, right)
-            words = reads or (found.sentence if found else "this is the first line whose derivative is wrong.")
-            yield Finding(array.name, said + words)
+            off = {key: given for key, given in line.arguments.items() if meant and given != meant.arguments.get(key)}
+            found = diagnose(array.value, written[name]) if name in written else None
+            words = " ".join(f"it takes {given} as {key}, and another one is meant." for key, given in off.items())
+            words = words or (found.sentence if found else "this is the first line whose derivative is wrong.")
+            yield Finding(name, said + words)
             return
     for name in written:
         if name not in own:
@@ -126,14 +129,15 @@ def _blame(problem, exercise, function):
             return
 
 
-def _other_arguments(line, name, right):
-    """A sentence on the arguments of a line that are not those of the right line; "" if there is no single right line."""
-    meant = [
-        other
+def _meant(line: Line, name: str, right: Trace) -> tuple[str, Line | None]:
+    """The right line that calls the same operation for the same array, and the name of that array; None unless it is only one.
+
+    Whether a wrong derivative is that of a layer's sum y or of its value can't be told from its numbers: the names may differ.
+    """
+    found = [
+        (array.name, other)
         for other in right
-        if line.operation and other.operation == line.operation and name in {array.name for array in other.writes}
+        for array in other.writes
+        if line.operation and other.operation == line.operation and array.name.removesuffix(".y") == name.removesuffix(".y")
     ]
-    if len(meant) != 1:
-        return ""
-    off = {parameter: given for parameter, given in line.arguments.items() if given != meant[0].arguments.get(parameter)}
-    return "".join(f"it takes {given} as {parameter}, and another one is meant. " for parameter, given in off.items()).rstrip()
+    return found[0] if len(found) == 1 else (name, None)

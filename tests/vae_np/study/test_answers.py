@@ -294,7 +294,11 @@ GRADIENTS = RIGHT_ANSWERS["weight_gradients"][0]
             BACKWARD.replace("reparameterize_backward_add(d.z", "(lambda *_: None)(d.z"),
             r"(dmu|dlogvar): .*path through `z = reparameterize",
         ),
-        ("backward", BACKWARD.replace("p.mu.W", "p.logvar.W"), r"dencoder\[1\].*: line 11, `affine_backward\(d.mu, p.logvar.W"),
+        (
+            "backward",
+            BACKWARD.replace("p.mu.W", "p.logvar.W"),
+            r"dencoder\[1\]: line 11, `affine_backward\(d.mu, p.logvar.W.*it takes logvar.W as W",
+        ),
         ("backward", BACKWARD.replace("a.decoder[i + 1])", "a.decoder[i + 1] ** 2)"), r"line 7, `dy = activation_backward"),
         ("backward", BACKWARD.partition("        divergence")[0], "dz|dmu|never filled"),
         ("backward", BACKWARD.replace("range(n_hidden)", "range(1)"), "with two hidden layers"),
