@@ -14,6 +14,7 @@ from vae_np.cli import (
     burda,
     check,
     encode,
+    estimators,
     evaluate,
     exercise,
     explain_bound,
@@ -38,6 +39,7 @@ COMMANDS: tuple[Command, ...] = (
     exercise.COMMAND,
     mistakes.COMMAND,
     explain_bound.COMMAND,
+    estimators.COMMAND,
     burda.COMMAND,
     backends.COMMAND,
 )

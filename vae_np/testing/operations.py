@@ -73,7 +73,7 @@ def random_arguments(
     rng = np.random.default_rng(seed)
     B, D, H, Z, L = sizes
     objectives = [objective for objective in OBJECTIVES.values() if stem(name) in (objective.divergence, objective.bound)]
-    K = L if objectives and all(objective.sampled for objective in objectives) else 1
+    K = L if all(objective.sampled for objective in objectives) else 1
     N, n = 1 if shared_noise else D, D * H
     has_y = all(of.keeps_y for of in ACTIVATIONS.values() if name in (f"affine_{of.name}", f"{of.name}_backward"))
     names_of_shapes = {

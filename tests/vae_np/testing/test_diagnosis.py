@@ -158,6 +158,7 @@ NOTHING = [
     (np.array(["a"]), W),
     (W + 1j, W),
     (W * (1 + 1e-12), W),
+    (changed(W, ([0, 2], [1, 0]), W[[0, 2], [1, 0]] * (1 + 1e-5)), W),  # no stabiliser changes two of twelve elements
 ]
 
 
