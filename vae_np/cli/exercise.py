@@ -37,7 +37,7 @@ def _add_options(option: AddOption) -> None:
 
 def _run(options: argparse.Namespace, status: Console) -> int:
     from vae_np.study import notebook, workbook
-    from vae_np.study.exercises import BONUS, KNOWN
+    from vae_np.study.exercises import KNOWN
     from vae_np.study.runner import Checker
     from vae_np.study.session import Session, watch
 
@@ -45,8 +45,6 @@ def _run(options: argparse.Namespace, status: Console) -> int:
     for name in (options.hint, options.reset, options.check):
         if name and name != ALL and name not in KNOWN:
             raise ValueError(f"there is no exercise {name!r}; known are {', '.join(KNOWN)}")
-    if options.bonus and not BONUS:
-        raise ValueError("--bonus: this version of vae_np has no operations of other estimators")
     if options.notebook:
         out = os.path.splitext(options.file)[0] + ".ipynb"
         notebook.write(out, options.bonus)

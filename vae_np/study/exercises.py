@@ -5,6 +5,7 @@ what is to be filled are read from that function and its neighbours, so that the
 the title and the question are written here. The derivations give the hints.
 """
 
+import ast
 import functools
 import inspect
 import re
@@ -168,7 +169,6 @@ EXERCISES: dict[str, Exercise] = {
     )
 }
 
-# These are exercises where the operations exist.
 BONUS: dict[str, Exercise] = {
     exercise.name: exercise
     for exercise in (
@@ -187,7 +187,6 @@ BONUS: dict[str, Exercise] = {
             differentiates="iwae",
         ),
     )
-    if exercise.name in OPERATIONS
 }
 KNOWN = {**EXERCISES, **BONUS}
 
@@ -353,14 +352,15 @@ def _of_operation(exercise):
 
 
 def _of_text(exercise):
-    for text in (elbo.encoder, elbo.decoder, elbo.forward):
+    forward = (elbo.encoder, elbo.decoder, elbo.forward)
+    for text in forward:
         lines = [re.sub(" {2,}#", "  #", line) for line in inspect.getsource(text).split("\n") if '"""' not in line]
         yield textwrap.indent("\n".join(lines).rstrip(), "    ")
     yield "Call these operations, which are given. They fill their last arguments, and return them:"
-    names = getattr(elbo.bind(Architecture(6, (5,), 3)), exercise.name).__globals__
-    called = [name for name in exercise.original.__code__.co_names if inspect.isfunction(names.get(name))]
+    names, lines = getattr(elbo.bind(Architecture(6, (5,), 3)), exercise.name).__globals__, set().union(*map(_called, forward))
+    given = [name for name in _called(exercise.original) if name in names and any(line.endswith(stem(name)) for line in lines)]
     yield textwrap.indent(
-        "\n".join(f"{name}({', '.join(inspect.signature(names[name]).parameters)})" for name in called), "    "
+        "\n".join(f"{name}({', '.join(inspect.signature(names[name]).parameters)})" for name in given), "    "
     )
     yield inspect.cleandoc(
         """
@@ -370,6 +370,14 @@ def _of_text(exercise):
         layers, where an activation keeps them.
         """
     ) + (" g holds an array for the gradient of each weight, as in g.mu.W." if "g" in exercise.parameters else "")
+
+
+def _called(function):
+    """The names of the functions that a function calls, in the order of its lines."""
+    calls = (node for node in ast.walk(ast.parse(inspect.getsource(function))) if isinstance(node, ast.Call))
+    return list(
+        dict.fromkeys(call.func.id for call in sorted(calls, key=lambda call: call.lineno) if isinstance(call.func, ast.Name))
+    )
 
 
 def hints(exercise: Exercise) -> list[str]:

@@ -927,6 +927,66 @@ FORMULAS: dict[str, dict[str, Formula]] = {
             },
         ),
     },
+    "sampled_kl_path_backward": {
+        "dz": Formula(
+            "{dz} + {sign} {dkl} * {slope}",
+            {
+                "dz": {"dz": "", "0": REPLACED},
+                "sign": {"": "", "-": "The sign of what is added is wrong.", "0 *": "Nothing is added."},
+                "dkl": {"dkl[:, :, None]": "", "1": unused("dkl", "change of dz")},
+                "slope": {
+                    "(z - eps * np.exp(-logvar / 2))": "",
+                    "z": "The slope of log q(z|x) is missing: this is the whole derivative of the sampled KL, before the score is left out.",
+                    "(-eps * np.exp(-logvar / 2))": "The slope of -log p(z) is missing.",
+                    "(z + eps * np.exp(-logvar / 2))": "The sign of the slope of log q(z|x) is wrong.",
+                    "(z - eps)": "The standard deviation is missing in the slope of log q(z|x).",
+                    "(z - eps * np.exp(logvar / 2))": "The slope of log q(z|x) is multiplied by the standard deviation, and not divided.",
+                    "(z - eps * np.exp(-logvar))": "A variance stands where a standard deviation is meant: z - mu has a factor exp(logvar / 2).",
+                    "(z - (z - mu) * np.exp(-logvar / 2))": "A standard deviation stands where the variance of q is meant.",
+                },
+            },
+        ),
+        "dmu": Formula(
+            "{none}",
+            {
+                "none": {
+                    "0": "",
+                    "(dkl[:, :, None] * eps * np.exp(-logvar / 2)).sum(axis=0)": "This is the score: mu inside log q is held fixed here.",
+                    "-(dkl[:, :, None] * eps * np.exp(-logvar / 2)).sum(axis=0)": "This is the score: mu inside log q is held fixed here.",
+                }
+            },
+        ),
+        "dlogvar": Formula(
+            "{none}",
+            {
+                "none": {
+                    "0": "",
+                    "-dkl.sum(axis=0)[:, None] / 2": "logvar inside log q is held fixed here.",
+                    "(dkl[:, :, None] * (eps**2 - 1)).sum(axis=0) / 2": "This is the score: logvar inside log q is held fixed here.",
+                }
+            },
+        ),
+    },
+    "dreg_path_weight": {
+        "dz": Formula(
+            "dz * {weight}",
+            {
+                "weight": {
+                    "((1 - beta) + beta * n_examples * dnll)[:, :, None]": "",
+                    "1": "Nothing has changed in it.",
+                    "(n_examples * dnll)[:, :, None]": "beta is missing: this is right where beta is 1.",
+                    "(beta * n_examples * dnll)[:, :, None]": "The part that weighs 1 - beta is missing.",
+                    "((1 - beta) + beta * dnll)[:, :, None]": "dnll is a share divided by n_examples: n_examples is missing.",
+                    "dnll[:, :, None]": "dnll is a share divided by n_examples: n_examples is missing. So is beta.",
+                    "(beta + (1 - beta) * n_examples * dnll)[:, :, None]": "beta and 1 - beta are exchanged.",
+                    "((1 - beta) + beta * (n_examples * dnll) ** 2)[:, :, None]": "The share is squared. dz already holds it once.",
+                    "((n_examples * dnll) ** 2)[:, :, None]": "The share is squared. dz already holds it once. beta is missing, too.",
+                    "((1 + beta) + beta * n_examples * dnll)[:, :, None]": "A sign of beta is wrong.",
+                    "((1 - beta) - beta * n_examples * dnll)[:, :, None]": "A sign of beta is wrong.",
+                }
+            },
+        ),
+    },
     "adam": {
         "m": Formula(
             "{b1} * {m} + {b2} * {g}",

@@ -17,7 +17,7 @@ from rich.console import Console
 from tests.vae_np.cli.commands import command, done, refused
 from tests.vae_np.study.students import RIGHT_ANSWERS, function_of, indented
 from vae_np import kernels
-from vae_np.study import exercises, rehearsal, session, workbook
+from vae_np.study import rehearsal, session, workbook
 from vae_np.study.answers import NOT_BEGUN, RIGHT, WRONG
 from vae_np.study.exercises import BONUS, EXERCISES, exercise_of, hints, roles, statement
 from vae_np.study.runner import FILE, Checker
@@ -162,18 +162,11 @@ def test_unknown_exercises_are_refused():
         assert "there is no exercise 'nonsense'; known are elbo_backward" in refused("exercise", option, "nonsense")
 
 
-def test_further_exercises_are_added_where_their_operations_exist(monkeypatch):
-    if not BONUS:
-        assert "no operations of other estimators" in refused("exercise", "--bonus")
-        name = "silu_backward"  # it stands for one of them
-        bonus = {name: EXERCISES["tanh_backward"]._replace(name=name, question="What is the slope?")}
-        for module in (workbook, exercises):
-            monkeypatch.setattr(module, "BONUS", bonus)
-            monkeypatch.setattr(module, "KNOWN", {**EXERCISES, **bonus})
+def test_exercises_on_other_estimators_are_added():
     fill(ALL)
     done("exercise", "--bonus", "--list")
     found = list(workbook.answers(pathlib.Path(FILE_NAME).read_text()))
-    assert found == [*EXERCISES, *exercises.BONUS]
+    assert found == [*EXERCISES, *BONUS]
     text = pathlib.Path(FILE_NAME).read_text()
     done("exercise", "--bonus", "--list")
     assert pathlib.Path(FILE_NAME).read_text() == text
