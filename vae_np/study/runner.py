@@ -20,7 +20,7 @@ from typing import Any
 from vae_np.study.answers import NOT_BEGUN, WRONG, Verdict, check
 from vae_np.study.trial import Finding
 
-LIMIT = 10.0  # seconds for one exercise
+LIMIT, START = 10.0, 120.0  # seconds for one exercise, and for a process to begin
 FILE = ""  # the name under which a Verdict tells that the file itself cannot be run
 
 
@@ -78,18 +78,18 @@ class Checker:
 
     def _verdicts(self, answers, waiting):
         """Yield the Verdicts that the process tells, and one more if it stops."""
-        running = FILE
+        running, limit = FILE, START
         for _ in range(2 * len(waiting) + 1):
             try:
-                line = answers.get(timeout=self.limit)
+                line = answers.get(timeout=limit)
             except queue.Empty:
-                said = f"It had not ended after {self.limit:.0f} seconds, and was stopped. Is there a loop without an end?"
+                said = f"It had not ended after {limit:.0f} seconds, and was stopped. Is there a loop without an end?"
                 yield Verdict(running, WRONG, (Finding("", said),))
                 return
             if not line:
                 yield Verdict(running, WRONG, (Finding("", "It ended the whole process of Python."),))
                 return
-            told = json.loads(line)
+            told, limit = json.loads(line), self.limit
             if isinstance(told, str):
                 running = told
             else:
