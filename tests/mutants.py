@@ -141,24 +141,36 @@ SEEN_BY = {
         }.items()
     },
     "vae_np/cli/study.py": ["test_terminal.py", CLI, "test_page.py"],
+    "vae_np/cli/exercise.py": ["test_exercise.py", CLI],
     **{
         f"vae_np/study/{name}.py": [f"test_{test}.py", STUDY]
         for name, test in {
+            "answers": "answers",
             "cards": "page",
+            "causes": "answers",
             "chart": "chart",
             "dials": "dials",
+            "exercises": "answers",
             "evaluation": "formulas",
             "formulas": "formulas",
             "lines": "trace",
             "markup": "page",
+            "notebook": "notebook",
             "page": "page",
+            "passes": "answers",
             "paths": "page",
             "pictures": "page",
             "proof": "trace",
+            "rehearsal": "exercise",
+            "runner": "exercise",
+            "session": "exercise",
             "terminal": "terminal",
             "trace": "trace",
+            "trial": "answers",
             "typesetting": "formulas",
             "watch": "trace",
+            "workbook": "exercise",
+            "wrong_lines": "answers",
         }.items()
     },
     **{
