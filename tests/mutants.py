@@ -72,6 +72,7 @@ SEEN_BY = {
         f"kernels/gpu/{name}.py": ["test_on_host.py", "test_rounding_on_host.py", "test_steps.py"]
         for name in ("device", "graph", "arrays", "layers", "losses", "rounding", "updates", "batches")
     },
+    **{f"kernels/gpu/{name}.py": ["test_launches_on_host.py", "test_on_host.py"] for name in ("launches", "fusion")},
     "kernels/__init__.py": ["test_load.py", "test_contract.py", "test_precisions.py"],
     "kernels/contract.py": ["test_contract.py", "test_load.py", "test_elbo.py", "test_steps.py"],
     **{
@@ -85,17 +86,25 @@ SEEN_BY = {
     "vae_np/choices.py": ["test_architecture.py", "test_steps.py", *MODEL, "test_testing.py", CLI, STUDY],
     "vae_np/closed_form.py": ["test_known_answers.py", "test_dials.py", "test_other_commands.py::test_explain_bound"],
     "vae_np/console.py": ["test_console.py"],
+    "vae_np/gradient_moments.py": ["test_gradient_moments.py", "test_plots.py", "test_other_commands.py::test_estimators"],
     "vae_np/deprecation.py": ["test_data.py", "test_plots.py", "test_trace.py"],
     "vae_np/evaluation.py": ["test_training.py", "test_model.py", "test_evaluate.py", "test_estimator.py"],
     "vae_np/plots.py": ["test_plots.py", "test_train.py", "test_rows.py", "test_sample.py"],
+    "vae_np/pytest_plugin.py": ["test_pytest_plugin.py"],
     "vae_np/streams.py": ["test_batches.py", "test_training.py", "test_parameters.py"],
     "vae_np/table.py": ["test_data.py"],
     **{
         f"vae_np/testing/{name}.py": [f"test_{name}.py", "test_testing.py", "test_mistakes.py"]
         for name in (
             "comparison",
+            "arguments",
+            "definitions",
+            "diagnosis",
+            "frameworks",
             "gradients",
+            "meaning",
             "mistakes",
+            "models",
             "operations",
             "oracles",
             "problems",
@@ -104,6 +113,7 @@ SEEN_BY = {
             "suite",
         )
     },
+    "vae_np/testing/trees.py": ["test_gradients.py", "test_frameworks.py"],
     "vae_np/testing/derivatives.py": ["test_testing.py", "test_operations.py", "test_dials.py"],
     **{
         f"vae_np/cli/{name}.py": [f"cli/test_{test}.py", CLI]
@@ -112,9 +122,11 @@ SEEN_BY = {
             "backends": "other_commands",
             "burda": "other_commands",
             "check": "check",
+            "check_function": "check_function",
             "command": "arguments",
             "encode": "rows",
             "evaluate": "evaluate",
+            "estimators": "other_commands",
             "explain_bound": "other_commands",
             "interrupts": "interrupts",
             "mistakes": "other_commands",
@@ -129,38 +141,53 @@ SEEN_BY = {
         }.items()
     },
     "vae_np/cli/study.py": ["test_terminal.py", CLI, "test_page.py"],
+    "vae_np/cli/exercise.py": ["test_exercise.py", CLI],
     **{
         f"vae_np/study/{name}.py": [f"test_{test}.py", STUDY]
         for name, test in {
+            "answers": "answers",
             "cards": "page",
+            "causes": "answers",
             "chart": "chart",
             "dials": "dials",
+            "exercises": "answers",
             "evaluation": "formulas",
             "formulas": "formulas",
             "lines": "trace",
             "markup": "page",
+            "notebook": "notebook",
             "page": "page",
+            "passes": "answers",
             "paths": "page",
             "pictures": "page",
             "proof": "trace",
+            "rehearsal": "exercise",
+            "runner": "exercise",
+            "session": "exercise",
             "terminal": "terminal",
             "trace": "trace",
+            "trial": "answers",
             "typesetting": "formulas",
             "watch": "trace",
+            "workbook": "exercise",
+            "wrong_lines": "answers",
         }.items()
     },
     **{
         f"vae_np/study/derivations/{name}.py": ["test_derivations.py", "test_formulas.py", STUDY]
-        for name in ("__init__", "activations", "bounds", "general", "latents", "layers", "likelihoods")
+        for name in ("__init__", "activations", "bounds", "estimators", "general", "latents", "layers", "likelihoods")
     },
     **{
         f"benchmarks/{name}.py": [f"benchmarks/test_{test}.py", BENCHMARKS]
         for name, test in {
             "__main__": "commands",
+            "checkers": "checkers",
             "contestants": "contestants",
             "costs": "costs",
             "disturbances": "disturbances",
+            "faults": "checkers",
             "floors": "floors",
+            "functions": "checkers",
             "in_vae_np": "contestants",
             "machine": "machine",
             "measure": "measure",

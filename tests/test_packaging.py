@@ -179,7 +179,8 @@ def imported(*folders):
 
 
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}
-OPTIONAL = {"cupy", "hypothesis"}  # each is asked for in one place, which says what to install
+# The first two are asked for in one place, which says what to install; pytest itself imports what imports it.
+OPTIONAL = {"cupy", "hypothesis", "pytest"}
 
 
 def test_every_package_that_is_imported_is_declared():
@@ -190,7 +191,12 @@ def test_every_package_that_is_imported_is_declared():
     }
     assert not missing
     extras = config()["options.extras_require"]
-    declared |= requirements(extras["test"]) | requirements(extras["bench"]) | {"benchmarks", "tests"}
+    declared |= (
+        requirements(extras["test"])
+        | requirements(extras["bench"])
+        | requirements(extras["notebook"])
+        | {"benchmarks", "tests"}
+    )
     others = imported("benchmarks", "tests").items()
     assert not {name: path for name, path in others if DISTRIBUTIONS.get(name, name) not in declared | {"cuda", "_pytest"}}
 
@@ -228,8 +234,10 @@ COMMANDS = (
     "check --backend numpy",
     "study --hidden 3 --examples 0",
     "study KL --hidden 3 --examples 0",
+    "exercise --list",
     "mistakes",
     "explain-bound",
+    "estimators --samples 1 2 --draws 4 --backend numpy",
     "burda --stages 1 --rows 3 --importance-samples 5 --backend numpy",
     "backends",
 )

@@ -37,6 +37,7 @@ def stepper(
     backend: Backend = "auto",
     threads: int | None = None,
     precision: str = FULL,
+    estimator: str = "total",
 ) -> Callable[[NDArray, int, ArrayLike, ArrayLike], NDArray]:
     """Make a function that makes whole training steps on batches of one size.
 
@@ -52,7 +53,7 @@ def stepper(
         The rows of the training data.
     batch_size : int
         The number of rows in a batch.
-    objective, n_samples, l2, binarize, seed, backend, threads, precision
+    objective, n_samples, l2, binarize, seed, backend, threads, precision, estimator
         They are those of `vae_np.train`.
 
     Returns
@@ -67,12 +68,14 @@ def stepper(
     Raises
     ------
     ValueError
-        The objective or the backend is unknown, or the backend does not have the precision.
+        The objective, the estimator or the backend is unknown, the objective does not have the estimator, or the backend does not
+        have the precision.
     RuntimeError
         The backend cannot run here.
     """
     arch, real = p.architecture, p.flat.dtype.type
-    model = elbo.bind(arch, objective, backend, precision=precision)
+    bind = functools.partial(elbo.bind, arch, objective, estimator=estimator)
+    model = bind(backend, precision=precision)
     a, d = (buffers(arch, objective, n_samples, batch_size, real, model.zeros) for _ in range(2))
     g, l2, data = Parameters(arch, model.zeros(p.flat.shape, real)), real(l2), model.put(data)
     layers, g_layers = p.layers, g.layers
@@ -107,7 +110,7 @@ def stepper(
         n_threads = threads or _threads_for(p.flat.size * batch_size * n_samples)
 
         def of_slice(start, stop, kernels):
-            model = elbo.bind(arch, objective, kernels)
+            model = bind(kernels)
             a_slice, d_slice = batch_slice(a, start, stop), batch_slice(d, start, stop)
             by_example(model, a_slice, d_slice, rows[start:stop], step_of_noise, beta)
 
@@ -115,7 +118,7 @@ def stepper(
             examples=[
                 functools.partial(of_slice, *edge) for edge in itertools.pairwise(edges(batch_size, n_samples, n_threads))
             ],
-            weights=lambda kernels: by_weight(elbo.bind(arch, objective, kernels), step_of_update, rate),
+            weights=lambda kernels: by_weight(bind(kernels), step_of_update, rate),
             means=(a.loss, a.nll, a.kl),
             squares=[*p.weights.values()] if l2 else [],
             before_examples=(rows, step_of_noise, beta),

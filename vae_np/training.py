@@ -48,6 +48,7 @@ def train(
     *,
     # what is minimised
     objective: str = "elbo",
+    estimator: str = "total",
     n_samples: int = 1,
     beta: float = 1.0,
     beta_warmup: float = 0.0,
@@ -88,6 +89,8 @@ def train(
         Rows that are not trained on. Their loss is measured after every epoch.
     objective : {"elbo", "elbo_mc", "iwae"}
         The bound on log p(x): the KL in closed form, the KL of the samples, or importance weights.
+    estimator : {"total", "path", "dreg", "score", "vimco"}
+        The estimator of the gradient by the encoder's parameters, of those that the objective has: see `loss_and_gradients`.
     n_samples : int
         Samples of z per example.
     beta, beta_warmup : float
@@ -194,6 +197,7 @@ def train(
         "batch_size": check_count("batch_size", batch_size),
         "optimizer": {"name": type(optimizer).__name__, **dataclasses.asdict(optimizer)},
         "objective": objective,
+        "estimator": estimator,
         "n_samples": check_count("n_samples", n_samples),
         "beta": check_number("beta", beta),
         "beta_warmup": check_number("beta_warmup", beta_warmup),
@@ -208,7 +212,7 @@ def train(
         "backend": backend_name(kernels.load(backend, precision)),
         "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
     }
-    model = elbo.bind(architecture, objective, backend)
+    model = elbo.bind(architecture, objective, backend, estimator=estimator)
     p = Parameters.initialize(architecture, seed, dtype, init) if given is None else given.astype(dtype)
     state = runs.State(p, p.copy(), optimizer.initial_state(p))
     if steps_before and arrays.keys() != state.optimizer.keys():
@@ -242,6 +246,7 @@ def train(
                 backend=backend,
                 threads=threads,
                 precision=precision,
+                estimator=estimator,
             )
 
         together = 1  # steps in a call of the stepper: as many as take a tenth of a second, which is found on the way

@@ -49,8 +49,8 @@ def about_pairs() -> str:
     if amx.PERMITTED:
         how = "in tiles (AMX)"
     else:
-        how = "two at a time (VDPBF16PS)" if MULTIPLIES_PAIRS else "as float32, because it has no instruction for them"
-    return f"{about()}; this processor multiplies bfloat16 numbers {how}"
+        how = "two at a time (VDPBF16PS)" if MULTIPLIES_PAIRS else "as numbers of float32"
+    return f"{about()}; bfloat16 numbers are multiplied {how}"
 
 
 @inline

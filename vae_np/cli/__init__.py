@@ -9,7 +9,21 @@ from typing import NoReturn
 from rich.logging import RichHandler
 
 import vae_np
-from vae_np.cli import backends, burda, check, encode, evaluate, explain_bound, mistakes, reconstruct, sample, study, train
+from vae_np.cli import (
+    backends,
+    burda,
+    check,
+    encode,
+    estimators,
+    evaluate,
+    exercise,
+    explain_bound,
+    mistakes,
+    reconstruct,
+    sample,
+    study,
+    train,
+)
 from vae_np.cli.command import Command, HelpWithDefaults
 from vae_np.cli.interrupts import Terminated, sigterm_raises
 from vae_np.console import make_console, print_in_any_encoding
@@ -22,8 +36,10 @@ COMMANDS: tuple[Command, ...] = (
     sample.COMMAND,
     check.COMMAND,
     study.COMMAND,
+    exercise.COMMAND,
     mistakes.COMMAND,
     explain_bound.COMMAND,
+    estimators.COMMAND,
     burda.COMMAND,
     backends.COMMAND,
 )

@@ -1,7 +1,5 @@
 """Numerical derivatives of a scalar function of arrays, by complex steps and by differences."""
 
-import contextlib
-import copy
 import numbers
 import warnings
 from collections.abc import Callable, Mapping
@@ -10,31 +8,40 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_np.testing import frameworks
 from vae_np.testing.comparison import label
 
 # ------------------------------------------------------------------------------------------------------ by which method
 
-Params: TypeAlias = Mapping[str, Any]
+Arrays: TypeAlias = Mapping[str, NDArray]
 Derivative: TypeAlias = tuple[NDArray, Any, NDArray[np.bool_]]  # (its value, its resolution, where the function is smooth)
 
 METHODS = ("auto", "complex", "richardson", "central")
 
 
-def derivatives_of(fn: Callable[[Any], Any], params: Params, method: str, constant: bool) -> tuple[str, dict[str, Derivative]]:
-    """Differentiate fn: (the method that was used, {name: (derivative, its resolution, where fn is smooth)}).
+def derivatives_of(
+    fn: Callable[[Any], Any], point: Arrays, method: str, constant: bool = False, where: Mapping[str, Any] | None = None
+) -> tuple[str, dict[str, Derivative]]:
+    """Differentiate fn(point), a function of a dict of arrays: (the method used, {name: Derivative}).
 
-    It raises a ValueError if fn does not change with params though `constant` is False. It raises a ValueError or a TypeError
-    if the method is "complex" and fn is not analytic.
+    `where` has the wanted elements of each array as an array of bool; by default all are wanted.
+
+    It raises a ValueError if fn does not change with the point though `constant` is False, and a TypeError if fn computes in
+    single precision. It raises a ValueError or a TypeError if the method is "complex" and fn is not analytic.
     """
-    by_differences = {}
-    for name in params:
-        point = copied(params)
-        by_differences[name] = (central_gradient if method == "central" else differences)(_value_at(fn, point), point[name])
+    by_differences, where, seen = {}, where or dict.fromkeys(point, True), set()
+    for name in point:
+        near = {key: np.array(array, np.float64) for key, array in point.items()}
+        by_differences[name] = (central_gradient if method == "central" else differences)(
+            _value_at(fn, near, seen), near[name], where=where[name]
+        )
+    if _are_single(seen):
+        raise TypeError("fn computes in single precision; its derivatives can only be computed in double precision")
     if not constant and not any(gradient.any() for gradient, *_ in by_differences.values()):
         raise ValueError("fn does not change with params: it must compute with the arrays that it is given, and with no others")
     if method in ("auto", "complex"):
         try:
-            by_steps = {name: complex_gradient(fn, params, name) for name in params}
+            by_steps = {name: complex_gradient(fn, point, name, where[name]) for name in point}
             for name, gradient in by_steps.items():
                 _check_analytic(name, gradient, *by_differences[name])
             return "complex", {name: (gradient, 0.0, by_differences[name][2]) for name, gradient in by_steps.items()}
@@ -44,16 +51,23 @@ def derivatives_of(fn: Callable[[Any], Any], params: Params, method: str, consta
     return "central" if method == "central" else "richardson", by_differences
 
 
+def _are_single(values):
+    """Whether numbers in double precision, of which there are several, hold no more digits than single precision has."""
+    values = np.array(list(values))
+    with np.errstate(over="ignore"):
+        return len(values) > 1 and bool(np.all(values.astype(np.float32) == values))
+
+
 # ----------------------------------------------------------------------------------------------------- complex steps
 
 COMPLEX_STEP = 1e-30  # its square vanishes beside 1, and it is far above the least float
 
 
-def complex_gradient(fn: Callable[[Any], Any], params: Params, name: str) -> NDArray:
+def complex_gradient(fn: Callable[[Any], Any], params: Mapping[str, Any], name: str, where: Any = True) -> NDArray:
     """d fn(params) / d params[name] by complex steps; it raises a TypeError if fn does not take complex arrays."""
     point = {key: np.array(array, np.complex128) for key, array in params.items()}
     array, gradient = point[name], np.zeros(point[name].shape)
-    for index in np.ndindex(array.shape):
+    for index in map(tuple, np.argwhere(np.broadcast_to(where, array.shape))):
         array[index] += 1j * COMPLEX_STEP
         gradient[index] = _complex_value(fn, point).imag / COMPLEX_STEP
         array[index] = array[index].real
@@ -67,7 +81,7 @@ def _complex_value(fn, point):
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
             value = fn(point)
     except Exception as error:  # fn has taken real arrays before
-        raise TypeError(f"fn does not take a dict of complex arrays ({error}): {how}") from error
+        raise TypeError(f"fn does not take complex arrays ({error}): {how}") from error
     value = number(value)
     if isinstance(value, numbers.Real):
         raise TypeError(f"fn returns a real number for complex input, so something in it drops the imaginary part: {how}")
@@ -93,18 +107,18 @@ def _check_analytic(name, gradient, difference, resolution, smooth):
 
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # where one crosses a kink, or fn bends too sharply for it, the next one is taken
 LAST_STEP = 1e-3  # the last step is at most this part of the element itself, as a logarithm bends sharply near 0
-SMOOTH = 1e-5  # a doubt up to this part of the array's largest derivative is not a kink
+SMOOTH = 1e-6  # a doubt up to this part of the array's largest derivative is not a kink
 ROUNDING = 1e-15  # a quotient of differences is exact to this part of the value, divided by the step
 
 
-def differences(fn: Callable[[], float], array: NDArray, steps: tuple[float, ...] = STEPS) -> Derivative:
+def differences(fn: Callable[[], float], array: NDArray, steps: tuple[float, ...] = STEPS, where: Any = True) -> Derivative:
     """d fn() / d array by `numerical_gradient`, its resolution, and where fn is smooth: three arrays of the array's shape.
 
     Each element takes the first step that leaves no doubt. If every step leaves one, it takes the last step. There fn still
     counts as smooth if the doubt has become smaller with the steps, which it does not do at a kink.
     """
     value, last = abs(fn()), np.minimum(steps[-1], LAST_STEP * np.abs(array))
-    gradient, doubt = numerical_gradient(fn, array, steps[0])
+    gradient, doubt = numerical_gradient(fn, array, steps[0], where)
     largest = np.max(np.abs(gradient), where=np.isfinite(gradient), initial=0.0)
     resolution, first_doubt, shrinks = np.full(array.shape, ROUNDING * value / steps[0]), doubt, np.ones(array.shape)
     smooth = _is_small(doubt, gradient, largest, resolution)
@@ -117,6 +131,8 @@ def differences(fn: Callable[[], float], array: NDArray, steps: tuple[float, ...
         gradient[rest], resolution[rest], shrinks[rest] = narrow[rest], ROUNDING * value / step, step / steps[0]
         doubt = np.where(rest, its_doubt, doubt)
         smooth |= rest & _is_small(doubt, gradient, largest, resolution)
+    # Where fn has no second derivative, as x |x| has none at 0, the difference is off by as much as the doubt.
+    resolution = np.maximum(resolution, np.where(np.isfinite(doubt), doubt, 0.0))
     return gradient, resolution, smooth | (np.isfinite(first_doubt) & (doubt < first_doubt * shrinks))
 
 
@@ -168,27 +184,32 @@ def numerical_gradient(fn: Callable[[], float], array: NDArray, step: Any = 1e-4
     return gradient, doubt
 
 
-def central_gradient(fn: Callable[[], float], array: NDArray) -> Derivative:
+def central_gradient(fn: Callable[[], float], array: NDArray, where: Any = True) -> Derivative:
     """d fn() / d array as (fn(+h) - fn(-h)) / 2h, its resolution, and where fn is smooth.
 
     h = 6e-6, the cube root of float64's precision.
     """
     gradient, doubt, here = np.zeros(array.shape), np.zeros(array.shape), fn()
-    for index in np.ndindex(array.shape):
+    for index in map(tuple, np.argwhere(np.broadcast_to(where, array.shape))):
         gradient[index], _, doubt[index] = _two_steps(fn, array, index, 6e-6, here)
     resolution = 1e-10 * abs(here)
     return gradient, resolution, _is_small(doubt, gradient, np.max(np.abs(gradient), initial=0.0), resolution)
 
 
-def _value_at(fn, point):
-    """A function of no arguments: the value of fn at the point, wherever that has moved; NaN where fn has none."""
+def _value_at(fn, point, seen):
+    """A function of no arguments: the value of fn at the point, wherever that has moved; NaN where fn has none.
+
+    The values are added to the set `seen`.
+    """
 
     def value():
         try:
             with np.errstate(all="ignore"):
-                return real_number(fn(point))
+                found = real_number(fn(point))
         except (ArithmeticError, ValueError):  # such as the logarithm of a number below 0
-            return np.nan
+            found = np.nan
+        seen.add(found)
+        return found
 
     return value
 
@@ -213,24 +234,15 @@ def _difference_and_bend(fn, array, index, h, here):
     return (above - below) / (after - before), (above - 2 * here + below) / h
 
 
-# ------------------------------------------------------------------------------------------------- values and arguments
-
-
-def copied(params: Params) -> Any:
-    """A copy of params in writable arrays of float64, of the same type if that type can be copied, else a dict."""
-    with contextlib.suppress(Exception):  # the caller's own type may raise any error
-        point = copy.deepcopy(params)
-        if all(isinstance(array, np.ndarray) and array.dtype == np.float64 for array in point.values()):
-            return point
-    return {name: np.array(array, np.float64) for name, array in params.items()}
+# ------------------------------------------------------------------------------------------------------------ values
 
 
 def number(value: Any) -> Any:
-    """The number that fn returned; if it returned something else, a TypeError is raised."""
-    value = value[()] if isinstance(value, np.ndarray) else value
-    if not isinstance(value, numbers.Number):
+    """The number that fn returned, also as an array of one element or as a scalar of torch or jax; else a TypeError."""
+    found = frameworks.value_of(value)
+    if not isinstance(found, numbers.Number):
         raise TypeError(f"fn returns {kind_of(value)}; it must return a number")
-    return value
+    return found
 
 
 def real_number(value: Any) -> float:

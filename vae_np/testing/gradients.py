@@ -1,15 +1,19 @@
 """Gradients are compared with numerical derivatives of the loss, element by element."""
 
 import contextlib
-import itertools
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vae_np.architecture import check_choice
+from vae_np.console import make_console
+from vae_np.testing import arguments, frameworks
 from vae_np.testing.comparison import TOLERANCES, label, relative_errors, rounding
-from vae_np.testing.derivatives import METHODS, Params, complex_gradient, copied, derivatives_of, kind_of, real_number
+from vae_np.testing.derivatives import METHODS, ROUNDING, STEPS, complex_gradient, derivatives_of
+from vae_np.testing.diagnosis import diagnose
 
 
 class Worst(NamedTuple):
@@ -42,46 +46,68 @@ class Worst(NamedTuple):
 
 def check_gradients(
     fn: Callable[[Any], Any],
-    params: Params,
-    gradients: Params | None = None,
+    params: Any,
+    gradients: Any = None,
     *,
     method: str = "auto",
     rtol: float | None = None,
+    only: str | Sequence[str] | None = None,
+    elements: int | None = None,
+    sizes: Mapping[str, int] | None = None,
+    seed: int = 0,
 ) -> list[Worst]:
-    """Compare every element of every gradient with the derivative of a scalar function of arrays.
+    """Compare every element of every gradient with the derivative of a function of arrays.
 
-    fn works on copies: `params` stays as it is, whatever fn does. Differences say nothing below 1e-11 of the value (central:
-    1e-10), nor below 32 units in the last place of the largest of all derivatives: both are rounding.
+    fn works on copies in float64: `params` stays as it is, whatever fn does. Differences say nothing below 1e-11 of the value
+    (central: 1e-10), nor below 32 units in the last place of the largest of all derivatives: both are rounding.
 
     Parameters
     ----------
     fn : function
-        fn(params) is the value, a real number. Without gradients it returns both, (value, gradients).
-    params : mapping of str to array
-        Where the gradients are compared.
-    gradients : mapping of str to array, optional
-        The gradients by the names of the parameters.
+        fn(params) is the value: a real number, or arrays of real numbers (an array, or a container of arrays). Arrays are held
+        along random cotangents dvalue, which have their shapes: what is differentiated is the sum of dvalue * value. Without
+        gradients fn returns both, (value, gradients), or (value, a function of dvalue that returns the gradients). Where
+        params are of PyTorch or of JAX it may return the value alone: the gradient is then that of their own differentiation.
+    params : container
+        Where the gradients are compared: an array or a number; a dict, list, tuple, named tuple or dataclass of arrays or of
+        containers; a module of PyTorch; or an object whose attributes are arrays. The arrays may be of PyTorch or of JAX.
+        Errors name an array by its path, such as layers[1].W.
+    gradients : container or function, optional
+        The gradients, in a container like that of params or in a dict by the paths; or a function gradients(params) of a
+        number's gradients, or gradients(params, dvalue) of those of arrays.
     method : {"auto", "complex", "richardson", "central"}
         Where the derivative comes from.
 
         - "auto": complex steps where they agree with Richardson's differences, else these; `Worst.method` says which.
         - "complex": Im fn(p + ih) / h with h = 1e-30 (Squire & Trapp 1998), exact to the last digits, however small h is. fn
-          is given a dict of complex arrays, and must compute with them all the way: no abs, conj, vdot, float(). Each element
-          is held to Richardson's difference, as closely as differences can tell.
+          is given complex arrays, and must compute with them all the way: no abs, conj, vdot, float(). Each element is held to
+          Richardson's difference, as closely as differences can tell.
         - "richardson": central differences at two steps, extrapolated; they are good to 1e-6.
         - "central": (fn(p + h) - fn(p - h)) / 2h; they are good to 1e-5.
     rtol : float, optional
         The relative error that is allowed; by default it is TOLERANCES[method] for the gradient's dtype.
+    only : str or sequence of str, optional
+        The paths of the arrays that are compared, or beginnings of paths. By default all are compared.
+    elements : int, optional
+        How many elements are compared, chosen at random; by default all are. The derivatives along four random directions of
+        +-1 are compared besides. A fault in a part q of all elements is missed by n elements with probability (1 - q)^n. A
+        fault in a single element is never missed by a direction, if it is larger than rtol times the norm of the gradient; one
+        in many elements is missed by all four with probability (rtol |gradient| / |fault|)^4 at most.
+    sizes : mapping of str to int, optional
+        Names of lengths, such as {"batch": 6}. If a gradient is 6 times too large, the error says that 6 is the batch.
+    seed : int
+        The same seed gives the same elements, directions and cotangents.
 
     Returns
     -------
     list of Worst
-        The element of each parameter whose error is the largest.
+        The element of each parameter whose error is the largest; and the worst direction, if there are directions.
 
     Raises
     ------
     AssertionError
-        Elements are off; the worst of each parameter is named, with both values.
+        Elements are off. The worst of each parameter is named, with both values, and with what is wrong where `diagnose` finds
+        it. What is far off is named first.
     TypeError, ValueError
         A gradient is missing, of another shape or of no parameter; two parameters share memory; fn raises an error, returns no
         finite real number, is random, changes its argument or does not read it; it does not take complex input
@@ -97,46 +123,125 @@ def check_gradients(
     'complex'
     """
     check_choice("method", method, METHODS)
-    shapes = {name: array.shape for name, array in _real_arrays("params", params).items()}
-    if not shapes:
-        raise ValueError("params is empty; it must map names to arrays, such as {'W': W}")
-    _check_apart(params)
-    with _kept(params):
-        own = _try_twice(fn, params, with_gradients=gradients is None)
-        gradients = _real_arrays("gradients", own if gradients is None else gradients)
-        _check_gradients_fit(gradients, shapes)
-        loss = fn if own is None else lambda p: fn(p)[0]
-        method, derivatives = derivatives_of(loss, params, method, constant=not any(g.any() for g in gradients.values()))
-    return _compare(gradients, derivatives, method, rtol)
+    point = arguments.selected(params, gradients, only)
+    where = _chosen(point, elements, seed)
+    found = {}
+    with frameworks.double_precision(), arguments.kept(params):
+        for value, given in arguments.comparisons(fn, params, gradients, point, seed):
+            with _progress(value, point, where, method) as counted:
+                unseen = ROUNDING * abs(value(point)) / STEPS[0]  # what differences cannot tell from 0
+                constant = all(np.all(np.abs(g) <= unseen) for g in given.values())
+                used, derivatives = derivatives_of(counted, point, method, constant, where)
+                worst = _compare(given, derivatives, used, rtol, where, sizes)
+                if where:
+                    worst += _compare(*_along_directions(counted, point, given, used, seed), used, rtol, of_elements=False)
+            for one in worst:
+                found[one.name] = max(one, found.get(one.name, one), key=lambda worst: worst.error)
+    return list(found.values())
 
 
 def check_with_complex_steps(
-    fn: Callable[[Any], Any], params: Params, gradients: Params, rtol: float | None = None
+    fn: Callable[[Any], Any],
+    params: Mapping[str, NDArray],
+    gradients: Mapping[str, NDArray],
+    rtol: float | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> list[Worst]:
-    """Do as `check_gradients` by complex steps, for an fn that is known to be analytic, without a check by differences."""
-    gradients = _real_arrays("gradients", gradients)
-    _check_gradients_fit(gradients, {name: array.shape for name, array in params.items()})
+    """Do as `check_gradients` by complex steps, for an fn of a dict that is known to be analytic, without differences."""
     derivatives = {name: (complex_gradient(fn, params, name), 0.0, np.bool_(True)) for name in params}
-    return _compare(gradients, derivatives, "complex", rtol)
+    return _compare(gradients, derivatives, "complex", rtol, sizes=sizes)
 
 
-def _compare(gradients, derivatives, method, rtol=None):
+# ------------------------------------------------------------------------------------------------ some of many elements
+
+DIRECTIONS = 4
+
+
+def _chosen(point, elements, seed):
+    """{path: array of bool}: where elements are compared; None stands for everywhere."""
+    ends = np.cumsum([array.size for array in point.values()])
+    if elements is None or elements >= ends[-1]:
+        return None
+    if elements < 1:
+        raise ValueError(f"elements is {elements}; it must be at least 1")
+    chosen = np.zeros(ends[-1], bool)
+    chosen[np.random.default_rng(seed).permutation(ends[-1])[:elements]] = True
+    parts = np.split(chosen, ends[:-1])
+    return {path: part.reshape(array.shape) for (path, array), part in zip(point.items(), parts)}
+
+
+def _along_directions(value, point, gradients, method, seed):
+    """The derivatives along random directions of +-1, from the gradients and from `value`, as arguments of `_compare`."""
+    rng = np.random.default_rng(seed)
+    signs = {path: rng.choice([-1.0, 1.0], (DIRECTIONS, *array.shape)) for path, array in point.items()}
+
+    def value_along(steps):
+        return value({path: array + np.tensordot(steps["direction"], signs[path], 1) for path, array in point.items()})
+
+    given = sum(np.tensordot(signs[path], gradients[path], gradients[path].ndim) for path in point)
+    norm = np.sqrt(sum(np.sum(np.square(gradients[path], dtype=np.float64)) for path in point))
+    _, derivatives = derivatives_of(value_along, {"direction": np.zeros(DIRECTIONS)}, method, constant=True)
+    dtype = np.result_type(*gradients.values())
+    tolerance = TOLERANCES[method].get(dtype.name, TOLERANCES[method]["float64"])
+    wanted, resolution, smooth = derivatives["direction"]
+    return {"direction": np.asarray(given, dtype)}, {"direction": (wanted, np.maximum(resolution, tolerance * norm), smooth)}
+
+
+LONG = 3.0  # seconds; a check that takes longer says so
+EVALUATIONS = {"complex": 5, "auto": 5, "richardson": 4, "central": 4}  # of fn, for an element that needs no smaller step
+
+
+@contextlib.contextmanager
+def _progress(value, point, where, method) -> Iterator[Callable[[Any], Any]]:
+    """Yield `value`. If all of its evaluations take long, say how long, and show how far they are."""
+    started = time.perf_counter()
+    value(point)
+    times = EVALUATIONS[method] * sum(np.sum(where[path]) if where else array.size for path, array in point.items())
+    seconds = times * (time.perf_counter() - started)
+    if seconds < LONG:
+        yield value
+        return
+    from rich.progress import Progress
+
+    console = make_console(stderr=True)
+    console.print(f"check_gradients evaluates fn {times:,} times or more, which takes about {seconds:.0f} s.")
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Evaluations of fn", total=int(times))
+
+        def counted(arrays):
+            bar.advance(task)
+            return value(arrays)
+
+        yield counted
+
+
+# -------------------------------------------------------------------------------------------------------- the comparison
+
+SMALL = 1e-3  # an error below it is told after those that are larger
+
+
+def _compare(gradients, derivatives, method, rtol=None, where=None, sizes=None, of_elements=True):
     """The Worst element of each gradient.
 
     It raises an AssertionError if an element is off, and a ValueError if this can only come from a kink. `derivatives` is
-    {name: (wanted, resolution, where fn is smooth)}.
+    {name: (wanted, resolution, where fn is smooth)}. Only what is wrong with elements, and not with directions, is diagnosed.
     """
     found, off, kinks = [], [], []
-    cancelled = max(rounding([wanted.astype(gradients[name].dtype)]) for name, (wanted, *_) in derivatives.items())
+    dtypes = {
+        name: gradient.dtype if gradient.dtype.name in TOLERANCES[method] else "float64" for name, gradient in gradients.items()
+    }
+    cancelled = max(rounding([wanted.astype(dtypes[name])]) for name, (wanted, *_) in derivatives.items())
     for name, (wanted, resolution, smooth) in derivatives.items():
-        given = gradients[name]
+        given, resolution = gradients[name], np.maximum(resolution, cancelled)
         tolerance = TOLERANCES[method].get(given.dtype.name, TOLERANCES[method]["float64"])
         limit = tolerance if rtol is None else rtol
-        errors = relative_errors(given, wanted)
-        errors = np.where(errors <= tolerance, errors, relative_errors(given, wanted, np.maximum(resolution, cancelled)))
-        if not errors.size:
+        compared = np.broadcast_to(True if where is None else where[name], given.shape)
+        if not compared.any():
             continue
-        at_kink = ~smooth & np.isfinite(given)
+        scale = np.where(compared, wanted, 0.0)
+        errors = relative_errors(np.where(compared, given, scale), scale)
+        errors = np.where(errors <= tolerance, errors, relative_errors(np.where(compared, given, scale), scale, resolution))
+        at_kink = compared & ~smooth & np.isfinite(given)
         if method == "complex":  # it takes one side of a kink, and so may the gradient
             at_kink &= errors > limit
         kinks += [label(name, tuple(index)) for index in np.argwhere(at_kink)]
@@ -144,9 +249,14 @@ def _compare(gradients, derivatives, method, rtol=None):
         index = tuple(int(i) for i in np.unravel_index(errors.argmax(), errors.shape))
         found.append(Worst(name, index, float(given[index]), float(wanted[index]), float(errors[index]), method))
         if not errors.max() <= limit:
-            off.append(f"{found[-1]} > {limit:.0e} ({(errors > limit).sum()} of {errors.size} elements are off)")
+            wrong, cause = (errors > limit).sum(), None
+            if wrong > 1 and of_elements:  # of a single one the line says all
+                seen = (given, wanted) if compared.all() else (given[compared], wanted[compared])
+                cause = diagnose(*seen, sizes=sizes, resolution=float(np.max(resolution)), rtol=max(tolerance, 1e-9))
+            line = f"{found[-1]} > {limit:.0e} ({wrong} of {compared.sum()} elements are off)"
+            off.append((found[-1].error < SMALL, cause.sentence if cause else "", name, line))
     if off:
-        raise AssertionError("\n".join(off))
+        raise AssertionError(_report(off))
     if kinks:
         raise ValueError(
             f"fn is not smooth near {kinks[0]}: it has a kink there, or computes in single precision; take another point"
@@ -155,88 +265,15 @@ def _compare(gradients, derivatives, method, rtol=None):
     return found
 
 
-# ------------------------------------------------------------------------------------------------- what can be compared
-
-
-def _real_arrays(what, mapping):
-    """{name: array} of a mapping; a TypeError is raised if it is no mapping, or a value is no array of real numbers."""
-    if not isinstance(mapping, Mapping):
-        raise TypeError(f"{what} is {kind_of(mapping)}; it must map names to arrays, such as {{'W': W}}")
-    arrays = {}
-    for name, given in mapping.items():
-        try:
-            arrays[name] = np.asarray(given)
-        except ValueError:  # lists of different lengths
-            arrays[name] = np.asarray(None)
-        if arrays[name].dtype.kind not in "iuf":
-            raise TypeError(f"{what}[{name!r}] is {kind_of(given)}; it must be an array of real numbers")
-    return arrays
-
-
-def _check_gradients_fit(gradients, shapes):
-    if gradients.keys() - shapes.keys():
-        raise ValueError(f"gradients are of {sorted(map(str, gradients))}, params are {sorted(map(str, shapes))}")
-    for name, shape in shapes.items():
-        if name not in gradients or gradients[name].shape != shape:
-            what = gradients[name].shape if name in gradients else "nothing"
-            raise ValueError(f"gradients[{name!r}] has shape {what}; wanted that of params[{name!r}], {shape}")
-
-
-def _check_apart(params):
-    """Raise a ValueError if two parameters share memory: fn is given copies, which share none."""
-    arrays = [(name, array) for name, array in params.items() if isinstance(array, np.ndarray)]
-    for (a, of_a), (b, of_b) in itertools.combinations(arrays, 2):
-        if np.shares_memory(of_a, of_b):
-            raise ValueError(f"params[{a!r}] and params[{b!r}] share memory: give an array once, under one name")
-
-
-@contextlib.contextmanager
-def _kept(params):
-    """After `with _kept(params)` the arrays are as they were before, even if fn has changed them from outside."""
-    before = [(array, array.copy()) for array in params.values() if isinstance(array, np.ndarray)]
-    try:
-        yield
-    finally:
-        for array, kept in before:
-            if not _same_bits(array, kept):
-                array[...] = kept
-
-
-def _same_bits(a, b):
-    return isinstance(a, np.ndarray) and a.shape == b.shape and a.tobytes() == b.tobytes()
-
-
-def _try_twice(fn, params, with_gradients):
-    """The gradients that fn returns, or None; an error says why fn cannot be differentiated."""
-    (value, own), (again, own_again) = (_try(fn, params, with_gradients) for _ in range(2))
-    if not np.isfinite(value):
-        raise ValueError(f"fn returns {value:g} at params; it must return a finite number")
-    if abs(value - again) > 1e-12 * abs(value):
-        raise ValueError(
-            f"fn is random: at the same params it returns {value!r}, then {again!r}; give it its noise from outside"
-        )
-    if own is None or own_again is None:
-        return None
-    for name in own:
-        if own_again.keys() != own.keys() or not np.allclose(own[name], own_again[name], 1e-9, 0, equal_nan=True):
-            raise ValueError(f"fn is random: at the same params it returns another gradient of {name} the second time")
-    return own
-
-
-def _try(fn, params, with_gradients):
-    point, kept = copied(params), copied(params)
-    theirs = {name: array.copy() for name, array in params.items() if isinstance(array, np.ndarray)}
-    try:
-        result = fn(point)
-    except Exception as error:  # fn may raise any error
-        raise ValueError(f"fn raises an error at params, {type(error).__name__}: {error}") from error
-    for name, array in kept.items():
-        moved = name in theirs and not _same_bits(params[name], theirs[name])
-        if moved or name not in point or not _same_bits(point[name], array):
-            raise ValueError(f"fn changes params[{name!r}]; it must leave its argument as it is")
-    if not with_gradients:
-        return real_number(result), None
-    if not isinstance(result, tuple) or len(result) != 2:
-        raise TypeError(f"fn returns {kind_of(result)}; without gradients it must return (value, gradients)")
-    value, own = result
-    return real_number(value), {name: array.copy() for name, array in _real_arrays("gradients", own).items()}
+def _report(off):
+    """The message of what is off, (is it small, its cause or "", name, line): what is large first, equal causes together."""
+    off = sorted(off, key=lambda one: one[0])
+    lines = {}
+    for _, cause, name, line in off:
+        lines.setdefault(cause or line, []).append((name, line))
+    report = []
+    for cause, of_names in lines.items():
+        if cause != of_names[0][1]:
+            report.append(f"{', '.join(name for name, _ in of_names)}: {cause}")
+        report += (line for _, line in of_names)
+    return "\n".join(report)

@@ -10,6 +10,8 @@ from numpy.typing import DTypeLike, NDArray
 from vae_np.architecture import Architecture, check_choice
 from vae_np.choices import ACTIVATIONS, LIKELIHOODS, NOISES, OBJECTIVES
 from vae_np.parameters import Parameters
+from vae_np.testing.frameworks import array_of, like
+from vae_np.testing.trees import leaves, rebuilt
 
 
 class Problem(NamedTuple):
@@ -191,6 +193,96 @@ def random_problem(
     )
 
 
+def random_like(tree: Any, seed: int = 0, scale: float = 1.0) -> Any:
+    """A container like this one, with the same paths and shapes, whose arrays of real numbers are random.
+
+    Parameters
+    ----------
+    tree : container
+        The container, as `check_gradients` takes it, such as the parameters of your own model. It stays as it is, and so do
+        leaves that are no arrays of real numbers, such as a count or a name.
+    seed : int
+        The same seed gives the same numbers.
+    scale : float
+        The standard deviation of the numbers, which are normal with mean 0.
+
+    Returns
+    -------
+    container
+        A new container, whose arrays are of float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vae_np.testing import random_like
+    >>> random_like({"layers": [np.zeros((2, 3)), np.zeros(3)], "steps": 7})["steps"]
+    7
+    """
+    rng, arrays = np.random.default_rng(seed), {}
+    for path, leaf in leaves(tree).items():
+        array = array_of(leaf)
+        if array is not None and array.dtype.kind == "f":
+            arrays[path] = like(leaf, scale * np.asarray(rng.normal(size=array.shape)))
+    return rebuilt(tree, arrays)
+
+
+class ProblemOfOwn(NamedTuple):
+    """Arguments for a model of your own.
+
+    Parameters
+    ----------
+    params : container
+        The parameters.
+    x : array (B, D)
+        A batch.
+    eps : array (B, Z) or (L, B, Z)
+        The noise.
+    """
+
+    params: Any
+    x: NDArray
+    eps: NDArray
+
+
+def random_problem_of(
+    params: Any,
+    n_inputs: int,
+    n_latent: int,
+    n_examples: int = 3,
+    n_samples: int | None = None,
+    likelihood: str = "bernoulli",
+    pixels: str = "grey",
+    seed: int = 0,
+    scale: float = 1.0,
+) -> ProblemOfOwn:
+    """A random problem for a model of your own, which these arguments determine completely.
+
+    Parameters
+    ----------
+    params : container
+        Parameters of the model: see `random_like`.
+    n_inputs, n_latent : int
+        The number of inputs, D, and of latents, Z.
+    n_examples : int
+        The number of examples, B.
+    n_samples : int, optional
+        The number of samples of each example, L. By default the noise has no axis for samples.
+    likelihood, pixels : str
+        The kind of batch: see `random_batch`.
+    seed : int
+        The same seed gives the same numbers.
+    scale : float
+        The standard deviation of the parameters.
+    """
+    sizes = Architecture(n_inputs, (), n_latent, likelihood=likelihood)
+    eps = random_noise(sizes, n_examples, n_samples or 1, seed=seed)
+    return ProblemOfOwn(
+        random_like(params, seed, scale),
+        random_batch(sizes, n_examples, seed=seed, pixels=pixels),
+        eps[0] if n_samples is None else eps,
+    )
+
+
 def _every_decoder():
     for likelihood in LIKELIHOODS.values():
         for noise in NOISES.values() if likelihood.has_noise else ():
@@ -203,17 +295,37 @@ def _every_decoder():
 DECODERS: tuple[dict[str, Any], ...] = tuple(_every_decoder())  # each likelihood and noise, as fields of Architecture
 
 
-def every_kind(dtype: DTypeLike = "float64") -> Iterator[Problem]:
+def every_kind(
+    dtype: DTypeLike = "float64",
+    activations: Sequence[str] = tuple(ACTIVATIONS),
+    decoders: Sequence[dict[str, Any]] = DECODERS,
+    objectives: Sequence[str] = tuple(OBJECTIVES),
+    hidden: Sequence[tuple[int, ...]] = ((4,), (), (5, 3)),
+    betas: Sequence[float] = (0.7, 1.0, 0.0),
+    l2s: Sequence[float] = (0.1, 0.0),
+) -> Iterator[Problem]:
     """Yield a problem for every combination of likelihood, noise, activation and objective.
 
-    They differ in depth, sizes, beta and l2.
+    The problems differ in sizes, too, and take `hidden`, `betas` and `l2s` in turn.
+
+    Parameters
+    ----------
+    dtype : dtype
+        "float32" or "float64".
+    activations, objectives : sequence of str
+        The names to combine.
+    decoders : sequence of dict
+        The likelihoods and noises to combine, each as the fields of Architecture that describe it.
+    hidden : sequence of tuple of int
+        The widths of the hidden layers. (4,) is one hidden layer of four units.
+    betas, l2s : sequence of float
+        The weights of the KL, and those of half the sum of the squared weights.
     """
-    depths = ((4,), (), (5, 3))
-    for i, noise in enumerate(DECODERS):
-        for j, activation in enumerate(ACTIVATIONS):
-            for k, objective in enumerate(OBJECTIVES):
-                arch = Architecture(5, depths[(i + j + k) % 3], 1 + (i + k) % 3, activation, **noise)
-                beta, l2 = (0.7, 1.0, 0.0)[(i + 2 * j) % 3], (0.1, 0.0)[(i + k) % 2]
+    for i, noise in enumerate(decoders):
+        for j, activation in enumerate(activations):
+            for k, objective in enumerate(objectives):
+                arch = Architecture(5, hidden[(i + j + k) % len(hidden)], 1 + (i + k) % 3, activation, **noise)
+                beta, l2 = betas[(i + 2 * j) % len(betas)], l2s[(i + k) % len(l2s)]
                 yield random_problem(arch, objective, 2 + (j + k) % 3, 1 + (i + j) % 3, beta, l2, dtype, seed=i)
 
 
@@ -239,3 +351,11 @@ def at_the_edges(dtype: DTypeLike = "float64", edges: Sequence[dict[str, float]]
                 arch = Architecture(3, ((), (2,))[(i + j + k) % 2], 1 + i % 2, activation, **noise)
                 objective, n = list(OBJECTIVES)[(i + j + k) % 3], 1 + (j + k) % 2
                 yield random_problem(arch, objective, n, n, dtype=dtype, seed=j, pixels="binary", **edge)
+
+
+def edges_of(problems: Sequence[Problem], edges: Sequence[dict[str, float]] = EDGES) -> Iterator[Problem]:
+    """Yield problems at each of the edges, for the architecture, objective, beta and l2 of each of the given problems."""
+    kinds = {(problem.p.architecture, *problem[3:], problem.x.dtype.name): len(problem.x) for problem in problems}
+    for (architecture, beta, l2, objective, dtype), n in kinds.items():
+        for seed, edge in enumerate(edges):
+            yield random_problem(architecture, objective, n, n, beta, l2, dtype, seed, "binary", **edge)

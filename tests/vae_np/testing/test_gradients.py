@@ -1,0 +1,317 @@
+"""`check_gradients` on functions and parameters of every shape; tests/vae_np/test_testing.py tests what it compares and says."""
+
+import collections
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+
+from vae_np import Architecture, loss, loss_and_gradients
+from vae_np.testing import check_gradients, gradients, random_problem
+from vae_np.testing.trees import leaves, rebuilt
+
+RNG = np.random.default_rng(0)
+W, V, b = RNG.normal(size=(3, 4)), RNG.normal(size=(4, 2)), RNG.normal(size=4)
+X = RNG.normal(size=(5, 3))
+
+
+def network(x, W, V, b):
+    return np.tanh(x @ W + b) @ V
+
+
+def gradient(x, W, V, b, dy):
+    """{"W", "V", "b"}: the gradient of sum(dy * network(x, W, V, b))."""
+    h = np.tanh(x @ W + b)
+    dpre = dy @ V.T * (1 - h**2)
+    return {"W": x.T @ dpre, "V": h.T @ dy, "b": dpre.sum(axis=0)}
+
+
+OURS = gradient(X, W, V, b, np.ones((5, 2)))
+Layer = collections.namedtuple("Layer", "W b")
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    first: Layer
+    V: np.ndarray
+    units: int = 4
+    title: str = "a net"
+
+
+class Model:
+    """A class that keeps what backward needs, as most people write it."""
+
+    def __init__(self):
+        self.W, self.V, self.b, self.name, self.scale = W.copy(), V.copy(), b.copy(), "mine", 1.0
+        self.parent = self  # objects may refer to each other in a circle
+
+    def loss(self, x):
+        self.h = np.tanh(x @ self.W + self.b)
+        return np.sum(self.h @ self.V)
+
+
+CONTAINERS = {  # (params, gradients in the same container, the function of params, paths)
+    "dict": ({"W": W, "V": V, "b": b}, OURS, lambda p: (p["W"], p["V"], p["b"]), ["W", "V", "b"]),
+    "list": ([W, V, b], [OURS["W"], OURS["V"], OURS["b"]], lambda p: p, ["params[0]", "params[1]", "params[2]"]),
+    "tuple": ((W, V, b), (OURS["W"], OURS["V"], OURS["b"]), lambda p: p, ["params[0]", "params[1]", "params[2]"]),
+    "nested": (
+        {"layers": [{"W": W, "b": b}, {"W": V}]},
+        {"layers": [{"W": OURS["W"], "b": OURS["b"]}, {"W": OURS["V"]}]},
+        lambda p: (p["layers"][0]["W"], p["layers"][1]["W"], p["layers"][0]["b"]),
+        ["layers[0].W", "layers[0].b", "layers[1].W"],
+    ),
+    "by paths": (
+        {"layers": [{"W": W, "b": b}, {"W": V}]},
+        {"layers[0].W": OURS["W"], "layers[0].b": OURS["b"], "layers[1].W": OURS["V"]},
+        lambda p: (p["layers"][0]["W"], p["layers"][1]["W"], p["layers"][0]["b"]),
+        ["layers[0].W", "layers[0].b", "layers[1].W"],
+    ),
+    "dataclass": (
+        Net(Layer(W, b), V),
+        {"first.W": OURS["W"], "first.b": OURS["b"], "V": OURS["V"]},
+        lambda p: (p.first.W, p.V, p.first.b),
+        ["first.W", "first.b", "V"],
+    ),
+    "object": (Model(), OURS, lambda p: (p.W, p.V, p.b), ["W", "V", "b"]),
+    "ordered": (
+        collections.OrderedDict(W=W, V=V, b=b),
+        collections.OrderedDict(OURS),
+        lambda p: (p["W"], p["V"], p["b"]),
+        ["W", "V", "b"],
+    ),
+}
+
+
+@pytest.mark.parametrize("method", ["auto", "richardson"])
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_any_container_is_taken_and_its_arrays_have_paths(name, method):
+    params, given, parts, paths = CONTAINERS[name]
+    only = ["first", "V"] if name == "dataclass" else None
+    found = check_gradients(lambda p: np.sum(network(X, *parts(p))), params, given, method=method, only=only)
+    assert sorted(one.name for one in found) == sorted(paths)
+    wrong = leaves(given) | {paths[1]: 2 * leaves(given)[paths[1]]}
+    with pytest.raises(AssertionError) as caught:
+        check_gradients(lambda p: np.sum(network(X, *parts(p))), params, wrong, method=method, only=only)
+    assert f"{paths[1]}[" in str(caught.value) and f"{paths[0]}[" not in str(caught.value)
+
+
+def test_fn_is_given_the_same_type_and_what_is_no_array_stays():
+    def fn(p):
+        assert type(p) is Net and type(p.first) is Layer and p.units == 4 and p.title == "a net"
+        return np.sum(p.first.W**2)
+
+    check_gradients(fn, Net(Layer(W, b), V), {"first": {"W": 2 * W}}, only="first.W")
+    problem = random_problem(Architecture(4, (3,), 2))
+    _, g = loss_and_gradients(*problem)
+    check_gradients(lambda p: loss(p, *problem[1:]).total, problem.p, g, method="richardson")  # our own Parameters
+
+
+def test_a_class_that_keeps_its_state_is_differentiated_by_its_attributes():
+    model = Model()
+    check_gradients(lambda m: m.loss(X), model, OURS)
+    assert not hasattr(model, "h") and (model.W == W).all()
+
+
+def test_only_some_arrays_are_compared():
+    params = {"layers": [{"W": W, "b": b}, {"W": V}], "layers_": b}
+    fn = lambda p: np.sum(network(X, p["layers"][0]["W"], p["layers"][1]["W"], p["layers"][0]["b"]))  # noqa: E731
+    found = check_gradients(fn, params, {"layers[1].W": OURS["V"]}, only="layers[1]")
+    assert [one.name for one in found] == ["layers[1].W"]
+    found = check_gradients(fn, params, {"layers[0].W": OURS["W"], "layers[0].b": OURS["b"]}, only=["layers[0]"])
+    assert len(found) == 2
+    with pytest.raises(ValueError, match=r"^params has no layer; it has layers\[0\].W, layers\[0\].b, layers\[1\].W, layers_$"):
+        check_gradients(fn, params, {}, only="layer")
+    with pytest.raises(ValueError, match=r"^there is no gradient of layers\[0\].b; if it is meant to have none"):
+        check_gradients(fn, params, {"layers[0].W": OURS["W"]}, only="layers[0]")
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, lambda y: np.reshape(y, (1, 1)), lambda y: np.reshape(y, (1,))])
+def test_a_number_may_be_an_array_of_one_element(wrap):
+    check_gradients(lambda p: wrap(np.sum(p**2)), b, 2 * b)
+    with pytest.raises(AssertionError, match=r"params\[0\] is"):
+        check_gradients(lambda p: wrap(np.sum(p**2)), b, 3 * b + 1)
+
+
+def test_parameters_of_single_precision_are_differenced_in_double():
+    single = {"W": W.astype("f4"), "V": V.astype("f4"), "b": b.astype("f4")}
+    g = gradient(X, **{name: array.astype("f8") for name, array in single.items()}, dy=np.ones((5, 2)))
+    found = check_gradients(lambda p: np.sum(network(X, **p)), single, g, method="richardson")
+    assert max(one.error for one in found) < 1e-6
+
+
+# --------------------------------------------------------------------------------------------------- functions of arrays
+
+
+def forward_and_backward(p):
+    return network(X, **p), lambda dy: gradient(X, **p, dy=dy)
+
+
+@pytest.mark.parametrize("method", ["auto", "richardson"])
+def test_arrays_are_held_along_random_cotangents(method):
+    params = {"W": W, "V": V, "b": b}
+    found = check_gradients(forward_and_backward, params, method=method)
+    assert {one.name for one in found} == set(params)
+    found = check_gradients(
+        lambda p: network(X, **p), params, lambda p, dy: gradient(X, **{k: v.real for k, v in p.items()}, dy=dy), method=method
+    )
+    assert {one.name for one in found} == set(params)
+    for fault in ("W", "V", "b"):
+
+        def wrong(p, dy, fault=fault):
+            g = gradient(X, **p, dy=dy)
+            return g | {fault: g[fault] + 1e-3 * np.abs(g[fault]).max()}
+
+        with pytest.raises(AssertionError, match=rf"(?m)^{fault}\["):
+            check_gradients(lambda p: network(X, **p), params, wrong, method=method)
+
+
+def test_what_looks_right_for_a_cotangent_of_ones_is_seen():
+    def relu_backward(p, dy):
+        return p * 0 + np.maximum(dy, 0) * (p > 0)  # the sign of dy itself is looked at
+
+    with pytest.raises(AssertionError):
+        check_gradients(lambda p: np.where(p.real > 0, p, 0), b, relu_backward)
+
+
+def test_several_arrays_may_be_returned():
+    def encode(p):
+        return {"mu": X @ p["W"], "logvar": np.tanh(X @ p["W"])}
+
+    def backward(p, d):
+        return {"W": X.T @ (d["mu"] + d["logvar"] * (1 - np.tanh(X @ p["W"]) ** 2))}
+
+    check_gradients(encode, {"W": W}, backward)
+    with pytest.raises(AssertionError):
+        check_gradients(encode, {"W": W}, lambda p, d: {"W": X.T @ d["mu"]})
+
+
+@pytest.mark.parametrize(
+    "fn, given, error, sentence",
+    [
+        (
+            lambda p: p,
+            b,
+            TypeError,
+            r"fn returns an array of float64 \(4,\), so gradients must be a function: gradients\(params, dv",
+        ),
+        (lambda p: p.astype("f4"), lambda p, d: d, TypeError, r"fn returns an array of float32 \(4,\); .* in double precision"),
+        (lambda p: "no number", b, TypeError, "fn returns a str; it must return a number, or arrays of real numbers"),
+        (lambda p: np.append(p, np.nan), lambda p, d: d[:4], ValueError, "fn returns nan at params"),
+        (lambda p: p * RNG.normal(size=4), lambda p, d: d, ValueError, "fn is random"),
+        (lambda p: 2 * p, lambda p, d: RNG.normal(size=4), ValueError, "fn is random: .* another gradient of params"),
+        (lambda p: 2 * p, lambda p, d: d[:3], ValueError, r"the gradient of params has shape \(3,\); params has \(4,\)"),
+    ],
+)
+def test_wrong_use_of_functions_of_arrays_is_one_sentence(fn, given, error, sentence):
+    with pytest.raises(error, match=sentence):
+        check_gradients(fn, b, given)
+
+
+# --------------------------------------------------------------------------------------------------- some of many elements
+
+
+def test_a_fault_in_one_element_among_many_is_seen_by_the_directions():
+    x = np.random.default_rng(1).normal(size=3000)
+    evaluations = []
+
+    def fn(p):
+        evaluations.append(1)
+        return np.sum(np.sin(p))
+
+    found = check_gradients(fn, x, np.cos(x), elements=20)
+    assert [one.name for one in found] == ["params", "direction"] and len(evaluations) < 20 * 6 + 40
+    for method, error in (("complex", 1e-9), ("richardson", 1e-3)):
+        wrong = np.cos(x)
+        wrong[1234] += error
+        with pytest.raises(AssertionError, match=r"^direction\[\d\] is "):
+            check_gradients(fn, x, wrong, elements=20, method=method)
+    with pytest.raises(AssertionError, match=r"(?m)^params\[\d+\] is .*of 20 elements are off\)"):
+        check_gradients(fn, x, np.cos(x) + 1e-3, elements=20)
+
+
+@pytest.mark.parametrize("elements", [12, 100])
+def test_as_many_elements_as_there_are_is_all_of_them(elements):
+    found = check_gradients(lambda p: np.sum(p**2), W, 2 * W, elements=elements)
+    assert [one.name for one in found] == ["params"]
+
+
+def test_the_number_of_elements_must_be_positive():
+    with pytest.raises(ValueError, match="elements is 0; it must be at least 1"):
+        check_gradients(lambda p: np.sum(p**2), W, 2 * W, elements=0)
+
+
+def test_a_check_that_takes_long_says_how_long(monkeypatch, capsys):
+    check_gradients(lambda p: np.sum(p**2), W, 2 * W)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(gradients, "LONG", 0.0)
+    check_gradients(lambda p: np.sum(p**2), W, 2 * W)
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("check_gradients evaluates fn 60 times or more, which takes about 0 s.\n")
+
+
+# ------------------------------------------------------------------------------------------------------------- messages
+
+
+def test_what_is_far_off_is_named_before_a_stabiliser():
+    p = {"tiny": W, "far": W + 1}
+    wrong = {"tiny": 2 * W * (1 + 1e-7), "far": 2 * (W + 1) + np.eye(3, 4)}
+    with pytest.raises(AssertionError) as caught:
+        check_gradients(lambda p: np.sum(p["tiny"] ** 2 + p["far"] ** 2), p, wrong)
+    lines = [line for line in str(caught.value).splitlines() if "elements are off" in line]
+    assert [line.split("[")[0] for line in lines] == ["far", "tiny"]
+
+
+# ------------------------------------------------------------------------------------------------------------ containers
+
+
+def test_paths_that_are_equal_are_refused():
+    with pytest.raises(ValueError, match=r"two arrays in the container are called a\.b"):
+        leaves({"a.b": W, "a": {"b": V}})
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_container_is_rebuilt_from_its_leaves(name):
+    params = CONTAINERS[name][0]
+    before = {path: leaf.copy() for path, leaf in leaves(params).items() if isinstance(leaf, np.ndarray)}
+    doubled = rebuilt(params, {path: 2 * leaf for path, leaf in before.items()})
+    assert type(doubled) is type(params)
+    after = leaves(doubled)
+    assert after.keys() >= leaves(params).keys() and all((after[path] == 2 * leaf).all() for path, leaf in before.items())
+    assert all((leaves(params)[path] == leaf).all() for path, leaf in before.items())
+
+
+def test_numbers_and_lists_of_numbers_are_leaves():
+    assert leaves({"a": [1.0, 2.0], "b": 3, "c": None}) == {"a": [1.0, 2.0], "b": 3}
+    assert leaves(1.5) == {"params": 1.5}
+    assert leaves([[1.0, 2.0], [3.0]]) == {"params": [[1.0, 2.0], [3.0]]}
+    check_gradients(lambda p: p["a"] ** 2 + p["b"], {"a": 2.0, "b": 1}, {"a": 4.0, "b": 1.0})
+    assert leaves(types.SimpleNamespace(W=1.0)) == {}
+
+
+def test_a_function_that_computes_in_single_precision_is_refused():
+    """Its small differences are all 0, which looks like a derivative of 0."""
+
+    def single(p):
+        return float(np.sum(np.sin(np.asarray(p, np.float32))))
+
+    x = np.array([0.3, 0.7])
+    with pytest.raises(TypeError, match="fn computes in single precision"):
+        check_gradients(single, x, np.cos(x))
+    halves = np.array([0.5, 2.0])  # its values at x itself are single numbers, those beside it are not
+    check_gradients(lambda p: float(np.sum(p * p)), halves, 2 * halves)
+
+
+def test_a_stationary_point_is_no_function_that_reads_nothing():
+    """The cosine of the rounded pi / 2 is 6e-17, which differences cannot see."""
+    x = np.full(3, np.pi / 2)
+    check_gradients(lambda p: np.sum(np.sin(p)), x, np.cos(x))
+    with pytest.raises(ValueError, match="does not change with params"):
+        check_gradients(lambda p: 3.0, x, np.full(3, 1e-9))
+
+
+def test_half_precision_is_no_excuse_for_a_gradient_that_is_off():
+    x = np.array([0.3, 0.7])
+    with pytest.raises(AssertionError, match="2 of 2 elements are off"):
+        check_gradients(lambda p: np.sum(np.sin(p)), x, np.cos(x).astype(np.float16))
+    check_gradients(lambda p: np.sum(np.sin(p)), x, np.cos(x).astype(np.float16), rtol=1e-3)
