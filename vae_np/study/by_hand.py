@@ -24,9 +24,10 @@ WORDS = {  # {an operation by its name in the text: the sentence above its equat
     "divergence_backward": "The first path into mu and logvar comes directly from the KL.",
     "reparameterize_backward_add": "The second path comes through z. What it brings is added to the first.",
 }
-THROUGH_DECODER = (
-    "The decoder's lines lead from there to dz, a sum of {n} products: one for each unit of the layer that reads z."
-)
+THROUGH_DECODER = {
+    "affine_backward": "The decoder's lines lead from there to dz, a sum of {n} products: one for each unit of the layer that reads z.",
+    "output_logvar_layer_backward_add": "A second layer reads z. What comes through it, a sum of {n} products, is added.",
+}
 
 
 class Row(NamedTuple):
@@ -108,23 +109,25 @@ def rows(trace: Lines) -> Iterator[Row]:
                 of_one = numbers is not None and _has_share(right)
                 yield Row(i, words, equation, numbers, _value(numbers) if of_one else cases(now, name, 0))
                 words = ""
-        elif line.function == BACKWARD and line.called == "affine_backward" and line.writes[0].name == "dz":
-            dy, W = values[line.arguments["dy"]], _weight(trace, line.arguments["W"])
+        elif (
+            line.function == BACKWARD
+            and line.called in THROUGH_DECODER
+            and line.writes[0].name == "dz"
+            and (weight := line.arguments["W"].replace("[", ".").replace("]", "")) in trace.p
+        ):
+            dy, W = values[line.arguments["dy"]], trace.p[weight]
             products = [("product", ("value", dy[0, examples, h]), ("value", W[latents, h])) for h in range(W.shape[1])]
             numbers = _sum(products) if len(products) <= MOST_TERMS else None
+            if numbers is not None and line.called != "affine_backward":
+                numbers = "+", ("value", cases(before, "dz", 0)), numbers
             (equation,) = formulas.equations(line)
-            yield Row(i, THROUGH_DECODER.format(n=len(products)), equation, numbers, cases(values, "dz", 0))
+            yield Row(i, THROUGH_DECODER[line.called].format(n=len(products)), equation, numbers, cases(values, "dz", 0))
 
 
 def _inputs(trace):
     """(B,): the input of each example at which the derivative of the output is largest, in the first sample."""
     doutput = [array.value for line in trace for array in line.writes if array.name == "doutput"][-1]
     return np.abs(doutput[0]).argmax(axis=-1)
-
-
-def _weight(trace, name):
-    """A matrix of weights by its name on the page, such as decoder[0].W."""
-    return trace.p[name.replace("[", ".").replace("]", "")]
 
 
 def _put_in(tree: Tree, number: Callable[[str, int], NDArray], sample: int, counts: dict[str, int]) -> Tree:

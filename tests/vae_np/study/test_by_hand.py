@@ -27,7 +27,7 @@ def test_the_numbers_that_are_put_in_give_the_result(problem):
                 np.broadcast_to(evaluate(row.numbers, {}), row.result.shape), row.result, rtol=1e-12, atol=1e-14
             )
             np.testing.assert_allclose(by_hand._value(by_hand._simplified(row.numbers)), evaluate(row.numbers, {}), rtol=1e-12)
-    assert set(found) == set(by_hand.WORDS) | {"affine_backward"}
+    assert set(found) - {"output_logvar_layer_backward_add"} == set(by_hand.WORDS) | {"affine_backward"}
 
 
 @pytest.mark.parametrize("problem", PROBLEMS[::3], ids=lambda q: f"{q.p.architecture.likelihood}-{q.objective}")
