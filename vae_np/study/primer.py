@@ -48,7 +48,7 @@ The stronger the colour, the larger the number; where a number is 0, there is no
 <kbd>Tab</kbd> and the arrow keys, to see its index and its number. Indices begin with 0. Arrays of 16 numbers or fewer are printed.</p>
 <h3>Colours</h3><ul class="legend">{colours}</ul>
 <h3>Checks</h3>
-<p>“Agrees with a finite difference to 6e-09” means: the program ran again with the value a little larger and a little smaller, the
+<p>"Agrees with a finite difference to 6e-09" means: the program ran again with the value a little larger and a little smaller, the
 change of the loss was divided by the change of the value, and the result differs from the derivative by 6 parts in 10<sup>9</sup>.</p>
 </div><div class="scroll">{_symbols(trace)}</div></div>"""
 
