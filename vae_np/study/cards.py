@@ -90,6 +90,7 @@ def _array(trace: Lines, line: Line, array: Array, paths, view):
         proof = markup.proof(array.error, line.wrong)
         proof += f' <span class="through">through {through}</span>' if through else ""
         proof += f' <span class="wrong">the path through {missing} is missing</span>' if missing else ""
+        proof += f' <span class="wrong">{html.escape(array.cause)}</span>' if array.cause else ""
     parts = {path: part for path, part in array.parts.items() if path in paths and view.on_page}
     variants = "".join(
         f'<div class="variant" data-path="{path}"{" hidden" * (path != "all")}>{values.shown(array, value, view)}</div>'

@@ -26,6 +26,7 @@ class Array(NamedTuple):
     through: tuple[int, ...] = ()  # the lines of the forward pass, by index, whose paths to the loss it contains
     missing_paths: tuple[int, ...] = ()  # the lines whose paths it should contain, too, because it is complete now
     parts: Mapping[str, NDArray] = {}  # of a derivative: {path: the part that comes along it}, for the paths of `paths.PATHS`
+    cause: str = ""  # what is wrong with a derivative, in a sentence, where the line is wrong and the mistake is known
 
     @property
     def lacks(self) -> tuple[int, ...]:

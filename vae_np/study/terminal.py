@@ -144,6 +144,7 @@ def _proof(trace: Lines, line: Line, array: Array) -> Text:
         words += f"; the path through line {numbers(array.missing_paths)} is missing"
     if not (right or line.wrong):
         words += "; the line reads a wrong derivative"
+    words += f". {array.cause}" if array.cause else ""
     return Text(f"✓ {words}", "green") if right else Text(f"✗ {words}", "bold red")
 
 

@@ -195,7 +195,11 @@ def _lines(records, n_forward, proofs, arrays, dimensions, parts):
             Array(renamed(name), value)
             if renamed(name) not in of_line
             else _proven(
-                renamed(name), value, of_line[renamed(name)], {path: of[i - n_forward].get(name) for path, of in parts.items()}
+                renamed(name),
+                value,
+                of_line[renamed(name)],
+                {path: of[i - n_forward].get(name) for path, of in parts.items()},
+                "" if inherited else of_line[renamed(name)].cause,
             )
             for name, value in record.writes.items()
         )
@@ -225,12 +229,12 @@ def _lines(records, n_forward, proofs, arrays, dimensions, parts):
     return lines
 
 
-def _proven(name, value, proof, parts):
+def _proven(name, value, proof, parts, cause):
     """The Array of a derivative; None stands for a part that is 0."""
     parts = {path: np.zeros_like(value) if part is None else part for path, part in parts.items()}
     if name.endswith(".W"):
         parts["l2"] = value - parts["reconstruction"] - parts["kl"]
-    return Array(name, value, proof.error, tuple(sorted(proof.through)), tuple(sorted(proof.missing_paths)), parts)
+    return Array(name, value, proof.error, tuple(sorted(proof.through)), tuple(sorted(proof.missing_paths)), parts, cause)
 
 
 def _dimensions(architecture, a):

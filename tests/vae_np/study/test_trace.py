@@ -2,17 +2,19 @@
 
 import ast
 import inspect
+import io
 import itertools
 import linecache
 import re
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from vae_np import Architecture, elbo, loss, loss_and_gradients
 from vae_np.choices import ACTIVATIONS, OBJECTIVES
 from vae_np.kernels import reference
-from vae_np.study import trace
+from vae_np.study import page, terminal, trace
 from vae_np.study.formulas import equations, parse
 from vae_np.study.proof import N_DENSE, TOLERANCE, _Probes
 from vae_np.study.watch import statements_of
@@ -433,3 +435,40 @@ def test_a_trace_leaves_everything_as_it_was():
     again = trace(*PROBLEM)
     assert str(again) == str(lines)
     assert_close(lines.a.nll, again.a.nll, "nll", rtol=0.0)
+
+
+# ------------------------------------------------------------------------------------------------ what kind of mistake
+
+
+def without_half(dz, mu, logvar, eps, dmu, dlogvar):
+    dmu += dz.sum(axis=0)
+    dlogvar += (dz * eps).sum(axis=0) * np.exp(logvar / 2)
+    return dmu, dlogvar
+
+
+def of_wrong_sign(x, dy, W, l2, dW, db):
+    dW[...] = -(x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])) - l2 * W
+    db[...] = dy.reshape(-1, dy.shape[-1]).sum(axis=0)
+    return dW, db
+
+
+@pytest.mark.parametrize("elements", [None, 3])
+@pytest.mark.parametrize(
+    "changed, of, sentence",
+    [
+        ({"affine_gradients": of_wrong_sign}, ".W", "The sign is wrong: every element is -1 times what it should be."),
+        (
+            {"reparameterize_backward_add": without_half},
+            "dlogvar",
+            "This is about what the line adds: every element is twice what it should be.",
+        ),
+    ],
+)
+def test_a_wrong_line_says_what_kind_of_mistake_it_is(changed, of, sentence, elements):
+    made = trace(*PROBLEM, elements=elements, **changed)
+    wrong = [(i, array) for i, line in enumerate(made) for array in line.writes if line.wrong and array.name.endswith(of)]
+    assert wrong and {array.cause for _, array in wrong} == {sentence}
+    console = Console(width=300, file=io.StringIO(), record=True)
+    console.print(terminal.card(made, wrong[0][0]))
+    assert sentence in page.page(made, "noise") and sentence in console.export_text()
+    assert not any(array.cause for line in trace(*PROBLEM, elements=elements) for array in line.writes)
