@@ -44,3 +44,10 @@ def test_the_finite_difference_that_it_explains_is_an_example_of_the_page():
     from vae_np.study.proof import agreement
 
     assert agreement(6e-9).removeprefix("agrees") in primer.primer(trace(*PROBLEM))
+
+
+def test_it_sends_the_reader_to_no_part_that_is_not_there():
+    made = trace(*PROBLEM)
+    titles = re.findall(r"<h2>([^<]*)</h2>", page.page(made, "noise"))
+    assert "One latent by hand" in titles and "one latent by hand" in primer.primer(made)
+    assert "tour" not in primer.primer(made) or any("tour" in title for title in titles)
