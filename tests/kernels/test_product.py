@@ -155,6 +155,7 @@ assert "bfloat16" in ours.about() or {vector} == 0
     run(code, tmp_path, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES="")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(emit.VECTOR == 16, reason="all tests of this file run with these tiles")
 def test_the_tiles_of_neon(tmp_path):
     """Their code is right on any processor, though fast only on arm64: so the tests of this file are run with it."""
