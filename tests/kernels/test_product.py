@@ -129,7 +129,7 @@ def run(code, folder, **environment):
 
 
 @pytest.mark.skipif(emit.VECTOR == 16, reason="the names are those of x86")
-@pytest.mark.parametrize("name, vector", [("haswell", 32), ("generic", 0)])
+@pytest.mark.parametrize("name, vector", [("haswell", 32), pytest.param("generic", 0, marks=pytest.mark.slow)])
 def test_other_processors(name, vector, tmp_path):
     """The products are right for AVX2, and for a processor of which nothing is known, where the BLAS multiplies."""
     code = f"""

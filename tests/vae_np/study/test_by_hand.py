@@ -15,7 +15,7 @@ from vae_np.study.typesetting import plain
 
 
 @pytest.mark.parametrize(
-    "problem", PROBLEMS, ids=lambda q: f"{q.p.architecture.likelihood}-{q.p.architecture.noise}-{q.objective}"
+    "problem", PROBLEMS[::4], ids=lambda q: f"{q.p.architecture.likelihood}-{q.p.architecture.noise}-{q.objective}"
 )
 def test_the_numbers_that_are_put_in_give_the_result(problem):
     made, found = trace(*problem), []

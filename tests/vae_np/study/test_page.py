@@ -171,7 +171,7 @@ def test_contrast_is_sufficient(of_images, dark):
 LAYOUT = """
 for (const details of document.querySelectorAll("details")) details.open = true;
 const box = (at) => at.getBoundingClientRect();
-const flat = [...document.querySelectorAll("math")].filter((math) => box(math).width < 4 || box(math).height < 8);
+const flat = [...document.querySelectorAll("math")].filter((math) => math.textContent.length > 1 && (box(math).width < 4 || box(math).height < 8));  // a letter alone is low
 const lowered = [...document.querySelectorAll("msub")].every(({ children: [base, below] }) => box(below).bottom > box(base).bottom);
 const raised = [...document.querySelectorAll("msup")].every(({ children: [base, above] }) => box(above).top < box(base).top);
 const stacked = [...document.querySelectorAll("mfrac")].every(({ children: [over, under] }) => box(over).bottom <= box(under).top + 1);

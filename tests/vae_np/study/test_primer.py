@@ -9,7 +9,7 @@ from vae_np.study import page, primer, trace
 
 
 @pytest.mark.parametrize(
-    "problem", PROBLEMS[::3], ids=lambda q: f"{q.p.architecture.likelihood}-{q.p.architecture.noise}-{q.objective}"
+    "problem", PROBLEMS[::8], ids=lambda q: f"{q.p.architecture.likelihood}-{q.p.architecture.noise}-{q.objective}"
 )
 def test_every_name_of_the_code_is_explained_with_its_shape(problem):
     made = trace(*problem)
