@@ -223,7 +223,7 @@ TESTS = ["tests/kernels", "tests/meaning", "tests/vae_np", "tests/benchmarks"]
 LEFT_OUT = "killed_by_the_system", "killed_at_random", "processes_of_their_own", "kernels/test_load.py"
 LEFT_OUT += "text_whole", "compilation", "trained_to_the_end", "browser"
 LIMIT = 120  # seconds of computing until a change counts as seen because nothing comes to an end
-SAMPLE, SAMPLE_OF_FOLDER = 1, 1  # changes in a short run of each of these files, and of each folder of others
+SAMPLE, SAMPLE_OF_FOLDER = 3, 1  # changes in a short run of each of these files, and of each folder of others
 MODEL_TEXT = "vae_np/elbo.py", "vae_np/optimizers.py", "vae_np/bounds.py", "kernels/reference.py"
 
 

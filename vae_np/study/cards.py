@@ -8,6 +8,7 @@ import numpy as np
 from vae_np.kernels import reference
 from vae_np.study import formulas, markup, values
 from vae_np.study.derivations import key_of
+from vae_np.study.exercises import exercise_of
 from vae_np.study.lines import Array, Line, Lines
 from vae_np.study.markup import View
 from vae_np.study.paths import BACKWARD, GRADIENTS, TERMS, forward_lines, paths_of
@@ -79,7 +80,9 @@ def _operation(line, view):
     why = f'<a href="#why-{key}">How is it derived?</a>' if key and view.on_page else ""
     source = f"<pre><code>{html.escape(inspect.getsource(operation))}</code></pre>" if operation else ""
     name = f"<code>{html.escape(line.operation)}</code>"
-    return f"<details><summary>The NumPy code of {name} {why}</summary>{source}</details>"
+    exercise = exercise_of(line.operation) if line.function in (BACKWARD, GRADIENTS) else None
+    own = f"<p>Write it yourself: <code>vae-np exercise</code>, exercise <code>{exercise}</code>.</p>" if exercise else ""
+    return f"<details><summary>The NumPy code of {name} {why}</summary>{own}{source}</details>"
 
 
 def _array(trace: Lines, line: Line, array: Array, paths, view):

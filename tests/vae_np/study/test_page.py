@@ -14,6 +14,7 @@ from tests.vae_np.study.test_trace import PROBLEM, PROBLEMS, changed
 from vae_np import Architecture, elbo
 from vae_np.kernels import reference
 from vae_np.study import dials, formulas, page, pictures, trace
+from vae_np.study.exercises import exercise_of
 from vae_np.study.paths import paths_of
 from vae_np.testing import random_problem
 
@@ -370,3 +371,11 @@ def test_it_says_in_usual_words_what_a_derivative_is_and_by_what_it_is_checked(o
     for unusual in ("undo", "of itself", "very point", "dname", "know beta", "proven", "proof"):
         assert unusual not in words
     assert "agrees with a finite difference to" in words
+
+
+def test_each_line_of_the_backward_pass_names_the_exercise_in_which_it_is_written():
+    made = trace(*PROBLEM)
+    text = page.page(made, "noise")
+    wanted = {exercise_of(line.operation) for line in made if line.function in ("backward", "weight_gradients")} - {None}
+    assert len(wanted) >= 8
+    assert set(re.findall(r"<code>vae-np exercise</code>, exercise <code>(\w+)</code>", text)) == wanted
