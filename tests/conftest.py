@@ -57,11 +57,3 @@ def its_kernels(backend):
 def kernel_set(request):
     """Each kernel set that runs on this machine, and the GPU's with the host in its place; all take NumPy's arrays."""
     return on_numpy(on_host.KERNELS if request.param == on_host.NAME else kernels.load(request.param))
-
-
-@pytest.hookimpl(tryfirst=True)  # before the slow tests are left out
-def pytest_collection_modifyitems(items):
-    """The whole of `check_kernels` on the stand-in for a GPU is a slow test: it takes as long as all other sets together."""
-    for item in items:
-        if item.name == "test_check_kernels_passes_every_set[cupy on the host]":
-            item.add_marker(pytest.mark.slow)
