@@ -15,6 +15,7 @@ from vae_np.buffers import buffers
 from vae_np.parameters import Parameters
 from vae_np.study.exercises import Exercise
 from vae_np.study.lines import Line
+from vae_np.study.proof import TOLERANCE
 from vae_np.study.trace import Trace, trace
 from vae_np.study.trial import Finding, of_exception
 from vae_np.testing.diagnosis import diagnose
@@ -109,7 +110,7 @@ def _blame(problem, exercise, function):
             continue
         source = " ".join(line.source.partition("#")[0].split())
         for array in line.writes:
-            if not array.error or array.error <= 1e-6:
+            if not array.error or array.error <= TOLERANCE:
                 continue
             said = f"line {line.number}, `{source}`: "
             name, meant = _meant(line, array.name, right)

@@ -1,6 +1,5 @@
 """A session in a terminal: the student's file is checked whenever it is saved, and keys ask for more."""
 
-import contextlib
 import functools
 import os
 import pathlib
@@ -8,7 +7,7 @@ import subprocess
 import sys
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -22,6 +21,7 @@ from vae_np.study import workbook
 from vae_np.study.answers import NOT_BEGUN, RIGHT, WRONG, Verdict
 from vae_np.study.derivations import key_of
 from vae_np.study.exercises import EXERCISES, KNOWN, hints
+from vae_np.study.keyboard import keys
 from vae_np.study.runner import FILE, Checker, record_of, verdict_of
 from vae_np.study.trial import Finding
 from vae_np.study.workbook import Answer, Marks
@@ -270,32 +270,3 @@ def watch(session: Session, is_over: Callable[[], bool] = lambda: False) -> None
                 first = False
             pressed = key(POLL)
             going = session.press(pressed) if pressed else True
-
-
-@contextlib.contextmanager
-def keys() -> Iterator[Callable[[float], str]]:
-    """`with keys() as key`: key(seconds) is the key that was pressed in that time, without Enter, or "" for none."""
-    try:
-        import select
-        import termios
-        import tty
-    except ImportError:  # Windows
-        import msvcrt
-
-        def wait(seconds):
-            time.sleep(seconds)
-            return msvcrt.getwch() if msvcrt.kbhit() else ""  # pyright: ignore[reportAttributeAccessIssue]  # only Windows has it
-
-        yield wait
-        return
-    before = termios.tcgetattr(sys.stdin)
-
-    def pressed(seconds):
-        ready = select.select([sys.stdin], [], [], seconds)[0]
-        return (os.read(sys.stdin.fileno(), 1).decode(errors="replace") or "q") if ready else ""
-
-    try:
-        tty.setcbreak(sys.stdin)
-        yield pressed
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

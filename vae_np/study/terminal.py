@@ -1,8 +1,6 @@
 """The trace in a terminal: one line at a time, with a key for the next."""
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -13,6 +11,7 @@ from rich.text import Text
 
 from vae_np.study import formulas, typesetting
 from vae_np.study.derivations import DERIVATIONS, key_of
+from vae_np.study.keyboard import keys
 from vae_np.study.lines import Array, Line, Lines
 from vae_np.study.proof import TOLERANCE, agreement
 
@@ -70,14 +69,14 @@ def walk(trace: Lines, console: Console, start: int | None = None) -> None:
                 explained.add(key)
         return
     console.print(Text(KEYS, "dim"))
-    with _single_keys() as key:
+    with keys() as key:
         printed = None
         while True:
             if at != printed:
                 console.print(card(trace, shown[at]))
                 printed = at
-            pressed = key()
-            if pressed in ("q", "\x1b", "\x04", ""):
+            pressed = key(None)
+            if pressed in ("q", "\x1b", "\x04"):
                 return
             if pressed == "\x03":
                 raise KeyboardInterrupt
@@ -146,22 +145,3 @@ def _proof(trace: Lines, line: Line, array: Array) -> Text:
         words += "; the line reads a wrong derivative"
     words += f". {array.cause}" if array.cause else ""
     return Text(f"✓ {words}", "green") if right else Text(f"✗ {words}", "bold red")
-
-
-@contextlib.contextmanager
-def _single_keys() -> Iterator[Callable[[], str]]:
-    """`with _single_keys() as key`: key() waits for one key, and needs no Enter."""
-    try:
-        import termios
-        import tty
-    except ImportError:  # Windows
-        import msvcrt
-
-        yield msvcrt.getwch  # pyright: ignore[reportAttributeAccessIssue]  # only Windows has it
-        return
-    before = termios.tcgetattr(sys.stdin)
-    try:
-        tty.setcbreak(sys.stdin)
-        yield lambda: sys.stdin.read(1)
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
