@@ -97,7 +97,6 @@ SEEN_BY = {
         f"vae_np/testing/{name}.py": [f"test_{name}.py", "test_testing.py", "test_mistakes.py"]
         for name in (
             "comparison",
-            "arguments",
             "definitions",
             "diagnosis",
             "frameworks",
@@ -113,6 +112,7 @@ SEEN_BY = {
             "suite",
         )
     },
+    "vae_np/testing/arguments.py": ["test_gradients.py", "test_testing.py"],
     "vae_np/testing/trees.py": ["test_gradients.py", "test_frameworks.py"],
     "vae_np/testing/derivatives.py": ["test_testing.py", "test_operations.py", "test_dials.py"],
     **{
@@ -156,6 +156,7 @@ SEEN_BY = {
             "evaluation": "formulas",
             "explanations": "page",
             "formulas": "formulas",
+            "keyboard": "terminal",
             "lines": "trace",
             "listing": "page",
             "markup": "page",
