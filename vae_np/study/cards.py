@@ -11,7 +11,7 @@ from vae_np.study.derivations import key_of
 from vae_np.study.exercises import exercise_of
 from vae_np.study.lines import Array, Line, Lines
 from vae_np.study.markup import View
-from vae_np.study.paths import BACKWARD, GRADIENTS, PATHS, TERMS, forward_lines, paths_of
+from vae_np.study.paths import BACKWARD, GRADIENTS, TERMS, forward_lines, paths_of
 from vae_np.study.typesetting import number
 
 
@@ -96,7 +96,7 @@ def _array(trace: Lines, line: Line, array: Array, paths, view):
         proof += f' <span class="wrong">{html.escape(array.cause)}</span>' if array.cause else ""
     parts = {path: part for path, part in array.parts.items() if path in paths and view.on_page}
     variants = "".join(
-        f'<div class="variant" data-path="{path}"{" hidden" * (path != "all")}>{_part_of(path)}{values.shown(array, value, view)}</div>'
+        f'<div class="variant" data-path="{path}"{" hidden" * (path != "all")}>{values.shown(array, value, view)}</div>'
         for path, value in {"all": array.value, **parts}.items()
     )
     return (
@@ -104,11 +104,6 @@ def _array(trace: Lines, line: Line, array: Array, paths, view):
         f'<span class="shape">{html.escape(letters)}{shape}</span></div>{variants}'
         f'<div class="proof">{proof}</div>{_shares(array)}</div>'
     )
-
-
-def _part_of(path):
-    """What the numbers of a part are; the whole needs no words."""
-    return "" if path == "all" else f'<p class="note">the part along the path: {PATHS[path]}</p>'
 
 
 def letters_of(line: Line, array: Array) -> str:

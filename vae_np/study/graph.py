@@ -14,7 +14,7 @@ from vae_np.study.lines import Line, Lines
 from vae_np.study.paths import GRADIENTS, PATHS, TERMS, forward_lines, paths_of
 
 FILES = pathlib.Path(__file__).parent
-WIDTH, HEIGHT, ROW = 104, 74, 17  # of a box, and from one of its rows to the next
+WIDTH, HEIGHT, ROW = 100, 74, 17  # of a box, and from one of its rows to the next
 PILL = 46, 26  # the size of an input that stands beside the box that reads it
 WIDEST, NARROWEST = 16.0, 1.2  # of a band
 SMALLEST = 1e-12  # a part of a gradient with a smaller norm is not drawn
@@ -109,12 +109,18 @@ def flow(trace: Lines) -> tuple[dict[str, Node], list[Edge]]:
         nodes[name] = Node(name, value.shape, norm, made.get(name))
     edges = {(source, name): Edge(source, name, None, {}) for name in nodes for source in reads.get(name, ())}
     before: dict[str, dict] = {}  # {derivative: its parts}
+    fork = next((i for i in made.values() if trace[i].called == "reparameterize"), -1)
     for j, (line, paths) in enumerate(zip(trace, paths_of(trace))):
         for array in line.writes:
             if array.error is None:
                 continue
             name = array.name.removeprefix("d").removesuffix(".y")
-            parts = {path: part for path, part in {"all": array.value, **array.parts}.items() if path in paths}
+            below = max(line.differentiates, default=fork + 1) <= fork  # where the two paths into mu and logvar have met
+            parts = {
+                path: part
+                for path, part in {"all": array.value, **array.parts}.items()
+                if below or path in TERMS or path in paths
+            }
             norms = {path: float(np.linalg.norm(part)) for path, part in parts.items()}
             if line.function == GRADIENTS:
                 layer, letter = name.rsplit(".", 1)
@@ -194,8 +200,10 @@ def _layout(nodes, edges, upright):
     for name in nodes:
         if name not in inputs or name == start:
             columns.setdefault(distance(name), []).append(name)
-    outer = {target for source, target in chain if distance(source) - distance(target) > 1 and len(columns[distance(target)]) > 1}
-    spread, lane = (60, 182) if upright else (49, 128)
+    outer = {
+        target for source, target in chain if distance(source) - distance(target) > 1 and len(columns[distance(target)]) > 1
+    }
+    spread, lane = (56, 172) if upright else (49, 128)
     boxes, gaps, along = {}, {}, size[0] / 2 + 2
     inside = {column: [name for name in names if name not in outer] for column, names in columns.items()}
     for column in sorted(columns, reverse=True):
@@ -204,7 +212,7 @@ def _layout(nodes, edges, upright):
             boxes[name] = along, spread * (2 * k - len(inner) + 1)
         boxes |= {name: (along, float(lane)) for name in columns[column] if name in outer}
         joins = len(inside.get(column - 1, ())) > 1 or any(source in inner and target in outer for source, target in chain)
-        gaps[along] = 96 if len(inner) > 1 else 64 if joins and column > 1 else 30
+        gaps[along] = 84 if len(inner) > 1 else 56 if joins and column > 1 else 24
         along += size[0] + gaps[along]
     pills = [
         (source, target, boxes[target][0], boxes[target][1] - (size[1] + pill[1]) / 2 - 14)
@@ -231,7 +239,7 @@ def svg(trace: Lines, upright: bool) -> str:
     )
     return (
         f'<svg role="group" aria-label="The graph of the model" viewBox="{x:g} {y:g} {width:g} {height:g}" width="{width:g}" '
-        f'style="min-width: {0.78 * width:.0f}px"><title>The graph of the model</title><desc>{words}</desc>{body}</svg>'
+        f'style="min-width: {0.8 * width:.0f}px"><title>The graph of the model</title><desc>{words}</desc>{body}</svg>'
     )
 
 
@@ -256,15 +264,19 @@ def _boxes(trace, layout, nodes):
         if node.derivative:
             below, derivative = next(baselines), _plain(node.derivative)
             label = "dy" if node.derivative.endswith(".y") else derivative
-            row = _text(left, below, label, "symbol long" if len(label) > 9 else "symbol") + _text(right, below, "", "end", node.norms)
-            yield _link(trace, node.derivative_line, f"{derivative}, norm {_digits(node.norms['all'])}", row)
+            row = _text(left, below, label, "symbol long" if len(label) > 9 else "symbol") + _text(
+                right, below, "", "end", node.norms
+            )
+            yield _link(trace, node.derivative_line, f"{derivative}, norm {_digits(node.norms['all'])} for the whole loss", row)
         if node.weights:
             below = next(baselines)
-            texts, places = [], ((left, "start"), (right, "end"))
+            texts, places = [], ((left, ""), (right, "end"))
             for (letter, norms), (place, anchor) in zip(node.weights.items(), places if len(node.weights) > 1 else places[1:]):
-                texts.append(_text(place, below, "", f"{anchor} small", norms, f"d{letter} ", 2))
+                texts.append(_text(place, below, "", f"{anchor} small".strip(), norms, f"d{letter} ", 2))
             words = " and ".join(f"d{letter}, norm {_digits(norms['all'])}" for letter, norms in node.weights.items())
-            yield _link(trace, node.weights_line, f"{words}: the derivatives of the layer that computes {math_name}", "".join(texts))
+            yield _link(
+                trace, node.weights_line, f"{words} for the whole loss, of the layer that computes {math_name}", "".join(texts)
+            )
 
 
 def _pills(layout):
@@ -290,9 +302,7 @@ def _bands(trace, layout, edges, widest):
         """{path: the bands that are drawn if it is chosen, each the term that colours it and its norm}; a term shows its own of all."""
         bands = {path: [("", edge.norms.get(path, 0.0))] for path in PATHS if path not in TERMS}
         bands["all"] = [(term, edge.norms.get(term, 0.0)) for term in TERMS]
-        return {
-            path: [(term, norm) for term, norm in of if not norm <= SMALLEST] for path, of in bands.items() if edge.norms
-        }
+        return {path: [(term, norm) for term, norm in of if not norm <= SMALLEST] for path, of in bands.items() if edge.norms}
 
     drawn = [edge for edge in edges if edge.source in layout.boxes and edge.target in layout.boxes]
     pills = {(source, target) for source, target, *_ in layout.pills}
@@ -340,7 +350,7 @@ def _bands(trace, layout, edges, widest):
             if shapes:
                 groups += f'<g data-path="{path}"{" hidden" * (path != "all")}>{shapes}</g>'
         hit = f'<path class="hit" d="{curve((12 + sizes[key]) / 2, 0, 0)}"/>'
-        words = f"what flows back from {_plain(edge.target)} to {_plain(edge.source)}, norm {_digits(edge.norms['all'])}"
+        words = f"what flows back from {_plain(edge.target)} to {_plain(edge.source)}, norm {_digits(edge.norms['all'])} for the whole loss"
         label = ""
         siblings = [other for other in drawn if other.source == edge.source and other.line is not None]
         if len(siblings) > 1:
@@ -352,10 +362,10 @@ def _bands(trace, layout, edges, widest):
 def _label(layout, along, across, size, before, norms):
     """The norm of what flows along an edge, beside its bands."""
     if layout.upright:
-        x, y, anchor = (across + 1, along + 8, "end") if before else (across + size + 3, along + 8, "start")
+        x, y, anchor = (across + 1, along + 8, "end") if before else (across + size + 3, along + 8, "")
     else:
-        x, y, anchor = (along, across, "start") if before else (along, across + size + 13, "start")
-    return _text(x, y, "", f"{anchor} small label", norms)
+        x, y, anchor = (along, across, "") if before else (along, across + size + 13, "")
+    return _text(x, y, "", f"{anchor} small label".strip(), norms)
 
 
 def _digits(value, n=3):

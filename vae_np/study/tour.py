@@ -105,7 +105,8 @@ def two_paths(array: Array, view: View) -> str:
         f"= {name}, the sum": array.value,
     }
     parts = "".join(
-        f'<div class="part"><p class="shape">{words}</p>{values.shown(array, part, view)}</div>' for words, part in shown.items()
+        f'<div class="part"><p class="shape">{words}</p>{values.shown(array, part, view)}</div>'
+        for words, part in shown.items()
     )
     return f'<div class="sum" role="group" aria-label="the two paths into {_plain(array.name.removeprefix("d"))}">{parts}</div>'
 
