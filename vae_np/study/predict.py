@@ -150,7 +150,7 @@ def _moment(trace, i):
 
 
 def _shape(now):
-    changed = [array for array in now.line.writes if not np.array_equal(now.before.get(array.name, 0), array.value)]
+    changed = [array for array in now.line.writes if np.any(array.value != now.before.get(array.name, 0))]
     for array in changed[:1]:
         right, found = array.value.shape, {}
         if len(right) == 2:
@@ -175,7 +175,7 @@ def _sign(now):
     for equation in formulas.equations(now.line):
         name, right = equation[1][-1], equation[-1]
         array = now.written(name)
-        if array is None or right == ("number", "0") or not now.axes_of(name):
+        if array is None or right == ("number", "0") or "@" in repr(right) or not now.axes_of(name):
             continue
         size = np.abs(array.value)
         if right[0] == "where" and not size.all():  # an element at which the derivative stops is the more telling one
@@ -208,6 +208,8 @@ def _number_at(now, places, facts):
     def at(name, sample):
         if name in now.numbers:
             facts[_name(name)] = value = now.numbers[name]
+        elif not now.axes_of(name):
+            raise KeyError(name)
         else:
             indices = {**places, "L": sample, "K": min(sample, now.numbers["K"] - 1), "1": 0}
             index = tuple(indices[letter] for letter in now.axes_of(name))
@@ -223,7 +225,7 @@ def _number_at(now, places, facts):
 def _factor(now):
     which, factor, others = FACTORS.get(now.line.operation, (0, "", ()))
     text = re.split("[;,]  ", inspect.cleandoc(now.line.definition).split("\n")[0].partition("   ")[0])[which:][:1]
-    if not factor or factor not in "".join(text):
+    if not factor or not text or _with(text[0], factor, BLANK) == text[0]:
         return  # it may be an operation of the user's own with the name of ours
     names = dict(now.line.arguments)
     for array in now.line.writes:
@@ -234,14 +236,19 @@ def _factor(now):
         return
     options = []
     for other in others:
-        why = _why_not(array, computed(now, text[0].replace(factor, other), array))
+        why = _why_not(array, computed(now, _with(text[0], factor, other), array))
         if why:
             formula, plain = _typeset(other, names)
             options.append(Option(formula, why, plain))
     if options:
-        words, name = (f"Which factor is missing in {shown}?" for shown in _typeset(text[0].replace(factor, BLANK), names))
+        words, name = (f"Which factor is missing in {shown}?" for shown in _typeset(_with(text[0], factor, BLANK), names))
         formula, plain = _typeset(factor, names)
         yield Question("factor", words, (Option(formula, "", plain), *options[: MOST_FACTORS - 1]), name)
+
+
+def _with(text, factor, other):
+    """A formula with something else in the place of a factor."""
+    return re.sub(rf"(?<!\w){re.escape(factor)}(?!\w)", lambda _: other, text)
 
 
 def computed(now: _Moment, text: str, array: Array) -> NDArray | None:

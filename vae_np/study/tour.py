@@ -12,7 +12,7 @@ WORDS = {  # {an operation by its name in the text: a sentence about the line th
     "bound": "The forward pass ends with the loss of each example, and the loss of the batch is {total} nats{how}. Every line that "
     "follows asks how this number changes.",
     "bound_backward": "The first derivatives are those of nll and kl: {weighs}.",
-    "likelihood_nll_backward": "The derivative enters the decoder through its last result, {value}: it compares each input with what "
+    "likelihood_nll_backward": "The derivative enters the decoder through its result, {value}: it compares each input with what "
     "the decoder says of it.",
     "affine_backward": "The next layer multiplied {value} by its weights, and so the derivative goes back through the same weights: "
     "each number of {value} receives a sum over all units to which it leads.",
@@ -33,6 +33,7 @@ SAMPLED = (
     "The KL of a sample is computed from z and log σ². What it sends to z is added to the derivative of z. What it sends to log σ² is "
     "the first of the two paths into it; μ receives nothing directly."
 )
+AGAIN = "The layer that computes {value} receives its gradient in the same way."
 LEARNED = "The log-variance that all inputs share is learned: its derivative is a sum over all samples, examples and inputs."
 ALIKE, WEIGHTED = "all samples of all examples weigh the same", "each sample counts by its importance weight"
 
@@ -68,7 +69,7 @@ def stations(trace: Lines) -> list[int]:
         if line.called == "bound":
             found.append(i)
         elif line.function in (BACKWARD, GRADIENTS) and line.called and not line.composite:
-            changed = [array for array in line.writes if not np.array_equal(before.get(array.name, 0), array.value)]
+            changed = [array for array in line.writes if np.any(array.value != before.get(array.name, 0))]
             before |= {array.name: array.value for array in line.writes}
             if line.wrong or (changed and (noise or line.called != "output_logvar_layer_gradients")):
                 found.append(i)
@@ -88,7 +89,10 @@ def sentence(trace: Lines, i: int) -> str:
         computed = trace[line.differentiates[0]].writes
     name = computed[0].name.removesuffix(".y") if computed else ""
     penalty = f", with {value.l2:.4g} of the L2 term" if value.l2 else ""
-    return WORDS.get(line.called, "").format(
+    words = WORDS.get(line.called, "")
+    if line.function == GRADIENTS and any(other.function == GRADIENTS and other.called for other in trace[:i]):
+        words = AGAIN
+    return words.format(
         total=f"{value.total:.4f}",
         how=f": the mean of these{penalty}" if len(trace.a.x) > 1 else penalty,
         weighs=WEIGHTED if objective.weighted else ALIKE,
