@@ -301,7 +301,7 @@ def _bands(trace, layout, edges, widest):
     def bands_of(edge):
         """{path: the bands that are drawn if it is chosen, each the term that colours it and its norm}; a term shows its own of all."""
         bands = {path: [("", edge.norms.get(path, 0.0))] for path in PATHS if path not in TERMS}
-        bands["all"] = [(term, edge.norms.get(term, 0.0)) for term in TERMS]
+        bands["all"] = [(term, edge.norms[term]) for term in TERMS if term in edge.norms] or bands["all"]
         return {path: [(term, norm) for term, norm in of if not norm <= SMALLEST] for path, of in bands.items() if edge.norms}
 
     drawn = [edge for edge in edges if edge.source in layout.boxes and edge.target in layout.boxes]

@@ -284,8 +284,8 @@ def _why_not(array, found):
         return ""
     place = tuple(map(int, np.unravel_index(off.argmax(), off.shape)))
     return (
-        f"With this factor {_element(array.name, place)} would be {number(found[place])}, but finite differences of the loss "
-        f"agree with {number(array.value[place])}."
+        f"With this factor {_element(array.name, place)} would be {number(found[place])}, but finite differences agree with "
+        f"{number(array.value[place])}."
     )
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vae_np.choices import LIKELIHOODS, NOISES, OBJECTIVES
+from vae_np.choices import LIKELIHOODS, NOISES
 from vae_np.study import markup, predict, typesetting, values
 from vae_np.study.lines import Array, Lines
 from vae_np.study.markup import View
@@ -11,7 +11,8 @@ from vae_np.study.paths import BACKWARD, GRADIENTS, forward_lines
 WORDS = {  # {an operation by its name in the text: a sentence about the line that calls it}
     "bound": "The forward pass ends with the loss of each example, and the loss of the batch is {total} nats{how}. Every line that "
     "follows asks how this number changes.",
-    "bound_backward": "The first derivatives are those of nll and kl: {weighs}.",
+    "bound_backward": "The first numbers say how much each sample counts: dnll on the path through its nll, and dkl on that through "
+    "its KL or its score.",
     "likelihood_nll_backward": "The derivative enters the decoder through its result, {value}: it compares each input with what "
     "the decoder says of it.",
     "affine_backward": "The next layer multiplied {value} by its weights, and so the derivative goes back through the same weights: "
@@ -29,13 +30,19 @@ WORDS = {  # {an operation by its name in the text: a sentence about the line th
 }
 WORDS["output_logvar_layer_backward_add"] = WORDS["affine_backward_add"]
 WORDS["output_logvar_layer_gradients"] = WORDS["affine_gradients"]
-SAMPLED = (
-    "The KL of a sample is computed from z and log σ². What it sends to z is added to the derivative of z. What it sends to log σ² is "
-    "the first of the two paths into it; μ receives nothing directly."
-)
+OF_OPERATION = {  # {an operation: a sentence that takes the place of the one by its name in the text}
+    "elbo_backward": "The first derivatives are those of nll and kl: all samples of all examples weigh the same.",
+    "iwae_backward": "The first derivatives are those of nll and kl: each sample counts by its importance weight.",
+    "sampled_kl_backward": "The KL of a sample is computed from z and log σ². What it sends to z is added to the derivative of z. "
+    "What it sends to log σ² is the first of the two paths into it; μ receives nothing directly.",
+    "sampled_kl_path_backward": "The KL of a sample is computed from z and log σ². This estimator keeps what the KL sends along z, and "
+    "adds it to the derivative of z. μ and log σ² receive nothing directly.",
+    "score_backward": "This estimator sends no derivative through z. Instead μ and log σ² receive the score, which is the derivative of "
+    "log q(z|x) at a fixed z, times a factor of each sample.",
+    "dreg_path_weight": "This estimator counts the samples anew on their path through z.",
+}
 AGAIN = "The layer that computes {value} receives its gradient in the same way."
 LEARNED = "The log-variance that all inputs share is learned: its derivative is a sum over all samples, examples and inputs."
-ALIKE, WEIGHTED = "all samples of all examples weigh the same", "each sample counts by its importance weight"
 
 
 def tour(trace: Lines, menu: str, view: View) -> str:
@@ -81,21 +88,17 @@ def sentence(trace: Lines, i: int) -> str:
     line, value = trace[i], trace.value
     if line.called == "output_logvar_layer_gradients" and "noise.logvar" in trace.p:
         return LEARNED
-    objective = OBJECTIVES[trace.arguments["objective"]]
-    if line.called == "divergence_backward" and objective.sampled:
-        return SAMPLED
     computed = line.writes
     if line.function == GRADIENTS and line.differentiates:
         computed = trace[line.differentiates[0]].writes
     name = computed[0].name.removesuffix(".y") if computed else ""
     penalty = f", with {value.l2:.4g} of the L2 term" if value.l2 else ""
-    words = WORDS.get(line.called, "")
+    words = OF_OPERATION.get(line.operation, WORDS.get(line.called, ""))
     if line.function == GRADIENTS and any(other.function == GRADIENTS and other.called for other in trace[:i]):
         words = AGAIN
     return words.format(
         total=f"{value.total:.4f}",
         how=f": the mean of these{penalty}" if len(trace.a.x) > 1 else penalty,
-        weighs=WEIGHTED if objective.weighted else ALIKE,
         value=_plain(name.removeprefix("d") if line.function == BACKWARD else name),
     )
 
