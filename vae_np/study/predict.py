@@ -88,7 +88,7 @@ def questions(trace: Lines, i: int) -> str:
 
 def ask(trace: Lines, i: int) -> Iterator[Question]:
     """The Questions on a line of the backward pass."""
-    now = _moment(trace, i)
+    now = moment(trace, i)
     yield from _factor(now)
     yield from _sign(now)
     yield from _shape(now)
@@ -117,7 +117,7 @@ def _labelled(name):
     return f' aria-label="{html.escape(name)}"' if name else ""
 
 
-class _Moment(NamedTuple):
+class Moment(NamedTuple):
     """A line at the moment when it runs."""
 
     line: Line
@@ -135,7 +135,8 @@ class _Moment(NamedTuple):
         return next((array for array in self.line.writes if array.name == name), None)
 
 
-def _moment(trace, i):
+def moment(trace: Lines, i: int) -> Moment:
+    """The values of all names before and after a line."""
     parameters = {re.sub(r"\.(\d+)\.", r"[\1].", name): value for name, value in trace.p.items()}
     before = {"x": trace.a.x, "eps": trace.a.eps, **parameters}
     for line in trace[:i]:
@@ -143,7 +144,7 @@ def _moment(trace, i):
     after = before | {array.name: array.value for array in trace[i].writes}
     L, B, _ = trace.a.eps.shape
     numbers = {"L": L, "K": len(trace.a.kl), "n_examples": B, "beta": trace.arguments["beta"], "l2": trace.arguments["l2"]}
-    return _Moment(trace[i], before, after, numbers, {name: axes.split(", ") for name, axes, _ in primer.symbols(trace)})
+    return Moment(trace[i], before, after, numbers, {name: axes.split(", ") for name, axes, _ in primer.symbols(trace)})
 
 
 # ----------------------------------------------------------------------------------------------------------- the shape
@@ -157,11 +158,11 @@ def _shape(now):
             found[right[::-1]] = "This is the shape of its transpose"
         for name in (*now.line.reads, *now.after):
             if name in now.after and now.after[name].ndim >= min(2, len(right)):
-                found.setdefault(now.after[name].shape, f"This is the shape of {_name(name)}")
+                found.setdefault(now.after[name].shape, f"This is the shape of {text_of(name)}")
         found.pop(right, None)
-        why = f"; {_name(array.name)} has one number for each number of {_name(array.name.removeprefix('d'))}."
+        why = f"; {text_of(array.name)} has one number for each number of {text_of(array.name.removeprefix('d'))}."
         options = [Option(_times(shape), words + why) for shape, words in found.items()][: MOST_SHAPES - 1]
-        yield Question("shape", f"What is the shape of {_name(array.name)}?", (Option(_times(right)), *options))
+        yield Question("shape", f"What is the shape of {text_of(array.name)}?", (Option(_times(right)), *options))
 
 
 def _times(shape):
@@ -207,7 +208,7 @@ def _number_at(now, places, facts):
 
     def at(name, sample):
         if name in now.numbers:
-            facts[_name(name)] = value = now.numbers[name]
+            facts[text_of(name)] = value = now.numbers[name]
         elif not now.axes_of(name):
             raise KeyError(name)
         else:
@@ -224,34 +225,40 @@ def _number_at(now, places, facts):
 
 def _factor(now):
     which, factor, others = FACTORS.get(now.line.operation, (0, "", ()))
-    text = re.split("[;,]  ", inspect.cleandoc(now.line.definition).split("\n")[0].partition("   ")[0])[which:][:1]
-    if not factor or not text or _with(text[0], factor, BLANK) == text[0]:
+    text = formula(now.line, which)
+    if not factor or replaced(text, factor, BLANK) == text:
         return  # it may be an operation of the user's own with the name of ours
     names = dict(now.line.arguments)
     for array in now.line.writes:
         if array.name.endswith(".y"):
             names["dy"] = array.name
-    array = now.written(names.get(formulas.parse(text[0])[1][-1], ""))
+    array = now.written(names.get(formulas.parse(text)[1][-1], ""))
     if array is None or array.error is None or array.error > TOLERANCE:
         return
     options = []
     for other in others:
-        why = _why_not(array, computed(now, _with(text[0], factor, other), array))
+        why = _why_not(array, computed(now, replaced(text, factor, other), array))
         if why:
-            formula, plain = _typeset(other, names)
-            options.append(Option(formula, why, plain))
+            shown, plain = _typeset(other, names)
+            options.append(Option(shown, why, plain))
     if options:
-        words, name = (f"Which factor is missing in {shown}?" for shown in _typeset(_with(text[0], factor, BLANK), names))
-        formula, plain = _typeset(factor, names)
-        yield Question("factor", words, (Option(formula, "", plain), *options[: MOST_FACTORS - 1]), name)
+        words, name = (f"Which factor is missing in {shown}?" for shown in _typeset(replaced(text, factor, BLANK), names))
+        shown, plain = _typeset(factor, names)
+        yield Question("factor", words, (Option(shown, "", plain), *options[: MOST_FACTORS - 1]), name)
 
 
-def _with(text, factor, other):
+def replaced(text: str, factor: str, other: str) -> str:
     """A formula with something else in the place of a factor."""
     return re.sub(rf"(?<!\w){re.escape(factor)}(?!\w)", lambda _: other, text)
 
 
-def computed(now: _Moment, text: str, array: Array) -> NDArray | None:
+def formula(line: Line, which: int) -> str:
+    """One of the equations with which the docstring of a line's operation begins; "" where there are fewer."""
+    found = re.split("[;,]  ", inspect.cleandoc(line.definition).split("\n")[0].partition("   ")[0])
+    return found[which] if which < len(found) else ""
+
+
+def computed(now: Moment, text: str, array: Array) -> NDArray | None:
     """What an equation of a line gives for an array that the line writes; None where the shapes do not fit."""
     values: dict = {"L": now.numbers["L"], "K": now.numbers["K"], "sum_l": lambda body, _: body().sum(axis=0, keepdims=True)}
     for parameter, name in now.line.arguments.items():
@@ -306,10 +313,10 @@ def _bare(tree):
     return text
 
 
-def _name(name):
+def text_of(name: str) -> str:
     """The name of an array, as text."""
     return html.escape(typesetting.plain(("name", name)))
 
 
 def _element(name, place):
-    return f"{_name(name)}<code>[{html.escape(', '.join(map(str, place)))}]</code>"
+    return f"{text_of(name)}<code>[{html.escape(', '.join(map(str, place)))}]</code>"

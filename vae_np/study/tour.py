@@ -61,7 +61,7 @@ def tour(trace: Lines, menu: str, view: View) -> str:
 <p class="steps"><button type="button" class="back">Back</button> <button type="button" class="next">Next</button>
 <output aria-live="polite"></output>
 <label><input type="checkbox" class="ask"> Ask me about each line before I see it</label></p>
-<p class="note asking" hidden>The parts of the page that show the lines are hidden while you are asked.</p></div>
+<p class="note asking" hidden>While you are asked, the other parts of the page are hidden, except for what is read first.</p></div>
 <template class="asked"><form><p class="first" role="status" hidden>Choose an answer first.</p><button>Check</button>
 <button type="button" class="other">Ask me something else</button> <button type="button" class="show">Show me the line</button></form></template>
 <ol class="stops">{items}</ol>"""

@@ -27,8 +27,15 @@ def test_the_values_and_edges_are_those_of_the_model(made):
     hidden = len(lines.p.architecture.hidden)
     encoder, decoder = ([f"{part}[{i}]" for i in range(1, hidden + 1)] for part in ("encoder", "decoder"))
     below, above = ["x", *encoder], ["z", *decoder]
-    wanted = {*zip(below, below[1:]), (below[-1], "mu"), (below[-1], "logvar"), ("mu", "z"), ("logvar", "z"), ("eps", "z")}
-    wanted |= {*zip(above, above[1:]), (above[-1], "output"), ("output", "nll"), ("x", "nll"), ("nll", "loss"), ("kl", "loss")}
+    wanted = {*itertools.pairwise(below), (below[-1], "mu"), (below[-1], "logvar"), ("mu", "z"), ("logvar", "z"), ("eps", "z")}
+    wanted |= {
+        *itertools.pairwise(above),
+        (above[-1], "output"),
+        ("output", "nll"),
+        ("x", "nll"),
+        ("nll", "loss"),
+        ("kl", "loss"),
+    }
     wanted |= {("logvar", "kl")} | ({("mu", "kl")} if kind in ("closed", "shared") else {("z", "kl"), ("eps", "kl")})
     if kind in ("weighted", "shared"):
         wanted |= {("output_logvar", "nll")}

@@ -10,6 +10,8 @@ from tests.vae_np.study.kinds import KINDS, traced
 from vae_np.kernels import reference
 from vae_np.study import page, predict, tour
 from vae_np.study.formulas import of, parse
+from vae_np.study.markup import View
+from vae_np.study.paths import paths_of
 
 in_chromium = pytest.mark.skipif(not browser.CHROMIUM, reason="there is no Chromium on this machine")
 
@@ -22,18 +24,13 @@ def made(request):
 def test_the_stops_are_the_lines_that_change_a_derivative_in_their_order(made):
     stops = tour.stations(made)
     assert stops == sorted(stops) and made[stops[0]].called == "bound" and made[stops[1]].called == "bound_backward"
-    final, seen = {}, {}
+    values = {}
     for i, line in enumerate(made):
-        for array in line.writes:
-            if i in stops:
-                final[array.name] = array.value
-            seen[array.name] = array.value
-    learned = {name for name in seen if name.startswith("d") and name != "doutput_logvar.b" or name == "loss"}
-    for name in learned - {"decoder"}:
-        if name in final:
-            assert np.array_equal(final[name], seen[name]), name
-        elif name.startswith("d") and not name.startswith("decoder"):
-            assert not np.any(seen[name]), name
+        is_backward = line.function in ("backward", "weight_gradients")
+        changed = [array.name for array in line.writes if np.any(array.value != values.get(array.name, 0))]
+        values |= {array.name: array.value for array in line.writes}
+        if is_backward and i not in stops:
+            assert set(changed) <= {"doutput_logvar.b"} and not ("noise.logvar" in made.p and changed), line.source
     assert not any(made[i].operation in ("unit_path_weight", "constant_backward_add") for i in stops)
 
 
@@ -70,72 +67,84 @@ def test_the_two_paths_add_up(made):
     (line,) = (line for line in made if line.called == "reparameterize_backward_add")
     for array in line.writes:
         np.testing.assert_allclose(array.parts["z"] + array.parts["divergence"], array.value, rtol=1e-12, atol=1e-14)
-        shown = tour.two_paths(array, predict_view())
+        shown = tour.two_paths(array, View())
         assert re.findall(r"</math>([^<]*)</p>", shown) == [" through z", " through the KL", ", the sum"]
         assert re.findall(r'class="shape">([+=]?)', shown) == ["", "+", "="]
-
-
-def predict_view():
-    from vae_np.study.markup import View
-
-    return View()
 
 
 # -------------------------------------------------------------------------------------------------------- the questions
 
 
-def test_every_question_has_one_right_answer_and_it_is_that_of_the_trace(made):
+NUMBER = r"(−?\d+(?:\.\d+)?(?:e[+−]?\d+)?)"  # with a minus sign, as the page shows it
+
+
+def as_float(text):
+    return float(text.replace("−", "-"))
+
+
+def asked_of(made):
+    """(line, its question, the right option) of all questions on a trace."""
     for i in tour.stations(made)[1:]:
         asked = list(predict.ask(made, i))
         assert asked, made[i].source
         for question in asked:
-            assert [not option.why for option in question.options].count(True) == 1
             words = [option.words for option in question.options]
             assert len(set(words)) == len(words) > 1
             assert all(re.fullmatch(r"[A-Z].*\.", option.why) for option in question.options if option.why)
             (right,) = (option for option in question.options if not option.why)
-            if question.kind == "shape":
-                assert right.words in [" × ".join(map(str, array.value.shape)) for array in made[i].writes]
-                name = re.search(r"of (\S.*)\?", question.words)[1]
-                (array,) = (array for array in made[i].writes if predict._name(array.name) == name)
-                assert right.words == " × ".join(map(str, array.value.shape))
-            if question.kind == "sign":
-                named, place = re.search(r"Is (.*?)<code>\[([\d, ]*)\]", question.words).groups()
-                (array,) = (array for array in made[i].writes if predict._name(array.name) == named)
-                value = array.value[tuple(map(int, place.split(",")))]
-                assert right.words == {1: "positive", -1: "negative", 0: "0"}[int(np.sign(value))]
+            yield i, question, right
+
+
+def test_every_shape_and_sign_is_that_of_the_trace(made):
+    kinds, n_facts = set(), 0
+    for i, question, right in asked_of(made):
+        kinds.add(question.kind)
+        written = {predict.text_of(array.name): array.value for array in made[i].writes}
+        if question.kind == "shape":
+            assert right.words == " × ".join(map(str, written[question.words.removeprefix("What is the shape of ")[:-1]].shape))
+        if question.kind == "sign":
+            now = predict.moment(made, i)
+            facts = rf"([^,<>]+)<code>\[([\d, ]*)\]</code>( before this line|) = {NUMBER}"
+            for name, place, before, shown in re.findall(facts, question.words.partition(" Here ")[2]):
+                values = {predict.text_of(key): value for key, value in (now.before if before else now.after).items()}
+                assert as_float(shown) == pytest.approx(
+                    values[name.strip()][tuple(map(int, place.split(",")))], rel=0.006, abs=1e-12
+                )
+            name, place = re.match(r"Is (.*?)<code>\[([\d, ]*)\]", question.words).groups()
+            value = written[name][tuple(map(int, place.split(",")))]
+            assert right.words == {1: "positive", -1: "negative", 0: "0"}[int(np.sign(value))]
+            why = re.sub("<[^>]*>", "", next(option.why for option in question.options if option.why))
+            assert as_float(re.search(rf"{NUMBER}\.$", why)[1]) == pytest.approx(value, rel=0.006, abs=1e-12), why
+    assert kinds == {"shape", "sign", "factor"} and n_facts > 5
 
 
 def test_only_the_right_factor_gives_what_the_line_computes(made):
-    for i in tour.stations(made)[1:]:
-        now, line = predict._moment(made, i), made[i]
-        if line.operation not in predict.FACTORS:
+    for i, question, _ in asked_of(made):
+        if question.kind != "factor":
             continue
+        now, line = predict.moment(made, i), made[i]
         which, factor, others = predict.FACTORS[line.operation]
-        text = re.split("[;,]  ", line.definition.strip().split("\n")[0].partition("   ")[0])[which]
-        name = {**line.arguments, "dy": line.writes[0].name}.get(parse(text)[1][-1])
-        array = now.written(name)
+        text = predict.formula(line, which)
+        array = now.written({**line.arguments, "dy": line.writes[0].name}[parse(text)[1][-1]])
         np.testing.assert_allclose(predict.computed(now, text, array), array.value, rtol=1e-9, atol=1e-13)
-        (question,) = (
-            (question for question in predict.ask(made, i) if question.kind == "factor") if _asks(made, i) else (None,)
-        )
-        for option in question.options if question else ():
+        for option in question.options:
             if " would be " in option.why:
-                wrong, right = re.search(r"would be (.*), but finite differences agree with (.*)\.", option.why).groups()
-                assert wrong != right
-
-
-def _asks(made, i):
-    return any(question.kind == "factor" for question in predict.ask(made, i))
+                place, wrong, value = re.search(
+                    rf"\[([\d, ]*)\]</code> would be {NUMBER}, but finite differences agree with {NUMBER}\.$", option.why
+                ).groups()
+                place = tuple(map(int, place.split(",")))
+                found = [predict.computed(now, predict.replaced(text, factor, other), array) for other in others]
+                assert any(as_float(wrong) == pytest.approx(each[place], rel=0.006) for each in found if each is not None)
+                assert as_float(value) == pytest.approx(array.value[place], rel=0.006) and wrong != value
 
 
 def test_each_factor_stands_in_the_formula_of_its_operation():
     for operation, (which, factor, others) in predict.FACTORS.items():
         definition = vars(reference)[operation].__doc__
         text = re.split("[;,]  ", definition.split("\n")[0].partition("   ")[0])[which]
-        assert predict._with(text, factor, "").count(factor) < text.count(factor) and len(of(definition)) > which
+        assert predict.replaced(text, factor, "").count(factor) < text.count(factor) and len(of(definition)) > which
         for other in others:
-            parse(predict._with(text, factor, other))
+            parse(predict.replaced(text, factor, other))
     asked_otherwise = {"relu_backward"}  # about the sign and the shape
     activations = {name for name in vars(reference) if name.endswith("_backward") and f"affine_{name[:-9]}" in vars(reference)}
     assert activations - predict.FACTORS.keys() == asked_otherwise
@@ -221,17 +230,13 @@ def test_the_tour_and_its_questions_work_in_a_browser():
     shown = dict(map(tuple, ((href, norms) for href, norms in found["norms"] if len(norms) == 1)))
     assert f"{np.linalg.norm(last['dz'].parts['kl']):.3g}" in [norm for norms in shown.values() for norm in norms]
     for card, variants in found["variants"]:
-        arrays = [array for array in lines[int(card[1:])].writes]
-        assert variants == ["kl" if "kl" in array.parts and _on(lines, card, "kl") else "all" for array in arrays], card
+        arrays = lines[int(card[1:])].writes
+        assert variants == [
+            "kl" if "kl" in array.parts and "kl" in paths_of(lines)[int(card[1:])] else "all" for array in arrays
+        ], card
     assert found["hidden"] == ["picture", "hand", "text", "lines", "derivations"] and not found["again"]
     assert len(found["asked"]) == n - 1
     for asked in found["asked"]:
         assert not asked["visible"] and asked["none"] and asked["still"], asked
         assert len(asked["why"]) == 1 and asked["gone"] and asked["focused"] and asked["revealed"] and asked["names"], asked
     assert found["other"] and found["given"]
-
-
-def _on(lines, card, path):
-    from vae_np.study.paths import paths_of
-
-    return path in paths_of(lines)[int(card[1:])]
