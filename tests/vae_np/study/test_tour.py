@@ -107,6 +107,7 @@ def test_every_shape_and_sign_is_that_of_the_trace(made):
             facts = rf"([^,<>]+)<code>\[([\d, ]*)\]</code>( before this line|) = {NUMBER}"
             for name, place, before, shown in re.findall(facts, question.words.partition(" Here ")[2]):
                 values = {predict.text_of(key): value for key, value in (now.before if before else now.after).items()}
+                n_facts += 1
                 assert as_float(shown) == pytest.approx(
                     values[name.strip()][tuple(map(int, place.split(",")))], rel=0.006, abs=1e-12
                 )
@@ -115,7 +116,7 @@ def test_every_shape_and_sign_is_that_of_the_trace(made):
             assert right.words == {1: "positive", -1: "negative", 0: "0"}[int(np.sign(value))]
             why = re.sub("<[^>]*>", "", next(option.why for option in question.options if option.why))
             assert as_float(re.search(rf"{NUMBER}\.$", why)[1]) == pytest.approx(value, rel=0.006, abs=1e-12), why
-    assert kinds == {"shape", "sign", "factor"} and n_facts > 5
+    assert kinds == {"shape", "sign", "factor"} and n_facts > 3
 
 
 def test_only_the_right_factor_gives_what_the_line_computes(made):
