@@ -15,6 +15,7 @@ from vae_np.study.paths import GRADIENTS, PATHS, TERMS, forward_lines, paths_of
 
 FILES = pathlib.Path(__file__).parent
 WIDTH, HEIGHT, ROW = 100, 74, 17  # of a box, and from one of its rows to the next
+ARROW = 12  # the room of an arrow forward
 PILL = 46, 26  # the size of an input that stands beside the box that reads it
 WIDEST, NARROWEST = 16.0, 1.2  # of a band
 SMALLEST = 1e-12  # a part of a gradient with a smaller norm is not drawn
@@ -87,63 +88,63 @@ def image(trace: Lines) -> str:
 
 def flow(trace: Lines) -> tuple[dict[str, Node], list[Edge]]:
     """The values from which the loss follows, by their names, and the edges between them."""
-    made, reads = {}, {}  # {value: the line that computes it}, {value: the values from which it follows}
+    made, reads = _followed(trace)
     values = {"x": trace.a.x, "eps": trace.a.eps}
+    for line in trace:
+        for array in line.writes:
+            values.setdefault(array.name, array.value)
+    nodes = {}
+    for name in (name for name in ("x", "eps", *made) if name in reads):
+        norm = values[name].mean() if name == "loss" else np.linalg.norm(values[name])
+        nodes[name] = Node(name, values[name].shape, float(norm), made.get(name))
+    edges = {(source, name): Edge(source, name, None, {}) for name in nodes for source in reads[name]}
+    for j, array, norms, change in _flowing(trace):
+        line, name = trace[j], array.name.removeprefix("d").removesuffix(".y")
+        targets = [node for node in nodes if made.get(node) in line.differentiates]
+        if line.function == GRADIENTS:
+            layer, letter = name.rsplit(".", 1)
+            for node in targets if _learned(trace, layer, letter) else ():
+                weights, wrong = {**nodes[node].weights, letter: norms}, nodes[node].wrong or line.wrong
+                nodes[node] = nodes[node]._replace(weights=weights, weights_line=j, wrong=wrong)
+            continue
+        if name in nodes and (change["all"] or not nodes[name].derivative):
+            wrong = nodes[name].wrong or line.wrong
+            nodes[name] = nodes[name]._replace(derivative=array.name, derivative_line=j, norms=norms, wrong=wrong)
+        for edge in ((name, target) for target in targets if not array.name.endswith(".y")):
+            if edge in edges:
+                edges[edge] = Edge(*edge, j, change, line.wrong)
+    return nodes, list(edges.values())
+
+
+def _followed(trace):
+    """{value: the line that computes it} and {value: the values from which it follows}, for the values on which the loss depends."""
+    made, reads = {}, {}
     for i in forward_lines(trace):
-        line = trace[i]
-        if line.called and not line.composite:
-            for array in line.writes:
-                name = array.name.removesuffix(".y")
-                made[name], reads[name] = i, _read(line)
-                values.setdefault(array.name, array.value)
+        if trace[i].called and not trace[i].composite:
+            for array in trace[i].writes:
+                made[array.name], reads[array.name] = i, _read(trace[i])
     kept, new = set(), {"loss"}
     while new:
         kept |= new
         new = {source for name in new for source in reads.get(name, ())} - kept
-    order = [name for name in (*values, *made) if name in kept]
+    return {name: made[name] for name in made if name in kept}, {name: reads.get(name, []) for name in kept}
 
-    nodes = {}
-    for name in dict.fromkeys(order):
-        value = values[name]
-        norm = float(value.mean() if name == "loss" else np.linalg.norm(value))
-        nodes[name] = Node(name, value.shape, norm, made.get(name))
-    edges = {(source, name): Edge(source, name, None, {}) for name in nodes for source in reads.get(name, ())}
-    before: dict[str, dict] = {}  # {derivative: its parts}
-    fork = next((i for i in made.values() if trace[i].called == "reparameterize"), -1)
+
+def _flowing(trace):
+    """(line, array, norms of its parts, norms of the parts that the line adds) of each derivative that a line writes."""
+    before: dict[str, dict] = {}
+    fork = next((i for i, line in enumerate(trace) if line.called == "reparameterize"), -1)
     for j, (line, paths) in enumerate(zip(trace, paths_of(trace))):
+        below = max(line.differentiates, default=fork + 1) <= fork  # where the two paths into mu and logvar have met
         for array in line.writes:
             if array.error is None:
                 continue
-            name = array.name.removeprefix("d").removesuffix(".y")
-            below = max(line.differentiates, default=fork + 1) <= fork  # where the two paths into mu and logvar have met
-            parts = {
-                path: part
-                for path, part in {"all": array.value, **array.parts}.items()
-                if below or path in TERMS or path in paths
-            }
-            norms = {path: float(np.linalg.norm(part)) for path, part in parts.items()}
-            if line.function == GRADIENTS:
-                layer, letter = name.rsplit(".", 1)
-                of_layer = [node for node in nodes if made.get(node) in line.differentiates]
-                for node in of_layer if _learned(trace, layer, letter) else ():
-                    nodes[node] = nodes[node]._replace(
-                        weights={**nodes[node].weights, letter: norms},
-                        weights_line=j,
-                        wrong=nodes[node].wrong or line.wrong,
-                    )
-                continue
+            known = {"all": array.value, **array.parts}
+            parts = {path: part for path, part in known.items() if below or path in TERMS or path in paths}
             old = before.get(array.name, {})
-            change = {path: float(np.linalg.norm(part - old.get(path, 0.0))) for path, part in parts.items()}
             before[array.name] = parts
-            if name in nodes and (change["all"] > 0 or not old):
-                nodes[name] = nodes[name]._replace(derivative=array.name, derivative_line=j, norms=norms)
-                nodes[name] = nodes[name]._replace(wrong=nodes[name].wrong or line.wrong)
-            if array.name.endswith(".y"):
-                continue
-            for target in nodes:
-                if made.get(target) in line.differentiates and (name, target) in edges:
-                    edges[name, target] = Edge(name, target, j, change, line.wrong)
-    return nodes, list(edges.values())
+            change = {path: float(np.linalg.norm(part - old.get(path, 0.0))) for path, part in parts.items()}
+            yield j, array, {path: float(np.linalg.norm(part)) for path, part in parts.items()}, change
 
 
 def _read(line: Line):
@@ -176,12 +177,30 @@ class _Layout(NamedTuple):
     boxes: dict[str, tuple[float, float]]  # {value: its centre}
     pills: list[tuple[str, str, float, float]]  # (input, the value that reads it, its centre)
     size: tuple[float, float]  # of a box, along and across
-    gaps: dict[float, float]  # {where a column begins: how far the next one is from its end}
+    gaps: dict[float, float]  # {the centre of a column: how far the next one is from its end}
+    edges: list[Edge]  # between boxes
+    widest: float  # the largest norm of what flows back along an edge
 
     def point(self, along: float, across: float) -> str:
         """A point as a path of SVG has it."""
         x, y = (across, along) if self.upright else (along, across)
         return f"{x:.1f} {y:.1f}".replace(".0 ", " ").removesuffix(".0")
+
+    def width(self, norm: float) -> float:
+        """The width of a band."""
+        return NARROWEST + (WIDEST - NARROWEST) * norm / self.widest if math.isfinite(norm) else WIDEST
+
+    def room(self, edge: Edge) -> float:
+        """How much of a face of a box an edge takes: its arrow, and its bands."""
+        return ARROW + sum(self.width(norm) + 2 for _, norm in _bands(edge).get("all", ()))
+
+    def port(self, box: str, edge: Edge) -> float:
+        """Where on the face of a box an edge begins to take its room. Edges stand there in the order of their other ends."""
+        leaving = edge.source == box
+        at_face = [other for other in self.edges if (other.source if leaving else other.target) == box]
+        at_face.sort(key=lambda other: self.boxes[other.target if leaving else other.source][1])
+        before = at_face[: at_face.index(edge)]
+        return self.boxes[box][1] - sum(map(self.room, at_face)) / 2 + sum(map(self.room, before))
 
 
 def _layout(nodes, edges, upright):
@@ -219,15 +238,16 @@ def _layout(nodes, edges, upright):
         for source, target in beside
         if target in boxes
     ]
-    return _Layout(upright, boxes, pills, size, gaps)
+    drawn = [edge for edge in edges if (edge.source, edge.target) in chain and edge.source in boxes and edge.target in boxes]
+    norms = [norm for edge in drawn for norm in edge.norms.values() if math.isfinite(norm)]
+    return _Layout(upright, boxes, pills, size, gaps, drawn, max(norms, default=0.0) or 1.0)
 
 
 def svg(trace: Lines, upright: bool) -> str:
     """The picture; upright, it runs from top to bottom."""
     nodes, edges = flow(trace)
     layout = _layout(nodes, edges, upright)
-    widest = max((norm for edge in edges for norm in edge.norms.values() if math.isfinite(norm)), default=0.0) or 1.0
-    body = "".join(itertools.chain(_bands(trace, layout, edges, widest), _pills(layout), _boxes(trace, layout, nodes)))
+    body = "".join(itertools.chain(_edges(trace, layout), _pills(layout), _boxes(trace, layout, nodes)))
     half, pill = layout.size[1] / 2, (PILL[0] if upright else PILL[1]) / 2
     low = min(*(across - half for _, across in layout.boxes.values()), *(across - pill for *_, across in layout.pills)) - 3
     high = max(across for _, across in layout.boxes.values()) + half + 3
@@ -264,9 +284,8 @@ def _boxes(trace, layout, nodes):
         if node.derivative:
             below, derivative = next(baselines), _plain(node.derivative)
             label = "dy" if node.derivative.endswith(".y") else derivative
-            row = _text(left, below, label, "symbol long" if len(label) > 9 else "symbol") + _text(
-                right, below, "", "end", node.norms
-            )
+            row = _text(left, below, label, "symbol long" if len(label) > 9 else "symbol")
+            row += _text(right, below, "", "end", node.norms)
             yield _link(trace, node.derivative_line, f"{derivative}, norm {_digits(node.norms['all'])} for the whole loss", row)
         if node.weights:
             below = next(baselines)
@@ -292,89 +311,80 @@ def _pills(layout):
         )
 
 
-def _bands(trace, layout, edges, widest):
-    """The forward arrow of each edge, and the bands of what flows back along it; those of the paths that are not chosen are hidden."""
-
-    def width(norm):
-        return NARROWEST + (WIDEST - NARROWEST) * norm / widest if math.isfinite(norm) else WIDEST
-
-    def bands_of(edge):
-        """{path: the bands that are drawn if it is chosen, each the term that colours it and its norm}; a term shows its own of all."""
-        bands = {path: [("", edge.norms.get(path, 0.0))] for path in PATHS if path not in TERMS}
-        bands["all"] = [(term, edge.norms[term]) for term in TERMS if term in edge.norms] or bands["all"]
-        return {path: [(term, norm) for term, norm in of if not norm <= SMALLEST] for path, of in bands.items() if edge.norms}
-
-    drawn = [edge for edge in edges if edge.source in layout.boxes and edge.target in layout.boxes]
-    pills = {(source, target) for source, target, *_ in layout.pills}
-    drawn = [edge for edge in drawn if (edge.source, edge.target) not in pills]
-    sizes = {_key(edge): 12 + sum(width(norm) + 2 for _, norm in bands_of(edge).get("all", ())) for edge in drawn}
-    ports = {}
-    for box, (_, across) in layout.boxes.items():
-        for end, other in (("source", "target"), ("target", "source")):
-            at_face = sorted((e for e in drawn if getattr(e, end) == box), key=lambda e: layout.boxes[getattr(e, other)][1])
-            place = across - sum(sizes[_key(e)] for e in at_face) / 2
-            for edge in at_face:
-                ports[end, _key(edge)] = place
-                place += sizes[_key(edge)]
-    for edge in drawn:
-        key = _key(edge)
+def _edges(trace, layout):
+    """The arrow forward of each edge, and the bands of what flows back along it. Those of a path that is not chosen are hidden."""
+    for edge in layout.edges:
         (a0, _), (a1, _) = layout.boxes[edge.source], layout.boxes[edge.target]
-        gap = layout.gaps[a0]
-        a0, a1 = a0 + layout.size[0] / 2, a1 - layout.size[0] / 2
-        c0, c1 = ports["source", key], ports["target", key]
-
-        def curve(offset, start, stop, a0=a0, a1=a1, c0=c0, c1=c1, gap=gap):
-            middle, turned, P = a0 + gap / 2, min(a0 + gap, a1 - stop), layout.point
-            rest = f"L{P(a1 - stop, c1 + offset)}" if turned < a1 - stop else ""
-            first = f"M{P(a0, c0 + offset)}L{P(a0 + start, c0 + offset)}" if not start else f"M{P(a0 + start, c0 + offset)}"
-            return f"{first}C{P(middle, c0 + offset)} {P(middle, c1 + offset)} {P(turned, c1 + offset)}{rest}"
-
-        def head(along, across, half, length):
-            return f"M{layout.point(along, across)}L{layout.point(along - length, across - half)}L{layout.point(along - length, across + half)}Z"
-
-        yield f'<path class="forward" d="{curve(5, 0, 5)}"/><path class="tip" d="{head(a1, c1 + 5, 4, 7)}"/>'
+        a0, a1, c0, c1 = a0 + layout.size[0] / 2, a1 - layout.size[0] / 2, *_ports(layout, edge)
+        arrow = ARROW / 2 - 1
+        yield f'<path class="forward" d="{_curve(layout, edge, arrow, 0, 5)}"/>{_tip(layout, "tip", a1, c1 + arrow, 4, -7)}'
         if edge.line is None:
             continue
-        bands = bands_of(edge)
         groups = ""
-        for path, of in bands.items():
-            offset, shapes = 12.0, ""
-            for term, norm in of:
-                w = width(norm)
-                kind = f"band {term}".strip()
-                shapes += (
-                    f'<path class="{kind}" stroke-width="{w:.1f}" d="{curve(offset + w / 2, 7, 0)}"/>'
-                    f'<path class="{kind} tip" d="{head(a0, c0 + offset + w / 2, w / 2 + 3, -8)}"/>'
-                )
-                offset += w + 2
+        for path, bands in _bands(edge).items():
+            offset, shapes = ARROW, ""
+            for term, norm in bands:
+                width, kind = layout.width(norm), f"band {term}".strip()
+                curve = _curve(layout, edge, offset + width / 2, 7, 0)
+                shapes += f'<path class="{kind}" stroke-width="{width:.1f}" d="{curve}"/>'
+                shapes += _tip(layout, f"{kind} tip", a0, c0 + offset + width / 2, width / 2 + 3, 8)
+                offset += width + 2
             if shapes:
                 groups += f'<g data-path="{path}"{" hidden" * (path != "all")}>{shapes}</g>'
-        hit = f'<path class="hit" d="{curve((12 + sizes[key]) / 2, 0, 0)}"/>'
-        words = f"what flows back from {_plain(edge.target)} to {_plain(edge.source)}, norm {_digits(edge.norms['all'])} for the whole loss"
-        label = ""
-        siblings = [other for other in drawn if other.source == edge.source and other.line is not None]
-        if len(siblings) > 1:
-            before = ports["source", key] == min(ports["source", _key(other)] for other in siblings)
-            label = _label(layout, a0 + 5, c0, sizes[key], before, edge.norms)
+        hit = f'<path class="hit" d="{_curve(layout, edge, (ARROW + layout.room(edge)) / 2, 0, 0)}"/>'
+        ends = f"what flows back from {_plain(edge.target)} to {_plain(edge.source)}"
+        siblings = [
+            _ports(layout, other)[0] for other in layout.edges if other.source == edge.source and other.line is not None
+        ]
+        label = _label(layout, a0 + 5, c0, edge, c0 == min(siblings)) if len(siblings) > 1 else ""
+        words = f"{ends}, norm {_digits(edge.norms['all'])} for the whole loss"
         yield _link(trace, edge.line, words, hit + groups + label, "flow wrong" if edge.wrong else "flow")
 
 
-def _label(layout, along, across, size, before, norms):
-    """The norm of what flows along an edge, beside its bands."""
+def _bands(edge):
+    """{path: the bands that are drawn if it is chosen, each the term that colours it and its norm}; a term has its bands in "all"."""
+    if not edge.norms:
+        return {}
+    bands = {path: [("", edge.norms.get(path, 0.0))] for path in PATHS if path not in TERMS}
+    bands["all"] = [(term, edge.norms[term]) for term in TERMS if term in edge.norms] or bands["all"]
+    return {path: [(term, norm) for term, norm in of if not norm <= SMALLEST] for path, of in bands.items()}
+
+
+def _ports(layout, edge):
+    return layout.port(edge.source, edge), layout.port(edge.target, edge)
+
+
+def _curve(layout, edge, offset, start, stop):
+    """A path along an edge, that far from its ports; it begins and ends that far from the boxes. It bends beside the source."""
+    (a0, _), (a1, _) = layout.boxes[edge.source], layout.boxes[edge.target]
+    c0, c1 = (port + offset for port in _ports(layout, edge))
+    gap, a0, a1 = layout.gaps[a0], a0 + layout.size[0] / 2, a1 - layout.size[0] / 2 - stop
+    middle, bent = a0 + gap / 2, min(a0 + gap, a1)
+    begin, *bend = (layout.point(*at) for at in ((a0 + start, c0), (middle, c0), (middle, c1), (bent, c1)))
+    rest = f"L{layout.point(a1, c1)}" if bent < a1 else ""
+    return f"M{begin}C{' '.join(bend)}{rest}"
+
+
+def _tip(layout, kind, along, across, half, length):
+    """The tip of an arrow; it points back if its length is positive."""
+    points = (along, across), (along + length, across - half), (along + length, across + half)
+    return f'<path class="{kind}" d="M{"L".join(layout.point(*at) for at in points)}Z"/>'
+
+
+def _label(layout, along, across, edge, before):
+    """The norm of what flows along an edge, before or after its bands."""
+    after = across + layout.room(edge)
     if layout.upright:
-        x, y, anchor = (across + 1, along + 8, "end") if before else (across + size + 3, along + 8, "")
-    else:
-        x, y, anchor = (along, across, "") if before else (along, across + size + 13, "")
-    return _text(x, y, "", f"{anchor} small label".strip(), norms)
+        return _text(
+            *((across + 1, along + 8, "", "end small label") if before else (after + 3, along + 8, "", "small label")),
+            edge.norms,
+        )
+    return _text(along, across if before else after + 13, "", "small label", edge.norms)
 
 
 def _digits(value, n=3):
     """A number with so many digits that it fits into a box."""
     return f"{float(f'{value:.{n}g}'):g}"
-
-
-def _key(edge):
-    return edge.source, edge.target
 
 
 def _plain(name):

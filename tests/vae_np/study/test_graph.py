@@ -16,7 +16,7 @@ from vae_np.study import graph, page, trace
 DOCS = pathlib.Path(__file__).parents[3] / "docs"
 
 
-@pytest.fixture(params=("closed", "linear", "weighted", "shared"))
+@pytest.fixture(params=KINDS)
 def made(request):
     return request.param, traced(request.param)
 
@@ -24,8 +24,8 @@ def made(request):
 def test_the_values_and_edges_are_those_of_the_model(made):
     kind, lines = made
     nodes, edges = graph.flow(lines)
-    hidden = len(lines.p.architecture.hidden)
-    encoder, decoder = ([f"{part}[{i}]" for i in range(1, hidden + 1)] for part in ("encoder", "decoder"))
+    arch, objective = lines.p.architecture, KINDS[kind].objective
+    encoder, decoder = ([f"{part}[{i}]" for i in range(1, len(arch.hidden) + 1)] for part in ("encoder", "decoder"))
     below, above = ["x", *encoder], ["z", *decoder]
     wanted = {*itertools.pairwise(below), (below[-1], "mu"), (below[-1], "logvar"), ("mu", "z"), ("logvar", "z"), ("eps", "z")}
     wanted |= {
@@ -36,10 +36,10 @@ def test_the_values_and_edges_are_those_of_the_model(made):
         ("nll", "loss"),
         ("kl", "loss"),
     }
-    wanted |= {("logvar", "kl")} | ({("mu", "kl")} if kind in ("closed", "shared") else {("z", "kl"), ("eps", "kl")})
-    if kind in ("weighted", "shared"):
+    wanted |= {("logvar", "kl")} | ({("mu", "kl")} if objective == "elbo" else {("z", "kl"), ("eps", "kl")})
+    if arch.likelihood == "gaussian":
         wanted |= {("output_logvar", "nll")}
-    if kind == "weighted":
+    if arch.noise == "heteroscedastic":
         wanted |= {(above[-1], "output_logvar")}
     assert {(edge.source, edge.target) for edge in edges} == wanted
     assert nodes.keys() == {name for edge in wanted for name in edge}
