@@ -7,15 +7,17 @@
   const ask = guide.querySelector(".ask"), known = new Set(), asked = new Map();
   let at = 0;
 
+  const note = (words, more = {}) => Object.assign(document.createElement("p"), { className: "note", textContent: words, ...more });
+
   function copy(id, label) {
     const card = document.getElementById(id).cloneNode(true);
     card.removeAttribute("id");
     const off = card.matches(".aside");
     card.classList.remove("aside", "here");
     const box = Object.assign(document.createElement("div"), { className: "copy" });
-    if (off) label = "This line does not lie on the path that you follow.";
-    if (ask.checked) for (const link of card.querySelectorAll("a")) link.replaceWith(link.textContent);  // it leads to what is hidden
-    if (label) box.append(Object.assign(document.createElement("p"), { className: "note", textContent: label }));
+    if (off) label ||= "This line does not lie on the path that you follow. Its numbers are those of the whole loss.";
+    if (ask.checked) card.querySelectorAll("a, code button").forEach((link) => link.replaceWith(link.textContent));  // to what is hidden
+    if (label) box.append(note(label));
     box.append(card);
     stops[at].append(box);
     box.dispatchEvent(new Event("copied", { bubbles: true }));
@@ -38,7 +40,7 @@
     const answered = (words) => {
       known.add(at);
       show(at);
-      if (words) stops[at].querySelector(".copy").before(Object.assign(document.createElement("p"), { className: "note", role: "status", textContent: words }));
+      if (words) stops[at].querySelector(".copy").before(note(words, { role: "status" }));
       stops[at].querySelector(".copy .card").focus({ preventScroll: true });
     };
     form.addEventListener("submit", (event) => {

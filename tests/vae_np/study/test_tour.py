@@ -159,6 +159,8 @@ def test_answers_are_in_templates_only_and_not_always_in_the_same_place():
     assert not any("data-name" in content or "title=" in content or "<a " in content for _, content in templates)
     shown = re.sub(r"<template.*?</template>|<script.*?</script>", "", text, flags=re.DOTALL)
     assert "With this factor" not in shown and "Which factor" not in shown
+    (label,) = re.findall(r'class="ask"> ([^<]*)</label>', text)
+    assert f'"{label}"' in " ".join((page.FILES.parents[1] / "docs" / "studying.md").read_text().split())
     assert "data-right" not in page.fragment(lines) and "tour" not in page.fragment(lines)
 
 
