@@ -51,7 +51,7 @@ def _add_options(option: AddOption) -> None:
     latents = default_by_data(lambda source: source.latent)
     option("--latent", type=int, help=f"The number of latent dimensions. {latents}")
     add_model(option, samples=2, l2=1e-3)
-    add_out(option, "The page that is written.", "study.html")
+    add_out(option, "The page that is written. A name that ends in .svg gives its first picture alone.", "study.html")
 
 
 def _run(options: argparse.Namespace, status: Console) -> int:

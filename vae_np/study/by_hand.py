@@ -101,7 +101,7 @@ def rows(trace: Lines) -> Iterator[Row]:
                 if right == ("number", "0") or value not in axes or axes[value].endswith(" 1"):  # the last is a sum over inputs
                     continue
                 try:
-                    numbers = _put_in(right, lambda name, sample, now=now: cases(now, name, sample), 0, {"l": L, "k": K})
+                    numbers = put_in(right, lambda name, sample, now=now: cases(now, name, sample), 0, {"l": L, "k": K})
                 except KeyError:  # it names what is no array, or its sum is too long
                     numbers = None
                 if numbers is not None and sign == "+=":
@@ -130,7 +130,7 @@ def _inputs(trace):
     return np.abs(doutput[0]).argmax(axis=-1)
 
 
-def _put_in(tree: Tree, number: Callable[[str, int], NDArray], sample: int, counts: dict[str, int]) -> Tree:
+def put_in(tree: Tree, number: Callable[[str, int], NDArray], sample: int, counts: dict[str, int]) -> Tree:
     """The tree with number(name, sample) in place of each name. KeyError where there is none."""
     match tree:
         case str():
@@ -140,18 +140,18 @@ def _put_in(tree: Tree, number: Callable[[str, int], NDArray], sample: int, coun
         case "name", name:
             return "value", number(name, sample)
         case "call", function, *rest:
-            return "call", function, *(_put_in(part, number, sample, counts) for part in rest)
+            return "call", function, *(put_in(part, number, sample, counts) for part in rest)
         case "over", "sum" | "mean" as operator, "l" | "k" as index, body:
             if counts[index] > MOST_TERMS:
                 raise KeyError(index)
-            terms = [_put_in(body, number, each, counts) for each in range(counts[index])]
+            terms = [put_in(body, number, each, counts) for each in range(counts[index])]
             total = _sum(terms) if len(terms) == 1 else ("(", _sum(terms), ")")
             return ("/", total, ("number", str(len(terms)))) if operator == "mean" and len(terms) > 1 else total
         case "over", "sum", "d" | "z", body:
-            return _put_in(body, number, sample, counts)
+            return put_in(body, number, sample, counts)
         case "over" | "index", *_:
             raise KeyError(tree)
-    return tree[0], *(_put_in(part, number, sample, counts) for part in tree[1:])
+    return tree[0], *(put_in(part, number, sample, counts) for part in tree[1:])
 
 
 def _sum(terms):

@@ -49,8 +49,9 @@
 
   // Paths: what does not lie on the chosen path is dimmed, and numbers and pictures show the part that comes along it.
 
-  for (const radio of all('input[name="path"]')) {
+  for (const radio of all(".paths input")) {
     radio.addEventListener("change", () => {
+      all(`.paths input[value="${radio.value}"]`).forEach((same) => (same.checked = true));
       for (const card of cards) card.classList.toggle("aside", !card.dataset.paths.split(" ").includes(radio.value));
       for (const row of all(".row[data-cards]")) {
         const ids = row.dataset.cards.split(" ").filter(Boolean);

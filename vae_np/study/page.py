@@ -17,6 +17,7 @@ from vae_np.study.by_hand import by_hand
 from vae_np.study.cards import cards
 from vae_np.study.dials import Dial, Estimators
 from vae_np.study.explanations import explanations
+from vae_np.study.graph import graph, image
 from vae_np.study.lines import Lines
 from vae_np.study.listing import listing
 from vae_np.study.markup import View
@@ -24,6 +25,7 @@ from vae_np.study.paths import PATHS, paths_of
 from vae_np.study.pictures import images
 from vae_np.study.primer import primer
 from vae_np.study.proof import TOLERANCE
+from vae_np.study.tour import tour
 
 FILES = pathlib.Path(__file__).parent
 
@@ -41,7 +43,7 @@ def write(
     Parameters
     ----------
     path : path-like
-        The file. An existing one is replaced.
+        The file. An existing one is replaced. A name that ends in .svg gives the whole picture alone.
     trace : Lines
         The lines and their proofs.
     data : str
@@ -56,7 +58,8 @@ def write(
     int
         The size of the file in bytes.
     """
-    text = page(trace, data, image_shape, dials, estimators).encode()
+    alone = pathlib.Path(path).suffix == ".svg"
+    text = (image(trace) if alone else page(trace, data, image_shape, dials, estimators)).encode()
     with replacing(path) as file:
         file.write(text)
     return len(text)
@@ -72,10 +75,12 @@ def page(
     """The HTML of the whole page; the arguments are those of `write`."""
     view = View(image_shape)
     sections = {
+        "picture": ("The whole picture", graph(trace, _paths_menu(trace, "picture"))),
         "first": ("Read this first", primer(trace) + _facts(trace, data, image_shape)),
         "hand": ("One latent by hand", by_hand(trace)),
+        "tour": ("A guided tour", tour(trace, _paths_menu(trace, "tour"), view)),
         "text": ("The code", listing(trace)),
-        "lines": ("Line by line", _paths_menu(trace) + cards(trace, view)),
+        "lines": ("Line by line", _paths_menu(trace, "lines") + cards(trace, view)),
         "derivations": ("Derivations", explanations(trace)),
     }
     if dials:
@@ -87,14 +92,14 @@ def page(
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>The gradients of a VAE, line by line</title>
-<style>{_file("page.css")}</style>
+<style>{"".join(map(_file, ("page.css", "graph.css", "tour.css")))}</style>
 <body class="study">
 <a class="skip" href="#lines">Skip to the lines</a>
 <header>{_head(trace)}</header>
 <nav aria-label="Parts of this page">{links}</nav>
 <main>{body}</main>
 {_inspector(trace)}
-<script>"use strict";{"".join(map(_file, ("page.js", "controls.js", "pictures.js")))}</script>
+<script>"use strict";{"".join(map(_file, ("page.js", "controls.js", "pictures.js", "graph.js", "tour.js")))}</script>
 </body>
 </html>
 """
@@ -169,15 +174,15 @@ def _verdict(trace, view=View()):
     return f'<p class="verdict wrong">✗ A derivative goes wrong at {places}.</p>'
 
 
-def _paths_menu(trace):
-    """The choice of a path from the loss; a path on which no line lies cannot be chosen."""
+def _paths_menu(trace, part):
+    """The choice of a path from the loss, which is the same in all parts; a path on which no line lies cannot be chosen."""
     followed = set().union(*paths_of(trace))
     radios = "".join(
-        f'<label><input type="radio" name="path" value="{path}"{" checked" * (path == "all")}{" disabled" * (path not in followed)}>'
+        f'<label><input type="radio" name="path-{part}" value="{path}"{" checked" * (path == "all")}{" disabled" * (path not in followed)}>'
         f"{words}{' (its weight is 0)' * (path not in followed)}</label>"
         for path, words in PATHS.items()
     )
-    return f'<fieldset class="paths"><legend>Follow one path: other lines are dimmed, and the numbers are the part of this path.</legend>{radios}</fieldset>'
+    return f'<fieldset class="paths"><legend>Follow one path: gradients show the part that comes along it, and lines that do not lie on it are dimmed.</legend>{radios}</fieldset>'
 
 
 # --------------------------------------------------------------------------------------------------------------- names

@@ -172,10 +172,11 @@ def test_contrast_is_sufficient(of_images, dark):
 LAYOUT = """
 for (const details of document.querySelectorAll("details")) details.open = true;
 const box = (at) => at.getBoundingClientRect();
-const flat = [...document.querySelectorAll("math")].filter((math) => math.textContent.length > 1 && (box(math).width < 4 || box(math).height < 8));  // a letter alone is low
-const lowered = [...document.querySelectorAll("msub")].every(({ children: [base, below] }) => box(below).bottom > box(base).bottom);
-const raised = [...document.querySelectorAll("msup")].every(({ children: [base, above] }) => box(above).top < box(base).top);
-const stacked = [...document.querySelectorAll("mfrac")].every(({ children: [over, under] }) => box(over).bottom <= box(under).top + 1);
+const seen = (selector) => [...document.querySelectorAll(selector)].filter((at) => at.getClientRects().length);
+const flat = seen("math").filter((math) => math.textContent.length > 1 && (box(math).width < 4 || box(math).height < 8));  // a letter alone is low
+const lowered = seen("msub").every(({ children: [base, below] }) => box(below).bottom > box(base).bottom);
+const raised = seen("msup").every(({ children: [base, above] }) => box(above).top < box(base).top);
+const stacked = seen("mfrac").every(({ children: [over, under] }) => box(over).bottom <= box(under).top + 1);
 const unread = [...document.querySelectorAll("button, input, a, summary")]
   .filter((at) => !(at.textContent.trim() || at.ariaLabel || at.labels?.length)).map((at) => at.outerHTML);
 const levels = [...document.querySelectorAll("h1, h2, h3")].map((at) => Number(at.tagName[1]));
@@ -183,8 +184,12 @@ const outside = [...document.querySelectorAll("body *")].filter((at) => box(at).
 const covered = [...document.querySelectorAll(".row")].filter((row) => row.querySelector(".mark").textContent)
   .map((row) => [box(row.querySelector(".mark")), box(row.querySelector("code"))])
   .filter(([mark, code]) => innerWidth < 500 && mark.left < code.right && mark.top < code.bottom - 1).length;
+const words = seen(".graph text").filter((at) => at.textContent);
+const tiny = words.filter((at) => parseFloat(getComputedStyle(at).fontSize) * at.getScreenCTM().a < 10).map((at) => at.textContent);
+const overlapping = words.filter((one, i) => words.slice(i + 1).map(box).some((other) => box(one).left < other.right - 1
+  && other.left < box(one).right - 1 && box(one).top < other.bottom - 4 && other.top < box(one).bottom - 4)).map((at) => at.textContent);
 return {
-  covered, outside: outside.map((at) => `${at.tagName}.${at.className}: ${at.textContent.slice(0, 60)}`), maths: document.querySelectorAll("math").length, flat: flat.map((math) => math.outerHTML), lowered, raised, stacked, unread,
+  words: words.length, tiny, overlapping, covered, outside: outside.map((at) => `${at.tagName}.${at.className}: ${at.textContent.slice(0, 60)}`), maths: document.querySelectorAll("math").length, flat: flat.map((math) => math.outerHTML), lowered, raised, stacked, unread,
   wide: document.documentElement.scrollWidth - innerWidth, ordered: levels.every((level, i) => level - (levels[i - 1] ?? 0) <= 1),
 };
 """
@@ -194,8 +199,10 @@ return {
 @pytest.mark.parametrize("width", (390, 1400))
 def test_mathematics_is_laid_out_and_nothing_overflows(of_images, width):
     found = browser.run(of_images[1], LAYOUT, width)
-    assert found.pop("maths") > 60
+    assert found.pop("maths") > 60 and found.pop("words") > 40
     wanted = {
+        "tiny": [],
+        "overlapping": [],
         "covered": 0,
         "outside": [],
         "flat": [],
