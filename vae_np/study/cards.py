@@ -6,7 +6,7 @@ import inspect
 import numpy as np
 
 from vae_np.kernels import reference
-from vae_np.study import formulas, markup, values
+from vae_np.study import estimates, formulas, markup, values
 from vae_np.study.derivations import key_of
 from vae_np.study.exercises import exercise_of
 from vae_np.study.lines import Array, Line, Lines
@@ -90,11 +90,17 @@ def _array(trace: Lines, line: Line, array: Array, paths, view):
     proof, letters, shape = "", letters_of(line, array), " × ".join(map(str, array.value.shape))
     if array.error is not None:
         through, missing = markup.links(trace, array.through, view), markup.links(trace, array.missing_paths, view)
-        proof = markup.proof(array.error, line.wrong)
+        proof = markup.proof(array.error, line.wrong, array.of_surrogate)
         proof += f' <span class="through">through {through}</span>' if through else ""
         proof += f' <span class="wrong">the path through {missing} is missing</span>' if missing else ""
         proof += f' <span class="wrong">{html.escape(array.cause)}</span>' if array.cause else ""
     parts = {path: part for path, part in array.parts.items() if path in paths and view.on_page}
+    words = estimates.said_of(array, trace)
+    said = f'<div class="estimate"><p class="note">{html.escape(words)}</p>' if words else ""
+    if array.expectation:
+        mean = array._replace(name=f"the expectation of {array.name}")
+        said += f"{values.shown(mean, array.expectation.mean, view)}"
+    said += "</div>" if words else ""
     variants = "".join(
         f'<div class="variant" data-path="{path}"{" hidden" * (path != "all")}>{values.shown(array, value, view)}</div>'
         for path, value in {"all": array.value, **parts}.items()
@@ -102,7 +108,7 @@ def _array(trace: Lines, line: Line, array: Array, paths, view):
     return (
         f'<div class="array"><div class="name">{markup.math(array.name)} '
         f'<span class="shape">{html.escape(letters)}{shape}</span></div>{variants}'
-        f'<div class="proof">{proof}</div>{_shares(array)}</div>'
+        f'<div class="proof">{proof}</div>{said}{_shares(array)}</div>'
     )
 
 

@@ -1,0 +1,122 @@
+"""What an estimator of the encoder's gradient gives on average over eps, and how far its draws lie apart."""
+
+from collections.abc import Mapping, Sequence
+import numpy as np
+from numpy.typing import NDArray
+
+from vae_np import blas, elbo, streams
+from vae_np.buffers import buffers
+from vae_np.choices import ESTIMATORS
+from vae_np.gradient_moments import nodes
+from vae_np.parameters import Parameters
+from vae_np.study.lines import Array, Expectation, Lines
+from vae_np.study.typesetting import number
+
+SAMPLES, FEWEST = 1600, 100  # of each example over all draws; and the least number of draws
+ROWS = 200  # samples at a time, so that memory does not grow with the number of draws
+NODES, FEWER = 60, 40  # of the quadrature for each number of eps, and those of a second one that says how exact it is
+MOST_NUMBERS = 2  # of eps for each example, L Z, over which the quadrature runs
+
+
+def said_of(array: Array, trace: Lines) -> str:
+    """What an array is that was compared with a surrogate, in a sentence or two; "" for any other array."""
+    objective, estimator = trace.arguments["objective"], trace.arguments["estimator"]
+    if not array.of_surrogate:
+        return ""
+    if not array.expectation:
+        return f"It is a part of the estimate {estimator}, and not a derivative of the loss of these samples."
+    if objective in ESTIMATORS[estimator].biased and len(trace.a.eps) > 1:
+        kind = f"It is the biased estimate {estimator}: also on average over eps, it is not the derivative of the mean loss."
+    else:
+        kind = f"It is the estimate {estimator}: only on average over eps, it is the derivative of the mean loss."
+    return f"{kind} Its expectation has the norm {number(np.linalg.norm(array.expectation.mean))}. This is {array.expectation}."
+
+
+def draws_of_eps(n_examples: int, n_latent: int, n_samples: int) -> NDArray:
+    """The eps of all draws, (N, L, B, Z): the same for every estimator."""
+    n = max(SAMPLES // n_samples, FEWEST)
+    eps = streams.normals(0, "study", 2, (n * n_samples, n_examples, n_latent), np.float64)
+    return eps.reshape(n, n_samples, n_examples, n_latent)
+
+
+@blas.limited()
+def gradients(
+    p: Parameters, x: NDArray, eps: NDArray, beta: float, objective: str, estimators: Sequence[str]
+) -> dict[str, dict[str, NDArray]]:
+    """The encoder's derivatives in every draw of eps (N, L, B, Z), for each estimator.
+
+    Returns
+    -------
+    dict
+        {estimator: {name: array (N, B, ..)}}. The names are dmu, dlogvar and, for each hidden layer i of the encoder,
+        dencoder[i] and dencoder[i].y.
+    """
+    _, L, B, Z = eps.shape
+    n, found = max(ROWS // (L * B), 1), {estimator: [] for estimator in estimators}
+    for start in range(0, len(eps), n):
+        some = eps[start : start + n]
+        as_examples = some.transpose(1, 0, 2, 3).reshape(L, -1, Z)
+        model, q, a, beta, _ = elbo.prepare(p, np.tile(x, (len(some), 1)), as_examples, beta, 0.0, objective, "numpy")
+        d = buffers(p.architecture, objective, L, len(a.x), np.float64)
+        model.forward(q.layers, a, beta)
+        for estimator in estimators:
+            elbo.bind(p.architecture, objective, estimator=estimator).backward(q.layers, a, d, beta, B)
+            dh = d.mu @ q.layers.mu.W.T + d.logvar @ q.layers.logvar.W.T
+            arrays = {"dmu": d.mu, "dlogvar": d.logvar}
+            for i in range(len(p.architecture.hidden), 0, -1):
+                arrays |= {f"dencoder[{i}]": dh, f"dencoder[{i}].y": d.encoder[i]}
+                dh = d.encoder[i] @ q.layers.encoder[i - 1].W.T if i > 1 else None
+            found[estimator].append({name: array.reshape(-1, B, array.shape[-1]).copy() for name, array in arrays.items()})
+    return {
+        estimator: {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        for estimator, parts in found.items()
+    }
+
+
+def expectations(
+    p: Parameters, x: NDArray, n_samples: int, beta: float, l2: float, objective: str, estimator: str
+) -> dict[str, Expectation]:
+    """{name: Expectation} of the derivatives by mu, logvar, the hidden layers, the weights and the biases of the encoder.
+
+    x and the values of the encoder do not depend on eps. So the derivative of its weights is a sum over the examples, whose
+    draws are independent, and its mean and variance follow from those of the derivatives of the layers.
+    """
+    B, Z = len(x), p.architecture.n_latent
+    if n_samples * Z <= MOST_NUMBERS:
+        mean, rough = (_integrals(p, x, n_samples, beta, objective, estimator, n_nodes) for n_nodes in (NODES, FEWER))
+        of_layers = {name: Expectation(mean[name], np.abs(mean[name] - rough[name]), 0) for name in mean}
+    else:
+        eps = draws_of_eps(B, Z, n_samples)
+        of_draws = gradients(p, x, eps, beta, objective, [estimator])[estimator]
+        of_layers = {
+            name: Expectation(draws.mean(axis=0), draws.std(axis=0, ddof=1) / len(eps) ** 0.5, len(eps))
+            for name, draws in of_draws.items()
+        }
+    return of_layers | _of_weights(p, x, l2, of_layers)
+
+
+def _integrals(p, x, n_samples, beta, objective, estimator, n_nodes):
+    """The means of `gradients` over eps, one example at a time."""
+    at, weights = nodes(n_samples * p.architecture.n_latent, n_nodes)
+    eps = at[:, :, 0].T.reshape(len(weights), n_samples, 1, -1)
+    of_examples = [gradients(p, row[None], eps, beta, objective, [estimator])[estimator] for row in x]
+    return {
+        name: np.concatenate([np.tensordot(weights, of[name], 1) for of in of_examples]) / len(x) for name in of_examples[0]
+    }
+
+
+def _of_weights(p: Parameters, x: NDArray, l2: float, of_layers: Mapping[str, Expectation]) -> dict[str, Expectation]:
+    """The Expectations of the gradients of the encoder's weights and biases."""
+    n_hidden = len(p.architecture.hidden)
+    _, q, a, *_ = elbo.prepare(p, x, np.zeros((1, len(x), p.architecture.n_latent)), 1.0, 0.0, "elbo", "numpy")
+    elbo.bind(p.architecture).encoder(q.layers, a)
+    layers = {f"encoder[{i}]": (a.encoder[i], q.layers.encoder[i].W, f"dencoder[{i + 1}].y") for i in range(n_hidden)}
+    layers |= {name: (a.encoder[n_hidden], getattr(q.layers, name).W, f"d{name}") for name in ("mu", "logvar")}
+    found = {}
+    for name, (h, W, of) in layers.items():
+        dy, n = of_layers[of], of_layers[of].n_draws
+        error = np.sqrt(h.T**2 @ dy.error**2) if n else np.abs(h.T) @ dy.error
+        found[f"d{name}.W"] = Expectation(h.T @ dy.mean + l2 * W, error, n)
+        error = np.sqrt((dy.error**2).sum(axis=0)) if n else dy.error.sum(axis=0)
+        found[f"d{name}.b"] = Expectation(dy.mean.sum(axis=0), error, n)
+    return found
