@@ -1,6 +1,7 @@
 """Run folders: only one training at a time writes into one, and a training that was killed can be resumed to the same bits.
 
-A folder holds checkpoint.npz (all that a resume needs), history.csv (a row for each epoch) and config.json (the settings).
+A folder holds checkpoint.npz (all that a resume needs), history.csv (a row for each epoch) and config.json (the settings). Where
+snapshots are asked for, it also holds snapshots.npz.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_np import snapshots
 from vae_np.architecture import check_count
 from vae_np.kernels.contract import FULL
 from vae_np.parameters import Parameters, check_array, parse, read_npz, reading, replacing
@@ -29,6 +31,7 @@ RESUMABLE = "a checkpoint of a training to resume"  # what checkpoint.npz must b
 LATER: dict[str, Any] = {
     "precision": FULL,
     "estimator": "total",
+    "snapshots": 0,
 }  # settings that a checkpoint of an older version lacks, and what they were then
 
 
@@ -85,7 +88,7 @@ def locked(out: str | os.PathLike) -> Iterator[None]:
                 raise
             why = f"the folder cannot be locked ({error.strerror}): choose one on a local disk"
             raise OSError(error.errno, why, os.fspath(out)) from error
-        for name in FILES:  # what a training that was killed left half written
+        for name in (*FILES, snapshots.FILE):  # what a training that was killed left half written
             for partial in glob.glob(os.path.join(glob.escape(os.fspath(out)), f"{name}.*.partial")):
                 os.unlink(partial)
         yield

@@ -1,6 +1,7 @@
 """What an estimator of the encoder's gradient gives on average over eps, and how far its draws lie apart."""
 
 from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
