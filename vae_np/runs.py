@@ -125,6 +125,13 @@ def settings_of(out: str | os.PathLike) -> dict[str, Any]:
         return dict(parse("training.state", str(found["training.state"]))["settings"])
 
 
+def epochs_of(out: str | os.PathLike) -> int:
+    """The number of epochs that are done, by the checkpoint of a run."""
+    path = os.path.join(out, CHECKPOINT)
+    with reading(path, RESUMABLE):
+        return len(parse("training.state", str(read_npz(path)["training.state"]))["history"])
+
+
 def begin(out: str | os.PathLike, resume: bool, fresh: State, settings: dict[str, Any], more: dict[str, Any]) -> State:
     """Write config.json, and return the state that the training begins with.
 

@@ -31,7 +31,10 @@ def test_a_snapshot_is_what_a_shorter_training_gives_and_the_training_stays_as_i
     assert_same(run, quick(epochs=9))
     assert list(run.snapshots) == [0, 1, 4]
     assert flats(run.snapshots) == flats(
-        {epoch: quick(epochs=epoch).parameters if epoch else Parameters.initialize(ARCH, 0, "float32") for epoch in run.snapshots}
+        {
+            epoch: quick(epochs=epoch).parameters if epoch else Parameters.initialize(ARCH, 0, "float32")
+            for epoch in run.snapshots
+        }
     )
     assert flats(load(tmp_path, ARCH)) == flats(run.snapshots) and flats(load(tmp_path, ARCH, 3)).keys() == {0, 1}
     assert {p.flat.dtype.name for p in load(tmp_path, ARCH).values()} == {"float32"}

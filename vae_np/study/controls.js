@@ -14,6 +14,7 @@
       for (const mark of group.querySelectorAll("[data-at]")) {
         mark.setAttribute("transform", `translate(${mark.dataset.at.split(" ")[at]} 0)`);
       }
+      for (const mark of group.querySelectorAll("[data-transforms]")) mark.setAttribute("transform", mark.dataset.transforms.split("|")[at]);
       for (const part of group.querySelectorAll("[data-case]")) part.hidden = Number(part.dataset.case) !== at;
     };
     inputs.forEach((input) => input.addEventListener("input", follow));

@@ -12,10 +12,13 @@ import numpy as np
 from vae_np import elbo
 from vae_np.choices import ESTIMATORS, LIKELIHOODS, OBJECTIVES
 from vae_np.parameters import replacing
-from vae_np.study import controls, markup
+from vae_np.study import along, controls, markup
+from vae_np.study.along import Course
 from vae_np.study.by_hand import by_hand
 from vae_np.study.cards import cards
+from vae_np.study.comparison import comparison
 from vae_np.study.dials import Dial, Estimators
+from vae_np.study.estimates import Compared
 from vae_np.study.explanations import explanations
 from vae_np.study.lines import Lines
 from vae_np.study.listing import listing
@@ -24,6 +27,7 @@ from vae_np.study.paths import PATHS, paths_of
 from vae_np.study.pictures import images
 from vae_np.study.primer import primer
 from vae_np.study.proof import TOLERANCE
+from vae_np.study.randomness import randomness
 
 FILES = pathlib.Path(__file__).parent
 
@@ -35,6 +39,8 @@ def write(
     image_shape: tuple[int, ...] | None = None,
     dials: Sequence[Dial] = (),
     estimators: Estimators | None = None,
+    compared: dict[str, dict[str, dict[str, Compared]]] | None = None,
+    course: Course | None = None,
 ) -> int:
     """Write the page of a trace to a file.
 
@@ -48,15 +54,15 @@ def write(
         What the examples and the model are, in words.
     image_shape : (int, int), optional
         The height and width of the images that the examples are.
-    dials, estimators : optional
-        What `dials.dials` and `dials.estimators` return for the same examples.
+    dials, estimators, compared, course : optional
+        What `dials.dials`, `dials.estimators`, `estimates.compared` and `along.course` return for the same examples.
 
     Returns
     -------
     int
         The size of the file in bytes.
     """
-    text = page(trace, data, image_shape, dials, estimators).encode()
+    text = page(trace, data, image_shape, dials, estimators, compared, course).encode()
     with replacing(path) as file:
         file.write(text)
     return len(text)
@@ -68,18 +74,25 @@ def page(
     image_shape: tuple[int, ...] | None = None,
     dials: Sequence[Dial] = (),
     estimators: Estimators | None = None,
+    compared: dict[str, dict[str, dict[str, Compared]]] | None = None,
+    course: Course | None = None,
 ) -> str:
     """The HTML of the whole page; the arguments are those of `write`."""
     view = View(image_shape)
     sections = {
         "first": ("Read this first", primer(trace) + _facts(trace, data, image_shape)),
         "hand": ("One latent by hand", by_hand(trace)),
+        "randomness": ("Why randomness does not block the gradient", randomness(trace, estimators)),
         "text": ("The code", listing(trace)),
         "lines": ("Line by line", _paths_menu(trace) + cards(trace, view)),
         "derivations": ("Derivations", explanations(trace)),
     }
     if dials:
-        sections["dials"] = ("Dials", controls.dials(dials) + (controls.estimators(estimators) if estimators else ""))
+        of_estimators = comparison(trace, compared) if compared else ""
+        of_estimators += controls.estimators(estimators) if estimators else ""
+        sections["dials"] = ("Dials", controls.dials(dials) + of_estimators)
+    if course:
+        sections["training"] = ("Along training", along.along(course, image_shape))
     links = "".join(f'<a href="#{name}">{title}</a>' for name, (title, _) in sections.items())
     body = "".join(f'<section id="{name}"><h2>{title}</h2>{content}</section>' for name, (title, content) in sections.items())
     return f"""<!DOCTYPE html>
