@@ -125,11 +125,13 @@ def settings_of(out: str | os.PathLike) -> dict[str, Any]:
         return dict(parse("training.state", str(found["training.state"]))["settings"])
 
 
-def epochs_of(out: str | os.PathLike) -> int:
-    """The number of epochs that are done, by the checkpoint of a run."""
+def epoch_of(out: str | os.PathLike) -> int:
+    """The epoch after which the parameters of a checkpoint were taken: the last one, or with patience the best one."""
     path = os.path.join(out, CHECKPOINT)
     with reading(path, RESUMABLE):
-        return len(parse("training.state", str(read_npz(path)["training.state"]))["history"])
+        progress = parse("training.state", str(read_npz(path)["training.state"]))
+        totals = [row["valid_total"] for row in progress["history"]] if progress["settings"]["patience"] else []
+        return 1 + totals.index(min(totals)) if totals else len(progress["history"])
 
 
 def begin(out: str | os.PathLike, resume: bool, fresh: State, settings: dict[str, Any], more: dict[str, Any]) -> State:

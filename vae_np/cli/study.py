@@ -101,7 +101,7 @@ def _studied(options):
             words += f", which was trained with the estimator {of_run}"
         found = snapshots.load(options.run, p.architecture)
         if found:
-            found |= {runs.epochs_of(options.run): p}
+            found |= {runs.epoch_of(options.run): p}
         return p, dataset, trained_with, words, found
     options.estimator = options.estimator or "total"
     defaults = TRAIN.defaults()

@@ -26,7 +26,7 @@ class Moment(NamedTuple):
 
     epoch: int
     means: NDArray  #    (B, D)  of p(x|z), where z is the mean of q(z|x)
-    latents: NDArray  #  (N, 2)  the first two means of q(z|x) of the rows; (N, 1) for a model with one latent
+    latents: NDArray  #  (N, 2)  two of the means of q(z|x) of the rows; (N, 1) for a model with one latent
     loss: float  # of the examples, in nats
     through_z: float  # the norm of the part of dmu that comes through z
     through_kl: float  # and of the part that comes from the KL
@@ -37,6 +37,7 @@ class Course(NamedTuple):
 
     x: NDArray  # (B, D)  the examples
     moments: list[Moment]
+    shown: list[int]  # which latents those of the Moments are: the two that vary most over the rows at the end
     labels: NDArray | None  # (N,) of the rows
     rows: str  # what the rows are, in words
     sampled: bool  # whether the objective estimates the KL from the samples
@@ -70,7 +71,8 @@ def course(
         What the rows are, in words.
     """
     some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), POINTS)).astype(int))
-    moments = []
+    moments, last = [], elbo.encode(snapshots[max(snapshots)].astype("float64"), rows[some])[0]
+    shown = sorted(np.argsort(-last.std(axis=0))[:2].tolist())
     for epoch, p in sorted(snapshots.items()):
         p = p.astype("float64")
         model, _, a, beta, l2 = elbo.prepare(p, x, eps, beta, l2, objective, "numpy")
@@ -82,13 +84,15 @@ def course(
             Moment(
                 epoch,
                 elbo.decode(p, a.mu),
-                elbo.encode(p, rows[some])[0][:, :2],
+                elbo.encode(p, rows[some])[0][:, shown],
                 elbo.value_of(model, p, a, l2).total,
                 float(np.linalg.norm(through_z)),
                 float(np.linalg.norm(through_kl)),
             )
         )
-    return Course(a.x, moments, None if labels is None else np.asarray(labels)[some], of_rows, OBJECTIVES[objective].sampled)
+    return Course(
+        a.x, moments, shown, None if labels is None else np.asarray(labels)[some], of_rows, OBJECTIVES[objective].sampled
+    )
 
 
 def along(of: Course, image_shape: tuple[int, ...] | None) -> str:
@@ -122,16 +126,16 @@ def along(of: Course, image_shape: tuple[int, ...] | None) -> str:
     plane = ""
     if of.moments[0].latents.shape[1] == 2:
         drawn = "".join(_case(i, last, _latents(of, moment)) for i, moment in enumerate(of.moments))
-        plane = f"<figure>{drawn}{_legend(of)}<figcaption>Each point is the mean of q(z|x) for one of {_size(of)}.</figcaption></figure>"
+        plane = f"<figure>{drawn}{_legend(of)}<figcaption>Each point is the mean of q(z|x) for one of {_size(of)}</figcaption></figure>"
     sampled = (
-        " This objective estimates the KL from the samples, so the KL acts on mu through z, and its own path into mu is 0."
+        "This objective estimates the KL from the samples, so the KL acts on mu through z, and the path from the KL itself is 0."
         if of.sampled
-        else " The second one is the norm of mu, times beta / B: it grows as the latents move away from the prior."
+        else "The norm along the path from the KL is that of mu, times beta / B. It grows as the latents move away from 0."
     )
     return f"""<p>The training kept its parameters after a few epochs, which lie further and further apart. Move the slider to see what each
-of them makes of the same examples, with the same eps.{sampled}</p>
+of them makes of the same examples, with the same eps. {sampled}</p>
 <div class="group" id="course">{controls.slider("epochs of training", list(map(str, epochs)), last)}
-<div class="charts">{pictures}{plane}</div><div class="charts">{charts}</div><dl>{numbers}</dl></div>"""
+<div class="charts">{pictures}{plane}<div>{charts}</div></div><dl>{numbers}</dl></div>"""
 
 
 def _case(i, last, content):
@@ -139,7 +143,8 @@ def _case(i, last, content):
 
 
 def _size(of):
-    return f"{len(of.moments[0].latents)} {html.escape(of.rows)}: its first two latents, z[0] to the right and z[1] up"
+    which = "These two vary most over the rows at the end." if of.shown != [0, 1] else ""
+    return f"{len(of.moments[0].latents)} {html.escape(of.rows)}: latent {of.shown[0]} to the right and latent {of.shown[1]} up. {which}"
 
 
 def _colours(of):
@@ -166,14 +171,16 @@ def _latents(of, moment):
         for axis, ends in zip(everywhere.T, ((LEFT, LEFT + SIDE), (TOP + SIDE, TOP)))
     )
     bottom, parts = TOP + SIDE, [chart.text(0, 12, f"the latents after {moment.epoch} epochs", "start", ' font-weight="600"')]
-    parts.append(f'<rect x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" stroke="currentColor" stroke-opacity=".4"/>')
+    parts.append(f'<rect x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" stroke="currentColor" stroke-width="1"/>')
     parts += [chart.text(x(tick), bottom + 16, f"{tick:g}".replace("-", "−")) for tick in ticks_x]
     parts += [chart.text(LEFT - 6, y(tick) + 4, f"{tick:g}".replace("-", "−"), "end") for tick in ticks_y]
     of_label = {label: of.labels == label for label in colours} or {None: np.full(len(moment.latents), True)}
     for label, chosen in of_label.items():
         points = "".join(f"M{x(first):.0f} {y(second):.0f}h0" for first, second in moment.latents[chosen])
         parts.append(f'<path d="{points}" stroke="{colours.get(label, "currentColor")}"/>')
-    spread = ", ".join(f"z[{i}] from {number(axis.min())} to {number(axis.max())}" for i, axis in enumerate(moment.latents.T))
+    spread = ", ".join(
+        f"latent {i} from {number(axis.min())} to {number(axis.max())}" for i, axis in zip(of.shown, moment.latents.T)
+    )
     return (
         f'<svg class="latents" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + SIDE + 10} {bottom + 24}" role="img" fill="none" '
         'stroke-width="4.5" stroke-linecap="round" font-family="system-ui, sans-serif" font-size="12">'

@@ -10,6 +10,7 @@ from vae_np.study.lines import Lines
 from vae_np.study.typesetting import number
 
 NAMES = "dmu", "dlogvar"
+WIDEST = 4.0  # a histogram that is wider than so many of the middle one does not widen the axis
 
 
 def comparison(trace: Lines, found: dict[str, dict[str, dict[str, Compared]]]) -> str:
@@ -40,7 +41,9 @@ def _of_objective(trace, objective, of_estimators):
         return f"<p>The objective {objective} has one estimator. Choose another objective to compare several.</p>"
     chance = "For an estimator without bias this distance is about 1, by chance."
     if biased:
-        chance += f" It is larger for {' and '.join(biased)}, whose mean is not the derivative of the mean loss."
+        chance += (
+            f" For {' and '.join(biased)} it grows with the number of draws: the mean is not the derivative of the mean loss."
+        )
     of_total = of_estimators["total"]["dmu"].expectation
     pictures = "".join(_histograms(name, {kind: of[name] for kind, of in of_estimators.items()}) for name in NAMES)
     return f"""<ul>{words}</ul>
@@ -62,6 +65,7 @@ def _histograms(name, of):
         {kind: each.draws[:, b, j] for kind, each in of.items()},
         float(mean.mean[b, j]),
         what,
+        WIDEST,
     )
 
 

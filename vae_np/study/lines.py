@@ -23,11 +23,11 @@ class Expectation(NamedTuple):
 
     def __str__(self):
         if self.n_draws:
-            return (
-                f"the mean over {self.n_draws} draws of eps; the norm of its standard error is {np.linalg.norm(self.error):.2g}"
-            )
-        largest = np.abs(self.error).max()
-        return f"an exact integral over eps, by Gauss-Hermite quadrature; with fewer nodes it changes by {largest:.0e} or less"
+            error = np.linalg.norm(self.error)
+            return f"by the mean over {self.n_draws} draws of eps (the norm of its standard error is {error:.2g})"
+        return (
+            f"an exact integral over eps by quadrature (with fewer nodes it changes by {np.abs(self.error).max():.0e} or less)"
+        )
 
 
 class Array(NamedTuple):

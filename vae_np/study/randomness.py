@@ -96,7 +96,8 @@ z has no derivative with respect to mu, and no derivative passes through the dra
 derivatives are 1 and eps, and the derivative of nll passes through z to both.</figcaption></figure></div>
 <p>Move mu of one latent: example {example}, latent {latent}, which {which}. Its sigma is {number(of.sigma)}, and its eps in the first
 sample is {number(of.eps)}. If eps is held, nll is a smooth function of mu. The short thick line has the slope that the backward pass
-computes. If z is drawn anew for each mu, nll jumps, and two of its values say nothing about a slope.</p>
+computes. If z is drawn anew for each mu, nll jumps, and the difference of two of its values
+tells no slope.</p>
 {controls.slider(name, texts["mu"], here)}
 <div class="charts">{picture}<dl class="stacked">{numbers}</dl></div></div>
 <p>A slope for one eps is itself random. But the distribution of eps does not depend on mu. So the mean of the slope over eps is the
@@ -144,10 +145,9 @@ with z held where it was drawn. Its mean is the same, but its draws lie much fur
 def _drawn_graph():
     parts = _node(70, 40, "μ") + _node(70, 130, "σ") + _node(190, 85, "z ~ N(μ, σ²)", 96, True) + _node(310, 85, "nll")
     parts += _edge(90, 47, 142, 70) + _edge(90, 123, 142, 100) + _edge(238, 85, 288, 85) + _back(288, 99, 238, 99)
-    parts += "".join(
-        f'<path d="M{x - 6} {y - 6}l12 12m0 -12l-12 12" stroke="currentColor" stroke-width="2"/>'
-        for x, y in ((112, 40), (112, 134))
-    )
+    for y, to_y in ((60, 26), (110, 144)):
+        parts += _back(158, y, 92, to_y)
+        parts += f'<path d="M119 {(y + to_y) // 2 - 6}l12 12m0 -12l-12 12" stroke="currentColor" stroke-width="2.5"/>'
     words = (
         "Arrows lead from mu and sigma to z, which is drawn, and from z to nll. The derivative comes back from nll to z, and ends there: "
         "crosses stand on the way to mu and sigma."

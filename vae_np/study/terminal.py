@@ -145,4 +145,4 @@ def _proof(trace: Lines, line: Line, array: Array) -> Text:
         words += "; the line reads a wrong derivative"
     words += f". {array.cause}" if array.cause else ""
     words += f". {estimates.said_of(array, trace)}" if array.of_surrogate else ""
-    return Text(f"✓ {words}", "green") if right else Text(f"✗ {words}", "bold red")
+    return Text(f"{'✓' if right else '✗'} {words}", "green" if right else "bold red", no_wrap=False, overflow="fold")
