@@ -138,7 +138,7 @@ def trace(
         proofs = {i: {name: _nearer(proof, of_surrogate[i][name]) for name, proof in of.items()} for i, of in proofs.items()}
         expected = expectations(p, a.x, len(a.eps), beta, l2, objective, estimator)
     pass_ = p, layers, a, beta, objective, estimator, operations, functions, values | weights
-    parts = {term: _part(silencing, *pass_) for term, silencing in _silenced(operations, objective, estimator).items()}
+    parts = {term: _part(silencing, *pass_) for term, silencing in _silenced(operations, objective, estimator, d.nll).items()}
     arrays, apart = values | weights | derivatives, "bound_backward" not in operations_of
     lines = _lines(records, n_forward, proofs, arrays, _dimensions(p.architecture, a), parts, apart, expected)
     sources = {name: source_of(function) for name, function in functions.items()}
@@ -312,7 +312,7 @@ def _misshapen(comments, shapes, dimensions):
 # ------------------------------------------------------------------------------------------------ the terms of the loss
 
 
-def _silenced(operations, objective, estimator):
+def _silenced(operations, objective, estimator, dnll):
     """{path from the loss: {operation: the same, without its results along all other paths}}
 
     The terms of the loss part at the bound, where dnll or dkl is set to 0. The paths into mu and logvar part at these two, where
@@ -321,6 +321,7 @@ def _silenced(operations, objective, estimator):
     bound, divergence = f"{OBJECTIVES[objective].bound}_backward", f"{OBJECTIVES[objective].divergence}_backward"
     operations_of = ESTIMATORS[estimator].operations[objective]
     bound, divergence = operations_of.get("bound_backward", bound), operations_of.get("divergence_backward", divergence)
+    path_weight = operations_of.get("path_weight", "unit_path_weight")
 
     def zeroing(name, *places):
         def operation(*arguments):
@@ -333,7 +334,10 @@ def _silenced(operations, objective, estimator):
 
     return {
         "reconstruction": zeroing(bound, -1),
-        "kl": zeroing(bound, -2),
+        "kl": {
+            **zeroing(bound, -2),
+            path_weight: lambda _, *rest: vars(operations)[path_weight](dnll, *rest),  # the weights stay as they are
+        },
         "z": zeroing(divergence, -2, -1),
         "divergence": {"reparameterize_backward_add": lambda *arguments: arguments[-2:]},
     }
