@@ -55,7 +55,11 @@ def test_every_line_agrees_with_the_loss_or_with_the_surrogate(objective, estima
 
 
 WRONG = {
-    ("iwae", "dreg", "dreg_path_weight"): ("dz *= ((1 - beta) + beta * (n_examples * dnll))[:, :, None]", "dz *= 1", "path_weight"),
+    ("iwae", "dreg", "dreg_path_weight"): (
+        "dz *= ((1 - beta) + beta * (n_examples * dnll))[:, :, None]",
+        "dz *= 1",
+        "path_weight",
+    ),
     ("elbo_mc", "path", "sampled_kl_path_backward"): ("* (z - eps", "* (z + eps", "divergence_backward"),
     ("iwae", "score", "score_backward"): ("dz[...] = 0", "dz *= 1", "divergence_backward"),
     ("iwae", "vimco", "vimco_backward"): ("(len(log_w) - 1)", "len(log_w)", "bound_backward"),
