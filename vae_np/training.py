@@ -129,7 +129,7 @@ def train(
         The number of threads. By default "numba" uses all cores where a step is work enough for them, and NumPy's BLAS
         uses one; with another number of the BLAS's threads the last digits differ.
     out : path, optional
-        A folder for checkpoint.npz, history.csv and config.json.
+        A folder for checkpoint.npz, history.csv, config.json and, where snapshots are kept, snapshots.npz.
     resume : bool
         Whether training continues from the checkpoint in `out`, or begins where there is none yet. The result has the
         same bits as a training that was never stopped. `epochs` may have grown.

@@ -11,6 +11,10 @@
         text.textContent = texts[texts.length > 1 ? at : 0];
         text.closest("math")?.removeAttribute("alttext");
       }
+      for (const input of inputs) {
+        const said = input.labels[0]?.querySelector("output");
+        if (said) input.setAttribute("aria-valuetext", said.textContent);
+      }
       for (const mark of group.querySelectorAll("[data-at]")) {
         mark.setAttribute("transform", `translate(${mark.dataset.at.split(" ")[at]} 0)`);
       }

@@ -16,7 +16,7 @@ from vae_np.study.lines import Lines
 from vae_np.study.typesetting import number
 
 OFFSETS = np.linspace(-2, 2, 17)  # numbers that are added to mu
-DRAWN, HELD = "z is drawn anew for each mu", "eps is held"
+DRAWN, HELD = "nll if z is drawn anew for each mu", "nll if eps is held"
 
 
 class Moved(NamedTuple):
@@ -71,7 +71,13 @@ def randomness(trace: Lines, estimators: Estimators | None = None) -> str:
     curves = {HELD: list(of.nll), DRAWN: list(of.nll_drawn)}
     slopes = {HELD: list(of.slope)}
     picture = chart.lines(
-        "nll of one sample, in nats", name, list(of.mu), curves, of.mu[here], colours=controls.colours_of(()), slopes=slopes
+        "one sample of an example, in nats",
+        name,
+        list(of.mu),
+        curves,
+        of.mu[here],
+        colours=controls.colours_of(()),
+        slopes=slopes,
     )
     texts = {
         "mu": [number(mu) for mu in of.mu],
@@ -116,7 +122,7 @@ def _spread(trace, estimators):
     b, j = estimators.element
     mean = expectations_of_layers(trace.p, trace.a.x, 1, 0.0, "elbo", ["total"])["total"]["dmu"]
     error = mean.error[b, j]
-    what = f"mean over {mean.n_draws} draws" if mean.n_draws else "exact mean, by quadrature"
+    what = f"the mean over {mean.n_draws} draws" if mean.n_draws else "the exact mean"
     picture = histograms(
         f"dmu of example {b}, latent {j}, in {estimators.n_draws} draws",
         "derivative of E[nll] by this mu, estimated from one sample",

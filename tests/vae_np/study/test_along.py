@@ -43,7 +43,10 @@ def test_every_moment_is_that_of_its_parameters():
 def test_the_slider_has_a_place_for_each_and_shows_the_last_first():
     _, of, _ = made()
     text = along.along(of, (2, 3))
-    assert '<input type="range" min="0" max="3" value="3" data-count="4"><output data-values="0|1|4|5">5</output>' in text
+    assert (
+        '<input type="range" min="0" max="3" value="3" data-count="4" aria-valuetext="5"><output data-values="0|1|4|5">5</output>'
+        in text
+    )
     for case in range(4):
         parts = re.findall(rf'<div data-case="{case}"( hidden)?>', text)
         assert parts == [" hidden" * (case < 3)] * 2

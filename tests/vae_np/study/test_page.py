@@ -275,6 +275,7 @@ def test_paths_keys_and_dials_answer(of_images):
         const mu = document.getElementById("randomness-dial");
         turn(mu.querySelector("input"), 3);
         results.mu = [...mu.querySelectorAll("dd, output")].map((at) => at.textContent);
+        results.aloud = mu.querySelector("input").getAttribute("aria-valuetext");
         results.tangent = mu.querySelector(".tangent").getAttribute("transform");
         results.cases = {};
         for (const [id, value] of [["course", 0], ["dial-estimator", 2]]) {
@@ -302,6 +303,7 @@ def test_paths_keys_and_dials_answer(of_images):
     text_of_mu = re.search(r'id="randomness-dial".*?</div></div>', text, re.DOTALL)[0]
     columns = [values.split("|") for values in re.findall(r'<(?:dd|output) data-values="([^"]*)"', text_of_mu)]
     assert found["mu"] == [values[3] for values in columns] and len(columns) == 7
+    assert found["aloud"] in columns[0] and found["aloud"] == columns[0][3]
     assert found["tangent"] == re.search(r'data-transforms="([^"]*)"', text)[1].split("|")[3]
     assert found["cases"] == {"course": ["0", "0"], "dial-estimator": ["2"]} and all(found["labels"])
     (before, was), (after, is_now), value = *found["dial"][:2], found["dial"][2]
