@@ -115,23 +115,28 @@ def read_config(out: str | os.PathLike) -> dict[str, Any]:
 
 def settings_of(out: str | os.PathLike) -> dict[str, Any]:
     """The settings in the checkpoint of a run; none where there is no checkpoint yet."""
-    path = os.path.join(out, CHECKPOINT)
-    if not os.path.exists(path):
-        return {}
-    found = read_npz(path, lambda names: [name for name in names if name == "training.state"])
-    if not found:  # parameters alone
-        return {}
-    with reading(path, RESUMABLE):
-        return dict(parse("training.state", str(found["training.state"]))["settings"])
+    return dict(_progress(out).get("settings", {}))
 
 
 def epoch_of(out: str | os.PathLike) -> int:
     """The epoch after which the parameters of a checkpoint were taken: the last one, or with patience the best one."""
+    progress = _progress(out)
+    history, patient = progress.get("history", []), progress.get("settings", {}).get("patience")
+    totals = [row["valid_total"] for row in history] if patient else []
+    return 1 + totals.index(min(totals)) if totals else len(history)
+
+
+def _progress(out):
+    """The settings and the history in the checkpoint of a run; none where there is no checkpoint yet, or parameters alone."""
     path = os.path.join(out, CHECKPOINT)
+    if not os.path.exists(path):
+        return {}
+    found = read_npz(path, lambda names: [name for name in names if name == "training.state"])
+    if not found:
+        return {}
     with reading(path, RESUMABLE):
-        progress = parse("training.state", str(read_npz(path)["training.state"]))
-        totals = [row["valid_total"] for row in progress["history"]] if progress["settings"]["patience"] else []
-        return 1 + totals.index(min(totals)) if totals else len(progress["history"])
+        progress = parse("training.state", str(found["training.state"]))
+        return {name: progress[name] for name in ("settings", "history")}
 
 
 def begin(out: str | os.PathLike, resume: bool, fresh: State, settings: dict[str, Any], more: dict[str, Any]) -> State:

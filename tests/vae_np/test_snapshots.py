@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.vae_np.test_training import ARCH, Killed, assert_same, quick
-from vae_np import Architecture, Parameters, runs, snapshots
+from vae_np import Adam, Architecture, Parameters, runs, snapshots
 from vae_np.snapshots import epochs_kept, load
 
 
@@ -79,6 +79,16 @@ def test_they_stay_as_they_were_asked_for(tmp_path):
     for wrong in (-1, 1.5, True):
         with pytest.raises(ValueError, match=f"snapshots is {wrong}; it must be a whole number, 0 or more"):
             quick(snapshots=wrong)
+
+
+def test_the_epoch_of_a_checkpoint_is_that_of_its_parameters(tmp_path):
+    assert runs.epoch_of(tmp_path) == 0
+    for patience in (None, 2):
+        out = tmp_path / str(patience)
+        run = quick(epochs=6, patience=patience, optimizer=Adam(0.5), out=out)
+        epoch = runs.epoch_of(out)
+        assert (epoch == 6) == (patience is None) and epoch <= len(run.history)
+        assert flats({0: quick(epochs=epoch, optimizer=Adam(0.5)).parameters}) == flats({0: run.parameters})
 
 
 def test_a_damaged_file_is_named(tmp_path):

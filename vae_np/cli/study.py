@@ -99,10 +99,8 @@ def _studied(options):
         trained_with.estimator = options.estimator or of_run
         if trained_with.estimator != of_run:
             words += f", which was trained with the estimator {of_run}"
-        found = snapshots.load(options.run, p.architecture)
-        if found:
-            found |= {runs.epoch_of(options.run): p}
-        return p, dataset, trained_with, words, found
+        epoch = runs.epoch_of(options.run)
+        return p, dataset, trained_with, words, snapshots.load(options.run, p.architecture, epoch) | {epoch: p}
     options.estimator = options.estimator or "total"
     defaults = TRAIN.defaults()
     dataset = load_dataset_of(defaults, options)

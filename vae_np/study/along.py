@@ -71,8 +71,10 @@ def course(
         What the rows are, in words.
     """
     some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), POINTS)).astype(int))
-    moments, last = [], elbo.encode(snapshots[max(snapshots)].astype("float64"), rows[some])[0]
-    shown = sorted(np.argsort(-last.std(axis=0))[:2].tolist())
+    last = snapshots[max(snapshots)].astype("float64")
+    x = elbo.prepare(last, x, eps, beta, l2, objective, "numpy")[2].x
+    shown = sorted(np.argsort(-elbo.encode(last, rows[some])[0].std(axis=0))[:2].tolist())
+    moments = []
     for epoch, p in sorted(snapshots.items()):
         p = p.astype("float64")
         model, _, a, beta, l2 = elbo.prepare(p, x, eps, beta, l2, objective, "numpy")
@@ -91,7 +93,7 @@ def course(
             )
         )
     return Course(
-        a.x, moments, shown, None if labels is None else np.asarray(labels)[some], of_rows, OBJECTIVES[objective].sampled
+        x, moments, shown, None if labels is None else np.asarray(labels)[some], of_rows, OBJECTIVES[objective].sampled
     )
 
 

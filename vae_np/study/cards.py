@@ -95,12 +95,6 @@ def _array(trace: Lines, line: Line, array: Array, paths, view):
         proof += f' <span class="wrong">the path through {missing} is missing</span>' if missing else ""
         proof += f' <span class="wrong">{html.escape(array.cause)}</span>' if array.cause else ""
     parts = {path: part for path, part in array.parts.items() if path in paths and view.on_page}
-    words = estimates.said_of(array, trace)
-    said = f'<div class="estimate"><p class="note">{html.escape(words)}</p>' if words else ""
-    if array.expectation:
-        mean = array._replace(name=f"the expectation of {array.name}")
-        said += f"{values.shown(mean, array.expectation.mean, view)}"
-    said += "</div>" if words else ""
     variants = "".join(
         f'<div class="variant" data-path="{path}"{" hidden" * (path != "all")}>{values.shown(array, value, view)}</div>'
         for path, value in {"all": array.value, **parts}.items()
@@ -108,8 +102,18 @@ def _array(trace: Lines, line: Line, array: Array, paths, view):
     return (
         f'<div class="array"><div class="name">{markup.math(array.name)} '
         f'<span class="shape">{html.escape(letters)}{shape}</span></div>{variants}'
-        f'<div class="proof">{proof}</div>{said}{_shares(array)}</div>'
+        f'<div class="proof">{proof}</div>{_estimate(trace, array, view)}{_shares(array)}</div>'
     )
+
+
+def _estimate(trace, array, view):
+    """What an estimate is, and its expectation."""
+    words, mean = estimates.said_of(array, trace), ""
+    if not words:
+        return ""
+    if array.expectation:
+        mean = values.shown(array._replace(name=f"the expectation of {array.name}"), array.expectation.mean, view)
+    return f'<div class="estimate"><p class="note">{html.escape(words)}</p>{mean}</div>'
 
 
 def letters_of(line: Line, array: Array) -> str:

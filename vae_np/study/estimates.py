@@ -12,6 +12,7 @@ from vae_np.choices import ESTIMATORS, OBJECTIVES
 from vae_np.gradient_moments import nodes
 from vae_np.parameters import Parameters
 from vae_np.study.lines import Array, Expectation, Lines
+from vae_np.study.proof import TOLERANCE
 from vae_np.study.typesetting import number
 from vae_np.testing.oracles import complex_elbo, complex_surrogate
 
@@ -23,9 +24,9 @@ EXACT = 1e-6  # what fewer nodes may change, relative to the largest number of a
 
 
 def said_of(array: Array, trace: Lines) -> str:
-    """What an array is that was compared with a surrogate, in a sentence or two; "" for any other array."""
+    """What an array is that agrees with a surrogate, in a sentence or two; "" for any other array."""
     objective, estimator = trace.arguments["objective"], trace.arguments["estimator"]
-    if not array.of_surrogate:
+    if not array.of_surrogate or array.error > TOLERANCE:
         return ""
     if not array.expectation:
         return f"It is a part of the estimate {estimator}, and not a derivative of the loss of these samples."
@@ -71,7 +72,8 @@ def gradients(
             arrays = {"dmu": d.mu, "dlogvar": d.logvar}
             for i in range(len(p.architecture.hidden), 0, -1):
                 arrays |= {f"dencoder[{i}]": dh, f"dencoder[{i}].y": d.encoder[i]}
-                dh = d.encoder[i] @ q.layers.encoder[i - 1].W.T if i > 1 else None
+                if i > 1:
+                    dh = d.encoder[i] @ q.layers.encoder[i - 1].W.T
             found[estimator].append({name: array.reshape(-1, B, array.shape[-1]).copy() for name, array in arrays.items()})
     return {
         estimator: {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -14,19 +14,18 @@ from scipy import special
 
 from vae_np.buffers import Buffers
 from vae_np.choices import OBJECTIVES
-from vae_np.kernels.contract import KernelSet
 from vae_np.testing.oracles import SURROGATE_FACTORS
 
 
 class Surrogate(NamedTuple):
     """A kernel set that computes a surrogate, and what of it a derivative needs besides."""
 
-    operations: KernelSet
+    operations: types.ModuleType
     path_factor: NDArray  # (L, B, 1)  the factor of the derivative by z, divided by what the sample weighs in the loss
     size: float  # the sum of the sizes of its terms
 
 
-def surrogate(operations: KernelSet, a: Buffers, beta: float, objective: str, estimator: str) -> Surrogate:
+def surrogate(operations: types.ModuleType, a: Buffers, beta: float, objective: str, estimator: str) -> Surrogate:
     """The surrogate of an estimator for the samples of one pass.
 
     In the names of `SURROGATE_FACTORS`, a sample weighs c in the loss, its path through z has the factor r, and the score of q

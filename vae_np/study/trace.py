@@ -111,20 +111,19 @@ def trace(
         model.weight_gradients(layers, a, d, g_layers, l2)
     value = elbo.value_of(model, p, a, l2)
 
-    def proofs_of(model, size, weighed=None):
+    def proofs_of(of_model, size, weighed=None):
         def loss(perturbation=None, layers=layers):
             """The loss, computed again; perturbation: the arguments of `perturbing`."""
             if perturbation:
                 with watched(statements, *perturbing(*perturbation)):
-                    model.forward(layers, a, beta)
+                    of_model.forward(layers, a, beta)
             else:
-                model.forward(layers, a, beta)
-            return elbo.value_of(model, p, a, l2).total
+                of_model.forward(layers, a, beta)
+            return elbo.value_of(of_model, p, a, l2).total
 
-        try:
-            return prove(records, n_forward, loss, size, values, weights, derivatives, layers, elements, weighed)
-        finally:
-            model.forward(layers, a, beta)  # restores the values, which the perturbed passes have overwritten
+        proofs = prove(records, n_forward, loss, size, values, weights, derivatives, layers, elements, weighed)
+        model.forward(layers, a, beta)  # restores the values, which the perturbed passes have overwritten
+        return proofs
 
     proofs, expected, operations_of = proofs_of(model, value.total), {}, ESTIMATORS[estimator].operations[objective]
     if operations_of:
@@ -134,7 +133,6 @@ def trace(
             max(abs(value.total), other.size),
             {"z": (_weighing(records, operations_of), other.path_factor)},
         )
-        model.forward(layers, a, beta)
         proofs = {i: {name: _nearer(proof, of_surrogate[i][name]) for name, proof in of.items()} for i, of in proofs.items()}
         expected = expectations(p, a.x, len(a.eps), beta, l2, objective, estimator)
     pass_ = p, layers, a, beta, objective, estimator, operations, functions, values | weights

@@ -33,6 +33,7 @@ def test_every_moment_is_that_of_its_parameters():
         np.testing.assert_allclose(moment.latents, encode(p, X)[0][:, of.shown], rtol=1e-12)
         assert moment.loss == pytest.approx(loss(p, X[:3], eps, 0.7, 0.1).total, rel=1e-12)
         assert moment.through_kl == pytest.approx(0.7 / 3 * np.linalg.norm(mu), rel=1e-12)
+    p = snapshots[5].astype("float64")
     g = loss_and_gradients(p, X[:1], eps[:, :1], 0.0)[1]
     single = course({5: p}, X[:1], eps[:, :1], 0.7, 0.0, "elbo", X, None, "rows").moments[0]
     assert single.through_z == pytest.approx(np.linalg.norm(g["mu.b"]), rel=1e-12)

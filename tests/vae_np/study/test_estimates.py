@@ -73,7 +73,8 @@ def test_a_mistake_in_an_estimator_is_found_at_its_line(case):
     planted, _ = changed(vars(reference)[operation], old, new)
     lines = trace(*KINDS[objective], 2, estimator, **{operation: planted})
     assert [line.called for line in lines.wrong] == [called]
-    assert max(array.error for array in lines.wrong[0].writes) > 1e-3
+    wrong = max(lines.wrong[0].writes, key=lambda array: array.error)
+    assert wrong.error > 1e-3 and estimates.said_of(wrong, lines) == ""
 
 
 def test_where_all_estimators_are_the_derivative_of_the_loss_the_lines_say_so():
