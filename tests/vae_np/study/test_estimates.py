@@ -10,7 +10,7 @@ from tests.vae_np.study.test_trace import changed
 from vae_np import Architecture, loss_and_gradients
 from vae_np.choices import ESTIMATORS, OBJECTIVES
 from vae_np.kernels import reference
-from vae_np.study import comparison, estimates, page, terminal, trace
+from vae_np.study import by_hand, comparison, estimates, page, terminal, trace, typesetting
 from vae_np.study.proof import TOLERANCE
 from vae_np.testing import assert_close, complex_surrogate, random_problem
 from vae_np.testing.gradients import check_with_complex_steps
@@ -113,14 +113,14 @@ def test_a_standard_error_is_the_spread_of_means_over_draws(monkeypatch):
     problem = random_problem(Architecture(3, (2,), 2, "relu"), "elbo_mc", 2)
     found = estimates.expectations(problem.p, problem.x, 3, 1.0, 0.0, "elbo_mc", "path")
     means, eps = [], np.random.default_rng(0)
-    for _ in range(200):
+    for _ in range(80):
         draws = eps.normal(size=(1, 100, 3, 2, 2))
         monkeypatch.setattr(estimates, "draws_of_eps", lambda *_, draws=draws: draws[0])
         means.append(estimates.expectations(problem.p, problem.x, 3, 1.0, 0.0, "elbo_mc", "path"))
     for name in ENCODER:
         each = np.array([of[name].mean for of in means])
         error = np.linalg.norm(each.std(axis=0)) / (found[name].n_draws / 100) ** 0.5
-        assert np.linalg.norm(found[name].error) == pytest.approx(error, rel=0.25), name
+        assert np.linalg.norm(found[name].error) == pytest.approx(error, rel=0.35), name
         assert np.linalg.norm(found[name].mean - each.mean(axis=0)) < 4 * error + 1e-12
 
 
@@ -198,3 +198,20 @@ def test_the_dial_begins_with_the_objective_of_the_page_and_names_every_estimato
     assert "For path it grows with the number of draws" in cases[0] and "it grows" not in cases[2]
     number = re.search(r"<code>dreg</code></th><td>([\d.]+)", cases[0])[1]
     assert float(number) == pytest.approx(np.linalg.norm(last(traced("iwae", "dreg"))["dmu"].value), rel=0.01)
+
+
+@pytest.mark.parametrize("estimator", ["dreg", "vimco"])
+def test_by_hand_the_numbers_of_an_estimator_give_its_arrays(estimator):
+    lines = traced("iwae", estimator)
+    rows = {(row.line, typesetting.plain(row.equation[1])): row for row in by_hand.rows(lines)}
+    b, j = np.indices((2, 1)).reshape(2, -1)
+    for row in rows.values():
+        if row.numbers is not None:
+            np.testing.assert_allclose(by_hand._value(row.numbers), row.result, rtol=1e-9)
+    (at, dmu) = max((i, row) for (i, name), row in rows.items() if name == "dμ")
+    assert lines[at].called == "reparameterize_backward_add"
+    np.testing.assert_allclose(dmu.result, last(lines)["dmu"].value[b, j], rtol=1e-12)
+    text = by_hand.by_hand(lines)
+    assert ("gets another weight" in text) == (estimator == "dreg") and ("factor of the score of q" in text) == (
+        estimator == "vimco"
+    )

@@ -87,7 +87,7 @@ def test_a_missing_path_is_told():
     }.items(),
 )
 def test_a_name_is_found(name, called):
-    lines = trace(*PROBLEM)
+    lines = trace(*PROBLEM, elements=1)
     assert lines[terminal.find(lines, name)].called == called
 
 
