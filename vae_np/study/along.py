@@ -121,9 +121,10 @@ def along(of: Course, image_shape: tuple[int, ...] | None) -> str:
             _case(i, last, images(moment.means, image_shape, f"the mean of p(x|z) after {moment.epoch} epochs"))
             for i, moment in enumerate(of.moments)
         )
+        after = f"<span {controls.following(list(map(str, epochs)))}>{epochs[last]}</span>"
         pictures = (
             f"<figure>{images(of.x, image_shape, 'the examples x')}{strips}<figcaption>The first row shows the examples x. The second "
-            "row shows what the decoder makes of the mean of q(z|x) of each.</figcaption></figure>"
+            f"row shows what the decoder makes of the mean of q(z|x) of each, after {after} epochs.</figcaption></figure>"
         )
     plane = ""
     if of.moments[0].latents.shape[1] == 2:

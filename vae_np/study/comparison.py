@@ -46,7 +46,7 @@ def _of_objective(trace, objective, of_estimators):
         )
     of_total = of_estimators["total"]["dmu"].expectation
     pictures = "".join(_histograms(name, {kind: of[name] for kind, of in of_estimators.items()}) for name in NAMES)
-    return f"""<ul>{words}</ul>
+    return f"""<p>The objective {objective} has these estimators:</p><ul>{words}</ul>
 <p>Each was computed for the eps of this page, and for {n_draws} other draws of eps, which are the same for all of them. The mean in the
 table is {"an exact integral over eps" if not of_total.n_draws else f"that over the {n_draws} draws"}. The distance is that of the mean
 over the draws from the mean of <code>total</code>, in standard errors of this distance. {chance} The last column compares the estimate
