@@ -115,14 +115,13 @@ def read_config(out: str | os.PathLike) -> dict[str, Any]:
 
 def settings_of(out: str | os.PathLike) -> dict[str, Any]:
     """The settings in the checkpoint of a run; none where there is no checkpoint yet."""
-    return dict(_progress(out).get("settings", {}))
+    return _progress(out)[0]
 
 
 def epoch_of(out: str | os.PathLike) -> int:
     """The epoch after which the parameters of a checkpoint were taken: the last one, or with patience the best one."""
-    progress = _progress(out)
-    history, patient = progress.get("history", []), progress.get("settings", {}).get("patience")
-    totals = [row["valid_total"] for row in history] if patient else []
+    settings, history = _progress(out)
+    totals = [row["valid_total"] for row in history] if settings.get("patience") else []
     return 1 + totals.index(min(totals)) if totals else len(history)
 
 
@@ -130,13 +129,13 @@ def _progress(out):
     """The settings and the history in the checkpoint of a run; none where there is no checkpoint yet, or parameters alone."""
     path = os.path.join(out, CHECKPOINT)
     if not os.path.exists(path):
-        return {}
+        return {}, []
     found = read_npz(path, lambda names: [name for name in names if name == "training.state"])
     if not found:
-        return {}
+        return {}, []
     with reading(path, RESUMABLE):
         progress = parse("training.state", str(found["training.state"]))
-        return {name: progress[name] for name in ("settings", "history")}
+        return dict(progress["settings"]), list(progress["history"])
 
 
 def begin(out: str | os.PathLike, resume: bool, fresh: State, settings: dict[str, Any], more: dict[str, Any]) -> State:

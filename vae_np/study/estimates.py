@@ -26,7 +26,7 @@ EXACT = 1e-6  # what fewer nodes may change, relative to the largest number of a
 def said_of(array: Array, trace: Lines) -> str:
     """What an array is that agrees with a surrogate, in a sentence or two; "" for any other array."""
     objective, estimator = trace.arguments["objective"], trace.arguments["estimator"]
-    if not array.of_surrogate or array.error > TOLERANCE:
+    if not array.of_surrogate or (array.error or 0.0) > TOLERANCE:
         return ""
     if not array.expectation:
         return f"It is a part of the estimate {estimator}, and not a derivative of the loss of these samples."
