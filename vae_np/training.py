@@ -28,6 +28,8 @@ from vae_np.kernels.contract import FULL, Backend, KernelSet
 from vae_np.optimizers import OPTIMIZERS, Adam, Optimizer
 from vae_np.parameters import Parameters, check_dtype
 from vae_np.runs import TERMS
+from vae_np.snapshots import load as load_snapshots
+from vae_np.snapshots import taken as take_snapshot
 
 
 class Run(NamedTuple):
@@ -38,6 +40,7 @@ class Run(NamedTuple):
     path: str | os.PathLike | None  # the folder
     optimizer: dict[str, NDArray]  # the optimizer's arrays after the last step
     steps: int  # the number of all steps
+    snapshots: dict[int, Parameters] = {}  # {epoch: the parameters after it} for a few epochs, where they were asked for
 
 
 @renamed(scheme="init", start="initial_parameters")
@@ -73,6 +76,7 @@ def train(
     resume: bool = False,
     progress: Callable[[int, int, dict[str, float]], Any] | None = None,
     notes: dict[str, Any] | None = None,
+    snapshots: int = 0,
 ) -> Run:
     """Minimise the loss of `loss_and_gradients` over shuffled minibatches.
 
@@ -125,7 +129,7 @@ def train(
         The number of threads. By default "numba" uses all cores where a step is work enough for them, and NumPy's BLAS
         uses one; with another number of the BLAS's threads the last digits differ.
     out : path, optional
-        A folder for checkpoint.npz, history.csv and config.json.
+        A folder for checkpoint.npz, history.csv, config.json and, where snapshots are kept, snapshots.npz.
     resume : bool
         Whether training continues from the checkpoint in `out`, or begins where there is none yet. The result has the
         same bits as a training that was never stopped. `epochs` may have grown.
@@ -134,6 +138,10 @@ def train(
         row of the history.
     notes : dict, optional
         What is kept in config.json beside the settings.
+    snapshots : int
+        The largest number of epochs whose parameters are kept, in the Run and in the file snapshots.npz of the folder: those
+        before the first epoch and after the epochs 1, 2, 4, 8 and so on, or with larger steps between them. The training is the
+        same to the bit with any number of them.
 
     Returns
     -------
@@ -210,6 +218,7 @@ def train(
         "dtype": check_dtype(dtype),
         "precision": precision,
         "backend": backend_name(kernels.load(backend, precision)),
+        "snapshots": check_count("snapshots", snapshots, 0),
         "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
     }
     model = elbo.bind(architecture, objective, backend, estimator=estimator)
@@ -228,6 +237,9 @@ def train(
         if not binarize:
             _say_if_no_density(architecture.likelihood, x_train)
         stack.enter_context(blas.limited(steps.blas_threads(model.kernels, threads)))
+        kept = {} if out is None or not (snapshots and state.epoch) else load_snapshots(out, architecture, state.epoch)
+        if snapshots and not state.epoch:
+            kept = take_snapshot({}, snapshots, 0, state.p, out)
         state, data, n_batches = state.moved(model.put), model.put(x_train), -(-len(x_train) // batch_size)
 
         @functools.cache
@@ -269,6 +281,8 @@ def train(
                 )
                 row |= {f"valid_{term}": getattr(valid, term) for term in TERMS}
             _note_epoch(state, row | {"seconds": time.perf_counter() - started})
+            if snapshots:  # before the checkpoint: a training that is killed between the two does this epoch again
+                kept = take_snapshot(kept, snapshots, state.epoch, state.p.moved(model.get), out)
             if out is not None:
                 runs.save(state.moved(model.get), out, settings)
             if progress:
@@ -277,7 +291,7 @@ def train(
     if epochs > 1:  # after one, as of an estimator's partial_fit, it is too early to tell
         _say_if_collapsed(p, x_train)
     arrays = {name: model.get(array) for name, array in state.optimizer.items()}
-    return Run(p, state.history, out, arrays, steps_before + state.epoch * n_batches)
+    return Run(p, state.history, out, arrays, steps_before + state.epoch * n_batches, kept)
 
 
 def _epoch(state, make_stepper, together, learning_rate, settings, n_rows, steps_before, progress):

@@ -8,11 +8,10 @@ import time
 import numpy as np
 from rich.console import Console
 
-from vae_np import data, kernels, streams, training
+from vae_np import data, kernels, runs, snapshots, streams, training
 from vae_np.architecture import Architecture, check_count
-from vae_np.choices import ESTIMATORS
 from vae_np.cli.command import AddOption, Command
-from vae_np.cli.options import add_data, add_model, default_by_data, path
+from vae_np.cli.options import add_data, add_estimator, add_model, default_by_data, path
 from vae_np.cli.outputs import add_out
 from vae_np.cli.run_folder import load_dataset_of, load_parameters
 from vae_np.cli.train import COMMAND as TRAIN
@@ -20,6 +19,7 @@ from vae_np.cli.train import options_of
 from vae_np.console import make_console
 
 BATCH_SIZE = 128  # of the training of a model that is studied
+SNAPSHOTS = 6  # of this training
 
 
 def _add_options(option: AddOption) -> None:
@@ -51,6 +51,7 @@ def _add_options(option: AddOption) -> None:
     latents = default_by_data(lambda source: source.latent)
     option("--latent", type=int, help=f"The number of latent dimensions. {latents}")
     add_model(option, samples=2, l2=1e-3)
+    add_estimator(option, None, " By default it is that of the run, or total.")
     add_out(option, "The page that is written. A name that ends in .svg gives its first picture alone.", "study.html")
 
 
@@ -59,23 +60,28 @@ def _run(options: argparse.Namespace, status: Console) -> int:
 
     console, started = make_console(), time.perf_counter()
     with status.status("a model is trained, and each derivative of its loss is compared with finite differences"):
-        p, dataset, settings, words = _studied(options)
+        p, dataset, settings, words, course_of = _studied(options)
         rows = [check_count("an example", row, 0) for row in options.examples]
-        shown, _ = dataset.shown
+        shown, labels = dataset.shown
         if max(rows) >= len(shown):
             raise ValueError(f"example {max(rows)} is beyond the {len(shown)} {dataset.part} rows")
         x, eps = shown[rows], np.empty((settings.samples, len(rows), p.architecture.n_latent))
         kernels.load("numpy").normals(streams.key(settings.seed, "validate"), 0, np.array(rows), eps)
-        lines = trace(p, x, eps, settings.beta, settings.l2, settings.objective)
+        lines = trace(p, x, eps, settings.beta, settings.l2, settings.objective, estimator=settings.estimator)
     if options.text or options.name:
         terminal.walk(lines, console, terminal.find(lines, options.name) if options.name else None)
     else:
-        from vae_np.study import dials
+        from vae_np.study import along, dials, estimates
 
         with status.status("the dials are computed"):
             turned = dials.dials(p, x, eps, settings.beta, settings.l2, settings.objective)
             estimators = dials.estimators(p, x)
-        n_bytes = page.write(options.out, lines, words, dataset.image_shape, turned, estimators)
+            compared = estimates.compared(p, x, eps, settings.beta)
+            course = None
+            if len(course_of) > 1:
+                loss = settings.beta, settings.l2, settings.objective
+                course = along.course(course_of, x, eps, *loss, shown, labels, f"{dataset.part} rows")
+        n_bytes = page.write(options.out, lines, words, dataset.image_shape, turned, estimators, compared, course)
         took = time.perf_counter() - started
         console.print(f"{options.out}: {len(lines)} lines, {n_bytes / 1e6:.2f} MB, {took:.1f} s; open it in a browser")
     for line in lines.wrong:
@@ -84,14 +90,18 @@ def _run(options: argparse.Namespace, status: Console) -> int:
 
 
 def _studied(options):
-    """A trained model, its data set, the options that it was trained with, and words that say what the page shows."""
+    """A trained model, its data set, its options, words that say what the page shows, and the snapshots of its training."""
     if options.run:
         trained_with = options_of(options.run)
         dataset = load_dataset_of(trained_with, options)
         words = f"{dataset.part} rows of {options.data or trained_with.data}, by the model in {options.run}"
-        if not ESTIMATORS[trained_with.estimator].differentiates_the_loss:
-            words += f", which was trained with the estimator {trained_with.estimator}; the lines are those of total, the derivative of the loss"
-        return load_parameters(options.run), dataset, trained_with, words
+        p, of_run = load_parameters(options.run), trained_with.estimator
+        trained_with.estimator = options.estimator or of_run
+        if trained_with.estimator != of_run:
+            words += f", which was trained with the estimator {of_run}"
+        epoch = runs.epoch_of(options.run)
+        return p, dataset, trained_with, words, snapshots.load(options.run, p.architecture, epoch) | {epoch: p}
+    options.estimator = options.estimator or "total"
     defaults = TRAIN.defaults()
     dataset = load_dataset_of(defaults, options)
     name = options.data or defaults.data
@@ -111,6 +121,7 @@ def _studied(options):
             architecture,
             x,
             objective=options.objective,
+            estimator=options.estimator,
             n_samples=options.samples,
             beta=options.beta,
             l2=options.l2,
@@ -118,12 +129,14 @@ def _studied(options):
             batch_size=BATCH_SIZE,
             seed=options.seed,
             backend="numpy",
+            snapshots=SNAPSHOTS,
         )
     return (
         run.parameters,
         dataset,
         options,
         f"{dataset.part} rows of {name}, by a model trained for about {source.study_steps} steps",
+        run.snapshots | {len(run.history): run.parameters},
     )
 
 

@@ -24,6 +24,16 @@ WORDS = {  # {an operation by its name in the text: the sentence above its equat
     "divergence_backward": "The first path into mu and logvar comes directly from the KL.",
     "reparameterize_backward_add": "The second path comes through z. What it brings is added to the first.",
 }
+OF_OPERATION = {  # the sentence above the equations of an operation for which those of WORDS are not true
+    "iwae": "The loss of the example is minus the logarithm of the mean weight w of its samples.",
+    "iwae_backward": "Now backward. The derivatives of nll and kl contain the share w~ of the sample in the sum of all weights.",
+    "elbo_score_backward": "Now backward. The derivative of nll, and the factor of the score of q, which takes the place of dkl.",
+    "iwae_score_backward": "Now backward. The derivative of nll, and the factor of the score of q, which takes the place of dkl.",
+    "vimco_backward": "Now backward. The derivative of nll, and the factor of the score of q, which takes the place of dkl.",
+    "sampled_kl_path_backward": "The KL acts on mu and logvar only through z: the score of q is left out.",
+    "score_backward": "The derivatives of mu and logvar are the score of q, times its factor. Nothing comes through z.",
+    "dreg_path_weight": "The path through z gets another weight, in place of the score of q that was left out.",
+}
 THROUGH_DECODER = {
     "affine_backward": "The decoder's lines lead from there to dz, a sum of {n} products: one for each unit of the layer that reads z.",
     "output_logvar_layer_backward_add": "A second layer reads z. What comes through it, a sum of {n} products, is added.",
@@ -93,8 +103,8 @@ def rows(trace: Lines) -> Iterator[Row]:
     for i, line in enumerate(trace):
         before = dict(values)
         values |= {array.name: array.value for array in line.writes}
-        if line.called in WORDS:
-            now, words = dict(values), WORDS[line.called].format(input=input_of_case)
+        if sentence := OF_OPERATION.get(line.operation, WORDS.get(line.called)):
+            now, words = dict(values), sentence.format(input=input_of_case)
             for equation in formulas.equations(line):
                 (kind, name, *_), sign, right = equation[1], equation[2], equation[-1]
                 value = name.removeprefix("d") if kind == "name" else None
@@ -106,6 +116,8 @@ def rows(trace: Lines) -> Iterator[Row]:
                     numbers = None
                 if numbers is not None and sign == "+=":
                     numbers = "+", ("value", cases(before, name, 0)), numbers
+                elif numbers is not None and sign == "*=":
+                    numbers = "product", ("value", cases(before, name, 0)), ("(", numbers, ")")
                 of_one = numbers is not None and _has_share(right)
                 yield Row(i, words, equation, numbers, _value(numbers) if of_one else cases(now, name, 0))
                 words = ""

@@ -11,9 +11,14 @@
         text.textContent = texts[texts.length > 1 ? at : 0];
         text.closest("math")?.removeAttribute("alttext");
       }
+      for (const input of inputs) {
+        const said = input.labels[0]?.querySelector("output");
+        if (said) input.setAttribute("aria-valuetext", said.textContent);
+      }
       for (const mark of group.querySelectorAll("[data-at]")) {
         mark.setAttribute("transform", `translate(${mark.dataset.at.split(" ")[at]} 0)`);
       }
+      for (const mark of group.querySelectorAll("[data-transforms]")) mark.setAttribute("transform", mark.dataset.transforms.split("|")[at]);
       for (const part of group.querySelectorAll("[data-case]")) part.hidden = Number(part.dataset.case) !== at;
     };
     inputs.forEach((input) => input.addEventListener("input", follow));

@@ -25,7 +25,8 @@ def choice(label: str, options: Sequence[str]) -> str:
 def slider(label: str, values: Sequence[str], at: int) -> str:
     """A slider over values, of which it shows the one that is chosen; at is where it stands first."""
     return (
-        f'<label>{html.escape(label)} <input type="range" min="0" max="{len(values) - 1}" value="{at}" data-count="{len(values)}">'
+        f'<label>{html.escape(label)} <input type="range" min="0" max="{len(values) - 1}" value="{at}" data-count="{len(values)}" '
+        f'aria-valuetext="{html.escape(values[at])}">'
         f"<output {following(values)}>{html.escape(values[at])}</output></label>"
     )
 

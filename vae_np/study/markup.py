@@ -53,18 +53,19 @@ def links(trace: Lines, indices: Iterable[int], view: View = View()) -> str:
     return ", ".join(link(trace, i, view) for i in indices)
 
 
-def mark(error: float, wrong: bool) -> str:
+def mark(error: float, wrong: bool, of_surrogate: bool = False) -> str:
     """The relative error of a line as a short mark; `wrong` says whether the line is the first to be wrong."""
     if error <= TOLERANCE:
-        return f'<span title="{agreement(error)}">✓ {f"{error:.0e}" if error else "0"}</span>'
+        estimate = "<small>, estimate</small>" if of_surrogate else ""
+        return f'<span title="{agreement(error, of_surrogate)}">✓ {f"{error:.0e}" if error else "0"}{estimate}</span>'
     if wrong:
         return f'<span class="wrong" title="{agreement(error)}">✗ {error:.0e}</span>'
     return f'<span class="wrong" title="the line reads a wrong derivative">✗ {error:.0e}, inherited</span>'
 
 
-def proof(error: float, wrong: bool) -> str:
+def proof(error: float, wrong: bool, of_surrogate: bool = False) -> str:
     """The relative error of a derivative in words; `wrong` as for `mark`."""
     if error <= TOLERANCE:
-        return f"<span>✓ {agreement(error)}</span>"
+        return f"<span>✓ {agreement(error, of_surrogate)}</span>"
     inherited = "" if wrong else "; the line reads a wrong derivative"
     return f'<span class="wrong">✗ {agreement(error)}{inherited}</span>'

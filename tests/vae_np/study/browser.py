@@ -23,7 +23,7 @@ REPORT = """
 });</script>"""
 
 
-NARROW = """<!DOCTYPE html><html lang="en"><head><style></style><body style="margin: 0">
+NARROW = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><style></style><body style="margin: 0">
 <iframe style="border: 0; width: %dpx; height: 4000px" srcdoc="%s"></iframe></body></html>"""
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from tests.vae_np.study import browser
 from tests.vae_np.study.test_trace import PROBLEM, PROBLEMS, changed
-from vae_np import Architecture, elbo
+from vae_np import Architecture, Parameters, elbo
 from vae_np.kernels import reference
-from vae_np.study import dials, formulas, page, pictures, trace
+from vae_np.study import along, dials, estimates, formulas, page, pictures, trace
 from vae_np.study.exercises import exercise_of
 from vae_np.study.paths import paths_of
 from vae_np.testing import random_problem
@@ -49,7 +49,10 @@ class _Elements(html.parser.HTMLParser):
 def of_images():
     p, x, eps, beta, l2, objective = random_problem(Architecture(64, (6,), 2, "tanh"), n_examples=3)
     made = trace(p, x, eps, beta, l2, objective)
-    return made, page.page(made, "noise", (8, 8), dials.dials(p, x, eps, beta, l2, objective), dials.estimators(p, x))
+    turned, of_training = dials.dials(p, x, eps, beta, l2, objective), {0: Parameters.initialize(p.architecture), 9: p}
+    course = along.course(of_training, x, eps, beta, l2, objective, x, np.arange(3), "rows")
+    parts = turned, dials.estimators(p, x), estimates.compared(p, x, eps, beta), course
+    return made, page.page(made, "noise", (8, 8), *parts)
 
 
 def test_it_is_whole_and_needs_nothing_else(of_images):
@@ -82,7 +85,7 @@ def test_every_line_of_the_text_stands_on_it(of_images):
 
 @pytest.mark.parametrize("problem", PROBLEMS[::5], ids=lambda p: f"{p.p.architecture.likelihood}-{p.objective}")
 def test_a_page_of_every_kind(problem):
-    made = trace(*problem)
+    made = trace(*problem, elements=1)
     _Elements(page.page(made, "noise"))
     _Elements(page.fragment(made))
     for line in made:
@@ -274,6 +277,19 @@ def test_paths_keys_and_dials_answer(of_images):
         const mark = dial.querySelector("path.here"), before = [number.textContent, mark.getBoundingClientRect().x];
         input.value = 0; input.dispatchEvent(new Event("input", { bubbles: true }));
         results.dial = [before, [number.textContent, mark.getBoundingClientRect().x], dial.querySelector("output").textContent];
+        const turn = (input, value) => { input.value = value; input.dispatchEvent(new Event("input", { bubbles: true })); };
+        const mu = document.getElementById("randomness-dial");
+        turn(mu.querySelector("input"), 3);
+        results.mu = [...mu.querySelectorAll("dd, output")].map((at) => at.textContent);
+        results.aloud = mu.querySelector("input").getAttribute("aria-valuetext");
+        results.tangent = mu.querySelector(".tangent").getAttribute("transform");
+        results.cases = {};
+        for (const [id, value] of [["course", 0], ["dial-estimator", 2]]) {
+          const group = document.getElementById(id);
+          turn(group.querySelector("input, select"), value);
+          results.cases[id] = [...group.querySelectorAll("[data-case]")].filter((at) => at.getClientRects().length).map((at) => at.dataset.case);
+        }
+        results.labels = [...document.querySelectorAll("main input, main select")].map((at) => at.labels[0]?.textContent ?? "");
         return results;
         """,
     )
@@ -290,6 +306,12 @@ def test_paths_keys_and_dials_answer(of_images):
         on_it = set(range(len(made))) - set(found[path])
         assert followed == {i for i in on_it if any(path in array.parts for array in made[i].writes)}, path
     assert found["at"] == found["focused"] == "l1"
+    text_of_mu = re.search(r'id="randomness-dial".*?</div></div>', text, re.DOTALL)[0]
+    columns = [values.split("|") for values in re.findall(r'<(?:dd|output) data-values="([^"]*)"', text_of_mu)]
+    assert found["mu"] == [values[3] for values in columns] and len(columns) == 7
+    assert found["aloud"] in columns[0] and found["aloud"] == columns[0][3]
+    assert found["tangent"] == re.search(r'data-transforms="([^"]*)"', text)[1].split("|")[3]
+    assert found["cases"] == {"course": ["0", "0"], "dial-estimator": ["2"]} and all(found["labels"])
     (before, was), (after, is_now), value = *found["dial"][:2], found["dial"][2]
     assert value == "0" and is_now < was and before != after
 
