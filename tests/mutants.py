@@ -170,6 +170,7 @@ SEEN_BY = {
             "rehearsal": "exercise",
             "runner": "exercise",
             "session": "exercise",
+            "slide": "slide",
             "terminal": "terminal",
             "trace": "trace",
             "trial": "answers",

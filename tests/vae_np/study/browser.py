@@ -50,3 +50,13 @@ def run(page, script, width=1400, height=1000):
     report = json.loads(html.unescape(report))
     assert not report["wrong"], report["wrong"]
     return report["found"]
+
+
+def pages(page):
+    """How many sheets of paper the page takes when it is printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = pathlib.Path(folder, "page.html"), pathlib.Path(folder, "page.pdf")
+        path.write_text(page)
+        options = [*QUIET, f"--user-data-dir={folder}/profile", f"--print-to-pdf={out}"]
+        subprocess.run([CHROMIUM, "--headless", *options, path.as_uri()], capture_output=True, timeout=600, check=True)
+        return len(re.findall(rb"/Type /Page\b", out.read_bytes()))
