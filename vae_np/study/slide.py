@@ -23,7 +23,7 @@ from vae_np.study.lines import Line, Lines
 from vae_np.study.page import FILES
 from vae_np.study.paths import BACKWARD, GRADIENTS
 from vae_np.study.proof import agreement
-from vae_np.study.typesetting import has, mathml, number, plain
+from vae_np.study.typesetting import has, number, plain
 
 SIZES = 4, (3,), 1  # inputs, hidden units, latents
 X, EPS = np.array([[1.0, 0.0, 1.0, 1.0]]), np.array([[0.5]])
@@ -146,11 +146,9 @@ def slide(trace: Lines) -> str:
     style = "".join((FILES / name).read_text(encoding="utf-8") for name in ("page.css", "slide.css"))
     parts = dict.fromkeys(TITLES.values(), "")
     for line, of_line in _by_line(trace):
-        number = f'<span class="number">{line.number}</span>'
-        equations = "".join(
-            f'<div class="equation">{" ".join(map(mathml, (row.equation, *_put_in_and_result(row))))}</div>' for row in of_line
-        )
-        parts[_title(line)] += f"<li>{number}<code>{html.escape(_code(line))}</code>{equations}{_paths_table(line)}</li>"
+        where = f'<span class="number">{line.number}</span>'
+        equations = "".join(markup.equation(row.equation, *_put_in_and_result(row)) for row in of_line)
+        parts[_title(line)] += f"<li>{where}<code>{html.escape(_code(line))}</code>{equations}{_paths_table(line)}</li>"
     sections = "".join(f"<section><h2>{title}</h2><ol>{items}</ol></section>" for title, items in parts.items())
     return f"""<!DOCTYPE html>
 <html lang="en">

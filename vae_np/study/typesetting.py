@@ -179,7 +179,8 @@ def elements(tree: Tree) -> tuple:
             pass
         case _:  # what stands between brackets
             parts = tree
-    return "mrow", *(("mo", SIGNS.get(part, part)) if isinstance(part, str) else elements(part) for part in parts)
+    sign = "mo form='infix'" if parts[0] == "" else "mo"  # where a line begins with it, it is still between two sides
+    return "mrow", *((sign, SIGNS.get(part, part)) if isinstance(part, str) else elements(part) for part in parts if part)
 
 
 def has(tree, kind):

@@ -44,7 +44,7 @@ def test_all_numbers_of_the_pass_are_on_it_and_no_other(made):
             assert {array.name for array in line.writes} <= last.keys() | {"doutput_logvar"}
     texts = [
         re.findall(r"<mn>([^<]*)</mn>", equation.rpartition("<math")[2])
-        for equation in re.findall(r'<div class="equation">(.*?)</div>', slide.slide(made))
+        for equation in re.findall(r'<div class="equation"[^>]*>(.*?)</div>', slide.slide(made))
     ]
     assert texts == [[number(value) for value in row.result.ravel()] for row in slide.rows(made)]
 
