@@ -35,6 +35,7 @@ def test_its_row_in_the_readme_says_what_is_found(mistake):
 def test_each_mistake_was_made_at_one_line_of_the_package():
     assert NONE.line is None
     for mistake in MISTAKES:
+        assert mistake.line and mistake.place
         (path, number), (function, beginning) = mistake.line, mistake.place
         lines = [line.strip() for line in inspect.getsource(function).splitlines()]
         assert sum(line.startswith(beginning) for line in lines) == 1, mistake.name

@@ -38,6 +38,7 @@ def test_mistakes_prints_what_catches_each_as_soon_as_it_is_known(found):
         assert before in found[name] and name not in found[name]
         before = name
     for mistake in mistakes.MISTAKES:
+        assert mistake.line
         path, number = mistake.line
         assert f"{pathlib.Path(path).name}:{number} " in out
 
