@@ -64,9 +64,9 @@ def _called(name: str, mistakes: "tuple[Mistake, ...]") -> "Mistake":
         return names[found[0]]
     closest = found or difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.0)
     quoted = listed(repr(names[known].name) for known in closest)
-    raise ValueError(
-        f"{'several mistakes have' if found else 'no mistake has'} {name!r} in its name; the closest names are {quoted}"
-    )
+    if found:
+        raise ValueError(f"several mistakes have {name!r} in their names: {quoted}")
+    raise ValueError(f"no mistake has {name!r} in its name; the closest names are {quoted}")
 
 
 def _table(*rows, header=False):

@@ -29,8 +29,9 @@ SIZES = 4, (3,), 1  # inputs, hidden units, latents
 X, EPS = np.array([[1.0, 0.0, 1.0, 1.0]]), np.array([[0.5]])
 TITLE = "One pass through a VAE of sizes 4-3-1"
 NOTE = (
-    "One example x of 4 pixels, 3 hidden units, 1 latent, 1 sample z. The lines stand in the order in which they run: each with its "
-    "number in elbo.py, its code and its equation, and then with numbers in place of names. Numbers are rounded to about three digits."
+    "The model has 4 inputs, 3 hidden units and 1 latent. One example x and one sample z pass through it. The lines stand in the order "
+    "in which they run: each has its number in elbo.py, its code and its equation, first with names and then with numbers. The "
+    "numbers are rounded to about three digits."
 )
 IN_TEXT = "In a matrix such as [1 2; 3 4] a semicolon ends a row."
 TITLES = {"": "Forward: the loss", BACKWARD: "Backward: every layer", GRADIENTS: "Backward: every weight"}

@@ -49,7 +49,10 @@ def test_mistakes_makes_those_that_are_named(found):
     assert "no mistake has 'half the nose' in its name; the closest names are 'half the noise'" in refused(
         "mistakes", "half the nose"
     )
-    assert refused("mistakes", "logvar").startswith("vae-np: several mistakes have 'logvar' in its name")
+    assert refused("mistakes", "gradient") == (
+        "vae-np: several mistakes have 'gradient' in their names: "
+        "'log-variance clipped, its gradient not' and '1/2 missing in the gradient of logvar'"
+    )
 
 
 def test_in_a_terminal_a_mistake_is_a_link_to_its_line():
