@@ -178,6 +178,7 @@ SEEN_BY = {
             "rehearsal": "exercise",
             "runner": "exercise",
             "session": "exercise",
+            "slide": "slide",
             "surrogates": "estimates",
             "terminal": "terminal",
             "tour": "tour",

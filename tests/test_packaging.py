@@ -235,6 +235,7 @@ COMMANDS = (
     "check --backend numpy",
     "study --hidden 3 --examples 0",
     "study KL --hidden 3 --examples 0",
+    "study --small --text",
     "exercise --list",
     "mistakes",
     "explain-bound",

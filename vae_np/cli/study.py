@@ -11,7 +11,7 @@ from rich.console import Console
 from vae_np import data, kernels, runs, snapshots, streams, training
 from vae_np.architecture import Architecture, check_count
 from vae_np.cli.command import AddOption, Command
-from vae_np.cli.options import add_data, add_estimator, add_model, default_by_data, path
+from vae_np.cli.options import add_data, add_estimator, add_model, default_by_data, listed, path
 from vae_np.cli.outputs import add_out
 from vae_np.cli.run_folder import load_dataset_of, load_parameters
 from vae_np.cli.train import COMMAND as TRAIN
@@ -20,6 +20,7 @@ from vae_np.console import make_console
 
 BATCH_SIZE = 128  # of the training of a model that is studied
 SNAPSHOTS = 6  # of this training
+READ_BY_SMALL = "activation", "beta", "seed", "text", "out"  # the other options that --small reads
 
 
 def _add_options(option: AddOption) -> None:
@@ -30,6 +31,12 @@ def _add_options(option: AddOption) -> None:
     )
     option(
         "--text", action="store_true", help="The lines are shown here in the terminal, one after each key. No page is written."
+    )
+    option(
+        "--small",
+        action="store_true",
+        help="One slide with every number of a model of sizes 4-3-1 is written, or shown here with --text. Of the other options it "
+        f"reads {listed(f'--{name}' for name in READ_BY_SMALL)}.",
     )
     option(
         "--run",
@@ -52,10 +59,13 @@ def _add_options(option: AddOption) -> None:
     option("--latent", type=int, help=f"The number of latent dimensions. {latents}")
     add_model(option, samples=2, l2=1e-3)
     add_estimator(option, None, " By default it is that of the run, or total.")
-    add_out(option, "The page that is written. A name that ends in .svg gives its first picture alone.", "study.html")
+    words = "A name that ends in .svg gives the page's first picture alone. By default it is study.html, or slide.html with --small."
+    add_out(option, f"The file that is written. {words}")
 
 
 def _run(options: argparse.Namespace, status: Console) -> int:
+    if options.small:
+        return _run_small(options)
     from vae_np.study import page, terminal, trace
 
     console, started = make_console(), time.perf_counter()
@@ -81,12 +91,34 @@ def _run(options: argparse.Namespace, status: Console) -> int:
             if len(course_of) > 1:
                 loss = settings.beta, settings.l2, settings.objective
                 course = along.course(course_of, x, eps, *loss, shown, labels, f"{dataset.part} rows")
-        n_bytes = page.write(options.out, lines, words, dataset.image_shape, turned, estimators, compared, course)
+        out = options.out or "study.html"
+        n_bytes = page.write(out, lines, words, dataset.image_shape, turned, estimators, compared, course)
         took = time.perf_counter() - started
-        console.print(f"{options.out}: {len(lines)} lines, {n_bytes / 1e6:.2f} MB, {took:.1f} s; open it in a browser")
+        console.print(f"{out}: {len(lines)} lines, {n_bytes / 1e6:.2f} MB, {took:.1f} s; open it in a browser")
     for line in lines.wrong:
         console.print(f"{line.function}, line {line.number} is wrong: {line.source}")
     return 1 if lines.wrong else 0
+
+
+def _run_small(options):
+    """Write or show the slide."""
+    from vae_np.study import slide, trace
+
+    given = [name for name, action in COMMAND.options.items() if vars(options)[name] != action.default]
+    if unread := [name for name in given if name not in ("small", *READ_BY_SMALL)]:
+        words = listed((*COMMAND.options[name].option_strings, f"the name {options.name}")[0] for name in unread)
+        raise ValueError(
+            f"--small does not read {words}; it has a model of its own, and reads {listed(f'--{name}' for name in READ_BY_SMALL)}"
+        )
+    console = make_console()
+    lines = trace(slide.model(options.seed, options.activation), slide.X, slide.EPS, options.beta)
+    if options.text:
+        console.print(slide.text(lines))
+    else:
+        out = options.out or "slide.html"
+        slide.write(out, lines)
+        console.print(f"{out}: one slide, or one sheet of A4; open it in a browser")
+    return 0
 
 
 def _studied(options):

@@ -56,8 +56,8 @@ def by_hand(trace: Lines) -> str:
     parts = []
     for row in rows(trace):
         words = f"<p>{row.words}</p>" if row.words else ""
-        lines = [row.equation, *_steps(row)]
-        equations = "".join(map(markup.equation, lines))
+        lines = [[row.equation], *_steps(row)]
+        equations = "".join(markup.equation(*parts) for parts in lines)
         parts.append(f'<li class="hand"><p class="where">{markup.link(trace, row.line)}</p>{words}{equations}</li>')
     L = trace.a.eps.shape[0]
     of_samples = f" Where one sample stands for all {L}, it is the first." if L > 1 else ""
@@ -70,14 +70,17 @@ def by_hand(trace: Lines) -> str:
 
 
 def _steps(row):
-    """The numbers of a row: as they are put in, with the values of the functions, and the result."""
-    result = "value", row.result
+    """The numbers of a row, each step in the parts between which its line may break: as they are put in, with the values of the
+    functions, and the result."""
+    result = "relation", "", "=", ("value", row.result)
     if row.numbers is None:
-        return [("relation", "", "=", result)]
+        return [[result]]
     simpler = _simplified(row.numbers)
-    if not _differs(row.numbers, simpler):
-        return [("relation", "", "=", row.numbers, "=", result)]
-    return [("relation", "", "=", row.numbers), ("relation", "", "=", simpler, "=", result)]
+    steps = [row.numbers, simpler] if _differs(row.numbers, simpler) else [row.numbers]
+    lines = []
+    for first, *others in map(_terms, steps):
+        lines.append([("relation", "", "=", first), *(("+", "", term) for term in others)])
+    return [*lines[:-1], [*lines[-1], result]]
 
 
 def rows(trace: Lines) -> Iterator[Row]:
@@ -115,7 +118,7 @@ def rows(trace: Lines) -> Iterator[Row]:
                 except KeyError:  # it names what is no array, or its sum is too long
                     numbers = None
                 if numbers is not None and sign == "+=":
-                    numbers = "+", ("value", cases(before, name, 0)), numbers
+                    numbers = _sum([("value", cases(before, name, 0)), *_terms(numbers)])
                 elif numbers is not None and sign == "*=":
                     numbers = "product", ("value", cases(before, name, 0)), ("(", numbers, ")")
                 of_one = numbers is not None and _has_share(right)
@@ -131,7 +134,7 @@ def rows(trace: Lines) -> Iterator[Row]:
             products = [("product", ("value", dy[0, examples, h]), ("value", W[latents, h])) for h in range(W.shape[1])]
             numbers = _sum(products) if len(products) <= MOST_TERMS else None
             if numbers is not None and line.called != "affine_backward":
-                numbers = "+", ("value", cases(before, "dz", 0)), numbers
+                numbers = _sum([("value", cases(before, "dz", 0)), *_terms(numbers)])
             (equation,) = formulas.equations(line)
             yield Row(i, THROUGH_DECODER[line.called].format(n=len(products)), equation, numbers, cases(values, "dz", 0))
 
@@ -171,6 +174,13 @@ def _sum(terms):
     for term in terms[1:]:
         total = "+", total, term
     return total
+
+
+def _terms(tree):
+    """The terms of a sum, also of one in brackets."""
+    if tree[0] == "(":
+        return _terms(tree[1])
+    return [*_terms(tree[1]), tree[2]] if tree[0] == "+" else [tree]
 
 
 def _has_share(tree):

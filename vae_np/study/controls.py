@@ -85,7 +85,7 @@ def estimators(found: Estimators) -> str:
 repeated {found.n_draws} times. The reparameterised gradient follows z back to mu and logvar, so it needs the derivative of
 nll. The score-function estimator multiplies nll by the derivative of log q(z|x), so it needs only the value of nll. Its mean is
 right, too, but it is much noisier, even after a baseline (the mean nll of the other draws) is subtracted.</p>
-<div class="scroll"><table><thead><tr><th scope="col">estimator</th><th scope="col">norm of its mean</th>
+<div class="scroll"><table aria-label="the estimators of the gradient"><thead><tr><th scope="col">estimator</th><th scope="col">norm of its mean</th>
 <th scope="col">distance from the first, in standard errors</th><th scope="col">variance of one draw</th>
 <th scope="col">variance divided by that of the first</th></tr></thead>
 <tbody>{rows}</tbody></table></div>

@@ -38,9 +38,22 @@ def math(name: str) -> str:
     return typesetting.mathml(("name", name))
 
 
-def equation(tree: tuple) -> str:
-    """A formula on a line of its own. The style sheet makes its letters smaller where so many would not fit."""
-    return f'<div class="equation" style="--letters: {len(typesetting.plain(tree))}">{typesetting.mathml(tree)}</div>'
+def equation(*parts: tuple) -> str:
+    """A formula, or parts of one. A line may break before each part, and before each side but the first of a relation.
+
+    The style sheet makes the letters smaller where the longest of these would not fit.
+    """
+    sides = [side for part in parts for side in _sides(part)]
+    letters = max(len(typesetting.plain(side)) for side in sides)
+    return f'<div class="equation" style="--letters: {letters}">{"<wbr>".join(map(typesetting.mathml, sides))}</div>'
+
+
+def _sides(tree):
+    """A relation in parts: its first side, and each other with the sign before it. Any other formula is one part."""
+    if tree[0] != "relation" or not tree[1]:
+        return [tree]
+    _, first, *others = tree
+    return [first, *(("relation", "", sign, side) for sign, side in zip(others[::2], others[1::2]))]
 
 
 def link(trace: Lines, i: int, view: View = View()) -> str:

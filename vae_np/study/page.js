@@ -37,13 +37,19 @@
     if (!panel.children.length) panel.append(element("p", `${name} is an input: no line computes it.`));
     inspector.hidden = false;
   }
+  let opener;  // what had the focus when a key opened the panel
   function close() {
+    if (inspector.contains(document.activeElement)) opener?.focus();
     inspector.hidden = true;
     all(".lit").forEach((lit) => lit.classList.remove("lit"));
   }
   document.addEventListener("click", (event) => {
     const named = event.target.closest?.("[data-name]");
-    if (named) show(named.dataset.name);
+    if (!named) return;
+    show(named.dataset.name);
+    if (event.detail) return;  // the pointer clicked: the focus stays where it is
+    opener = named;
+    inspector.querySelector(".close").focus();
   });
   inspector.querySelector(".close").addEventListener("click", close);
 

@@ -17,13 +17,15 @@ LEGEND = {
     "negative": "a number below 0 in a heat map",
     "wrong": "a derivative that is wrong",
 }
+SIGNS = "positive", "negative"  # what shows these colours is brighter on a dark page
 
 
 def primer(trace: Lines) -> str:
     """The HTML of the part that is read first."""
     B = len(trace.a.x)
     colours = "".join(
-        f'<li><i class="colour" style="background: var(--{name})"></i>{words}</li>' for name, words in LEGEND.items()
+        f'<li><i class="colour{" sign" * (name in SIGNS)}" style="background: var(--{name})"></i>{words}</li>'
+        for name, words in LEGEND.items()
     )
     example = np.outer([1.0, -0.5], [1.0, 0.5, 0.0, -1.0])
     return f"""<div class="columns"><div>

@@ -63,6 +63,18 @@ def test_a_mistake_in_a_formula_would_be_seen():
                 assert not np.allclose(evaluate(tree, {}), row.result, rtol=1e-6), plain(tree)
 
 
+def test_a_sum_may_break_between_its_terms():
+    long = [
+        line
+        for line in re.findall(r'<div class="equation".*?</div>', by_hand.by_hand(trace(*PROBLEM)))
+        if line.count("<math") > 3
+    ]
+    assert long
+    for line in long:
+        assert line.count("<wbr>") == line.count("<math") - 1
+        assert len(set(re.findall(r"--letters: (\d+)", line))) == 1
+
+
 def test_a_long_sum_is_not_written_out_and_a_short_one_is():
     made = trace(*PROBLEM)
     products = {plain(row.numbers).count("×") for row in by_hand.rows(made) if row.equation[1][1] == "dz" and row.numbers}

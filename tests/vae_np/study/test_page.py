@@ -24,7 +24,7 @@ in_chromium = pytest.mark.skipif(not browser.CHROMIUM, reason="there is no Chrom
 class _Elements(html.parser.HTMLParser):
     """(tag, attributes) of every element; AssertionError where they are not properly nested."""
 
-    VOID = {"meta", "img", "input", "br", "link"}
+    VOID = {"meta", "img", "input", "br", "link", "wbr"}
     OPEN_AT_THE_END = {"html", "body"}
 
     def __init__(self, text):
@@ -149,7 +149,6 @@ const behind = (at) => {
   }
   return dark ? [0, 0, 0, 1] : [255, 255, 255, 1];
 };
-document.body.style.colorScheme = dark ? "dark" : "light";
 for (const details of document.querySelectorAll("details")) details.open = true;
 const weak = [];
 let seen = 0;
@@ -161,27 +160,45 @@ for (const at of document.querySelectorAll("body *")) {
   seen += 1;
   if ((a + 0.05) / (b + 0.05) < 4.5) weak.push(`${at.tagName}.${at.className.baseVal ?? at.className} ${paint}: ${at.textContent.slice(0, 40)}`);
 }
-return { seen, weak };
+const picture = document.querySelector("#first .heat"), canvas = document.createElement("canvas"), paper = behind(picture);
+const context = Object.assign(canvas, { width: picture.naturalWidth, height: picture.naturalHeight }).getContext("2d");
+context.fillStyle = `rgb(${paper.slice(0, 3)})`;
+context.fillRect(0, 0, canvas.width, canvas.height);
+context.filter = getComputedStyle(picture).filter;
+context.drawImage(picture, 0, 0);
+const halves = [[1, 0], [0, 1]].map(([x, y]) => {  // the cells of 0.5 and of -0.5
+  const [a, b] = [luminance([...context.getImageData(x, y, 1, 1).data].slice(0, 3)), luminance(paper.slice(0, 3))].sort((x, y) => y - x);
+  return (a + 0.05) / (b + 0.05);
+});
+return { seen, weak, halves };
 """
 
 
 @in_chromium
 @pytest.mark.parametrize("dark", (False, True), ids=("light", "dark"))
 def test_contrast_is_sufficient(of_images, dark):
-    found = browser.run(of_images[1], f"const dark = {str(dark).lower()};" + CONTRAST)
+    found = browser.run(of_images[1], f"const dark = {str(dark).lower()};" + CONTRAST, dark=dark)
     assert found["seen"] > 300 and found["weak"] == []
+    assert all(ratio > 2 for ratio in found["halves"]), found["halves"]  # a cell of half the largest number is seen
 
 
 LAYOUT = """
 for (const details of document.querySelectorAll("details")) details.open = true;
 const box = (at) => at.getBoundingClientRect();
 const seen = (selector) => [...document.querySelectorAll(selector)].filter((at) => at.getClientRects().length);
-const flat = seen("math").filter((math) => math.textContent.length > 1 && (box(math).width < 4 || box(math).height < 8));  // a letter alone is low
+const flat = seen("math").filter((math) => math.textContent.length > 1 && (box(math).width < 4 || box(math).height < 6));  // a letter alone is low
 const lowered = seen("msub").every(({ children: [base, below] }) => box(below).bottom > box(base).bottom);
 const raised = seen("msup").every(({ children: [base, above] }) => box(above).top < box(base).top);
 const stacked = seen("mfrac").every(({ children: [over, under] }) => box(over).bottom <= box(under).top + 1);
 const unread = [...document.querySelectorAll("button, input, a, summary")]
   .filter((at) => !(at.textContent.trim() || at.ariaLabel || at.labels?.length)).map((at) => at.outerHTML);
+const unnamed = [...document.querySelectorAll("table")].filter((at) => !at.caption && !at.ariaLabel).map((at) => at.textContent);
+const small = [...document.querySelectorAll(".equation")].filter((at) => parseFloat(getComputedStyle(at).fontSize) < 11).map((at) => at.textContent);
+const narrow = [...document.querySelectorAll(".symbols td:last-child, figure")].filter((at) => box(at).width < 280).map((at) => at.textContent);
+const covers = [...document.querySelectorAll("button, a")].filter((at, i) => i % 20 === 0 && !at.closest("nav, #inspector, .skip")).reverse().filter((at) => {
+  at.focus();
+  return box(at).top < Math.max(0, box(document.querySelector("nav")).bottom);
+}).map((at) => at.outerHTML);
 const levels = [...document.querySelectorAll("h1, h2, h3")].map((at) => Number(at.tagName[1]));
 const outside = [...document.querySelectorAll("body *")].filter((at) => box(at).right > innerWidth + 1 && !at.closest("pre, .listing, .scroll"));
 const covered = [...document.querySelectorAll(".row")].filter((row) => row.querySelector(".mark").textContent)
@@ -192,7 +209,7 @@ const tiny = words.filter((at) => parseFloat(getComputedStyle(at).fontSize) * at
 const overlapping = words.filter((one, i) => words.slice(i + 1).map(box).some((other) => box(one).left < other.right - 1
   && other.left < box(one).right - 1 && box(one).top < other.bottom - 4 && other.top < box(one).bottom - 4)).map((at) => at.textContent);
 return {
-  words: words.length, tiny, overlapping, covered, outside: outside.map((at) => `${at.tagName}.${at.className}: ${at.textContent.slice(0, 60)}`), maths: document.querySelectorAll("math").length, flat: flat.map((math) => math.outerHTML), lowered, raised, stacked, unread,
+  words: words.length, tiny, overlapping, covered, outside: outside.map((at) => `${at.tagName}.${at.className}: ${at.textContent.slice(0, 60)}`), maths: document.querySelectorAll("math").length, flat: flat.map((math) => math.outerHTML), lowered, raised, stacked, unread, unnamed, small, narrow, covers,
   wide: document.documentElement.scrollWidth - innerWidth, ordered: levels.every((level, i) => level - (levels[i - 1] ?? 0) <= 1),
 };
 """
@@ -213,6 +230,10 @@ def test_mathematics_is_laid_out_and_nothing_overflows(of_images, width):
         "raised": True,
         "stacked": True,
         "unread": [],
+        "unnamed": [],
+        "small": [],
+        "narrow": [],
+        "covers": [],  # the bar at the top does not hide what has the focus
         "ordered": True,
     }
     assert found.pop("wide") <= 0, found["outside"]
@@ -228,9 +249,9 @@ def test_a_name_shows_where_it_comes_from_and_where_it_goes(of_images):
         const click = (name) => document.querySelector(`code [data-name="${name}"]`).click();
         const links = () => [...document.querySelectorAll("#inspector a")].map((a) => Number(a.hash.slice(2)));
         const results = { before: document.getElementById("inspector").hidden };
-        click("mu"); results.mu = links(); results.lit = document.querySelectorAll(".lit").length;
+        click("mu"); results.mu = links(); results.focused = document.activeElement.className; results.lit = document.querySelectorAll(".lit").length;
         document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
-        results.closed = document.getElementById("inspector").hidden;
+        results.closed = document.getElementById("inspector").hidden; results.returned = document.activeElement.dataset.name;
         document.querySelector('math [data-name="dz"]').dispatchEvent(new MouseEvent("click", { bubbles: true }));
         results.dz = links();
         click("x"); results.x = links();
@@ -238,6 +259,9 @@ def test_a_name_shows_where_it_comes_from_and_where_it_goes(of_images):
         """,
     )
     assert found["before"] and found["closed"] and found["lit"] > 4
+    assert (
+        found["focused"] == "close" and found["returned"] == "mu"
+    )  # a key opened the panel: its links are the next to be reached
     for name, links in ((name, found[name]) for name in ("mu", "dz")):
         value, derivative = name.removeprefix("d"), "d" + name.removeprefix("d")
         wanted = {
@@ -273,6 +297,7 @@ def test_paths_keys_and_dials_answer(of_images):
         press("j"); press("j"); press("j"); press("k");
         results.at = document.querySelector(".card.here").id;
         results.focused = document.activeElement.id;
+        results.spoken = [...document.querySelectorAll("input[type=range]")].map((at) => [at.ariaValueText, at.labels[0].querySelector("output").textContent]);
         const dial = document.querySelector(".dial"), input = dial.querySelector("input"), number = dial.querySelector("dd");
         const mark = dial.querySelector("path.here"), before = [number.textContent, mark.getBoundingClientRect().x];
         input.value = 0; input.dispatchEvent(new Event("input", { bubbles: true }));
@@ -312,6 +337,7 @@ def test_paths_keys_and_dials_answer(of_images):
     assert found["aloud"] in columns[0] and found["aloud"] == columns[0][3]
     assert found["tangent"] == re.search(r'data-transforms="([^"]*)"', text)[1].split("|")[3]
     assert found["cases"] == {"course": ["0", "0"], "dial-estimator": ["2"]} and all(found["labels"])
+    assert found["spoken"] and all(spoken == shown for spoken, shown in found["spoken"])
     (before, was), (after, is_now), value = *found["dial"][:2], found["dial"][2]
     assert value == "0" and is_now < was and before != after
 
@@ -353,6 +379,14 @@ def test_a_number_is_read_from_its_picture_by_pointer_and_by_keyboard(of_images)
         assert float(place.groups()[-1].replace("\u2212", "-")) == pytest.approx(value, rel=0.006, abs=1e-12), (name, words)
         exact += 1
     assert exact > 15
+
+
+def test_each_derivation_has_a_heading_and_zeros_are_said_not_printed(of_images):
+    text = of_images[1]
+    assert text.count('<details class="why"') == text.count("<summary><h3>") > 10
+    (constant,) = (i for i, line in enumerate(of_images[0]) if line.operation == "constant")
+    card = re.search(rf'<article id="l{constant}".*?</article>', text, re.DOTALL)[0]
+    assert "All of its numbers are 0." in card and "<table" not in card
 
 
 def test_a_path_on_which_no_line_lies_cannot_be_chosen():
