@@ -307,7 +307,9 @@ def few_at_a_time(monkeypatch):
 @pytest.mark.parametrize(
     "training, seed",
     [
-        pytest.param(training, seed, id=f"{seed}-{training}", marks=[] if (i % 2 == 0) == (seed is None) else [pytest.mark.slow])
+        pytest.param(
+            training, seed, id=f"{seed}-{training}", marks=[] if (i % 2 == 0) == (seed is None) else [pytest.mark.slow]
+        )
         for seed in (None, 0)
         for i, training in enumerate(TRAININGS)
     ],

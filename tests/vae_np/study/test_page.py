@@ -194,8 +194,8 @@ const unread = [...document.querySelectorAll("button, input, a, summary")]
   .filter((at) => !(at.textContent.trim() || at.ariaLabel || at.labels?.length)).map((at) => at.outerHTML);
 const unnamed = [...document.querySelectorAll("table")].filter((at) => !at.caption && !at.ariaLabel).map((at) => at.textContent);
 const small = [...document.querySelectorAll(".equation")].filter((at) => parseFloat(getComputedStyle(at).fontSize) < 11).map((at) => at.textContent);
-const narrow = [...document.querySelectorAll(".symbols td:last-child, figure")].filter((at) => box(at).width < 280).map((at) => at.textContent);
-const covers = [...document.querySelectorAll("button, a")].filter((at, i) => i % 20 === 0 && !at.closest("nav, #inspector, .skip")).reverse().filter((at) => {
+const narrow = seen(".symbols td:last-child, figure").filter((at) => box(at).width < 280).map((at) => at.textContent);
+const covers = seen("button, a").filter((at, i) => i % 20 === 0 && !at.closest("nav, #inspector, .skip")).reverse().filter((at) => {
   at.focus();
   return box(at).top < Math.max(0, box(document.querySelector("nav")).bottom);
 }).map((at) => at.outerHTML);
