@@ -11,6 +11,7 @@ from vae_np.bounds import LogLikelihood, active_units, log_likelihood
 from vae_np.data import Dataset
 from vae_np.optimizers import Adam
 from vae_np.parameters import Parameters
+from vae_np.ranks import ALONE, Ranks
 from vae_np.training import train
 
 ARCHITECTURE = Architecture(784, (200, 200), 50, "tanh")
@@ -29,6 +30,7 @@ def burda(
     backend: str = "auto",
     out: str | None = None,
     progress: Callable[[int, int, dict[str, float]], object] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[tuple[int, int, LogLikelihood, NDArray]]:
     """Train on MNIST for the first stages of the published schedule, and estimate log p(x) of the test digits after each stage.
 
@@ -56,6 +58,8 @@ def burda(
         The folder of the run. A run that is there already is resumed.
     progress : function, optional
         The function that `vae_np.train` calls during training.
+    ranks : Ranks
+        The processes that share the work, as for `vae_np.train`.
 
     Yields
     ------
@@ -91,10 +95,11 @@ def burda(
             seed=seed,
             backend=backend,
             out=out,
-            resume=os.path.exists(os.path.expanduser(out or "")),
+            resume=ranks.from_first(lambda: os.path.exists(os.path.expanduser(out or ""))),
             progress=progress,
+            ranks=ranks,
         )
         if len(run.history) > epochs:
             continue  # the run in the folder has passed this stage, and holds the parameters of a later one
-        ll = log_likelihood(run.parameters, dataset.valid, n_samples, seed, binarize=True, backend=backend)
+        ll = log_likelihood(run.parameters, dataset.valid, n_samples, seed, binarize=True, backend=backend, ranks=ranks)
         yield stage, epochs, ll, active_units(run.parameters, dataset.valid, backend=backend)

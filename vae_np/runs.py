@@ -26,7 +26,10 @@ TERMS = ("total", "reconstruction", "kl", "l2")
 CHECKPOINT, HISTORY, CONFIG = FILES = "checkpoint.npz", "history.csv", "config.json"
 DESCRIPTION = "a description of a run of `vae-np train`"  # what config.json must be
 RESUMABLE = "a checkpoint of a training to resume"  # what checkpoint.npz must be
-LATER: dict[str, Any] = {"precision": FULL}  # settings that a checkpoint of an older version lacks, and what they were then
+LATER: dict[str, Any] = {
+    "precision": FULL,
+    "parts": 1,
+}  # settings that a checkpoint of an older version lacks, and what they were then
 
 
 @dataclasses.dataclass

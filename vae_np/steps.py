@@ -18,8 +18,10 @@ from vae_np.buffers import batch_slice, buffers
 from vae_np.kernels.contract import FULL, Backend, KernelSet
 from vae_np.optimizers import Optimizer
 from vae_np.parameters import Parameters
+from vae_np.ranks import ALONE, Ranks, exchange_of_rows
 from vae_np.runs import TERMS
 
+PARTS = 12  # into which ranks cut a batch whose bits depend on how it is cut; 1, 2, 3, 4, 6 and 12 ranks have equal shares
 ENOUGH_FOR_THREADS = 2**22  # the weights times the rows of a batch, about 25 million multiply-adds
 
 
@@ -37,6 +39,8 @@ def stepper(
     backend: Backend = "auto",
     threads: int | None = None,
     precision: str = FULL,
+    ranks: Ranks = ALONE,
+    parts: int = 1,
 ) -> Callable[[NDArray, int, ArrayLike, ArrayLike], NDArray]:
     """Make a function that makes whole training steps on batches of one size.
 
@@ -54,6 +58,10 @@ def stepper(
         The number of rows in a batch.
     objective, n_samples, l2, binarize, seed, backend, threads, precision
         They are those of `vae_np.train`.
+    ranks : Ranks
+        The processes that make the steps together. Each does some parts of a batch, and all make the same update.
+    parts : int
+        Into how many parts a batch is cut; 1 leaves that to the kernel set. The last digits depend on it.
 
     Returns
     -------
@@ -78,13 +86,20 @@ def stepper(
     layers, g_layers = p.layers, g.layers
     train_key, binarize_key = streams.key(seed, "train"), streams.key(seed, "binarize")
 
-    def by_example(model, a, d, rows, step, beta):
-        model.kernels.gather(data, rows, a.x)
+    n_threads = threads or _threads_for(p.flat.size * batch_size * n_samples // ranks.size, ranks.here)
+    cuts = _cuts(model.kernels, ranks.size, batch_size, n_samples, n_threads, parts)
+    slices = [(r == ranks.rank, *cut) for r, of_rank in enumerate(cuts) for cut in itertools.pairwise(of_rank)]
+    exchange = _exchange_for_weights(model, ranks, a, d, cuts)
+
+    def by_example(model, own, start, stop, rows, step, beta):
+        part, d_part = batch_slice(a, start, stop), batch_slice(d, start, stop)
+        model.kernels.gather(data, rows[start:stop], part.x)
         if binarize:
-            model.kernels.binarize(a.x, binarize_key, step, rows, a.x)
-        model.kernels.normals(train_key, step, rows, a.eps)
-        model.forward(layers, a, beta)
-        model.backward(layers, a, d, beta, batch_size)
+            model.kernels.binarize(part.x, binarize_key, step, rows[start:stop], part.x)
+        if own:  # of what other ranks do, only x is made here too
+            model.kernels.normals(train_key, step, rows[start:stop], part.eps)
+            model.forward(layers, part, beta)
+            model.backward(layers, part, d_part, beta, batch_size)
 
     def by_weight(model, step, learning_rate):
         model.weight_gradients(layers, a, d, g_layers, l2)
@@ -93,7 +108,9 @@ def stepper(
     def line_by_line(rows, first, betas, rates):
         terms = np.empty((len(rows), len(TERMS)))
         for i in range(len(rows)):
-            by_example(model, a, d, model.put(rows[i]), first + i, real(betas[i]))
+            for part in slices:
+                by_example(model, *part, model.put(rows[i]), first + i, real(betas[i]))
+            exchange()
             value = elbo.value_of(model, p, a, l2)
             terms[i] = [getattr(value, term) for term in TERMS]
             if not math.isfinite(value.total):
@@ -101,20 +118,15 @@ def stepper(
             by_weight(model, first + i, rates[i])
         return terms
 
-    def captured(capture, edges):
+    def captured(capture):
         rows, beta, rate = model.zeros(batch_size, np.int64), model.zeros((), real), model.zeros((), np.float64)
         step_of_noise, step_of_update = model.zeros((), np.int64), model.zeros((), np.int64)
-        n_threads = threads or _threads_for(p.flat.size * batch_size * n_samples)
 
-        def of_slice(start, stop, kernels):
-            model = elbo.bind(arch, objective, kernels)
-            a_slice, d_slice = batch_slice(a, start, stop), batch_slice(d, start, stop)
-            by_example(model, a_slice, d_slice, rows[start:stop], step_of_noise, beta)
+        def of_slice(part, kernels):
+            by_example(elbo.bind(arch, objective, kernels), *part, rows, step_of_noise, beta)
 
-        program = capture(
-            examples=[
-                functools.partial(of_slice, *edge) for edge in itertools.pairwise(edges(batch_size, n_samples, n_threads))
-            ],
+        program = (capture if ranks.size == 1 else functools.partial(_in_halves, model, exchange))(
+            examples=[functools.partial(of_slice, part) for part in slices],
             weights=lambda kernels: by_weight(elbo.bind(arch, objective, kernels), step_of_update, rate),
             means=(a.loss, a.nll, a.kl),
             squares=[*p.weights.values()] if l2 else [],
@@ -131,7 +143,7 @@ def stepper(
         return run
 
     kernel_set = model.kernels
-    make_steps = captured(kernel_set.capture, kernel_set.edges) if kernel_set.capture else line_by_line
+    make_steps = captured(kernel_set.capture) if kernel_set.capture else line_by_line
 
     def run(rows, first, beta, learning_rate):
         with blas.limited(blas_threads(kernel_set, threads)):
@@ -140,14 +152,74 @@ def stepper(
     return run
 
 
+def cuts_for_threads(kernel_set: KernelSet, n_samples: int) -> bool:
+    """Whether the set by itself cuts a batch into enough slices for several threads, which change no bit."""
+    return bool(kernel_set.edges) and len(kernel_set.edges(1024, n_samples, 7)) > 7
+
+
+def _cuts(kernel_set, n_ranks, n_examples, n_samples, threads, parts):
+    """For each rank where the slices of a batch that it does begin and end."""
+    if parts == 1 and n_samples == 1 and cuts_for_threads(kernel_set, 1):
+        shares = itertools.pairwise(r * n_examples // n_ranks for r in range(n_ranks + 1))
+        return [
+            [start + i for i in kernel_set.edges(max(1, stop - start), 1, threads)][: 1 + stop - start]
+            for start, stop in shares
+        ]
+    if parts > 1:
+        n = min(parts, n_examples)
+        edges = [i * n_examples // n for i in range(n + 1)]
+    else:
+        edges = kernel_set.edges(n_examples, n_samples, threads) if kernel_set.edges else [0, n_examples]
+    n = len(edges) - 1
+    return [edges[r * n // n_ranks : (r + 1) * n // n_ranks + 1] for r in range(n_ranks)]
+
+
+def _exchange_for_weights(model, ranks, a, d, cuts):
+    """A function by which every rank gets what the second half of a step needs of the examples of the others."""
+    if ranks.size == 1:
+        return lambda: None
+    arrays = []
+    for of_rank in cuts:
+        at, dt = batch_slice(a, of_rank[0], of_rank[-1]), batch_slice(d, of_rank[0], of_rank[-1])
+        values = *at.encoder[1:], *at.decoder, at.nll, at.kl, at.loss
+        arrays.append([*values, *dt.encoder[1:], dt.mu, dt.logvar, *dt.decoder[1:], dt.output, dt.output_logvar])
+    return exchange_of_rows(ranks, arrays, model.get, model.put)
+
+
+def _in_halves(model, exchange, examples, weights, means, squares, before_examples, before_weights):
+    """The `capture` of the model's kernel set, of two programs with an exchange between them."""
+    capture, real = model.kernels.capture, means[0].dtype
+    one, p, g, velocity = model.zeros((1, 1), real), *(model.zeros(2, real) for _ in range(3))
+
+    def no_weights(kernels):  # a program has weights: one that is 0 and stays so
+        kernels.affine_gradients(one, one, p[:1].reshape(1, 1), real.type(0), g[:1].reshape(1, 1), g[1:])
+        kernels.sgd(p, g, velocity, 0.0, 0.0)
+
+    first = capture(examples, no_weights, (one[0],), (), before_examples, ())
+    second = capture((), weights, means, squares, (), before_weights)
+
+    def program(threads, values):
+        results = np.empty((len(values[0]), len(means) + len(squares)))
+        for i in range(len(results)):
+            of_step = [value[i : i + 1] for value in values]
+            first(threads, of_step[: len(before_examples)])
+            exchange()
+            results[i] = second(threads, of_step[len(before_examples) :])
+            if not math.isfinite(results[i, 0] + results[i, len(means) :].sum()):
+                return results[: i + 1]
+        return results
+
+    return program
+
+
 def blas_threads(kernel_set: KernelSet, threads: int | None) -> int:
     """The number of threads for the BLAS. It is 1 if the kernel set has its own threads."""
     return 1 if kernel_set.capture else threads or 1
 
 
-def _threads_for(work):
+def _threads_for(work, n_processes=1):
     """The number of threads for a step: all usable cores, or one if threads would cost more time than they save."""
-    return usable_cores() if work > ENOUGH_FOR_THREADS else 1
+    return max(1, usable_cores() // n_processes) if work > ENOUGH_FOR_THREADS else 1
 
 
 def usable_cores() -> int:

@@ -27,6 +27,7 @@ from vae_np.evaluation import evaluate
 from vae_np.kernels.contract import FULL, Backend, KernelSet
 from vae_np.optimizers import OPTIMIZERS, Adam, Optimizer
 from vae_np.parameters import Parameters, check_dtype
+from vae_np.ranks import ALONE, Ranks
 from vae_np.runs import TERMS
 
 
@@ -67,6 +68,7 @@ def train(
     precision: str = FULL,
     backend: Backend = "auto",
     threads: int | None = None,
+    ranks: Ranks = ALONE,
     # what is kept, and reported
     out: str | os.PathLike | None = None,
     resume: bool = False,
@@ -121,6 +123,9 @@ def train(
     threads : int, optional
         The number of threads. By default "numba" uses all cores where a step is work enough for them, and NumPy's BLAS
         uses one; with another number of the BLAS's threads the last digits differ.
+    ranks : Ranks
+        The processes that make this training together, such as `vae_np.ranks.of_launch()` under mpiexec: each of them calls
+        `train` with the same arguments, and rank 0 alone writes files. Their number changes no bit.
     out : path, optional
         A folder for checkpoint.npz, history.csv and config.json.
     resume : bool
@@ -148,7 +153,7 @@ def train(
     OSError
         `out` cannot be written.
     RuntimeError
-        The backend cannot run here.
+        The backend cannot run here, or a rank has ended, or has other data or settings.
     FloatingPointError
         The loss is no longer finite.
         Whatever is raised, the last checkpoint stays as it is.
@@ -206,8 +211,10 @@ def train(
         "dtype": check_dtype(dtype),
         "precision": precision,
         "backend": backend_name(kernels.load(backend, precision)),
+        "parts": _parts(kernels.load(backend, precision), ranks, n_samples, out if resume else None),
         "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
     }
+    ranks.check_same(settings | {"epochs": epochs}, ": give every rank the same data and settings")
     model = elbo.bind(architecture, objective, backend)
     p = Parameters.initialize(architecture, seed, dtype, init) if given is None else given.astype(dtype)
     state = runs.State(p, p.copy(), optimizer.initial_state(p))
@@ -218,9 +225,11 @@ def train(
         state.optimizer[name][...] = array
 
     with contextlib.ExitStack() as stack:
-        if out is not None:
+        more = {"epochs": epochs, "threads": threads} | ({"ranks": ranks.size} if ranks.together else {}) | (notes or {})
+        if out is not None and ranks.rank == 0:
             stack.enter_context(runs.locked(out))
-            state = runs.begin(out, resume, state, settings, {"epochs": epochs, "threads": threads, **(notes or {})})
+            state = runs.begin(out, resume, state, settings, more)
+        _spread(state, ranks)
         if not binarize:
             _say_if_no_density(architecture.likelihood, x_train)
         stack.enter_context(blas.limited(steps.blas_threads(model.kernels, threads)))
@@ -242,6 +251,8 @@ def train(
                 backend=backend,
                 threads=threads,
                 precision=precision,
+                ranks=ranks,
+                parts=settings["parts"],
             )
 
         together = 1  # steps in a call of the stepper: as many as take a tenth of a second, which is found on the way
@@ -260,11 +271,25 @@ def train(
             _check_arrays(state.moved(model.get), steps_before + (state.epoch + 1) * n_batches)
             if x_valid is not None:
                 valid = evaluate(
-                    state.p, x_valid, objective, n_samples, beta, l2, binarize, seed, state.epoch + 1, backend=backend
+                    state.p,
+                    x_valid,
+                    objective,
+                    n_samples,
+                    beta,
+                    l2,
+                    binarize,
+                    seed,
+                    state.epoch + 1,
+                    backend=backend,
+                    ranks=ranks,
                 )
                 row |= {f"valid_{term}": getattr(valid, term) for term in TERMS}
             _note_epoch(state, row | {"seconds": time.perf_counter() - started})
-            if out is not None:
+            bits = zlib.crc32(np.ascontiguousarray(model.get(state.p.flat)))
+            ranks.check_same(
+                {"the checksum of the parameters": bits}, ": its processor or its libraries may be of another kind"
+            )
+            if out is not None and ranks.rank == 0:
                 runs.save(state.moved(model.get), out, settings)
             if progress:
                 progress(state.epoch * n_batches, epochs * n_batches, state.history[-1])
@@ -273,6 +298,21 @@ def train(
         _say_if_collapsed(p, x_train)
     arrays = {name: model.get(array) for name, array in state.optimizer.items()}
     return Run(p, state.history, out, arrays, steps_before + state.epoch * n_batches)
+
+
+def _parts(kernel_set, ranks, n_samples, out):
+    """Into how many parts the training cuts a batch, as it was begun: 1 where the ranks change no bit by cutting as they like."""
+    before = runs.settings_of(out) if out is not None else {}
+    if before:
+        return int((runs.LATER | before)["parts"])
+    return steps.PARTS if ranks.together and not steps.cuts_for_threads(kernel_set, n_samples) else 1
+
+
+def _spread(state, ranks):
+    """Give all ranks the state of rank 0, which may have read it from a checkpoint."""
+    state.history[:] = ranks.from_first(lambda: state.history)
+    for array in (state.p.flat, state.best.flat, *state.optimizer.values()):
+        ranks.spread(array)
 
 
 def _epoch(state, make_stepper, together, learning_rate, settings, n_rows, steps_before, progress):

@@ -10,6 +10,7 @@ from vae_np.cli.options import add_backend, add_data_dir, add_objective
 from vae_np.cli.outputs import add_out
 from vae_np.cli.progress import training_progress
 from vae_np.console import make_console
+from vae_np.ranks import of_launch
 
 
 def _add_options(option: AddOption) -> None:
@@ -43,6 +44,7 @@ def _run(options: argparse.Namespace, status: Console) -> None:
             options.backend,
             options.out,
             show,
+            of_launch(),
         )
         for stage, epochs, ll, active in stages:
             console.print(
@@ -55,4 +57,4 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     )
 
 
-COMMAND = Command("burda", __doc__, _add_options, _run)
+COMMAND = Command("burda", __doc__, _add_options, _run, by_ranks=True)
