@@ -179,7 +179,7 @@ def imported(*folders):
 
 
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}
-OPTIONAL = {"cupy", "hypothesis"}  # each is asked for in one place, which says what to install
+OPTIONAL = {"cupy", "hypothesis", "mpi4py"}  # each is asked for in one place, which says what to install
 
 
 def test_every_package_that_is_imported_is_declared():

@@ -171,7 +171,8 @@ def in_threads(size: int, function: Callable[[Ranks], T]) -> list[T]:
 
     An error in one thread ends them all, and is raised.
     """
-    barrier, posted, results = threading.Barrier(size), [None] * size, [None] * size
+    barrier, posted = threading.Barrier(size), [None] * size
+    results: list[Any] = [None] * size
     errors: list[BaseException] = []
 
     def run(rank):
@@ -190,7 +191,7 @@ def in_threads(size: int, function: Callable[[Ranks], T]) -> list[T]:
         thread.join()
     if errors:
         raise errors[0]
-    return results  # pyright: ignore[reportReturnType]  # each is there
+    return results
 
 
 # ----------------------------------------------------------------------------------------------------------- ranks of MPI

@@ -88,10 +88,11 @@ def stepper(
 
     n_threads = threads or _threads_for(p.flat.size * batch_size * n_samples // ranks.size, ranks.here)
     cuts = _cuts(model.kernels, ranks.size, batch_size, n_samples, n_threads, parts)
-    slices = [(r == ranks.rank, *cut) for r, of_rank in enumerate(cuts) for cut in itertools.pairwise(of_rank)]
+    slices = [(r == ranks.rank, cut) for r, of_rank in enumerate(cuts) for cut in itertools.pairwise(of_rank)]
     exchange = _exchange_for_weights(model, ranks, a, d, cuts)
 
-    def by_example(model, own, start, stop, rows, step, beta):
+    def by_example(model, own, cut, rows, step, beta):
+        start, stop = cut
         part, d_part = batch_slice(a, start, stop), batch_slice(d, start, stop)
         model.kernels.gather(data, rows[start:stop], part.x)
         if binarize:
@@ -108,8 +109,8 @@ def stepper(
     def line_by_line(rows, first, betas, rates):
         terms = np.empty((len(rows), len(TERMS)))
         for i in range(len(rows)):
-            for part in slices:
-                by_example(model, *part, model.put(rows[i]), first + i, real(betas[i]))
+            for own, cut in slices:
+                by_example(model, own, cut, model.put(rows[i]), first + i, real(betas[i]))
             exchange()
             value = elbo.value_of(model, p, a, l2)
             terms[i] = [getattr(value, term) for term in TERMS]
@@ -122,11 +123,11 @@ def stepper(
         rows, beta, rate = model.zeros(batch_size, np.int64), model.zeros((), real), model.zeros((), np.float64)
         step_of_noise, step_of_update = model.zeros((), np.int64), model.zeros((), np.int64)
 
-        def of_slice(part, kernels):
-            by_example(elbo.bind(arch, objective, kernels), *part, rows, step_of_noise, beta)
+        def of_slice(own, cut, kernels):
+            by_example(elbo.bind(arch, objective, kernels), own, cut, rows, step_of_noise, beta)
 
         program = (capture if ranks.size == 1 else functools.partial(_in_halves, model, exchange))(
-            examples=[functools.partial(of_slice, part) for part in slices],
+            examples=[functools.partial(of_slice, *part) for part in slices],
             weights=lambda kernels: by_weight(elbo.bind(arch, objective, kernels), step_of_update, rate),
             means=(a.loss, a.nll, a.kl),
             squares=[*p.weights.values()] if l2 else [],
