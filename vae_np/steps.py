@@ -20,6 +20,7 @@ from vae_np.optimizers import Optimizer
 from vae_np.parameters import Parameters
 from vae_np.ranks import ALONE, Ranks, exchange_of_rows
 from vae_np.runs import TERMS
+from vae_np.stored_rows import StoredRows
 
 PARTS = 12  # into which ranks cut a batch whose bits depend on how it is cut; 1, 2, 3, 4, 6 and 12 ranks have equal shares
 ENOUGH_FOR_THREADS = 2**22  # the weights times the rows of a batch, about 25 million multiply-adds
@@ -29,7 +30,7 @@ def stepper(
     p: Parameters,
     state: dict[str, NDArray],
     optimizer: Optimizer,
-    data: NDArray,
+    data: NDArray | StoredRows,
     batch_size: int,
     objective: str = "elbo",
     n_samples: int = 1,
@@ -52,8 +53,8 @@ def stepper(
         The optimizer's arrays. The steps change them in place. They are arrays of the backend too.
     optimizer : Optimizer
         The optimizer.
-    data : array (N, D)
-        The rows of the training data.
+    data : array (N, D) or StoredRows
+        The rows of the training data. Of StoredRows those of each step are read before it.
     batch_size : int
         The number of rows in a batch.
     objective, n_samples, l2, binarize, seed, backend, threads, precision
@@ -82,7 +83,10 @@ def stepper(
     arch, real = p.architecture, p.flat.dtype.type
     model = elbo.bind(arch, objective, backend, precision=precision)
     a, d = (buffers(arch, objective, n_samples, batch_size, real, model.zeros) for _ in range(2))
-    g, l2, data = Parameters(arch, model.zeros(p.flat.shape, real)), real(l2), model.put(data)
+    g, l2 = Parameters(arch, model.zeros(p.flat.shape, real)), real(l2)
+    stored = data if isinstance(data, StoredRows) else None
+    in_batch = model.put(np.arange(batch_size))
+    held = model.put(data) if stored is None else model.zeros((batch_size, arch.n_inputs), stored.dtype)  # all rows, or a batch
     layers, g_layers = p.layers, g.layers
     train_key, binarize_key = streams.key(seed, "train"), streams.key(seed, "binarize")
 
@@ -94,7 +98,7 @@ def stepper(
     def by_example(model, own, cut, rows, step, beta):
         start, stop = cut
         part, d_part = batch_slice(a, start, stop), batch_slice(d, start, stop)
-        model.kernels.gather(data, rows[start:stop], part.x)
+        model.kernels.gather(held, (rows if stored is None else in_batch)[start:stop], part.x)
         if binarize:
             model.kernels.binarize(part.x, binarize_key, step, rows[start:stop], part.x)
         if own:  # of what other ranks do, only x is made here too
@@ -109,6 +113,8 @@ def stepper(
     def line_by_line(rows, first, betas, rates):
         terms = np.empty((len(rows), len(TERMS)))
         for i in range(len(rows)):
+            if stored is not None:
+                held[...] = model.put(stored[rows[i]])
             for own, cut in slices:
                 by_example(model, own, cut, model.put(rows[i]), first + i, real(betas[i]))
             exchange()
@@ -131,13 +137,14 @@ def stepper(
             weights=lambda kernels: by_weight(elbo.bind(arch, objective, kernels), step_of_update, rate),
             means=(a.loss, a.nll, a.kl),
             squares=[*p.weights.values()] if l2 else [],
-            before_examples=(rows, step_of_noise, beta),
+            before_examples=(rows, step_of_noise, beta, *([] if stored is None else [held])),
             before_weights=(step_of_update, rate),
         )
 
         def run(rows, first, betas, rates):
             numbers = np.arange(first, first + len(rows))
-            bound, nll, kl, *squares = program(n_threads, (rows, numbers, betas, numbers, rates)).T
+            batches = [] if stored is None else [stored[rows]]
+            bound, nll, kl, *squares = program(n_threads, (rows, numbers, betas, *batches, numbers, rates)).T
             penalty = np.zeros_like(bound) + float(l2) / 2 * sum(squares)
             return np.stack([bound + penalty, nll, kl, penalty], axis=1)
 

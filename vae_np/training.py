@@ -29,6 +29,7 @@ from vae_np.optimizers import OPTIMIZERS, Adam, Optimizer
 from vae_np.parameters import Parameters, check_dtype
 from vae_np.ranks import ALONE, Ranks
 from vae_np.runs import TERMS
+from vae_np.stored_rows import StoredRows
 
 
 class Run(NamedTuple):
@@ -212,7 +213,7 @@ def train(
         "precision": precision,
         "backend": backend_name(kernels.load(backend, precision)),
         "parts": _parts(kernels.load(backend, precision), ranks, n_samples, out if resume else None),
-        "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
+        "data": [_checksum(x) for x in (x_train, x_valid) if x is not None],
     }
     ranks.check_same(settings | {"epochs": epochs}, ": give every rank the same data and settings")
     model = elbo.bind(architecture, objective, backend)
@@ -233,7 +234,8 @@ def train(
         if not binarize:
             _say_if_no_density(architecture.likelihood, x_train)
         stack.enter_context(blas.limited(steps.blas_threads(model.kernels, threads)))
-        state, data, n_batches = state.moved(model.put), model.put(x_train), -(-len(x_train) // batch_size)
+        data = x_train if isinstance(x_train, StoredRows) else model.put(x_train)
+        state, n_batches = state.moved(model.put), -(-len(x_train) // batch_size)
 
         @functools.cache
         def make_stepper(size):
@@ -364,6 +366,10 @@ def _note_epoch(state, row):
         state.best.flat[...] = state.p.flat
 
 
+def _checksum(x):
+    return x.checksum if isinstance(x, StoredRows) else zlib.crc32(x)
+
+
 def _check_schedule(schedule):
     try:
         pairs = [(epoch, factor) for epoch, factor in schedule]
@@ -377,8 +383,15 @@ def _factor(schedule, epoch):
 
 
 def _say_if_no_density(likelihood, x):
-    low, high = LIKELIHOODS[likelihood].support
-    if LIKELIHOODS[likelihood].discrete and bool(((x > low) & (x < (255 if x.dtype == np.uint8 else high))).any()):
+    if not LIKELIHOODS[likelihood].discrete:
+        return
+    if isinstance(x, StoredRows):
+        grey = x.has_grey
+    else:
+        low, high = LIKELIHOODS[likelihood].support
+        top = 255 if x.dtype == np.uint8 else high
+        grey = any(bool(((x[rows] > low) & (x[rows] < top)).any()) for rows in elbo.chunks(len(x)))
+    if grey:
         _say_no_density_once(LIKELIHOODS[likelihood].title)
 
 

@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from vae_np import data, kernels, runs, training
@@ -34,6 +35,7 @@ from vae_np.kernels.contract import FULL
 from vae_np.optimizers import OPTIMIZERS
 from vae_np.parameters import DTYPES, INITS
 from vae_np.ranks import Ranks, of_launch
+from vae_np.stored_rows import StoredRows
 
 # What may change when a run is resumed. Its data are recognised by their checksum, wherever and however they are stored.
 MAY_CHANGE = ("epochs", "backend", "threads", "stall", *DATA)
@@ -123,6 +125,11 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     if kernel_set.begin:
         kernel_set.begin(options.dtype)  # and the data are loaded meanwhile
     dataset = load_dataset(options, moved)
+    for rows in (dataset.train, dataset.valid):
+        if isinstance(rows, StoredRows):
+            with Progress(TextColumn("checking the rows"), BarColumn(), TimeRemainingColumn(), console=status) as bar:
+                task = bar.add_task("")
+                rows.look(lambda done, of: bar.update(task, completed=done, total=of))
     if options.epochs is None:
         options.epochs = data.source(options.data).epochs
     held_out = "none" if dataset.valid is None else len(dataset.valid)
