@@ -1,4 +1,4 @@
-"""The command `python -m benchmarks` with its commands step, kernels, scaling, training and report."""
+"""The command `python -m benchmarks` with its commands step, kernels, scaling, training, ranks and report."""
 
 import datetime
 import os
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks import costs, machine, measure, operations, plots, processes, report, tables, training, workloads
+from benchmarks import costs, machine, measure, operations, plots, processes, ranks, report, tables, training, workloads
 from benchmarks.contestants import FLOORS, REFERENCES, Contestant, contestants
 from vae_np import kernels
 from vae_np.architecture import check_choice, check_count, check_number
@@ -209,6 +209,30 @@ def _train_options(sub: ArgumentParser) -> None:
     sub.add_argument("--plot", metavar="FILE", help="Write a picture of the test -ELBO against the seconds, as a PNG.")
 
 
+def time_ranks(options: Namespace) -> None:
+    """Time a training step by several processes of mpiexec, beside one process with as many threads."""
+    rounds, counts = check_count("rounds", options.rounds), sorted({1, *options.ranks})
+    for name in options.workload:
+        check_choice("workload", name, workloads.WORKLOADS)
+    console, first = make_console(WIDTH), {}
+    table = Table("workload", "ranks", "threads", "ms a step", "÷ 1 rank", "MB received by a rank", box=box.SIMPLE_HEAD)
+    for row in ranks.measure(options.workload, counts, rounds):
+        ratio = row.seconds / first.setdefault(row.workload, row.seconds)
+        words = f"{1e3 * row.seconds:.3f}", f"{ratio:.2f}", f"{row.received / 1e6:.2f}"
+        table.add_row(row.workload, str(row.ranks), str(row.threads), *words)
+    console.print(table)
+    console.print(f"{len(processes.allowed_cores())} cores; medians of {rounds} blocks of 10 steps, on the backend numba.")
+
+
+def _ranks_options(sub: ArgumentParser) -> None:
+    names = ["example", "wide", "iwae-50"]
+    words = f"The workloads: {', '.join(workloads.WORKLOADS)}. By default {', '.join(names)}."
+    sub.add_argument("--workload", nargs="+", metavar="NAME", default=names, help=words)
+    words = "The numbers of ranks, besides 1. By default 2 and 4."
+    sub.add_argument("--ranks", type=int, nargs="+", metavar="N", default=[2, 4], help=words)
+    _add_rounds(sub, 5, "number of ranks")
+
+
 def write_report(options: Namespace) -> None:
     """Write a page of tables and plots from files of results."""
     console = make_console(WIDTH)
@@ -234,6 +258,7 @@ COMMANDS = (
     Command("kernels", time_operations, _operations_options),
     Command("scaling", scaling, _scaling_options),
     Command("training", train, _train_options),
+    Command("ranks", time_ranks, _ranks_options),
     Command("report", write_report, _report_options),
 )
 

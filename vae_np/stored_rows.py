@@ -1,5 +1,6 @@
 """Rows that stay in their files: one .npy file, or a folder of them, of any size. Only the rows that are asked for are read."""
 
+import mmap
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+SMALL = 2**28  # bytes of a file that the system holds in memory anyway
 BYTES_AT_A_TIME = 2**20  # in one pass over all rows
 
 
@@ -44,7 +46,7 @@ class StoredRows:
 
     def __getitem__(self, index: Any) -> NDArray:
         """The rows of a slice or of an array of numbers of any shape."""
-        index = np.arange(len(self))[index] if not isinstance(index, (slice, np.ndarray)) else index
+        in_order = isinstance(index, slice)
         index = np.arange(*index.indices(len(self))) if isinstance(index, slice) else np.asarray(index)
         numbers = index.reshape(-1)
         if numbers.size and not (-len(self) <= numbers.min() and numbers.max() < len(self)):
@@ -58,8 +60,10 @@ class StoredRows:
         files = np.searchsorted(self.ends, numbers, side="right")
         for file in np.unique(files):
             here = files == file
-            first = self.ends[file] - len(self.arrays[file])
-            rows[here] = self.arrays[file][numbers[here] - first].reshape(-1, self.shape[1])
+            array, places = self.arrays[file], numbers[here] - (self.ends[file] - len(self.arrays[file]))
+            if isinstance(array, np.memmap) and array.nbytes > SMALL:
+                _ask_for(array, places[[0, -1]] if in_order else np.stack([places, places], axis=1))
+            rows[here] = array[places].reshape(-1, self.shape[1])
         if self.clip:
             rows = rows.clip(*self.clip)
         return rows.reshape(*index.shape, self.shape[1])
@@ -84,6 +88,21 @@ class StoredRows:
             if progress:
                 progress(done, len(self))
         self.limits, self.has_grey = (float(low), float(high)), between
+
+
+def _ask_for(array, spans):
+    """Ask the system for the pages of spans of rows, (.., 2) from their first to their last row, so that it reads many at a time.
+
+    Else it reads those of a row only when the row is copied, and many neighbours with them.
+    """
+    pages: mmap.mmap = array._mmap
+    if not hasattr(pages, "madvise"):
+        return
+    pages.madvise(mmap.MADV_RANDOM)
+    length, before = array.strides[0], array.offset % mmap.ALLOCATIONGRANULARITY
+    for first, last in spans.reshape(-1, 2).tolist():
+        page = (before + first * length) // mmap.PAGESIZE * mmap.PAGESIZE
+        pages.madvise(mmap.MADV_WILLNEED, page, before + (last + 1) * length - page)
 
 
 def split(rows: StoredRows, held_out: NDArray) -> tuple[StoredRows, StoredRows]:

@@ -20,6 +20,7 @@ GREY = np.random.default_rng(0).integers(0, 256, (200, 12), dtype=np.uint8)
 @pytest.fixture
 def little_memory(monkeypatch):
     monkeypatch.setattr("vae_np.data.free_memory", lambda: 100)
+    monkeypatch.setattr("vae_np.stored_rows.SMALL", 0)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -31,7 +32,7 @@ def test_a_training_from_files_has_the_bits_of_one_from_memory(x, backend, tmp_p
         np.save(folder / f"{i}.npy", x[start:stop])
     np.save(tmp_path / "rows.npy", x)
     stored = [data.load(str(folder)), data.load(str(tmp_path / "rows.npy"))]
-    monkeypatch.undo()
+    monkeypatch.setattr("vae_np.data.free_memory", lambda: 10**9)
     memory = data.load(str(tmp_path / "rows.npy"))
     assert isinstance(memory.train, np.ndarray) and all(isinstance(d.train, StoredRows) for d in stored)
     options = {"epochs": 2, "batch_size": 30, "backend": backend, "binarize": x.dtype != bool}
