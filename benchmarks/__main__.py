@@ -1,4 +1,4 @@
-"""The command `python -m benchmarks` with its commands step, kernels, scaling, training, ranks and report."""
+"""The command `python -m benchmarks` with its commands step, kernels, scaling, training, checkers, ranks and report."""
 
 import datetime
 import os
@@ -12,7 +12,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks import costs, machine, measure, operations, plots, processes, ranks, report, tables, training, workloads
+from benchmarks import (
+    checkers,
+    costs,
+    machine,
+    measure,
+    operations,
+    plots,
+    processes,
+    ranks,
+    report,
+    tables,
+    training,
+    workloads,
+)
 from benchmarks.contestants import FLOORS, REFERENCES, Contestant, contestants
 from vae_np import kernels
 from vae_np.architecture import check_choice, check_count, check_number
@@ -48,7 +61,8 @@ def parser() -> ArgumentParser:
     """Return the parser of the command line; of its result, `run` is the function that runs the chosen command."""
     top = ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure how fast vae_np trains, beside PyTorch, JAX and the matrix products of a step alone.",
+        description="Measure how fast vae_np trains, beside PyTorch, JAX and the matrix products of a step alone, and what its "
+        "checker of gradients finds, beside those of others.",
     )
     subparsers = top.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
@@ -209,6 +223,28 @@ def _train_options(sub: ArgumentParser) -> None:
     sub.add_argument("--plot", metavar="FILE", help="Write a picture of the test -ELBO against the seconds, as a PNG.")
 
 
+def compare_checkers(options: Namespace) -> int:
+    """Try checkers of gradients on planted faults and on right functions: ours, and those of PyTorch, JAX, Autograd and SciPy."""
+    rounds = check_count("rounds", options.rounds)
+    known = {checker.name: checker for checker in checkers.CHECKERS}
+    for name in options.checker or ():
+        check_choice("checker", name, known)
+    chosen = [checker for name, checker in known.items() if options.checker is None or name in options.checker]
+
+    def results(show_status: measure.ShowStatus) -> Iterator[dict[str, Any]]:
+        yield checkers.compare_checkers(rounds, show_status, chosen)
+
+    return _print_results("checkers", options, results)
+
+
+def _checkers_options(sub: ArgumentParser) -> None:
+    names = ", ".join(checker.name for checker in checkers.CHECKERS)
+    words = f"The checkers: {names}. By default all that are installed."
+    sub.add_argument("--checker", nargs="+", metavar="NAME", help=words)
+    _add_rounds(sub, 3, "checker")
+    _add_json(sub)
+
+
 def time_ranks(options: Namespace) -> None:
     """Time a training step by several processes of mpiexec, beside one process with as many threads."""
     rounds, counts = check_count("rounds", options.rounds), sorted({1, *options.ranks})
@@ -258,6 +294,7 @@ COMMANDS = (
     Command("kernels", time_operations, _operations_options),
     Command("scaling", scaling, _scaling_options),
     Command("training", train, _train_options),
+    Command("checkers", compare_checkers, _checkers_options),
     Command("ranks", time_ranks, _ranks_options),
     Command("report", write_report, _report_options),
 )

@@ -224,6 +224,7 @@ class Graph(Torch):
                 self.step(rows, eps)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
+        # Another contestant may have threads of its own. By default their calls would make the capture fail.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             loss = self.step(rows, eps).detach()
         return graph, rows, loss

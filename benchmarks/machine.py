@@ -11,7 +11,7 @@ from typing import Any
 
 from vae_np import kernels
 
-PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin")
+PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "jaxlib", "autograd", "jax-cuda12-plugin", "jax-cuda13-plugin")
 PACKAGES += ("cupy-cuda12x", "cupy-cuda13x", "nvidia-cublas-cu12", "nvidia-cublas")
 # The variables that change on how many threads, with which instructions or in which precision a library computes.
 SETTINGS = re.compile(

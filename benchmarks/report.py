@@ -40,7 +40,7 @@ def page(paths: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str]) -
     documents = [load(path) for path in paths]
     out, written, lines = pathlib.Path(out), [], ["# Benchmarks", ""]
     lines += [
-        "`python -m benchmarks report` wrote this page from the results of `step`, `kernels`, `scaling` and `training`.",
+        "`python -m benchmarks report` wrote this page from the results of `python -m benchmarks`.",
         "",
     ]
     os.makedirs(out.parent, exist_ok=True)

@@ -198,11 +198,54 @@ def _training_table(result: dict[str, Any]) -> Table:
     )
 
 
+def _checkers_table(result: dict[str, Any]) -> Table:
+    planted = result["planted"]
+    rows, missed, alarms = [], [], []
+    for row in result["rows"]:
+        if "milliseconds" not in row:
+            rows.append([row["name"], row["status"], *[""] * (len(planted) + 4)])
+            continue
+        found = [n - len(row["missed"][kind]) for kind, n in planted.items()]
+        counts = [*found, row["placed"], row["explained"], len(row["alarms"]), len(row["refused"])]
+        rows.append([row["name"], *map(str, counts), f"{row['milliseconds']:.1f}"])
+        names = [
+            f"all of {kind}" if n == len(row["missed"][kind]) else "; ".join(row["missed"][kind])
+            for kind, n in planted.items()
+            if row["missed"][kind]
+        ]
+        missed += [f"{row['name']} does not find: {'; '.join(names)}."] if names else []
+        alarms += [f"{row['name']} calls wrong what is right: {'; '.join(row['alarms'])}."] if row["alarms"] else []
+    faults = ", ".join(f"{n} of {kind}" for kind, n in planted.items())
+    return Table(
+        f"planted faults: {faults}; and {result['right']} right functions",
+        ["checker", *planted, "place", "cause", "false alarms", "refused", "ms"],
+        rows,
+        [
+            f"{', '.join(planted)}: how many of these faults are found. The gradient agrees with the value in a fault of meaning: "
+            "it is the value that is wrong.",
+            "place, cause: how many faults have a message that names the right place, and no other, and the right cause. The words "
+            "that count as the cause stand in benchmarks/faults.py; most of them were taken from the messages of vae_np.",
+            "refused: how many right functions cannot be checked, for a reason that the message gives.",
+            "vae_np is check_gradients, and for a VAE check_vae and check_likelihood. PyTorch adds up a gradient of a larger shape "
+            "itself, so that a missing sum is no fault there.",
+            f"ms: the median time of a check, in {_number(result['rounds'], 'round')} of all functions.",
+            "Each checker has its default tolerances, and gets a function in double precision with its handwritten gradient in "
+            "the way that it wants: torch.autograd.Function, jax.custom_vjp, autograd.extend.primitive, or two functions of a "
+            "vector. Autograd is called once for each parameter, as it checks one at a time. SciPy returns a number, for which 1e-5 "
+            "of the gradient's norm is allowed.",
+            *missed,
+            *alarms,
+            *_reasons(result["rows"]),
+        ],
+    )
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
     "step": _step_table,
     "kernels": _kernels_table,
     "scaling": _scaling_table,
     "training": _training_table,
+    "checkers": _checkers_table,
 }
 
 

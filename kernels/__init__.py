@@ -8,13 +8,12 @@ import functools
 import importlib
 import importlib.util
 import logging
+import os
 import types
 from typing import NamedTuple, cast
 
 from vae_np.kernels import contract
 from vae_np.kernels.contract import KernelSet
-
-TOOLKIT = "run `pip install 'cupy-cuda13x[ctk]'` (or 12x), which installs the libraries of CUDA too"
 
 ABILITIES = contract.DEFAULTS.keys() | contract.ARRAYS
 MODULES = {"numpy": "vae_np.kernels.reference", "numba": "vae_np.kernels.cpu", "cupy": "vae_np.kernels.gpu"}
@@ -54,6 +53,9 @@ def _numba() -> Status:
 def _cupy() -> Status:
     if importlib.util.find_spec("cupy") is None:
         return Status(False, "cupy is not installed", f"{_install('cuda13')} (or cuda12) if there is an NVIDIA GPU")
+    if os.environ.get("CUPY_ENABLE_UMP", "0") != "0":  # CuPy then neither copies an array nor waits for what fills it
+        reason = "the environment sets CUPY_ENABLE_UMP, so that arrays of NumPy and of the GPU share their memory"
+        return Status(False, reason, "unset CUPY_ENABLE_UMP")
     try:
         import cupy  # pyright: ignore[reportMissingImports]  # it is installed only where there is a GPU
 
@@ -73,14 +75,14 @@ def _cupy() -> Status:
         invisible = _line(error)
     if invisible:
         return Status(False, f"no GPU is visible: {invisible}", "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or use numba")
+    anew = _install_anew(f"cuda{built_for // 1000}")
     try:
         nvrtc = cupy.cuda.nvrtc.getVersion()[0]
     except Exception as error:
-        return Status(False, f"NVRTC cannot be loaded: {_line(error)}", TOOLKIT)
+        return Status(False, f"NVRTC cannot be loaded: {_line(error)}", anew)
     if nvrtc != built_for // 1000:
         reason = f"cupy is built for CUDA {_version(built_for)}, but has loaded the NVRTC of CUDA {nvrtc}"
-        reason += ": packages for both are installed"
-        return Status(False, reason, _install_anew(f"cuda{built_for // 1000}"))
+        return Status(False, f"{reason}: packages for both are installed", anew)
     parts = {
         "NVRTC cannot compile": lambda: cupy.RawModule(code='extern "C" __global__ void f() {}').get_function("f"),
         "cuBLAS cannot be loaded": cupy.cuda.device.get_cublas_handle,
@@ -89,7 +91,7 @@ def _cupy() -> Status:
         try:
             part()
         except Exception as error:
-            return Status(False, f"{what}: {_line(error)}", TOOLKIT)
+            return Status(False, f"{what}: {_line(error)}", anew)
     return Status(True)
 
 

@@ -124,6 +124,34 @@ class Bounds(Protocol):
     ) -> tuple[Array, Array]: ...
 
 
+class Estimators(Protocol):
+    """Other estimators of the gradient by the parameters of q: what takes the place of a derivative, and the weight of dz.
+
+    An operation has the signature of the derivative in whose place it stands: that of the sampled KL, or that of a bound. There
+    dkl is the factor of the score of q. The path weights have one signature too.
+    """
+
+    def sampled_kl_path_backward(
+        self, dkl: Array, mu: Array, logvar: Array, eps: Array, z: Array, dz: Array, dmu: Array, dlogvar: Array
+    ) -> tuple[Array, Array, Array]: ...
+    def score_backward(
+        self, dkl: Array, mu: Array, logvar: Array, eps: Array, z: Array, dz: Array, dmu: Array, dlogvar: Array
+    ) -> tuple[Array, Array, Array]: ...
+
+    def elbo_score_backward(
+        self, nll: Array, kl: Array, beta: Number, n_examples: int, dnll: Array, dkl: Array
+    ) -> tuple[Array, Array]: ...
+    def iwae_score_backward(
+        self, nll: Array, kl: Array, beta: Number, n_examples: int, dnll: Array, dkl: Array
+    ) -> tuple[Array, Array]: ...
+    def vimco_backward(
+        self, nll: Array, kl: Array, beta: Number, n_examples: int, dnll: Array, dkl: Array
+    ) -> tuple[Array, Array]: ...
+
+    def unit_path_weight(self, dnll: Array, beta: Number, n_examples: int, dz: Array) -> Array: ...
+    def dreg_path_weight(self, dnll: Array, beta: Number, n_examples: int, dz: Array) -> Array: ...
+
+
 class Updates(Protocol):
     """The step of each optimizer. It changes the parameters p, and the optimizer's own arrays, by the gradient g.
 
@@ -253,7 +281,7 @@ class Capture(Protocol):
         ...
 
 
-class KernelSet(Arrays, Layers, Latents, Likelihoods, Bounds, Updates, Batches, Abilities, Protocol):
+class KernelSet(Arrays, Layers, Latents, Likelihoods, Bounds, Estimators, Updates, Batches, Abilities, Protocol):
     """A whole kernel set: every operation and every ability. `kernels.load` returns nothing else."""
 
     __name__: str
@@ -272,7 +300,7 @@ def _parameters(*groups: type) -> dict[str, tuple[str, ...]]:
 
 
 ARRAYS = _parameters(Arrays).keys()
-OPERATIONS = _parameters(Layers, Latents, Likelihoods, Bounds, Updates, Batches)
+OPERATIONS = _parameters(Layers, Latents, Likelihoods, Bounds, Estimators, Updates, Batches)
 LAYERS = _parameters(Layers).keys()
 UPDATES = _parameters(Updates).keys()
 BATCHES = _parameters(Batches).keys()

@@ -397,6 +397,108 @@ def iwae_backward(nll: Array, kl: Array, beta: Number, n_examples: int, dnll: Ar
     return dnll, dkl
 
 
+# ---------------------------------------------------------------- other estimators of the gradient by mu and logvar of q
+# The derivative of a bound holds the score of q, the derivative of log q(z|x) by mu and logvar at a fixed z:
+# eps exp(-logvar / 2) and (eps^2 - 1) / 2. Its mean over z is 0, so that there are several estimators with the same mean. They
+# differ in two factors of each sample: that of the derivative along the path through z, and that of the score, which is dkl
+# where the score stands alone. No parameter of the decoder stands in q: the gradient of the decoder is the same for all.
+
+
+def sampled_kl_path_backward(
+    dkl: Array, mu: Array, logvar: Array, eps: Array, z: Array, dz: Array, dmu: Array, dlogvar: Array
+) -> tuple[Array, Array, Array]:
+    """dz += dkl (z - eps exp(-logvar / 2));  dmu = 0;  dlogvar = 0          dkl (L, B)
+
+    The derivative of the sampled KL along the path through z alone: the score of q is left out. Roeder, Wu & Duvenaud 2017
+    (arXiv 1703.09194), "sticking the landing": where q is the posterior, each sample gives exactly 0.
+    """
+    dz += dkl[:, :, None] * (z - eps * np.exp(-logvar / 2))
+    dmu[...] = 0
+    dlogvar[...] = 0
+    return dz, dmu, dlogvar
+
+
+def score_backward(
+    dkl: Array, mu: Array, logvar: Array, eps: Array, z: Array, dz: Array, dmu: Array, dlogvar: Array
+) -> tuple[Array, Array, Array]:
+    """dz = 0;  dmu = sum_l dkl eps exp(-logvar / 2);  dlogvar = sum_l dkl (eps - 1) (eps + 1) / 2
+
+    The score of q, times the factor dkl of each sample. No derivative goes through z: Williams 1992 (REINFORCE).
+    """
+    dz[...] = 0
+    np.sum(dkl[:, :, None] * eps, axis=0, out=dmu)
+    dmu *= np.exp(-logvar / 2)
+    np.sum(dkl[:, :, None] * ((eps - 1) * (eps + 1)), axis=0, out=dlogvar)
+    dlogvar /= 2
+    return dz, dmu, dlogvar
+
+
+def elbo_score_backward(nll: Array, kl: Array, beta: Number, n_examples: int, dnll: Array, dkl: Array) -> tuple[Array, Array]:
+    """dnll = 1 / (L n_examples);  dkl = (mean_l log w - log w) / ((L - 1) n_examples);  log w = -(nll + beta kl)
+
+    The factor of the score of a sample is its loss -log w less the mean loss of the other samples, the leave-one-out baseline,
+    divided by L. One sample has no others, and so no baseline: its dkl is -log w / n_examples.
+    """
+    cost = nll + beta * kl
+    if len(cost) > 1:
+        cost -= cost.mean(axis=0)
+    dnll[...] = 1 / (len(nll) * n_examples)
+    np.divide(cost, max(len(cost) - 1, 1) * n_examples, out=dkl)
+    return dnll, dkl
+
+
+def iwae_score_backward(nll: Array, kl: Array, beta: Number, n_examples: int, dnll: Array, dkl: Array) -> tuple[Array, Array]:
+    """dnll = w~ / n_examples;  dkl = (beta w~ - log mean_l w) / n_examples;  w~ = softmax_l(log w)
+
+    The loss -log mean_l w is the same for all samples of an example, and there is no baseline. beta w~ is the derivative of the
+    loss by the log q in log w, whose mean is not 0.
+    """
+    iwae_backward(nll, kl, beta, n_examples, dnll, dkl)
+    dkl += iwae(nll, kl, beta, np.empty_like(nll[0])) / n_examples
+    return dnll, dkl
+
+
+def vimco_backward(nll: Array, kl: Array, beta: Number, n_examples: int, dnll: Array, dkl: Array) -> tuple[Array, Array]:
+    """dkl = (beta w~ - log sum_l w + log(sum_l w - w + exp((sum_l log w - log w) / (L - 1)))) / n_examples;  dnll = w~ / n_examples
+
+    The baseline of a sample is the loss in which the geometric mean of the other weights takes the place of its own weight:
+    Mnih & Rezende 2016 (arXiv 1602.06725). The sums over the others are added up from both ends. As a difference of sums they
+    would vanish where one weight dominates. One sample has no others: its dkl is that of `iwae_score_backward`.
+    """
+    if len(nll) == 1:
+        return iwae_score_backward(nll, kl, beta, n_examples, dnll, dkl)
+    iwae_backward(nll, kl, beta, n_examples, dnll, dkl)
+    log_w = -(nll + beta * kl)
+    log_w -= log_w.max(axis=0)
+    mean_of_others = of_others(np.add, log_w, 0) / (len(log_w) - 1)
+    with_baseline = np.logaddexp(of_others(np.logaddexp, log_w, -np.inf), mean_of_others)
+    dkl += (with_baseline - np.log(np.exp(log_w).sum(axis=0))) / n_examples
+    return dnll, dkl
+
+
+def of_others(add: np.ufunc, x: Array, nothing: float) -> Array:
+    """What a ufunc makes of all elements of the first axis but one, for each of them; nothing: its value for no element."""
+    before, after = np.full_like(x, nothing), np.full_like(x, nothing)
+    add.accumulate(x[:-1], out=before[1:])
+    add.accumulate(x[:0:-1], out=after[-2::-1])
+    return add(before, after)
+
+
+def unit_path_weight(dnll: Array, beta: Number, n_examples: int, dz: Array) -> Array:
+    """dz *= 1          along the path through z each sample weighs what it weighs in the loss"""
+    return dz
+
+
+def dreg_path_weight(dnll: Array, beta: Number, n_examples: int, dz: Array) -> Array:
+    """dz *= 1 - beta + beta n_examples dnll          n_examples dnll = w~
+
+    After `sampled_kl_path_backward`. A sample then has the weight w~ (1 - beta) + beta w~^2, because the score of q that was
+    left out is reparameterized a second time: Tucker, Lawson, Gu & Maddison 2018 (arXiv 1810.04152), for beta = 1.
+    """
+    dz *= ((1 - beta) + beta * (n_examples * dnll))[:, :, None]
+    return dz
+
+
 # ------------------------------------------------------------------- updates of the flat parameters p by the gradient g
 
 

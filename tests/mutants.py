@@ -72,6 +72,7 @@ SEEN_BY = {
         f"kernels/gpu/{name}.py": ["test_on_host.py", "test_rounding_on_host.py", "test_steps.py"]
         for name in ("device", "graph", "arrays", "layers", "losses", "rounding", "updates", "batches")
     },
+    **{f"kernels/gpu/{name}.py": ["test_launches_on_host.py", "test_on_host.py"] for name in ("launches", "fusion")},
     "kernels/__init__.py": ["test_load.py", "test_contract.py", "test_precisions.py"],
     "kernels/contract.py": ["test_contract.py", "test_load.py", "test_elbo.py", "test_steps.py"],
     **{
@@ -85,9 +86,11 @@ SEEN_BY = {
     "vae_np/choices.py": ["test_architecture.py", "test_steps.py", *MODEL, "test_testing.py", CLI, STUDY],
     "vae_np/closed_form.py": ["test_known_answers.py", "test_dials.py", "test_other_commands.py::test_explain_bound"],
     "vae_np/console.py": ["test_console.py"],
+    "vae_np/gradient_moments.py": ["test_gradient_moments.py", "test_plots.py", "test_other_commands.py::test_estimators"],
     "vae_np/deprecation.py": ["test_data.py", "test_plots.py", "test_trace.py"],
     "vae_np/evaluation.py": ["test_training.py", "test_model.py", "test_evaluate.py", "test_estimator.py"],
     "vae_np/plots.py": ["test_plots.py", "test_train.py", "test_rows.py", "test_sample.py"],
+    "vae_np/pytest_plugin.py": ["test_pytest_plugin.py"],
     "vae_np/streams.py": ["test_batches.py", "test_training.py", "test_parameters.py"],
     **{f"vae_np/{name}.py": [f"test_{name}.py"] for name in ("ranks", "stored_rows")},
     "vae_np/table.py": ["test_data.py"],
@@ -95,8 +98,14 @@ SEEN_BY = {
         f"vae_np/testing/{name}.py": [f"test_{name}.py", "test_testing.py", "test_mistakes.py"]
         for name in (
             "comparison",
+            "arguments",
+            "definitions",
+            "diagnosis",
+            "frameworks",
             "gradients",
+            "meaning",
             "mistakes",
+            "models",
             "operations",
             "oracles",
             "problems",
@@ -105,6 +114,7 @@ SEEN_BY = {
             "suite",
         )
     },
+    "vae_np/testing/trees.py": ["test_gradients.py", "test_frameworks.py"],
     "vae_np/testing/derivatives.py": ["test_testing.py", "test_operations.py", "test_dials.py"],
     **{
         f"vae_np/cli/{name}.py": [f"cli/test_{test}.py", CLI]
@@ -113,9 +123,11 @@ SEEN_BY = {
             "backends": "other_commands",
             "burda": "other_commands",
             "check": "check",
+            "check_function": "check_function",
             "command": "arguments",
             "encode": "rows",
             "evaluate": "evaluate",
+            "estimators": "other_commands",
             "explain_bound": "other_commands",
             "interrupts": "interrupts",
             "mistakes": "other_commands",
@@ -152,16 +164,19 @@ SEEN_BY = {
     },
     **{
         f"vae_np/study/derivations/{name}.py": ["test_derivations.py", "test_formulas.py", STUDY]
-        for name in ("__init__", "activations", "bounds", "general", "latents", "layers", "likelihoods")
+        for name in ("__init__", "activations", "bounds", "estimators", "general", "latents", "layers", "likelihoods")
     },
     **{
         f"benchmarks/{name}.py": [f"benchmarks/test_{test}.py", BENCHMARKS]
         for name, test in {
             "__main__": "commands",
+            "checkers": "checkers",
             "contestants": "contestants",
             "costs": "costs",
             "disturbances": "disturbances",
+            "faults": "checkers",
             "floors": "floors",
+            "functions": "checkers",
             "in_vae_np": "contestants",
             "machine": "machine",
             "measure": "measure",

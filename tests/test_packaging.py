@@ -179,7 +179,8 @@ def imported(*folders):
 
 
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}
-OPTIONAL = {"cupy", "hypothesis", "mpi4py"}  # each is asked for in one place, which says what to install
+# The first three are asked for in one place, which says what to install; pytest itself imports what imports it.
+OPTIONAL = {"cupy", "hypothesis", "mpi4py", "pytest"}
 
 
 def test_every_package_that_is_imported_is_declared():
@@ -230,6 +231,7 @@ COMMANDS = (
     "study KL --hidden 3 --examples 0",
     "mistakes",
     "explain-bound",
+    "estimators --samples 1 2 --draws 4 --backend numpy",
     "burda --stages 1 --rows 3 --importance-samples 5 --backend numpy",
     "backends",
 )

@@ -30,6 +30,7 @@ def burda(
     backend: str = "auto",
     out: str | None = None,
     progress: Callable[[int, int, dict[str, float]], object] | None = None,
+    estimator: str = "total",
     ranks: Ranks = ALONE,
 ) -> Iterator[tuple[int, int, LogLikelihood, NDArray]]:
     """Train on MNIST for the first stages of the published schedule, and estimate log p(x) of the test digits after each stage.
@@ -58,6 +59,8 @@ def burda(
         The folder of the run. A run that is there already is resumed.
     progress : function, optional
         The function that `vae_np.train` calls during training.
+    estimator : str
+        The estimator of the encoder's gradient, as for `vae_np.train`.
     ranks : Ranks
         The processes that share the work, as for `vae_np.train`.
 
@@ -88,6 +91,7 @@ def burda(
             batch_size=20,
             optimizer=Adam(1e-3, epsilon=1e-4),
             objective=objective,
+            estimator=estimator,
             n_samples=k,
             binarize=True,
             schedule=SCHEDULE,

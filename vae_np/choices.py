@@ -1,4 +1,4 @@
-"""The choices that make a model: each activation, likelihood, noise and objective is one record here.
+"""The choices that make a model: each activation, likelihood, noise, objective and estimator is one record here.
 
 Everything else about a choice follows from its record and its name: the operations of the kernel sets that `bind` takes,
 the checks of inputs, the help of the commands, the problems of the testing kit, the benchmarks and the study page. The
@@ -50,6 +50,22 @@ class Objective(NamedTuple):
     unweighted: str  # the objective that weighs the same samples equally
 
 
+class Estimator(NamedTuple):
+    """An estimator of the gradient by the encoder's parameters: operations that take the place of others in the text.
+
+    The loss and the gradient by the decoder's parameters are the same for all estimators.
+    """
+
+    name: str
+    words: str
+    operations: dict[str, dict[str, str]]  # for each objective that it works with: {name in the text: the operation}
+
+    @property
+    def differentiates_the_loss(self) -> bool:
+        """Whether the gradient is the derivative of the loss of the same samples: no operation takes the place of another."""
+        return not any(self.operations.values())
+
+
 def _by_name(*records):
     return {record.name: record for record in records}
 
@@ -78,4 +94,22 @@ OBJECTIVES: dict[str, Objective] = _by_name(
     Objective("elbo", "the ELBO with the KL in closed form", "gaussian_kl", "elbo", False, False, "elbo"),
     Objective("elbo_mc", "the ELBO with the KL of the samples", "sampled_kl", "elbo", True, False, "elbo_mc"),
     Objective("iwae", "the importance-weighted bound", "sampled_kl", "iwae", True, True, "elbo_mc"),
+)
+
+_PATH, _SCORE = {"divergence_backward": "sampled_kl_path_backward"}, {"divergence_backward": "score_backward"}
+ESTIMATORS: dict[str, Estimator] = _by_name(
+    Estimator("total", "the derivative of the loss, along all paths", {objective: {} for objective in OBJECTIVES}),
+    Estimator("path", "total without the score of q, which is biased for iwae", {"elbo_mc": _PATH, "iwae": _PATH}),
+    Estimator("dreg", "doubly reparameterized, without bias", {"iwae": {**_PATH, "path_weight": "dreg_path_weight"}}),
+    Estimator(
+        "score",
+        "the score function, for elbo_mc with a leave-one-out baseline",
+        {
+            "elbo_mc": {**_SCORE, "bound_backward": "elbo_score_backward"},
+            "iwae": {**_SCORE, "bound_backward": "iwae_score_backward"},
+        },
+    ),
+    Estimator(
+        "vimco", "the score function with a leave-one-out baseline", {"iwae": {**_SCORE, "bound_backward": "vimco_backward"}}
+    ),
 )

@@ -4,7 +4,7 @@ A line calls an operation; its formula stands in `kernels.reference`. The last a
 holds the values and `d` their derivatives under the same names, so that d.z is d loss / d z. B examples, D inputs, H
 hidden units, Z latents, L samples of each example; K is L where the KL is sampled, and 1 where it is in closed form.
 
-The text names no backend, activation, likelihood or objective. `bind` looks its names up in a table and so chooses
+The text names no backend, activation, likelihood, objective or estimator. `bind` looks its names up in a table and so chooses
 all of them at once: it makes a Model of the text. Python runs the lines, whatever runs the operations; Numba can compile
 them whole.
 """
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from vae_np import blas, kernels
 from vae_np.architecture import Architecture, check_choice, check_finite, check_number
 from vae_np.buffers import Buffers, buffers
-from vae_np.choices import NOISES, OBJECTIVES
+from vae_np.choices import ESTIMATORS, NOISES, OBJECTIVES
 from vae_np.kernels import contract
 from vae_np.parameters import Parameters
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # an editor's way to the definitions; of the names that `bind
     from vae_np.kernels.reference import gaussian_kl as divergence
     from vae_np.kernels.reference import gaussian_kl_backward as divergence_backward
     from vae_np.kernels.reference import relu_backward as activation_backward
+    from vae_np.kernels.reference import unit_path_weight as path_weight
 
     n_hidden = 1
 
@@ -97,8 +98,9 @@ def backward(p, a, d, beta, n_examples):
         dy = activation_backward(dh, a.decoder_y[i], a.decoder[i + 1])                              # (L, B, H)
         dh = affine_backward(dy, p.decoder[i].W, d.decoder[i])                                      # (L, B, H or Z)
 
-    # Two paths lead to mu and logvar: from the KL, and through the sample z.
+    # Two paths lead to mu and logvar: from the KL, and through the sample z, where one estimator weighs the samples anew.
     dz, dmu, dlogvar = divergence_backward(dkl, a.mu, a.logvar, a.eps, a.z, dh, d.mu, d.logvar)     # (L, B, Z), (B, Z)
+    dz = path_weight(dnll, beta, n_examples, dz)                                                    # (L, B, Z)
     dmu, dlogvar = reparameterize_backward_add(dz, a.mu, a.logvar, a.eps, dmu, dlogvar)             # (B, Z)
 
     # The encoder, from its two heads down to its first layer; x itself takes no derivative.
@@ -157,9 +159,14 @@ def bind(
     backend: contract.Backend = "numpy",
     text: tuple[types.FunctionType, ...] = TEXT,
     precision: str = contract.FULL,
+    estimator: str = "total",
 ) -> Model:
     """The Model of an architecture and an objective on a backend; text: the functions, where some are your own."""
     check_choice("objective", objective, OBJECTIVES)
+    check_choice("estimator", estimator, ESTIMATORS)
+    if objective not in ESTIMATORS[estimator].operations:
+        names = ", ".join(repr(name) for name, record in ESTIMATORS.items() if objective in record.operations)
+        raise ValueError(f"estimator is {estimator!r}, which objective {objective!r} does not have; it has {names}")
     choices = {
         "divergence": OBJECTIVES[objective].divergence,
         "bound": OBJECTIVES[objective].bound,
@@ -168,6 +175,8 @@ def bind(
         "likelihood_nll": f"{architecture.likelihood}_nll",
         "likelihood_mean": f"{architecture.likelihood}_mean",
         "output_logvar_layer": "affine" if NOISES[architecture.noise].per_input else "constant",
+        "path_weight": "unit_path_weight",
+        **ESTIMATORS[estimator].operations[objective],
     }
     return _bind(kernels.load(backend, precision), tuple(choices.items()), len(architecture.hidden), text)
 
@@ -222,6 +231,7 @@ def loss_and_gradients(
     objective: str = "elbo",
     backend: contract.Backend = "numpy",
     precision: str = contract.FULL,
+    estimator: str = "total",
 ) -> tuple[Value, Parameters]:
     """The loss in nats and its gradient by every parameter.
 
@@ -231,6 +241,9 @@ def loss_and_gradients(
     At a lower precision the elements of both operands of every matrix product, x @ W, dy @ W.T and x.T @ dy, are rounded to
     fewer significant bits: to nearest, ties to even. Nothing else is rounded, so that sums and weights keep the dtype of p.
     The derivative of the rounding is taken as 1.
+
+    With an estimator other than "total" the gradient by the encoder's parameters is not the derivative of the loss for these
+    samples. It is another estimate of the derivative of the mean loss over all eps: `docs/estimators.md` compares them.
 
     Parameters
     ----------
@@ -249,6 +262,11 @@ def loss_and_gradients(
     precision : {"float32", "bfloat16", "tfloat32"}
         To how many bits operands are rounded: "bfloat16" to 8, "tfloat32" to 11, and "float32", also where p is float64, not at
         all. `vae-np backends` says which of them a backend has.
+    estimator : {"total", "path", "dreg", "score", "vimco"}
+        The estimator of the gradient by the encoder's parameters: the derivative of the loss, for any objective; that derivative
+        without the score of q, for "elbo_mc" and "iwae", where it is biased; doubly reparameterized, for "iwae"; the score
+        function, for "elbo_mc" (with a leave-one-out baseline) and "iwae" (without one); or VIMCO, the score function with a
+        leave-one-out baseline, for "iwae".
 
     Returns
     -------
@@ -267,7 +285,9 @@ def loss_and_gradients(
     References
     ----------
     Kingma & Welling 2014 (arXiv 1312.6114), eq. 10 ("elbo") and 6 ("elbo_mc"); Burda, Grosse & Salakhutdinov 2016 (arXiv
-    1509.00519), eq. 8 ("iwae"). Kalamkar et al. 2019 (arXiv 1905.12322), for training with operands in bfloat16.
+    1509.00519), eq. 8 ("iwae"). Roeder, Wu & Duvenaud 2017 (arXiv 1703.09194), for "path"; Tucker et al. 2018 (arXiv
+    1810.04152), for "dreg"; Mnih & Rezende 2016 (arXiv 1602.06725), for "vimco". Kalamkar et al. 2019 (arXiv 1905.12322), for
+    training with operands in bfloat16.
 
     Examples
     --------
@@ -280,7 +300,7 @@ def loss_and_gradients(
     >>> abs(value.total - (value.reconstruction + value.kl)) < 1e-12
     True
     """
-    model, p, a, beta, l2 = prepare(p, x, eps, beta, l2, objective, backend, precision=precision)
+    model, p, a, beta, l2 = prepare(p, x, eps, beta, l2, objective, backend, precision=precision, estimator=estimator)
     L, B, _ = a.eps.shape
     d = buffers(p.architecture, objective, L, B, p.flat.dtype, model.zeros)
     g = Parameters(p.architecture, model.zeros(p.flat.shape, p.flat.dtype))
@@ -374,11 +394,12 @@ def prepare(
     backend: contract.Backend,
     text: tuple[types.FunctionType, ...] = TEXT,
     precision: str = contract.FULL,
+    estimator: str = "total",
 ) -> tuple[Model, Parameters, Buffers, Any, Any]:
     """The checked arguments of a pass: the model, p and the buffers with x and eps where it reads them, beta and l2."""
     check_parameters(p)
     arch, real = p.architecture, p.flat.dtype.type
-    model = bind(arch, objective, backend, text, precision)
+    model = bind(arch, objective, backend, text, precision, estimator)
     x = arch.check_inputs(x)
     B, Z = len(x), arch.n_latent
     eps = check_finite("eps", eps, f"({B}, {Z}) or (L, {B}, {Z})", lambda shape: shape[-2:] == (B, Z) and len(shape) in (2, 3))

@@ -35,7 +35,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     n_latent, hidden, activation, likelihood, noise, noise_std
         They are those of `Architecture`. A likelihood with a bounded support, such as "bernoulli", needs X in [0, 1], and X
         is not rescaled: put a MinMaxScaler(clip=True) before the model, or use "gaussian".
-    objective, n_samples, beta, l2, batch_size, epochs, backend, precision
+    objective, estimator, n_samples, beta, l2, batch_size, epochs, backend, precision
         They are those of `train`. Whatever the precision of the training is, `transform`, `score` and the other methods round
         nothing.
     learning_rate : float
@@ -96,6 +96,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         verbose: int = 0,
         warm_start: bool = False,
         precision: str = FULL,
+        estimator: str = "total",
     ):
         self.n_latent = n_latent
         self.hidden = hidden
@@ -117,6 +118,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.verbose = verbose
         self.warm_start = warm_start
         self.precision = precision
+        self.estimator = estimator
 
     def fit(self, X: Matrix, y: object = None) -> "VAE":
         """Train on X (N, D). With warm_start the parameters of the previous fit are the first ones.
@@ -158,6 +160,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             batch_size=self.batch_size,
             optimizer=self._optimizer(),
             objective=self.objective,
+            estimator=self.estimator,
             n_samples=self.n_samples,
             beta=self.beta,
             l2=self.l2,

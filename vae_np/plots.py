@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from vae_np import streams
+from vae_np import gradient_moments, streams
 from vae_np.elbo import decode, encode
 from vae_np.parameters import Parameters, replacing
 
@@ -146,6 +147,77 @@ def known_answers(elbo: Curve, log_p: Curve, on_digits: Curve, on_a_plane: Curve
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9, loc="lower right" if axes is bound else "upper right")
+    return figure
+
+
+def signal_to_noise(moments: Mapping[int, Mapping[str, gradient_moments.Sampled]]) -> Figure:
+    """The signal-to-noise ratio of the gradient against the number of samples K, for the encoder and for the decoder.
+
+    Parameters
+    ----------
+    moments : mapping
+        {K: {"total": Sampled, "dreg": Sampled}} of one model. The gradient itself is the mean of "dreg".
+
+    Returns
+    -------
+    Figure
+        One chart with logarithmic axes. Straight lines have the slopes 1/2 and -1/2.
+    """
+    figure = Figure(figsize=(6.4, 4.6), dpi=120, layout="constrained")
+    axes, K = figure.add_subplot(), np.array(list(moments))
+    for name, colour, slope, label in (
+        ("output.b", TRAIN, 0.5, "decoder (output.b)"),
+        ("mu.b", VALID, -0.5, "encoder (mu.b), the derivative of the loss"),
+    ):
+        ratios = [gradient_moments.signal_to_noise(of["total"], of["dreg"], name) for of in moments.values()]
+        axes.plot(K, ratios, color=colour, marker="o", ms=5, label=label)
+        sign = "−" if slope < 0 else ""
+        axes.plot(K, ratios[0] * K**slope, color=colour, ls="--", lw=1, label=f"a line of slope {sign}1/2")
+    axes.set(xscale="log", yscale="log", xlabel="K, the number of samples in the bound")
+    axes.set(ylabel="|mean| / standard deviation", title="A tighter bound has a noisier gradient of the encoder")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
+ESTIMATOR_COLOURS = {"total": VALID, "path": "#e09f3e", "dreg": TRAIN}
+
+
+def estimators(models: Mapping[str, Mapping[int, Mapping[str, gradient_moments.Sampled]]]) -> Figure:
+    """The signal-to-noise ratio, the squared bias and the variance of estimators against the number of samples K.
+
+    Parameters
+    ----------
+    models : mapping
+        {title of a model: {K: {estimator: Sampled}}}. The gradient itself is the mean of "dreg", from which biases are taken.
+
+    Returns
+    -------
+    Figure
+        A row of three charts for each model. A bias that is not above what chance gives is not drawn.
+    """
+    figure = Figure(figsize=(13, 3.9 * len(models)), dpi=110, layout="constrained")
+    for row, (title, moments) in zip(figure.subplots(len(models), 3, squeeze=False), models.items()):
+        for (estimator, colour), (name, style) in itertools.product(
+            ESTIMATOR_COLOURS.items(), {"mu.b": "-", "logvar.b": "--"}.items()
+        ):
+            curves = (
+                [gradient_moments.signal_to_noise(of[estimator], of["dreg"], name) for of in moments.values()],
+                [gradient_moments.squared_bias(of[estimator], name) for of in moments.values()],
+                [float(np.mean(of[estimator].variance[name])) for of in moments.values()],
+            )
+            for axes, curve in zip(row, curves):
+                axes.plot(list(moments), curve, color=colour, ls=style, marker="o", ms=4, label=f"{estimator}, by {name}")
+        for axes, what in zip(row, ("signal-to-noise ratio", "squared bias (of total and dreg none above chance)", "variance")):
+            drawn = np.concatenate([line.get_ydata() for line in axes.lines])  # perhaps no bias, which has no logarithm
+            scale = "log" if np.isfinite(drawn).any() else "linear"
+            axes.set(xscale="log", yscale=scale, xlabel="K, the number of samples")
+            axes.set_title(f"{what}\n{title}", fontsize=10)
+            axes.grid(alpha=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+        row[1].set_xlim(row[0].get_xlim())
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), frameon=False, ncols=6, loc="outside upper center")
     return figure
 
 

@@ -28,6 +28,7 @@ DESCRIPTION = "a description of a run of `vae-np train`"  # what config.json mus
 RESUMABLE = "a checkpoint of a training to resume"  # what checkpoint.npz must be
 LATER: dict[str, Any] = {
     "precision": FULL,
+    "estimator": "total",
     "parts": 1,
 }  # settings that a checkpoint of an older version lacks, and what they were then
 

@@ -40,6 +40,7 @@ def stepper(
     backend: Backend = "auto",
     threads: int | None = None,
     precision: str = FULL,
+    estimator: str = "total",
     ranks: Ranks = ALONE,
     parts: int = 1,
 ) -> Callable[[NDArray, int, ArrayLike, ArrayLike], NDArray]:
@@ -57,7 +58,7 @@ def stepper(
         The rows of the training data. Of StoredRows those of each step are read before it.
     batch_size : int
         The number of rows in a batch.
-    objective, n_samples, l2, binarize, seed, backend, threads, precision
+    objective, n_samples, l2, binarize, seed, backend, threads, precision, estimator
         They are those of `vae_np.train`.
     ranks : Ranks
         The processes that make the steps together. Each does some parts of a batch, and all make the same update.
@@ -76,12 +77,14 @@ def stepper(
     Raises
     ------
     ValueError
-        The objective or the backend is unknown, or the backend does not have the precision.
+        The objective, the estimator or the backend is unknown, the objective does not have the estimator, or the backend does not
+        have the precision.
     RuntimeError
         The backend cannot run here.
     """
     arch, real = p.architecture, p.flat.dtype.type
-    model = elbo.bind(arch, objective, backend, precision=precision)
+    bind = functools.partial(elbo.bind, arch, objective, estimator=estimator)
+    model = bind(backend, precision=precision)
     a, d = (buffers(arch, objective, n_samples, batch_size, real, model.zeros) for _ in range(2))
     g, l2 = Parameters(arch, model.zeros(p.flat.shape, real)), real(l2)
     stored = data if isinstance(data, StoredRows) else None
@@ -130,11 +133,11 @@ def stepper(
         step_of_noise, step_of_update = model.zeros((), np.int64), model.zeros((), np.int64)
 
         def of_slice(own, cut, kernels):
-            by_example(elbo.bind(arch, objective, kernels), own, cut, rows, step_of_noise, beta)
+            by_example(bind(kernels), own, cut, rows, step_of_noise, beta)
 
         program = (capture if ranks.size == 1 else functools.partial(_in_halves, model, exchange))(
             examples=[functools.partial(of_slice, *part) for part in slices],
-            weights=lambda kernels: by_weight(elbo.bind(arch, objective, kernels), step_of_update, rate),
+            weights=lambda kernels: by_weight(bind(kernels), step_of_update, rate),
             means=(a.loss, a.nll, a.kl),
             squares=[*p.weights.values()] if l2 else [],
             before_examples=(rows, step_of_noise, beta, *([] if stored is None else [held])),

@@ -50,6 +50,7 @@ def train(
     *,
     # what is minimised
     objective: str = "elbo",
+    estimator: str = "total",
     n_samples: int = 1,
     beta: float = 1.0,
     beta_warmup: float = 0.0,
@@ -91,6 +92,8 @@ def train(
         Rows that are not trained on. Their loss is measured after every epoch.
     objective : {"elbo", "elbo_mc", "iwae"}
         The bound on log p(x): the KL in closed form, the KL of the samples, or importance weights.
+    estimator : {"total", "path", "dreg", "score", "vimco"}
+        The estimator of the gradient by the encoder's parameters, of those that the objective has: see `loss_and_gradients`.
     n_samples : int
         Samples of z per example.
     beta, beta_warmup : float
@@ -200,6 +203,7 @@ def train(
         "batch_size": check_count("batch_size", batch_size),
         "optimizer": {"name": type(optimizer).__name__, **dataclasses.asdict(optimizer)},
         "objective": objective,
+        "estimator": estimator,
         "n_samples": check_count("n_samples", n_samples),
         "beta": check_number("beta", beta),
         "beta_warmup": check_number("beta_warmup", beta_warmup),
@@ -216,7 +220,7 @@ def train(
         "data": [_checksum(x) for x in (x_train, x_valid) if x is not None],
     }
     ranks.check_same(settings | {"epochs": epochs}, ": give every rank the same data and settings")
-    model = elbo.bind(architecture, objective, backend)
+    model = elbo.bind(architecture, objective, backend, estimator=estimator)
     p = Parameters.initialize(architecture, seed, dtype, init) if given is None else given.astype(dtype)
     state = runs.State(p, p.copy(), optimizer.initial_state(p))
     if steps_before and arrays.keys() != state.optimizer.keys():
@@ -253,6 +257,7 @@ def train(
                 backend=backend,
                 threads=threads,
                 precision=precision,
+                estimator=estimator,
                 ranks=ranks,
                 parts=settings["parts"],
             )

@@ -1,4 +1,4 @@
-"""The latents, likelihoods and bounds of `kernels.reference` as compiled loops.
+"""The latents, likelihoods, bounds and estimators of `kernels.reference` as compiled loops.
 
 The formulas stand in `kernels.reference`, under the same names. A term of a sum is a function of its own, because only the sum
 around it may be reordered (`jit.REORDER`).
@@ -6,7 +6,7 @@ around it may be reordered (`jit.REORDER`).
 
 import math
 
-from vae_np.kernels.cpu.jit import exact, kernel
+from vae_np.kernels.cpu.jit import exact, inlined, kernel
 from vae_np.kernels.cpu.layers import rows
 from vae_np.kernels.cpu.mathematics import exp, expm1, inline, lesser_mean, log1p, log_exp_ratio, log_sinh_ratio, sigmoids
 from vae_np.kernels.reference import NEAR_0
@@ -301,3 +301,141 @@ def iwae_backward(nll, kl, beta, n_examples, dnll, dkl):
             dnll[l, b] *= share
             dkl[l, b] = beta * dnll[l, b]
     return dnll, dkl
+
+
+# ---------------------------------------------------------------- other estimators of the gradient by mu and logvar of q
+
+
+@kernel
+def sampled_kl_path_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
+    half = mu.dtype.type(0.5)
+    dmu[:] = 0
+    dlogvar[:] = 0
+    for l in range(z.shape[0]):
+        for b in range(z.shape[1]):
+            weight, logvar_row, eps_row, z_row, dz_row = dkl[l, b], logvar[b], eps[l, b], z[l, b], dz[l, b]
+            for j in range(z_row.shape[0]):
+                dz_row[j] += weight * (z_row[j] - eps_row[j] * exp(-half * logvar_row[j]))
+    return dz, dmu, dlogvar
+
+
+@kernel
+def score_backward(dkl, mu, logvar, eps, z, dz, dmu, dlogvar):
+    half, one = mu.dtype.type(0.5), mu.dtype.type(1)
+    dz[:] = 0
+    dmu[:] = 0
+    dlogvar[:] = 0
+    for l in range(eps.shape[0]):
+        for b in range(eps.shape[1]):
+            weight, logvar_row, eps_row, dmu_row, dlogvar_row = dkl[l, b], logvar[b], eps[l, b], dmu[b], dlogvar[b]
+            for j in range(eps_row.shape[0]):
+                dmu_row[j] += weight * eps_row[j] * exp(-half * logvar_row[j])
+                dlogvar_row[j] += weight * half * ((eps_row[j] - one) * (eps_row[j] + one))
+    return dz, dmu, dlogvar
+
+
+@kernel
+def elbo_score_backward(nll, kl, beta, n_examples, dnll, dkl):
+    L, real = nll.shape[0], nll.dtype.type
+    dnll[:] = 1 / (L * n_examples)
+    share = real(1 / (max(L - 1, 1) * n_examples))
+    for b in range(nll.shape[1]):
+        mean = real(0)
+        if L > 1:
+            for l in range(L):
+                mean += (nll[l, b] + beta * kl[l, b]) * real(1 / L)
+        for l in range(L):
+            dkl[l, b] = share * (nll[l, b] + beta * kl[l, b] - mean)
+    return dnll, dkl
+
+
+@exact
+def iwae_score_backward(nll, kl, beta, n_examples, dnll, dkl):
+    L, real = nll.shape[0], nll.dtype.type
+    per_example = real(1 / n_examples)
+    for b in range(nll.shape[1]):
+        top, total = -(nll[0, b] + beta * kl[0, b]), real(0)
+        for l in range(1, L):
+            top = max(top, -(nll[l, b] + beta * kl[l, b]))
+        for l in range(L):
+            dnll[l, b] = exp(-(nll[l, b] + beta * kl[l, b]) - top)
+            total += dnll[l, b]
+        share, loss = per_example / total, -(top + math.log(total / real(L)))
+        for l in range(L):
+            dnll[l, b] *= share
+            dkl[l, b] = beta * dnll[l, b] + per_example * loss
+    return dnll, dkl
+
+
+@inline
+def log_weight(nll, kl, beta):
+    return -(nll + beta * kl)
+
+
+VANISHING = 1e-20  # below it a sum of exp(log w - top) may lack terms that exp has rounded to 0
+
+
+@exact
+def log_sum_with(nll, kl, beta, b, left_out, log_more):
+    """log(exp(log_more) + the sum of the weights of an example without the sample left_out)"""
+    top, total = log_more, nll.dtype.type(0)
+    for l in range(nll.shape[0]):
+        if l != left_out:
+            top = max(top, log_weight(nll[l, b], kl[l, b], beta))
+    for l in range(nll.shape[0]):
+        if l != left_out:
+            total += exp(log_weight(nll[l, b], kl[l, b], beta) - top)
+    return top + math.log(total + exp(log_more - top))
+
+
+_log_sum_with = inlined(log_sum_with)
+
+
+@exact
+def vimco_backward(nll, kl, beta, n_examples, dnll, dkl):
+    L, real = nll.shape[0], nll.dtype.type
+    per_example, per_other = real(1 / n_examples), real(1 / max(L - 1, 1))
+    for b in range(nll.shape[1]):
+        top = log_weight(nll[0, b], kl[0, b], beta)
+        for l in range(1, L):
+            top = max(top, log_weight(nll[l, b], kl[l, b], beta))
+        # Of the samples before each one: the sum of their weights, in dkl, and the sum of the logarithms, in dnll.
+        total, sum_of_logs = real(0), real(0)
+        for l in range(L):
+            dkl[l, b], dnll[l, b] = total, sum_of_logs
+            log_w = log_weight(nll[l, b], kl[l, b], beta) - top
+            total += exp(log_w)
+            sum_of_logs += log_w
+        share, log_total = per_example / total, math.log(total)
+        # Those of the samples after it are added from the other end.
+        sum_after, sum_of_logs = real(0), real(0)
+        for l in range(L - 1, -1, -1):
+            log_w = log_weight(nll[l, b], kl[l, b], beta) - top
+            w, others, mean = exp(log_w), dkl[l, b] + sum_after, (dnll[l, b] + sum_of_logs) * per_other
+            if L == 1:
+                gain = -top
+            elif others < VANISHING:
+                gain = _log_sum_with(nll, kl, beta, b, l, mean + top) - top  # total is 1 here
+            else:
+                gain = math.log(others + exp(mean)) - log_total
+            dnll[l, b] = w * share
+            dkl[l, b] = beta * dnll[l, b] + per_example * gain
+            sum_after += w
+            sum_of_logs += log_w
+    return dnll, dkl
+
+
+@kernel
+def unit_path_weight(dnll, beta, n_examples, dz):
+    return dz
+
+
+@kernel
+def dreg_path_weight(dnll, beta, n_examples, dz):
+    one, n = dz.dtype.type(1), dz.dtype.type(n_examples)
+    for l in range(dz.shape[0]):
+        for b in range(dz.shape[1]):
+            weight, dz_row = (one - beta) + beta * (n * dnll[l, b]), dz[l, b]
+            for j in range(dz_row.shape[0]):
+                dz_row[j] *= weight
+    return dz

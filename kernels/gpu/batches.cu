@@ -1,22 +1,23 @@
 // Batches and their random numbers: the same bits as those of kernels/reference.py, where the formulas stand. This file is
-// compiled without fused multiply-adds.
+// compiled without fused multiply-adds. CuPy compiles with --ftz=true, so that in single precision the bits differ in one case:
+// data below 2^-126 become 0 where `gather` rounds them from double to float, and where `binarize` reads them.
 
 typedef unsigned long long word;  // a word has 32 bits; the other 32 make room for a product
 
 template <typename T>
-__device__ void gather(const T *data, const size *rows, REAL *x, size B, size D, REAL divisor) {
+__device__ void gather(const T *data, const whole *rows, REAL *x, size B, size D, REAL divisor) {
     FOR_EACH(i, B * D) x[i] = (REAL)data[rows[i / D] * D + i % D] / divisor;
 }
 
-extern "C" __global__ void gather_uint8(const unsigned char *data, const size *rows, REAL *x, size B, size D) {
+extern "C" __global__ void gather_uint8(const unsigned char *data, const whole *rows, REAL *x, size B, size D) {
     gather(data, rows, x, B, D, 255);
 }
 
-extern "C" __global__ void gather_float32(const float *data, const size *rows, REAL *x, size B, size D) {
+extern "C" __global__ void gather_float32(const float *data, const whole *rows, REAL *x, size B, size D) {
     gather(data, rows, x, B, D, 1);
 }
 
-extern "C" __global__ void gather_float64(const double *data, const size *rows, REAL *x, size B, size D) {
+extern "C" __global__ void gather_float64(const double *data, const whole *rows, REAL *x, size B, size D) {
     gather(data, rows, x, B, D, 1);
 }
 
@@ -69,11 +70,11 @@ __device__ void circle(word w, double *cosine, double *sine) {
 }
 
 // A thread makes the four normals of a counter.
-extern "C" __global__ void normals(word key, const size *step, const size *examples, REAL *eps, size L, size B, size Z) {
+__device__ void make_normals(word key, whole step, const whole *examples, REAL *eps, size L, size B, size Z) {
     size blocks = (Z + 3) / 4;
     FOR_EACH(i, L * B * blocks) {
         size block = i % blocks, b = i / blocks % B, l = i / blocks / B;
-        word w[4] = {(word)block, (word)examples[b], (word)l, (word)*step};
+        word w[4] = {(word)block, (word)examples[b], (word)l, (word)step};
         philox(w, key);
         double four[4];
         for (int k = 0; k < 4; k += 2) {
@@ -86,8 +87,12 @@ extern "C" __global__ void normals(word key, const size *step, const size *examp
     }
 }
 
+extern "C" __global__ void normals(word key, const whole *step, const whole *examples, REAL *eps, size L, size B, size Z) {
+    make_normals(key, *step, examples, eps, L, B, Z);
+}
+
 // pixels and x may be the same array: a thread reads each of its pixels before it writes it.
-extern "C" __global__ void binarize(const REAL *pixels, word key, const size *step, const size *examples, REAL *x, size B,
+extern "C" __global__ void binarize(const REAL *pixels, word key, const whole *step, const whole *examples, REAL *x, size B,
                                     size D) {
     size blocks = (D + 3) / 4;
     FOR_EACH(i, B * blocks) {
@@ -99,4 +104,32 @@ extern "C" __global__ void binarize(const REAL *pixels, word key, const size *st
             x[at] = w[k] * (1.0 / 4294967296.0) < (double)pixels[at] ? 1 : 0;
         }
     }
+}
+
+// What begins a step that is replayed: `feed` of steps.cu, `gather` and `normals` in one. feeds has at `rows_at` the numbers of
+// the rows, and at `step_at` the number of the step.
+template <typename T>
+__device__ void begin(const whole *feeds, size n, whole *counters, size rows_at, size step_at, const T *data, REAL *x, size B,
+                      size D, REAL divisor, word key, REAL *eps, size L, size Z) {
+    const whole *rows = (const whole *)feeds[3 * rows_at + 1] + counters[0] * B;
+    const whole *step = (const whole *)feeds[3 * step_at + 1] + counters[0];
+    gather(data, rows, x, B, D, divisor);
+    make_normals(key, *step, rows, eps, L, B, Z);
+    FOR_EACH_ROW(f, n) feed_array(feeds + 3 * f, counters[0]);
+    if (blockIdx.x == 0 && threadIdx.x == 0) counters[1] = counters[1] + 1;
+}
+
+extern "C" __global__ void begin_uint8(const whole *feeds, size n, whole *counters, size rows_at, size step_at,
+                                        const unsigned char *data, REAL *x, size B, size D, word key, REAL *eps, size L, size Z) {
+    begin(feeds, n, counters, rows_at, step_at, data, x, B, D, (REAL)255, key, eps, L, Z);
+}
+
+extern "C" __global__ void begin_float32(const whole *feeds, size n, whole *counters, size rows_at, size step_at,
+                                        const float *data, REAL *x, size B, size D, word key, REAL *eps, size L, size Z) {
+    begin(feeds, n, counters, rows_at, step_at, data, x, B, D, (REAL)1, key, eps, L, Z);
+}
+
+extern "C" __global__ void begin_float64(const whole *feeds, size n, whole *counters, size rows_at, size step_at,
+                                        const double *data, REAL *x, size B, size D, word key, REAL *eps, size L, size Z) {
+    begin(feeds, n, counters, rows_at, step_at, data, x, B, D, (REAL)1, key, eps, L, Z);
 }

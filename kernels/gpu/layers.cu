@@ -8,23 +8,37 @@ extern "C" __global__ void constant(const REAL *b, REAL *y, size n, size width) 
     FOR_EACH(i, n) y[i] = b[i % width];
 }
 
-// db is the sum of dy over the rows. A block of whole warps sums 32 columns: the warps take turns at the rows.
-extern "C" __global__ void column_sums(const REAL *dy, REAL *db, size rows, size width) {
+// db is the sum of dy over the rows. A block of whole warps sums 32 columns, the first of which is given: the warps take turns
+// at the rows.
+__device__ void sum_columns(const REAL *dy, REAL *db, size rows, size width, size first) {
     __shared__ REAL of_warp[32][33];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-    for (size first = 32 * (size)blockIdx.x; first < width; first += 32 * (size)gridDim.x) {
-        size column = first + lane;
-        REAL total = 0;
-        if (column < width)
-            for (size r = warp; r < rows; r += warps) total += dy[r * width + column];
-        __syncthreads();
-        of_warp[warp][lane] = total;
-        __syncthreads();
-        if (warp == 0 && column < width) {
-            total = 0;
-            for (int w = 0; w < warps; w++) total += of_warp[w][lane];
-            db[column] = total;
-        }
+    size column = first + lane;
+    REAL total = 0;
+    if (column < width)
+        for (size r = warp; r < rows; r += warps) total += dy[r * width + column];
+    __syncthreads();
+    of_warp[warp][lane] = total;
+    __syncthreads();
+    if (warp == 0 && column < width) {
+        total = 0;
+        for (int w = 0; w < warps; w++) total += of_warp[w][lane];
+        db[column] = total;
+    }
+}
+
+extern "C" __global__ void column_sums(const REAL *dy, REAL *db, size rows, size width) {
+    FOR_EACH_ROW(part, (width + 31) / 32) sum_columns(dy, db, rows, width, 32 * part);
+}
+
+// The same for several arrays. A row of arrays is the address of dy, the address of db, the number of rows, the width, and the
+// number of parts before its own, of 32 columns each.
+extern "C" __global__ void all_column_sums(const whole *arrays, size n, size parts) {
+    FOR_EACH_ROW(part, parts) {
+        size k = n - 1;
+        while (arrays[5 * k + 4] > part) k--;
+        const whole *array = arrays + 5 * k;
+        sum_columns((const REAL *)array[0], (REAL *)array[1], array[2], array[3], 32 * (part - array[4]));
     }
 }
 
@@ -72,34 +86,31 @@ extern "C" __global__ void to_bits(const double *a, double *of_a, size n, const 
 
 // ----------------------------------------------------------------------- activations, which take the place of x @ W
 
+// The derivative of an activation takes the place of dh. Where dh is a sum, `other` is its second term; else it is 0.
+__device__ REAL sum_at(const REAL *dh, const REAL *other, size i) { return other ? dh[i] + other[i] : dh[i]; }
+
 extern "C" __global__ void bias_relu(const REAL *b, REAL *h, size n, size width) {
-    FOR_EACH(i, n) {
-        REAL y = h[i] + b[i % width];
-        h[i] = y < 0 ? 0 : y;  // a NaN stays a NaN
-    }
+    FOR_EACH(i, n) h[i] = relu(h[i] + b[i % width]);
 }
 
-extern "C" __global__ void relu_backward(REAL *dh, const REAL *h, size n) {
-    FOR_EACH(i, n) dh[i] = h[i] > 0 ? dh[i] : 0;
+extern "C" __global__ void relu_backward(REAL *dh, const REAL *other, const REAL *h, size n) {
+    FOR_EACH(i, n) dh[i] = h[i] > 0 ? sum_at(dh, other, i) : 0;
 }
 
 extern "C" __global__ void bias_tanh(const REAL *b, REAL *h, size n, size width) {
     FOR_EACH(i, n) h[i] = tanh(h[i] + b[i % width]);
 }
 
-extern "C" __global__ void tanh_backward(REAL *dh, const REAL *h, size n) {
-    FOR_EACH(i, n) dh[i] *= (1 - h[i]) * (1 + h[i]);
+extern "C" __global__ void tanh_backward(REAL *dh, const REAL *other, const REAL *h, size n) {
+    FOR_EACH(i, n) dh[i] = sum_at(dh, other, i) * ((1 - h[i]) * (1 + h[i]));
 }
 
 extern "C" __global__ void bias_softplus(const REAL *b, REAL *h, size n, size width) {
-    FOR_EACH(i, n) {
-        REAL y = h[i] + b[i % width];
-        h[i] = (y < 0 ? 0 : y) + log1p(exp(-fabs(y)));
-    }
+    FOR_EACH(i, n) h[i] = softplus(h[i] + b[i % width]);
 }
 
-extern "C" __global__ void softplus_backward(REAL *dh, const REAL *h, size n) {
-    FOR_EACH(i, n) dh[i] *= -expm1(-h[i]);
+extern "C" __global__ void softplus_backward(REAL *dh, const REAL *other, const REAL *h, size n) {
+    FOR_EACH(i, n) dh[i] = sum_at(dh, other, i) * -expm1(-h[i]);
 }
 
 extern "C" __global__ void bias_silu(const REAL *b, REAL *y, REAL *h, size n, size width) {
@@ -110,10 +121,10 @@ extern "C" __global__ void bias_silu(const REAL *b, REAL *y, REAL *h, size n, si
     }
 }
 
-extern "C" __global__ void silu_backward(REAL *dh, const REAL *y, size n) {
+extern "C" __global__ void silu_backward(REAL *dh, const REAL *other, const REAL *y, size n) {
     FOR_EACH(i, n) {
-        REAL other, slope = sigmoid(y[i], &other);
-        dh[i] *= slope + slope * (y[i] * other);
+        REAL reverse, slope = sigmoid(y[i], &reverse);
+        dh[i] = sum_at(dh, other, i) * (slope + slope * (y[i] * reverse));
     }
 }
 
@@ -124,7 +135,7 @@ extern "C" __global__ void bias_gelu(const REAL *b, REAL *y, REAL *h, size n, si
     }
 }
 
-extern "C" __global__ void gelu_backward(REAL *dh, const REAL *y, size n) {
+extern "C" __global__ void gelu_backward(REAL *dh, const REAL *other, const REAL *y, size n) {
     const REAL per_sqrt_2pi = (REAL)0.39894228040143267794;
-    FOR_EACH(i, n) dh[i] *= normcdf(y[i]) + y[i] * (exp(-y[i] * y[i] / 2) * per_sqrt_2pi);
+    FOR_EACH(i, n) dh[i] = sum_at(dh, other, i) * (normcdf(y[i]) + y[i] * (exp(-y[i] * y[i] / 2) * per_sqrt_2pi));
 }

@@ -4,7 +4,7 @@ import functools
 
 from vae_np.kernels.contract import Array, Number
 from vae_np.kernels.gpu.arrays import rows
-from vae_np.kernels.gpu.device import TRANSPOSED, launch, over, product
+from vae_np.kernels.gpu.device import ABSENT, TRANSPOSED, launch, over, product
 
 SUMMING = 1024  # how many threads sum columns together: whole warps
 
@@ -80,7 +80,7 @@ def affine_relu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
 
 
 def relu_backward(dh: Array, y: Array, h: Array) -> Array:
-    _over(dh, "relu_backward", dh, h, dh.size)
+    _over(dh, "relu_backward", dh, ABSENT, h, dh.size)
     return dh
 
 
@@ -89,7 +89,7 @@ def affine_tanh(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
 
 
 def tanh_backward(dh: Array, y: Array, h: Array) -> Array:
-    _over(dh, "tanh_backward", dh, h, dh.size)
+    _over(dh, "tanh_backward", dh, ABSENT, h, dh.size)
     return dh
 
 
@@ -98,7 +98,7 @@ def affine_softplus(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
 
 
 def softplus_backward(dh: Array, y: Array, h: Array) -> Array:
-    _over(dh, "softplus_backward", dh, h, dh.size)
+    _over(dh, "softplus_backward", dh, ABSENT, h, dh.size)
     return dh
 
 
@@ -107,7 +107,7 @@ def affine_silu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
 
 
 def silu_backward(dh: Array, y: Array, h: Array) -> Array:
-    _over(dh, "silu_backward", dh, y, dh.size)
+    _over(dh, "silu_backward", dh, ABSENT, y, dh.size)
     return dh
 
 
@@ -116,5 +116,5 @@ def affine_gelu(x: Array, W: Array, b: Array, y: Array, h: Array) -> Array:
 
 
 def gelu_backward(dh: Array, y: Array, h: Array) -> Array:
-    _over(dh, "gelu_backward", dh, y, dh.size)
+    _over(dh, "gelu_backward", dh, ABSENT, y, dh.size)
     return dh

@@ -1,23 +1,20 @@
-// The latents, likelihoods and bounds of kernels/reference.py, where the formulas stand. A number that changes from step to
+// The latents, likelihoods, bounds and estimators of kernels/reference.py, where the formulas stand. A number that changes from step to
 // step is passed as a pointer.
 
 // ------------------------------------------------------------------------------- the sample z and its gradient's path
 // Examples are (B, Z), which are BZ elements; samples are (L, B, Z).
 
 extern "C" __global__ void reparameterize(const REAL *mu, const REAL *logvar, const REAL *eps, REAL *z, size L, size BZ) {
-    FOR_EACH(i, L * BZ) z[i] = mu[i % BZ] + exp(logvar[i % BZ] / 2) * eps[i];
+    FOR_EACH(i, L * BZ) z[i] = sample(mu[i % BZ], logvar[i % BZ], eps[i]);
 }
 
 extern "C" __global__ void reparameterize_backward_add(const REAL *dz, const REAL *logvar, const REAL *eps, REAL *dmu,
                                                        REAL *dlogvar, size L, size BZ) {
     FOR_EACH(i, BZ) {
-        REAL of_mu = 0, of_std = 0;
-        for (size l = 0; l < L; l++) {
-            of_mu += dz[l * BZ + i];
-            of_std += dz[l * BZ + i] * eps[l * BZ + i];
-        }
+        REAL of_mu, of_logvar;
+        derivatives_of_samples(dz, eps, logvar[i], L, BZ, i, &of_mu, &of_logvar);
         dmu[i] += of_mu;
-        dlogvar[i] += of_std * exp(logvar[i] / 2) / 2;
+        dlogvar[i] += of_logvar;
     }
 }
 
@@ -26,10 +23,7 @@ extern "C" __global__ void reparameterize_backward_add(const REAL *dz, const REA
 extern "C" __global__ void gaussian_kl(const REAL *mu, const REAL *logvar, REAL *kl, size B, size Z) {
     FOR_EACH_ROW(b, B) {
         REAL total = 0;
-        FOR_EACH_IN_ROW(j, Z) {
-            REAL m = mu[b * Z + j], s = logvar[b * Z + j];
-            total += m * m + (expm1(s) - s);
-        }
+        FOR_EACH_IN_ROW(j, Z) total += twice_kl(mu[b * Z + j], logvar[b * Z + j]);
         total = sum_of_block(total);
         if (threadIdx.x == 0) kl[b] = total / 2;
     }
@@ -78,7 +72,7 @@ extern "C" __global__ void bernoulli_nll(const REAL *logits, const REAL *x, REAL
         REAL total = 0;
         FOR_EACH_IN_ROW(d, D) {
             REAL l = logits[r * D + d], pixel = x[r % B * D + d];
-            total += (l > 0 ? (1 - pixel) * l : -pixel * l) + log1p(exp(-fabs(l)));
+            total += bernoulli(l, pixel);
         }
         total = sum_of_block(total);
         if (threadIdx.x == 0) nll[r] = total;
@@ -87,10 +81,7 @@ extern "C" __global__ void bernoulli_nll(const REAL *logits, const REAL *x, REAL
 
 extern "C" __global__ void bernoulli_nll_backward(const REAL *dnll, const REAL *logits, const REAL *x, REAL *dlogits, size L,
                                                   size B, size D) {
-    FOR_EACH(i, L * B * D) {
-        REAL pixel = x[i % (B * D)], p_zero, p_one = sigmoid(logits[i], &p_zero);
-        dlogits[i] = dnll[i / D] * ((1 - pixel) * p_one - pixel * p_zero);
-    }
+    FOR_EACH(i, L * B * D) dlogits[i] = dnll[i / D] * bernoulli_slope(logits[i], x[i % (B * D)]);
 }
 
 extern "C" __global__ void bernoulli_mean(const REAL *logits, REAL *mean, size n) {
@@ -232,4 +223,118 @@ extern "C" __global__ void iwae_backward(const REAL *nll, const REAL *kl, const 
             dkl[l * B + b] = *beta * share;
         }
     }
+}
+
+// ---------------------------------------------------------------- other estimators of the gradient by mu and logvar of q
+
+extern "C" __global__ void sampled_kl_path_backward(const REAL *dkl, const REAL *logvar, const REAL *eps, const REAL *z,
+                                                    REAL *dz, REAL *dmu, REAL *dlogvar, size L, size B, size Z) {
+    FOR_EACH(i, B * Z) {
+        REAL per_std = exp(-logvar[i] / 2);
+        for (size l = 0; l < L; l++) {
+            size k = l * B * Z + i;
+            dz[k] += dkl[l * B + i / Z] * (z[k] - eps[k] * per_std);
+        }
+        dmu[i] = 0;
+        dlogvar[i] = 0;
+    }
+}
+
+extern "C" __global__ void score_backward(const REAL *dkl, const REAL *logvar, const REAL *eps, REAL *dz, REAL *dmu,
+                                          REAL *dlogvar, size L, size B, size Z) {
+    FOR_EACH(i, B * Z) {
+        REAL of_mu = 0, of_logvar = 0;
+        for (size l = 0; l < L; l++) {
+            REAL weight = dkl[l * B + i / Z], e = eps[l * B * Z + i];
+            of_mu += weight * e;
+            of_logvar += weight * ((e - 1) * (e + 1));
+            dz[l * B * Z + i] = 0;
+        }
+        dmu[i] = of_mu * exp(-logvar[i] / 2);
+        dlogvar[i] = of_logvar / 2;
+    }
+}
+
+extern "C" __global__ void elbo_score_backward(const REAL *nll, const REAL *kl, const REAL *beta, REAL *dnll, REAL *dkl,
+                                               size L, size B, size n_examples) {
+    size n_others = L > 1 ? L - 1 : 1;
+    FOR_EACH(b, B) {
+        REAL mean = 0;
+        if (L > 1)
+            for (size l = 0; l < L; l++) mean += (nll[l * B + b] + *beta * kl[l * B + b]) / L;
+        for (size l = 0; l < L; l++) {
+            dnll[l * B + b] = 1 / ((REAL)L * n_examples);
+            dkl[l * B + b] = (nll[l * B + b] + *beta * kl[l * B + b] - mean) / ((REAL)n_others * n_examples);
+        }
+    }
+}
+
+extern "C" __global__ void iwae_score_backward(const REAL *nll, const REAL *kl, const REAL *beta, REAL *dnll, REAL *dkl,
+                                               size L, size B, size n_examples) {
+    FOR_EACH(b, B) {
+        REAL top = largest(nll + b, kl + b, *beta, L, B), total = 0;
+        for (size l = 0; l < L; l++) {
+            REAL w = exp(log_weight(nll[l * B + b], kl[l * B + b], *beta) - top);
+            dnll[l * B + b] = w;
+            total += w;
+        }
+        REAL loss = -(top + log(total / L));
+        for (size l = 0; l < L; l++) {
+            REAL share = dnll[l * B + b] / (total * n_examples);
+            dnll[l * B + b] = share;
+            dkl[l * B + b] = *beta * share + loss / n_examples;
+        }
+    }
+}
+
+// log(exp(log_more) + the sum of the weights of an example without the sample left_out)
+__device__ REAL log_sum_with(const REAL *nll, const REAL *kl, REAL beta, size L, size B, size left_out, REAL log_more) {
+    REAL top = log_more, total = 0;
+    for (size l = 0; l < L; l++) {
+        REAL log_w = log_weight(nll[l * B], kl[l * B], beta);
+        if (l != left_out) top = top >= log_w ? top : log_w;
+    }
+    for (size l = 0; l < L; l++)
+        if (l != left_out) total += exp(log_weight(nll[l * B], kl[l * B], beta) - top);
+    return top + log(total + exp(log_more - top));
+}
+
+extern "C" __global__ void vimco_backward(const REAL *nll, const REAL *kl, const REAL *beta, REAL *dnll, REAL *dkl, size L,
+                                          size B, size n_examples) {
+    const REAL vanishing = (REAL)1e-20;  // below it a sum of exp(log w - top) may lack terms that exp has rounded to 0
+    FOR_EACH(b, B) {
+        REAL top = largest(nll + b, kl + b, *beta, L, B);
+        // Of the samples before each one: the sum of their weights, in dkl, and the sum of the logarithms, in dnll.
+        REAL total = 0, sum_of_logs = 0;
+        for (size l = 0; l < L; l++) {
+            REAL log_w = log_weight(nll[l * B + b], kl[l * B + b], *beta) - top;
+            dkl[l * B + b] = total;
+            dnll[l * B + b] = sum_of_logs;
+            total += exp(log_w);
+            sum_of_logs += log_w;
+        }
+        // Those of the samples after it are added from the other end.
+        REAL sum_after = 0;
+        sum_of_logs = 0;
+        for (size l = L - 1; l >= 0; l--) {
+            REAL log_w = log_weight(nll[l * B + b], kl[l * B + b], *beta) - top, w = exp(log_w), gain;
+            REAL others = dkl[l * B + b] + sum_after, mean = (dnll[l * B + b] + sum_of_logs) / (L > 1 ? L - 1 : 1);
+            if (L == 1)
+                gain = -top;
+            else if (others < vanishing)
+                gain = log_sum_with(nll + b, kl + b, *beta, L, B, l, mean + top) - top;  // total is 1 here
+            else
+                gain = log(others + exp(mean)) - log(total);
+            REAL share = w / (total * n_examples);
+            dnll[l * B + b] = share;
+            dkl[l * B + b] = *beta * share + gain / n_examples;
+            sum_after += w;
+            sum_of_logs += log_w;
+        }
+    }
+}
+
+extern "C" __global__ void dreg_path_weight(const REAL *dnll, const REAL *beta, REAL *dz, size L, size B, size Z,
+                                            size n_examples) {
+    FOR_EACH(i, L * B * Z) dz[i] *= (1 - *beta) + *beta * (n_examples * dnll[i / Z]);
 }

@@ -1,4 +1,4 @@
-"""The latents, likelihoods and bounds of `kernels.reference` on the GPU. No function waits for the GPU."""
+"""The latents, likelihoods, bounds and estimators of `kernels.reference` on the GPU. No function waits for the GPU."""
 
 import functools
 
@@ -127,7 +127,49 @@ def iwae(nll: Array, kl: Array, beta: Number, loss: Array) -> Array:
 
 
 def iwae_backward(nll: Array, kl: Array, beta: Number, n_examples: int, dnll: Array, dkl: Array) -> tuple[Array, Array]:
+    return _by_example("iwae_backward", nll, kl, beta, n_examples, dnll, dkl)
+
+
+# ---------------------------------------------------------------- other estimators of the gradient by mu and logvar of q
+
+
+def sampled_kl_path_backward(
+    dkl: Array, mu: Array, logvar: Array, eps: Array, z: Array, dz: Array, dmu: Array, dlogvar: Array
+) -> tuple[Array, Array, Array]:
+    _over(dmu, "sampled_kl_path_backward", dkl, logvar, eps, z, dz, dmu, dlogvar, *z.shape)
+    return dz, dmu, dlogvar
+
+
+def score_backward(
+    dkl: Array, mu: Array, logvar: Array, eps: Array, z: Array, dz: Array, dmu: Array, dlogvar: Array
+) -> tuple[Array, Array, Array]:
+    _over(dmu, "score_backward", dkl, logvar, eps, dz, dmu, dlogvar, *z.shape)
+    return dz, dmu, dlogvar
+
+
+def elbo_score_backward(nll: Array, kl: Array, beta: Number, n_examples: int, dnll: Array, dkl: Array) -> tuple[Array, Array]:
+    return _by_example("elbo_score_backward", nll, kl, beta, n_examples, dnll, dkl)
+
+
+def iwae_score_backward(nll: Array, kl: Array, beta: Number, n_examples: int, dnll: Array, dkl: Array) -> tuple[Array, Array]:
+    return _by_example("iwae_score_backward", nll, kl, beta, n_examples, dnll, dkl)
+
+
+def vimco_backward(nll: Array, kl: Array, beta: Number, n_examples: int, dnll: Array, dkl: Array) -> tuple[Array, Array]:
+    return _by_example("vimco_backward", nll, kl, beta, n_examples, dnll, dkl)
+
+
+def _by_example(kernel_name, nll, kl, beta, n_examples, dnll, dkl):
+    """Launch a kernel with a thread for each example, which goes through its samples."""
     L, B = nll.shape
-    arguments = nll, kl, number(beta, nll.dtype), dnll, dkl, L, B, n_examples
-    launch("losses", "iwae_backward", nll.dtype, B, *arguments)
+    launch("losses", kernel_name, nll.dtype, B, nll, kl, number(beta, nll.dtype), dnll, dkl, L, B, n_examples)
     return dnll, dkl
+
+
+def unit_path_weight(dnll: Array, beta: Number, n_examples: int, dz: Array) -> Array:
+    return dz
+
+
+def dreg_path_weight(dnll: Array, beta: Number, n_examples: int, dz: Array) -> Array:
+    _over(dz, "dreg_path_weight", dnll, number(beta, dz.dtype), dz, *dz.shape, n_examples)
+    return dz

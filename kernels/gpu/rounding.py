@@ -15,7 +15,7 @@ import numpy as np
 
 from vae_np.kernels.contract import LAYERS, Array, KernelSet, Number
 from vae_np.kernels.gpu import layers, operations
-from vae_np.kernels.gpu.device import about, launch
+from vae_np.kernels.gpu.device import about, launch, place
 from vae_np.kernels.gpu.graph import capture
 
 BFLOAT16, TF32 = 8, 11  # their significant bits
@@ -24,8 +24,8 @@ _lock = threading.Lock()  # one layer at a time: another one would overwrite its
 
 
 @functools.cache
-def _room(device: int, stream: int, dtype: type[np.generic], place: int, size: int) -> Any:
-    """The array for the first or the second operand of the products on a stream. It is kept, because graphs use it."""
+def _room(place: tuple[int, int, int], dtype: type[np.generic], operand: int, size: int) -> Any:
+    """The array for the first or the second operand of the products of a place. It is kept, because graphs use it."""
     return cupy.empty(size, dtype)
 
 
@@ -36,10 +36,10 @@ def operands(bits: int, left: Array, right: Array) -> tuple[Array, Array]:
     no more than four times the memory of the largest operand.
     """
     kernel, dtype, *more = KERNELS[bits] if left.dtype == np.float32 else ("to_bits", np.float64, bits)
-    where = cupy.cuda.Device().id, cupy.cuda.get_current_stream().ptr, dtype
+    where = place()
     a, b = (
-        _room(*where, place, 1 << array.size.bit_length())[: array.size].reshape(array.shape)
-        for place, array in enumerate((left, right))
+        _room(where, dtype, operand, 1 << array.size.bit_length())[: array.size].reshape(array.shape)
+        for operand, array in enumerate((left, right))
     )
     launch("layers", kernel, left.dtype, a.size + b.size, left, a, a.size, right, b, b.size, *more)
     return a, b

@@ -17,7 +17,7 @@ extern "C" __global__ void adagrad(REAL *p, const REAL *g, REAL *squares, const 
     }
 }
 
-extern "C" __global__ void adam(REAL *p, const REAL *g, REAL *m, REAL *v, const size *step, const double *learning_rate,
+extern "C" __global__ void adam(REAL *p, const REAL *g, REAL *m, REAL *v, const whole *step, const double *learning_rate,
                                 double beta1, double beta2, double epsilon, size n) {
     __shared__ REAL rate, per_std;  // each takes a power, for the correction of the bias
     if (threadIdx.x == 0) {

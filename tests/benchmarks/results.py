@@ -304,9 +304,40 @@ TRAINING = {
         },
     ],
 }
+CHECKERS = {
+    "rounds": 3,
+    "planted": {"calculus": 41, "randomness": 12, "meaning": 17},
+    "right": 33,
+    "rows": [
+        {
+            "name": "vae_np",
+            "status": "ok",
+            "reason": "",
+            "missed": {"calculus": [], "randomness": [], "meaning": ["a beta of 4"]},
+            "placed": 64,
+            "explained": 29,
+            "alarms": [],
+            "refused": ["a kink"],
+            "milliseconds": 9.46,
+        },
+        {
+            "name": "gradcheck",
+            "status": "ok",
+            "reason": "",
+            "missed": {"calculus": ["a sign", "a factor"], "randomness": [], "meaning": ["?"] * 17},
+            "placed": 48,
+            "explained": 1,
+            "alarms": ["a large constant", "a logarithm"],
+            "refused": [],
+            "milliseconds": 20.04,
+        },
+        off("check_grads", "missing", "the module jax is not installed"),
+    ],
+}
 DOCUMENTS = {
     "step": document("step", STEP, STEP_ON_GPU, gpu=GPU),
     "kernels": document("kernels", KERNELS),
     "scaling": document("scaling", SCALING),
     "training": document("training", TRAINING),
+    "checkers": document("checkers", CHECKERS),
 }

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from benchmarks import machine, measure, operations, processes, report, tables, training
+from benchmarks import checkers, machine, measure, operations, processes, report, tables, training
 from benchmarks.__main__ import main
 from benchmarks.contestants import REFERENCES, contestants
 from benchmarks.workloads import AXES, WORKLOADS, scaled
-from tests.benchmarks.results import DOCUMENTS, KERNELS, MACHINE, STEP, STEP_ON_GPU, TRAINING
+from tests.benchmarks.results import CHECKERS, DOCUMENTS, KERNELS, MACHINE, STEP, STEP_ON_GPU, TRAINING
 from vae_np import kernels
 
-COMMANDS = (["step"], ["kernels"], ["scaling"], ["training"])
+COMMANDS = (["step"], ["kernels"], ["checkers"], ["scaling"], ["training"])
 FINE = STEP | {"rows": [row | {"status": "ok"} for row in STEP["rows"]]}  # a result in which no contestant is wrong
 
 
@@ -39,7 +39,12 @@ def asked(monkeypatch, tmp_path):
         asked.append((target, [c.name for c in who], epochs, threads, seed))
         return TRAINING | {"seed": seed}
 
+    def compare_checkers(rounds, say, who):
+        asked.append((rounds, [checker.name for checker in who]))
+        return CHECKERS
+
     monkeypatch.setattr(measure, "compare", compare)
+    monkeypatch.setattr(checkers, "compare_checkers", compare_checkers)
     monkeypatch.setattr(processes, "allowed_cores", lambda: [0, 1, 4])
     monkeypatch.setattr(operations, "compare_operations", compare_operations)
     monkeypatch.setattr(training, "train_to", train_to)
@@ -110,6 +115,15 @@ def test_kernels_times_the_operations_that_it_is_asked_for(asked, tmp_path):
     assert asked == [(4, ["numpy"], ["adam", "elbo"]), (10, runnable, None)]
 
 
+def test_checkers_are_chosen_by_their_names(asked, capsys):
+    others = [checker.name for checker in checkers.CHECKERS[::-1]][:2]
+    assert run("checkers", "--checker", *others, "--rounds", "5") == 0
+    assert run("checkers") == 0
+    assert asked == [(5, others[::-1]), (3, [checker.name for checker in checkers.CHECKERS])]
+    assert run("checkers", "--checker", "grad") == 2
+    assert "checker" in capsys.readouterr().err
+
+
 def test_scaling_varies_one_thing_at_a_time(asked, tmp_path):
     kept = str(tmp_path / "scaling.json")
     words = ["--threads", "2", "--rounds", "6", "--contestant", "numba", "--json", kept]
@@ -158,7 +172,7 @@ def test_a_report_is_told_where_to_go(asked, tmp_path, capsys):
     assert capsys.readouterr().out.split() == [str(tmp_path / "docs" / "page.md")]
 
 
-@pytest.mark.parametrize("words", COMMANDS[2:])
+@pytest.mark.parametrize("words", COMMANDS[3:])
 def test_a_plot_is_drawn_where_it_is_asked_for(words, asked, tmp_path, capsys):
     path = str(tmp_path / "plot.png")
     run(*words, "--plot", path)
@@ -228,7 +242,8 @@ def test_a_table_is_printed_as_it_is(asked, monkeypatch, capsys):
 def test_a_result_is_printed_in_any_encoding(command, encoding, asked, monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding)
     monkeypatch.setattr(sys, "stdout", stream)
-    assert run(*command, "--contestant" if command != ["kernels"] else "--backend", "numpy") < 2  # 1: some are wrong
+    few = {"kernels": ["--backend", "numpy"], "checkers": []}.get(*command, ["--contestant", "numpy"])
+    assert run(*command, *few) < 2  # 1: some are wrong
     stream.flush()
     assert "numpy" in stream.buffer.getvalue().decode(encoding)
 

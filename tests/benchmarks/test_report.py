@@ -36,6 +36,7 @@ def test_page(kept, tmp_path):
         "## kernels",
         "## scaling",
         "## training",
+        "## checkers",
     ]
     end = text[text.index("## scaling") :]
     about = "\n".join(f"* {line}" for line in tables.describe(DOCUMENTS["scaling"]))
@@ -78,6 +79,7 @@ def test_a_bar_in_a_cell_does_not_end_it(tmp_path):
         ("kernels", ["results", 0, "rows", 1, "share_of_bandwidth"]),
         ("scaling", ["results", 0, "points", 2, "rows", 1]),
         ("training", ["results", 0, "rows", 1, "history"]),
+        ("checkers", ["results", 0, "rows", 1, "missed"]),
         ("training", ["results", 0, "rows", 3, "history", 0, "test"]),
     ],
 )

@@ -141,6 +141,26 @@ def test_table_of_training():
     assert table.notes[1:] == ["cupy: no GPU is visible", "numpy: out of memory"]
 
 
+def test_table_of_checkers():
+    (table,) = tables.make_tables(DOCUMENTS["checkers"])
+    assert table.title == "planted faults: 41 of calculus, 12 of randomness, 17 of meaning; and 33 right functions"
+    assert table.columns == [
+        *("checker", "calculus", "randomness", "meaning"),
+        *("place", "cause", "false alarms", "refused", "ms"),
+    ]
+    assert table.rows == [
+        ["vae_np", "41", "12", "16", "64", "29", "0", "1", "9.5"],
+        ["gradcheck", "39", "12", "0", "48", "1", "2", "0", "20.0"],
+        ["check_grads", "missing", "", "", "", "", "", "", ""],
+    ]
+    assert table.notes[-4:] == [
+        "vae_np does not find: a beta of 4.",
+        "gradcheck does not find: a sign; a factor; all of meaning.",
+        "gradcheck calls wrong what is right: a large constant; a logarithm.",
+        "check_grads: the module jax is not installed",
+    ]
+
+
 def test_lines_about_the_machine():
     of = "openblas 0.3 of numpy, architecture Zen, 12 threads; mkl 2026 of system, architecture Lake, 13 threads"
     lines = [

@@ -19,7 +19,7 @@ from tests.host_cuda.arrays import (
 )
 from tests.host_cuda.compiler import COMPILER
 from tests.host_cuda.cublas import Cublas
-from tests.host_cuda.errors import CompileException, CUDARuntimeError, KernelFault
+from tests.host_cuda.errors import CompileException, CUDADriverError, CUDARuntimeError, KernelFault
 from tests.host_cuda.installation import installed
 from tests.host_cuda.interleaving import Lock, Turns
 from tests.host_cuda.kernels import RawKernel, RawModule

@@ -6,6 +6,7 @@ device with arrays of NumPy fails here as it does with CuPy.
 
 import math
 import operator
+import weakref
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,30 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from tests.host_cuda.memory import Allocation
 from tests.host_cuda.settings import settings
-from tests.host_cuda.streams import Stream, get_current_stream, refuse_in_capture, submit, synchronise
+from tests.host_cuda.streams import Stream, free, get_current_stream, refuse_in_capture, submit, synchronise
 
 Shape = int | tuple[int, ...] | list[int]
+
+
+class Owner:
+    """What an array and its views share: their memory is free when none of them is left."""
+
+    def __init__(self, allocation: Allocation) -> None:
+        weakref.finalize(self, free, allocation, get_current_stream().queue).atexit = False
 
 
 class MemoryPointer:
     """The address of an array."""
 
-    def __init__(self, pointer: int) -> None:
-        self.ptr = pointer
+    def __init__(self, mem: Owner, offset: int) -> None:
+        self.mem, self.ptr = mem, offset
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     """An array of the device."""
 
     _host: NDArray[Any]  # the same memory, for NumPy
+    _owner: Owner
     shape = property(operator.attrgetter("_host.shape"))
     dtype = property(operator.attrgetter("_host.dtype"))
     size = property(operator.attrgetter("_host.size"))
@@ -42,6 +51,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         refuse_in_capture("an allocation")
         shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
         allocation = Allocation(math.prod(shape) * np.dtype(dtype).itemsize)
+        self._owner = Owner(allocation)
         self._host = np.ndarray(
             shape, dtype, allocation, allocation.offset(allocation.start), order="F" if order == "F" else "C"
         )
@@ -51,12 +61,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         if host.size and not np.may_share_memory(host, self._host):
             raise NotImplementedError("the stand-in only has views, and this would be a copy")
         view = ndarray.__new__(ndarray)
-        view._host = host
+        view._host, view._owner = host, self._owner
         return view
 
     @property
     def data(self) -> MemoryPointer:
-        return MemoryPointer(self._host.__array_interface__["data"][0])
+        return MemoryPointer(self._owner, self._host.__array_interface__["data"][0])
 
     @property
     def T(self) -> "ndarray":
@@ -68,8 +78,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def ravel(self) -> "ndarray":
         return self._view(self._host.ravel())
 
-    def view(self, dtype: DTypeLike) -> "ndarray":
-        return self._view(self._host.view(dtype))
+    def view(self, dtype: DTypeLike | None = None) -> "ndarray":
+        return self._view(self._host.view(dtype or self.dtype))
 
     def __len__(self) -> int:
         return len(self._host)
@@ -112,23 +122,32 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return array(self, dtype)
 
     def get(self, stream: Stream | None = None, order: Any = "C", out: Any = None, blocking: bool = True) -> NDArray[Any]:
-        synchronise("a copy to the host", stream or get_current_stream())
-        if out is None:
-            return self._host.copy(order)
-        out[...] = self._host
+        stream = stream or get_current_stream()
+        if out is not None:
+            if not isinstance(out, np.ndarray) or out.dtype != self.dtype:
+                raise TypeError(f"out must be an array of NumPy of {self.dtype}")
+            if out.shape != self.shape:
+                raise ValueError(f"an array of the shape {self.shape} cannot be copied to one of the shape {out.shape}")
+        else:
+            out = np.empty_like(self._host, order="F" if order == "F" or (order == "A" and self.flags.fnc) else "C")
+            if not self.size:
+                return out
+        if stream.is_capturing():
+            raise RuntimeError("the current stream is capturing, so D2H transfers are disallowed")
+        source = self._host
+        submit(lambda: np.copyto(out, source), stream)
+        if blocking:
+            synchronise(stream)
         return out
 
-    def set(self, host: NDArray[Any], stream: Stream | None = None) -> None:
-        if not isinstance(host, np.ndarray) or host.dtype != self.dtype:
+    def set(self, arr: NDArray[Any], stream: Stream | None = None) -> None:
+        if not isinstance(arr, np.ndarray) or arr.dtype != self.dtype:
             raise TypeError(f"an array of {self.dtype} can only be set to an array of NumPy of {self.dtype}")
-        if host.shape != self.shape:
-            raise ValueError(f"an array of the shape {self.shape} cannot be set to one of the shape {host.shape}")
+        if arr.shape != self.shape:
+            raise ValueError(f"an array of the shape {self.shape} cannot be set to one of the shape {arr.shape}")
         if not (self.flags.c_contiguous or self.flags.f_contiguous):
             raise RuntimeError("Cannot set to non-contiguous array")
-        if stream is None:
-            refuse_in_capture("a copy that waits")
-        host = _as_it_is(host)
-        submit(lambda: np.copyto(self._host, host), stream)
+        _copy_to_device(self._host, arr, stream or get_current_stream())
 
     def item(self) -> Any:
         return self.get().item()
@@ -143,9 +162,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return bool(self.item())
 
 
-def _as_it_is(host):
-    """An array of NumPy as it is now. Its owner may change it before the stream reads it."""
-    return host.copy("K") if settings.late else host
+def _copy_to_device(target, host, stream):
+    """Submit a copy of an array of NumPy as it is now: its owner may change it before the stream reads it."""
+    if stream.is_capturing():
+        raise RuntimeError("the current stream is capturing, so H2D transfers are disallowed")
+    host = host.copy("K") if settings.late else host
+    submit(lambda: np.copyto(target, host, "unsafe"), stream)
 
 
 def _operand(value):
@@ -161,8 +183,8 @@ def empty(shape: Shape, dtype: DTypeLike = float, order: str = "C") -> ndarray:
     return ndarray(shape, dtype, order)
 
 
-def full(shape: Shape, fill_value: Any, dtype: DTypeLike = float) -> ndarray:
-    result = empty(shape, dtype)
+def full(shape: Shape, fill_value: Any, dtype: DTypeLike | None = None) -> ndarray:
+    result = empty(shape, np.asarray(fill_value).dtype if dtype is None else dtype)
     result.fill(fill_value)
     return result
 
@@ -171,8 +193,8 @@ def zeros(shape: Shape, dtype: DTypeLike = float) -> ndarray:
     return full(shape, 0, dtype)
 
 
-def empty_like(a: Any, dtype: DTypeLike | None = None) -> ndarray:
-    return empty(a.shape, dtype or a.dtype)
+def empty_like(prototype: Any, dtype: DTypeLike | None = None) -> ndarray:
+    return empty(prototype.shape, dtype or prototype.dtype)
 
 
 def zeros_like(a: Any, dtype: DTypeLike | None = None) -> ndarray:
@@ -180,9 +202,14 @@ def zeros_like(a: Any, dtype: DTypeLike | None = None) -> ndarray:
 
 
 def array(obj: ndarray | ArrayLike, dtype: DTypeLike | None = None) -> ndarray:
-    host = obj._host if isinstance(obj, ndarray) else _as_it_is(np.asarray(obj))
+    host = obj._host if isinstance(obj, ndarray) else np.asarray(obj)
     result = empty(host.shape, dtype or host.dtype, "F" if host.flags.fnc else "C")
-    submit(lambda: np.copyto(result._host, host, "unsafe"))
+    if isinstance(obj, ndarray):
+        copyto(result, obj, "unsafe")
+    elif host.ndim:
+        _copy_to_device(result._host, host, get_current_stream())
+    else:  # a kernel writes the number
+        result.fill(host.item())
     return result
 
 

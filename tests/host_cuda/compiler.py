@@ -36,7 +36,7 @@ def run(words: Sequence[str | os.PathLike[str]], text: str = "") -> str:
     """Run a program on a text, and return what it prints."""
     finished = subprocess.run(words, input=text, capture_output=True, text=True)
     if finished.returncode:
-        raise CompileException(finished.stderr)
+        raise CompileException(finished.stderr, text, "kernels.cu", ())
     return finished.stdout
 
 
@@ -52,7 +52,9 @@ def flags_of(options: tuple[str, ...]) -> list[str]:
         elif name in ("define-macro", "include-path"):
             flags.append(("-D" if name == "define-macro" else "-I") + value)
         elif not option.startswith("-") or name not in OPTIONS:
-            raise CompileException(f"nvrtc: error: invalid value for or unrecognized option {option}")
+            raise CompileException(
+                f"nvrtc: error: invalid value for or unrecognized option {option}", "", "kernels.cu", options
+            )
     return flags
 
 
@@ -90,5 +92,6 @@ def _build(text, *flags):
 def _compiler() -> str:
     """The compiler, which must be there."""
     if COMPILER is None:
-        raise CompileException("kernels can only be compiled for the host on Linux, where g++ and nm are installed")
+        text = "kernels can only be compiled for the host on Linux, where g++ and nm are installed"
+        raise CompileException(text, "", "kernels.cu", ())
     return COMPILER

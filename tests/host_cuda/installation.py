@@ -36,11 +36,13 @@ def _modules() -> list[types.ModuleType]:
         runtimeGetVersion=lambda: CUDA_VERSION,
         driverGetVersion=lambda: CUDA_VERSION,
         getDeviceProperties=lambda device: {"name": b"host", "multiProcessorCount": 4, "major": 9, "minor": 0},
+        streamLegacy=1,
+        streamPerThread=streams.PER_THREAD,
         memcpyDeviceToDevice=streams.MEMCPY_DEVICE_TO_DEVICE,
         memcpyDefault=streams.MEMCPY_DEFAULT,
-        streamCaptureModeGlobal=0,
-        streamCaptureModeThreadLocal=1,
-        streamCaptureModeRelaxed=2,
+        streamCaptureModeGlobal=streams.GLOBAL,
+        streamCaptureModeThreadLocal=streams.THREAD_LOCAL,
+        streamCaptureModeRelaxed=streams.RELAXED,
     )
     cuda = _module(
         "cupy.cuda",
@@ -51,10 +53,10 @@ def _modules() -> list[types.ModuleType]:
         Device=streams.Device,
         get_current_stream=streams.get_current_stream,
         MemoryPointer=arrays.MemoryPointer,
-        alloc_pinned_memory=bytearray,
         is_available=lambda: True,
         device=types.SimpleNamespace(get_cublas_handle=lambda: 1),
         compiler=types.SimpleNamespace(CompileException=errors.CompileException),
+        driver=types.SimpleNamespace(CUDADriverError=errors.CUDADriverError),
     )
     cupy = _module(
         "cupy",

@@ -10,9 +10,9 @@ import numpy as np
 from tests.host_cuda import runtime
 from tests.host_cuda.arrays import MemoryPointer, ndarray
 from tests.host_cuda.compiler import build_module, flags_of, preprocess, run
-from tests.host_cuda.errors import CompileException, CUDARuntimeError, KernelFault
+from tests.host_cuda.errors import CompileException, CUDADriverError, KernelFault, because
 from tests.host_cuda.memory import describe, find_damage, libc, memory_at
-from tests.host_cuda.streams import Stream, submit
+from tests.host_cuda.streams import refuse_in_capture, submit
 
 KERNEL = re.compile(  # the declaration of a kernel: (template, the largest number of threads in a block, name)
     r"(template\s*<[^{};]*>\s*)?__global__\s+(?:void\s+)?"
@@ -39,8 +39,8 @@ class RawModule:
 
     def __init__(
         self,
-        *,
         code: str | None = None,
+        *,
         path: str | None = None,
         options: tuple[str, ...] = (),
         backend: str = "nvrtc",
@@ -48,11 +48,13 @@ class RawModule:
     ) -> None:
         if code is None or path is not None or backend != "nvrtc":
             raise TypeError("the stand-in only takes the text of a source file, and the backend nvrtc")
-        self._code, self._flags, self._expressions = code, flags_of(options), tuple(name_expressions or ())
+        self._code, self._options, self._flags = code, options, flags_of(options)
+        self._expressions = tuple(name_expressions or ())
         self._compiled, self._kernels = False, {}
 
     def compile(self) -> None:
         """Compile the module, and find its kernels and their shared memory."""
+        refuse_in_capture("the loading of a module")
         runtime.library()
         text = preprocess(self._code, self._flags)
         found = {name: bound or "0" for template, bound, name in KERNEL.findall(text) if not template}
@@ -70,7 +72,8 @@ class RawModule:
         functions = {function for *_, function in symbols}
         for name, entry in zip(found, library.host_cuda_entries()[: len(found)], strict=True):
             if sum(size for _, size, of in shared if of.startswith(f"_ZZ{len(name)}{name}E")) > MOST_SHARED:
-                raise CompileException(f"{name} uses too much shared data: more than {MOST_SHARED} bytes")
+                text = f"{name} uses too much shared data: more than {MOST_SHARED} bytes"
+                raise CompileException(text, self._code, "kernels.cu", self._options)
             if name in self._expressions or name in functions:  # a kernel that is not extern "C" has a mangled name
                 self._kernels[name] = RawKernel(self, entry)
         self._compiled = True
@@ -80,7 +83,7 @@ class RawModule:
         if not self._compiled:
             self.compile()
         if name not in self._kernels:
-            raise CUDARuntimeError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
+            raise because(CUDADriverError(500), f"the module has no kernel {name}")
         return self._kernels[name]
 
     def line_of(self, instruction: int) -> int:
@@ -99,14 +102,12 @@ class RawKernel:
         self._module, self._entry, self.name = module, entry, entry.name.decode()
         self._arguments = entry.arguments[: entry.count]
 
-    def __call__(
-        self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, shared_mem: int = 0, stream: Stream | None = None
-    ) -> None:
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, shared_mem: int = 0) -> None:
         """Launch it. Arguments must be scalars of NumPy or Python and arrays of the device, of the types of the kernel."""
         grid = _three(grid, "grid", (2**31 - 1, 65535, 65535))
         block = _three(block, "block", (1024, 1024, 64))
         if int(np.prod(block)) > (self._entry.bound or MOST_THREADS):
-            raise CUDARuntimeError(f"CUDA_ERROR_INVALID_VALUE: {self.name}: block is {block}, which is too many threads")
+            raise because(CUDADriverError(1), f"{self.name}: block is {block}, which is too many threads")
         if shared_mem:
             raise NotImplementedError("the stand-in does not have dynamic shared memory")
         if len(args) != len(self._arguments):
@@ -115,7 +116,7 @@ class RawKernel:
         for i, (value, argument) in enumerate(zip(args, self._arguments, strict=True)):
             packed = self._pack(i, value, argument)
             values[i : i + 1].view(np.uint8)[: packed.nbytes] = np.frombuffer(packed.tobytes(), np.uint8)
-        submit(lambda: self._run(grid, block, values), stream)
+        submit(lambda: self._run(grid, block, values))
 
     def _pack(self, i, value, argument):
         """The scalar that CuPy would pass for a value. It must have the type that the kernel takes."""
@@ -168,5 +169,5 @@ def _three(size, name, limits):
     if not isinstance(size, tuple) or not 1 <= len(size) <= 3:
         raise TypeError(f"{name} is {size!r}; it must be a tuple of one to three integers")
     if not all(1 <= n <= limit for n, limit in zip(size, limits, strict=False)):
-        raise CUDARuntimeError(f"CUDA_ERROR_INVALID_VALUE: {name} is {size}; each number must be from 1 to that in {limits}")
+        raise because(CUDADriverError(1), f"{name} is {size}; each number must be from 1 to that in {limits}")
     return (*size, 1, 1)[:3]

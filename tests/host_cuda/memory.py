@@ -48,13 +48,17 @@ class Allocation(mmap.mmap):
         ]
         for slack in self.slack:
             ctypes.memmove(*slack)
-        self.view(self.start, nbytes)[:] = 0xFF
+        self.clear()
         for guard in (self.low - PAGE, self.high):
             if libc.mprotect(guard, PAGE, 0):
                 raise MemoryError("mprotect failed")
         low = self.low
         _living[low] = weakref.ref(self, lambda _: _living.pop(low))
         return self
+
+    def clear(self) -> None:
+        """Make the array what it is before it is written."""
+        self.view(self.start, self.stop - self.start)[:] = 0xFF
 
     def view(self, address: int, nbytes: int) -> NDArray[np.uint8]:
         """Return bytes of it as an array of NumPy."""

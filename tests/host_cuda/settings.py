@@ -16,7 +16,7 @@ class Settings:
     generator: random.Random = dataclasses.field(default_factory=lambda: random.Random(0))
     placement: str = "end"
     alignment: int = 1
-    late: bool = False
+    late: bool | random.Random = False  # the generator draws which work is done
     # A launch with more turns never ends. Their number does not depend on the speed of the machine.
     most_turns: int = 2**32
     # The only limit in time: a loop in which no thread meets another one has no turns to count.

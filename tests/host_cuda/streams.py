@@ -1,56 +1,144 @@
 """Streams, events and graphs, and the calls that wait for the device.
 
-Work that is submitted to a stream is done at once. Within `late` it is done only when something waits for it. While the stream
-captures a graph, it becomes part of the graph, and is done when the graph is launched.
+Work that is submitted to a stream is done at once. Within `late` it is done when something waits for it, in an order that
+streams and events allow. While the stream captures a graph, it becomes part of the graph, and is done when the graph is
+launched.
 """
 
 import collections
 import contextlib
 import itertools
+import random
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from tests.host_cuda.errors import CUDARuntimeError
+from tests.host_cuda.errors import CUDARuntimeError, because
 from tests.host_cuda.memory import Allocation, allocations, memory_at
 from tests.host_cuda.settings import changed, settings
 
-Operation = Callable[[], object]  # a piece of work
+Operation = Callable[[], object]  # what a piece of work does
 
+NULL, PER_THREAD = 0, 2  # the addresses of the null stream, and of each thread's own default stream
+GLOBAL, THREAD_LOCAL, RELAXED = 0, 1, 2  # the modes of a capture
 addresses = itertools.count(16, 16)  # for what CUDA and cuBLAS name by an address: streams, and handles
-_streams: weakref.WeakValueDictionary[int, "Stream"] = weakref.WeakValueDictionary()  # by their addresses
-_at_work: set["Stream"] = set()  # the streams that have not done all their work
-_captures: list["Graph"] = []  # the graphs that are being captured
-_after_submission: list[Callable[["Stream"], object]] = []
 _synchronisations = 0
+
+
+# ---------------------------------------------------------------------------------------------------- work, and its order
+
+
+class Work:
+    """A piece of work of a stream that is not done yet, and comes after other pieces."""
+
+    def __init__(self, operation: Operation, before: Iterable["Work | None"], queue: "Queue") -> None:
+        self.operation, self.number = operation, next(_numbers)
+        self.queue: Queue | None = queue  # it exists until then, also where its thread has ended
+        self.memory = allocations()  # these arrays must exist until it is done
+        self.before = {work for work in before if work in _pending}
+        self.after: list[Work] = []
+        for work in self.before:
+            work.after.append(self)
+        _pending.add(self)
+        if not self.before:
+            _ready.append(self)
+
+    def do(self) -> None:
+        _pending.remove(self)
+        _ready.remove(self)
+        self.operation()
+        for work in self.after:
+            work.before.remove(self)
+            if not work.before:
+                _ready.append(work)
+        self.after, self.memory, self.queue = [], [], None
+
+
+_numbers = itertools.count()
+_pending: set[Work] = set()
+_ready: list[Work] = []  # those that wait for no other
+
+
+def _finish(works: Iterable[Work | None]) -> None:
+    """Do these pieces of work, and before each one what it waits for."""
+    needed, found = set(), [work for work in works if work in _pending]
+    while found:
+        work = found.pop()
+        if work not in needed:
+            needed.add(work)
+            found += work.before
+    while needed:
+        if isinstance(settings.late, random.Random):  # any that may be done, also those that nothing waits for
+            work = settings.late.choice(_ready)
+        else:  # the one that was submitted last
+            work = max((work for work in _ready if work in needed), key=lambda work: work.number)
+        needed.discard(work)
+        work.do()
+
+
+def _nothing() -> None:
+    pass
+
+
+# ------------------------------------------------------------------------------------------------------ streams and events
+
+
+class Queue:
+    """A stream as the device sees it. Its work, and that of the null stream, wait for one another unless it is non-blocking."""
+
+    def __init__(self, waits_for_null: bool = True) -> None:
+        self.waits_for_null = waits_for_null
+        self.last: Work | None = None
+        # While it captures: the graph, and the numbers of those operations of it that directly precede the next one.
+        self.graph: Graph | None = None
+        self.past: set[int] = set()
+        _queues.add(self)
+
+    def submit(self, operation: Operation, *before: Work | None) -> Work:
+        others = [null] if self is not null else _queues
+        implicit = [queue.last for queue in others if self.waits_for_null and queue.waits_for_null]
+        self.last = Work(operation, [self.last, *implicit, *before], self)
+        return self.last
+
+
+_queues: weakref.WeakSet[Queue] = weakref.WeakSet()
+null = Queue()
 
 
 class _OfThread(threading.local):
     """What each thread of the host has of its own."""
 
     def __init__(self):
-        self.current: Stream = null
+        self.queue = Queue()
+        self.current: Stream = Stream.null
         self.around: list[Stream] = []  # the streams of the `with` blocks around the current one
         self.in_callback = False
 
 
 class Stream:
-    """A stream. Its work, and that of the null stream, wait for one another unless it is non-blocking."""
+    """A stream as CuPy shows it."""
 
     null: "Stream"
+    ptds: "Stream"
 
-    def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False) -> None:
-        self.ptr = 0 if null else next(addresses)
-        self.waits_for_null = not non_blocking
-        # While it captures: the graph, and the numbers of those operations of it that precede the next one of this stream.
-        self.graph: Graph | None = None
-        self.past: set[int] = set()
-        # Work that is not done yet: what it waits for, the operation, and arrays that must exist until then.
-        self._queue: collections.deque[tuple[list[tuple[Stream, int]], Operation, list[Allocation]]] = collections.deque()
-        self._submitted, self._done = 0, 0
-        _streams[self.ptr] = self
+    def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: int | None = None) -> None:
+        self.ptr = NULL if null else PER_THREAD if ptds else next(addresses)
+        self._queue = None if null or ptds else Queue(not non_blocking)
+        _streams.setdefault(self.ptr, self)
+
+    @property
+    def queue(self) -> Queue:
+        if self._queue:
+            return self._queue
+        return null if self.ptr == NULL else _of_thread.queue
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stream) and self.ptr == other.ptr
+
+    def __hash__(self) -> int:
+        return self.ptr
 
     def __enter__(self) -> "Stream":
         _of_thread.around.append(_of_thread.current)
@@ -63,91 +151,79 @@ class Stream:
         _of_thread.current = self
         return self
 
-    def submit(self, operation: Operation) -> None:
-        """Do the operation, or put it into the queue within `late`."""
-        if not settings.late:
-            operation()
-            return
-        others = list(_streams.values()) if self.ptr == 0 else [null]
-        before = [(stream, stream._submitted) for stream in others if self.waits_for_null and stream.waits_for_null]
-        self._queue.append((before, operation, allocations()))
-        self._submitted += 1
-        _at_work.add(self)
-
-    def finish(self, n: int | None = None) -> None:
-        """Do the first n operations that were ever submitted, or all, and before each one what it waits for."""
-        if n is None:
-            self.submit(lambda: None)  # it waits for the null stream
-            n = self._submitted
-        while self._done < n:
-            before, operation, _ = self._queue.popleft()
-            self._done += 1
-            for stream, m in before:
-                stream.finish(m)
-            operation()
-        if not self._queue:
-            _at_work.discard(self)
-
-    def forget(self) -> None:
-        """Drop the work that is not done."""
-        self._queue.clear()
-        self._done = self._submitted
-
     def synchronize(self) -> None:
-        synchronise("Stream.synchronize", self)
+        self.check_not_capturing("Stream.synchronize")
+        synchronise(self)
 
     def record(self, event: "Event | None" = None) -> "Event":
         event = event or Event()
-        event.graph, event.past, event.after = self.graph, set(self.past), (self, self._submitted)
+        event.record(self)
         return event
 
     def wait_event(self, event: "Event") -> None:
-        if event.graph is not self.graph:
-            if self.graph or event.graph not in _captures:
-                raise CUDARuntimeError("cudaErrorStreamCaptureIsolation: the event does not belong to the capture")
-            self.graph = event.graph
-            self.graph.streams.append(self)
-        self.past |= event.past
-        if event.graph is None and event.after:
-            stream, n = event.after
-            self.submit(lambda: stream.finish(n))
+        queue, graph = self.queue, event.graph
+        if graph is not queue.graph:
+            if queue.graph:
+                raise queue.graph.fail(CUDARuntimeError(902 if graph in _captures else 905), "the event is of other work")
+            if graph not in _captures:
+                raise because(CUDARuntimeError(907), "the event belongs to a capture that has ended")
+            if queue is null:
+                raise graph.fail(CUDARuntimeError(906), "the null stream cannot be captured")
+            queue.graph = graph
+            graph.queues.append(queue)
+        if graph:
+            queue.past = queue.past | event.past
+        elif event.work in _pending:
+            queue.submit(_nothing, event.work)
 
     def begin_capture(self, mode: int | None = None) -> None:
-        if self.ptr == 0:
+        if self.ptr == NULL:
             raise RuntimeError("cannot capture on the default (legacy) stream")
-        refuse_in_capture("another capture")
-        if self.graph:
-            raise CUDARuntimeError("cudaErrorIllegalState: the stream already captures a graph")
-        self.graph = Graph(self)
-        _captures.append(self.graph)
+        if self.queue.graph:
+            raise because(CUDARuntimeError(401), "the stream already captures a graph")
+        self.queue.graph = Graph._of(self.queue, RELAXED if mode is None else mode)
+        _captures.append(self.queue.graph)
 
     def end_capture(self) -> "Graph":
-        graph, past = self.graph, self.past
-        if graph is None or graph.streams[0] is not self:
-            raise CUDARuntimeError("cudaErrorIllegalState: no capture began on this stream")
+        graph, past = self.queue.graph, self.queue.past
+        if graph is None:
+            raise because(CUDARuntimeError(401), "the stream captures no graph")
+        if graph.queues[0] is not self.queue:
+            raise graph.fail(CUDARuntimeError(903), "the capture began on another stream")
         _captures.remove(graph)
-        for stream in graph.streams:
-            stream.graph, stream.past = None, set()
-        graph.streams.clear()
-        if len(past) < len(graph.operations):
-            raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined: a stream did not join the one on which the capture began")
+        for queue in graph.queues:
+            queue.graph, queue.past = None, set()
+        graph.queues.clear()
+        if graph.failed:
+            raise because(CUDARuntimeError(901), graph.failed)
+        joined, found = set(), list(past)
+        while found:
+            node = found.pop()
+            if node not in joined:
+                joined.add(node)
+                found += graph.nodes[node][1]
+        if len(joined) < len(graph.nodes):
+            raise because(CUDARuntimeError(904), "a stream did not join the one on which the capture began")
         return graph
 
     def is_capturing(self) -> bool:
-        return self.graph is not None
+        self.check_implicit("Stream.is_capturing")
+        if self.queue.graph and self.queue.graph.failed:
+            raise RuntimeError("the stream was capturing, but an error has invalidated the capture sequence")
+        return self.queue.graph is not None
 
+    def check_not_capturing(self, what: str) -> None:
+        """Raise CUDARuntimeError if it captures a graph, which then fails: CUDA refuses `what` on such a stream."""
+        if self.queue.graph:
+            raise self.queue.graph.fail(CUDARuntimeError(900), f"{what} is not allowed on a stream that captures a graph")
+        self.check_implicit(what)
 
-class Graph:
-    """What was submitted to streams while they captured it. The first stream is the one on which the capture began."""
-
-    def __init__(self, origin: Stream) -> None:
-        self.streams, self.thread = [origin], threading.get_ident()
-        self.operations: list[Operation] = []
-
-    def launch(self, stream: Stream | None = None) -> None:
-        refuse_in_capture("the launch of a graph")
-        for operation in self.operations:
-            submit(operation, stream)
+    def check_implicit(self, what: str) -> None:
+        """Raise CUDARuntimeError if it is the null stream, and waits for a stream that captures a graph."""
+        if self.queue is null:
+            for graph in _captures:
+                if any(queue.waits_for_null for queue in graph.queues):
+                    raise graph.fail(CUDARuntimeError(906), f"{what}: the null stream would wait for a stream that captures")
 
 
 class Event:
@@ -156,41 +232,122 @@ class Event:
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
         self.graph: Graph | None = None
         self.past: set[int] = set()
-        self.after: tuple[Stream, int] | None = None  # the stream, and how much had been submitted to it
+        self.work: Work | None = None
 
     def record(self, stream: Stream | None = None) -> None:
-        (stream or get_current_stream()).record(self)
+        stream = stream or get_current_stream()
+        stream.check_implicit("Event.record")
+        queue = stream.queue
+        self.graph, self.past = queue.graph, queue.past
+        self.work = queue.submit(_nothing) if settings.late and not queue.graph else None
 
     def synchronize(self) -> None:
-        synchronise("Event.synchronize")
-        if self.after:
-            stream, n = self.after
-            stream.finish(n)
+        if self.graph:
+            raise because(CUDARuntimeError(907), "the event was recorded in a capture")
+        _count_synchronisation()
+        _finish([self.work])
 
 
-null = Stream.null = Stream(null=True)
+class Graph:
+    """What was submitted to streams while they captured it."""
+
+    nodes: list[tuple[Operation, set[int]]]  # operations, each with the numbers of those that it directly comes after
+    queues: list[Queue]  # those that capture it; the capture began on the first one
+    mode: int
+    thread: int
+    failed: str  # why the capture has become invalid
+    last: Work | None  # what its latest launch ends with: a graph does not run beside itself
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        raise NotImplementedError("currently this class cannot be initiated by the user")
+
+    @classmethod
+    def _of(cls, queue: Queue, mode: int) -> "Graph":
+        graph = cls.__new__(cls)
+        graph.nodes, graph.queues, graph.mode, graph.thread = [], [queue], mode, threading.get_ident()
+        graph.failed, graph.last = "", None
+        return graph
+
+    def fail(self, error: RuntimeError, reason: str) -> RuntimeError:
+        """Make the capture invalid, and return the error with its reason."""
+        self.failed = reason
+        return because(error, reason)
+
+    def add(self, operation: Operation, queue: Queue) -> None:
+        self.nodes.append((operation, queue.past))
+        queue.past = {len(self.nodes) - 1}
+
+    def launch(self, stream: Stream | None = None) -> None:
+        stream = stream or get_current_stream()
+        stream.check_not_capturing("the launch of a graph")
+        if settings.late:
+            first, works = stream.queue.submit(_nothing, self.last), []
+            for operation, before in self.nodes:
+                works.append(Work(operation, [works[i] for i in before] or [first], stream.queue))
+            self.last = stream.queue.submit(_nothing, *works)
+        else:
+            for operation, _ in self.nodes:
+                operation()
+        _tell(stream)
+
+
+_captures: list[Graph] = []  # the graphs that are being captured
+_streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()  # by their addresses
+Stream.null, Stream.ptds = Stream(null=True), Stream(ptds=True)
 _of_thread = _OfThread()
 
 
-def get_current_stream() -> Stream:
+def get_current_stream(device_id: int = -1) -> Stream:
     return _of_thread.current
 
 
 def stream_at(address: int) -> Stream:
+    if address not in _streams:
+        raise because(CUDARuntimeError(400), f"no stream has the address {address}")
     return _streams[address]
+
+
+def refuse_in_capture(what: str) -> None:
+    """Raise CUDARuntimeError if the mode of a capture forbids this thread what CUDA calls potentially unsafe."""
+    for graph in _captures:
+        own = graph.thread == threading.get_ident()
+        if graph.mode == GLOBAL or (graph.mode == THREAD_LOCAL and own):
+            raise graph.fail(CUDARuntimeError(900), f"{what} is not allowed in the mode of this capture")
+
+
+def forget_captures() -> None:
+    """End all captures that have not come to their end."""
+    for graph in _captures:
+        for queue in graph.queues:
+            queue.graph, queue.past = None, set()
+    _captures.clear()
+
+
+# ------------------------------------------------------------------------------------------- submissions, and who is told
+
+_after_submission: list[Callable[[Stream], object]] = []
+_freed: collections.deque[tuple[Allocation, Queue]] = collections.deque()
 
 
 def submit(operation: Operation, stream: Stream | None = None) -> None:
     """Give an operation to a stream, or to the current one."""
     stream = stream or get_current_stream()
-    if stream.graph:
-        stream.past.add(len(stream.graph.operations))
-        stream.graph.operations.append(operation)
+    queue = stream.queue
+    stream.check_implicit("work")
+    reuse_freed_memory()
+    if queue.graph:
+        if queue.graph.failed:
+            raise because(CUDARuntimeError(901), queue.graph.failed)
+        queue.graph.add(operation, queue)
+    elif settings.late:
+        queue.submit(operation)
     else:
-        refuse_in_capture("work on a stream outside the capture")
-        if stream.ptr == 0 and any(captured.waits_for_null for graph in _captures for captured in graph.streams):
-            raise CUDARuntimeError("cudaErrorStreamCaptureImplicit: the null stream would wait for a stream that captures")
-        stream.submit(operation)
+        operation()
+    _tell(stream)
+
+
+def _tell(stream: Stream) -> None:
+    """Call the functions of `after_each_submission`."""
     if _after_submission and not _of_thread.in_callback:
         _of_thread.in_callback = True
         try:
@@ -210,41 +367,57 @@ def after_each_submission(function: Callable[[Stream], object]) -> Iterator[None
         _after_submission.remove(function)
 
 
-@contextlib.contextmanager
-def late() -> Iterator[None]:
-    """Within it work is done as late as CUDA may do it: when something waits for it, and then no more than that needs.
+def free(allocation: Allocation, queue: Queue) -> None:
+    """Take note that the memory of an array is free: CuPy gives it to the next array on the stream where it was made."""
+    if settings.late:
+        _freed.append((allocation, queue))
 
-    Code that forgets an event, or uses the wrong stream, then reads what is not there yet.
+
+def reuse_freed_memory() -> None:
+    """Submit what the next array of the same stream may do to memory that is free: write into it."""
+    while _freed:
+        allocation, queue = _freed.popleft()
+        if not queue.graph:
+            queue.submit(allocation.clear)
+
+
+@contextlib.contextmanager
+def late(seed: int | None = None) -> Iterator[None]:
+    """Within it work is done when something waits for it, in an order that streams and events allow.
+
+    Code that forgets an event, or uses the wrong stream, then reads what is not there yet. The memory of an array that is freed
+    is overwritten, in the order of the stream on which it was made.
+
+    Parameters
+    ----------
+    seed
+        None: work is done as late as CUDA may do it, and no more of it than is needed. A number: each time any piece of work
+        that waits for no other is drawn, and done, until what is needed is done.
     """
     try:
-        with changed(late=True):
+        with changed(late=True if seed is None else random.Random(seed)):
             yield
-        for stream in list(_at_work):
-            stream.finish()
+            _finish(list(_pending))
     finally:
-        for stream in _at_work:
-            stream.forget()
-        _at_work.clear()
+        _pending.clear()
+        _ready.clear()
+        _freed.clear()
 
 
-def refuse_in_capture(what: str) -> None:
-    """Raise CUDARuntimeError if this thread captures a graph. CUDA refuses the same, except in the mode "relaxed"."""
-    if any(graph.thread == threading.get_ident() for graph in _captures):
-        raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} is not allowed while a stream captures a graph")
+# ------------------------------------------------------------------------------------------------------- calls that wait
 
 
-def forget_captures() -> None:
-    """End all captures that have not come to their end."""
-    _captures.clear()
-
-
-def synchronise(what: str, *streams: Stream) -> None:
-    """Let the host wait until streams have done all their work. what: the call that waits."""
+def _count_synchronisation() -> None:
     global _synchronisations
-    refuse_in_capture(what)
     _synchronisations += 1
-    for stream in streams:
-        stream.finish()
+
+
+def synchronise(stream: Stream) -> None:
+    """Let the host wait until a stream has done all its work."""
+    _count_synchronisation()
+    reuse_freed_memory()
+    if settings.late:
+        _finish([stream.queue.submit(_nothing)])
 
 
 def synchronisations() -> int:
@@ -253,7 +426,10 @@ def synchronisations() -> int:
 
 
 def device_synchronize() -> None:
-    synchronise("Device.synchronize", *_at_work)
+    for graph in _captures:
+        raise graph.fail(CUDARuntimeError(900), "Device.synchronize would wait for a stream that captures a graph")
+    _count_synchronisation()
+    _finish(list(_pending))
 
 
 class Device:
@@ -261,9 +437,9 @@ class Device:
 
     id, compute_capability = 0, "90"
 
-    def __init__(self, device: int = 0) -> None:
+    def __init__(self, device: int | None = None) -> None:
         if device:
-            raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+            raise CUDARuntimeError(101)
 
     def synchronize(self) -> None:
         device_synchronize()
@@ -274,7 +450,7 @@ MEMCPY_DEVICE_TO_DEVICE, MEMCPY_DEFAULT = 3, 4
 
 def memcpyAsync(dst: int, src: int, size: int, kind: int, stream: int) -> None:
     if kind not in (MEMCPY_DEVICE_TO_DEVICE, MEMCPY_DEFAULT):
-        raise CUDARuntimeError("the stand-in can only copy from the device to the device")
+        raise NotImplementedError("the stand-in can only copy from the device to the device")
     submit(lambda: np.copyto(memory_at(dst, size), memory_at(src, size)), stream_at(stream))
 
 

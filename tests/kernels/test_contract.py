@@ -39,6 +39,7 @@ def test_every_function_of_the_reference_that_is_no_helper_is_in_the_contract():
         "sigmoid",
         "normal_cdf",
         "lesser_mean",
+        "of_others",
         "_bernoulli_numbers",
         "rounded",
         "layers_of_rounded",

@@ -82,14 +82,18 @@ def a_cupy(
         (a_cupy(devices=error("cudaErrorNoDevice")), "no GPU is visible: cudaErrorNoDevice", "CUDA_VISIBLE_DEVICES"),
         (a_cupy(devices=0), "no GPU is visible", "CUDA_VISIBLE_DEVICES"),
         (a_cupy(driver=12080), "the driver supports CUDA 12.8, but cupy is built for CUDA 13.0", "cuda12"),
-        (a_cupy(nvrtc=error("no libnvrtc.so")), "NVRTC cannot be loaded: no libnvrtc.so", "ctk"),
+        (a_cupy(nvrtc=error("no libnvrtc.so")), "NVRTC cannot be loaded: no libnvrtc.so", "new virtual environment"),
         (
             a_cupy(runtime=12090, nvrtc=(13, 5)),
             "cupy is built for CUDA 12.9, but has loaded the NVRTC of CUDA 13: packages for both are installed",
             r"make a new virtual environment and run `pip install '.[cuda12]'` in the clone",
         ),
-        (a_cupy(compile=error("no libnvrtc.so")), "NVRTC cannot compile: no libnvrtc.so", "ctk"),
-        (a_cupy(cublas=error("no libcublas.so")), "cuBLAS cannot be loaded: no libcublas.so", "ctk"),
+        (a_cupy(compile=error("no libnvrtc.so")), "NVRTC cannot compile: no libnvrtc.so", "[cuda13]"),
+        (
+            a_cupy(runtime=12090, nvrtc=(12, 9), cublas=error("no libcublas.so.12")),
+            "cuBLAS cannot be loaded: no lib",
+            "[cuda12]",
+        ),
     ],
 )
 def test_what_keeps_a_gpu_from_working_is_said(monkeypatch, cupy, reason, remedy):
@@ -102,6 +106,18 @@ def test_what_keeps_a_gpu_from_working_is_said(monkeypatch, cupy, reason, remedy
     with monkeypatch.context() as patch:
         patch.setattr(kernels, "CHECKS", kernels.CHECKS | {"cupy": lambda: status})
         assert kernels.load("auto") is not sys.modules.get("vae_np.kernels.gpu")
+
+
+def test_memory_that_numpy_and_the_gpu_share_is_refused(monkeypatch):
+    """CuPy's `asarray`, and even its `array`, would not copy then, and `get` would not wait."""
+    monkeypatch.setitem(sys.modules, "cupy", a_cupy())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    for value, ok in (("1", False), ("0", True)):
+        monkeypatch.setenv("CUPY_ENABLE_UMP", value)
+        kernels._cupy.cache_clear()
+        status = kernels.available()["cupy"]
+        kernels._cupy.cache_clear()
+        assert status.ok == ok and ("CUPY_ENABLE_UMP" in status.reason) == ("CUPY_ENABLE_UMP" in status.remedy) == (not ok)
 
 
 def test_a_gpu_that_works_is_taken_and_cupy_that_is_missing_is_said(monkeypatch):

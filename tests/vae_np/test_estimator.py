@@ -104,6 +104,7 @@ def test_the_arguments_are_those_of_the_design():
         verbose=0,
         warm_start=False,
         precision="float32",
+        estimator="total",
     )
 
 
@@ -116,6 +117,9 @@ def test_every_argument_reaches_the_model(digits):
     for name, value in changes.items():
         p = VAE(**SMALL | dict(batch_size=40) | {name: value}).fit(digits).parameters_
         assert p.flat.shape != base.flat.shape or np.abs(p.flat - base.flat).max() > 1e-6, name
+    sampled = dict(objective="elbo_mc", n_samples=2)
+    total, path = (VAE(**SMALL | sampled | dict(estimator=name)).fit(digits).parameters_.flat for name in ("total", "path"))
+    assert np.abs(total - path).max() > 1e-6
     with pytest.raises(ValueError, match="backend is 'abacus'"):
         VAE(**SMALL | dict(backend="abacus")).fit(digits)
 

@@ -15,6 +15,7 @@ from vae_np.architecture import Architecture
 from vae_np.closed_form import Curve
 from vae_np.data import Dataset
 from vae_np.elbo import decode, encode
+from vae_np.gradient_moments import BIASES, Sampled
 from vae_np.parameters import Parameters
 
 # matplotlib says what it cannot draw in warnings, which a user of the command would see.
@@ -277,3 +278,38 @@ def test_curves_of_known_answers_show_the_best_so_far_and_an_error_of_0_at_the_r
     lines = [[list(line.get_ydata()) for line in axes.lines] for axes in figure.axes]
     assert lines[0] == [[-8.0, -4.5, -4.5, -3.5], [-9.0, -5.0, -5.0, -4.0], [-3.0, -3.0]]
     assert lines[1:] == [[[4.0, 2.0, 2.0, 1.0], [1.0, 1.0]], [[2.0, 2.0, 1e-3, 1e-16]]]
+
+
+# ------------------------------------------------------------------------------------------------------- gradient estimators
+
+
+def moments(mean, variance, bias, n_draws=100):
+    """The moments of an estimator, the same for every coordinate."""
+    arrays = {name: dict.fromkeys(BIASES, np.full(4, value)) for name, value in (("m", mean), ("v", variance), ("b", bias))}
+    return Sampled(n_draws, arrays["m"], arrays["v"], arrays["b"], arrays["v"])
+
+
+def test_the_signal_to_noise_ratio_is_the_gradient_by_the_standard_deviation_with_lines_of_slope_a_half():
+    of = {K: {"total": moments(9.0, K, 0.0), "dreg": moments(-2.0, 1e-9, 0.0)} for K in (1, 4, 100)}
+    decoder, rising, encoder, falling = plots.signal_to_noise(of).axes[0].lines
+    for line in (decoder, encoder, falling):
+        np.testing.assert_allclose(line.get_ydata(), [2, 1, 0.2])
+    np.testing.assert_allclose(rising.get_ydata(), [2, 4, 20])
+    assert list(encoder.get_xdata()) == [1, 4, 100]
+
+
+def test_estimators_are_drawn_by_ratio_bias_and_variance_and_a_bias_of_chance_is_not():
+    of = {K: {"total": moments(2.0, 4.0, 0.1), "path": moments(2.0, 1.0, 3.0), "dreg": moments(2.0, 0.25, 0.0)} for K in (1, 5)}
+    figure = plots.estimators({"near": of, "far": of})
+    assert len(figure.axes) == 6
+    ratio, bias, variance = ({line.get_label(): line.get_ydata()[-1] for line in axes.lines} for axes in figure.axes[3:])
+    assert [ratio[f"{name}, by mu.b"] for name in ("total", "path", "dreg")] == [1, 2, 4]
+    assert [variance[f"{name}, by logvar.b"] for name in ("total", "path", "dreg")] == [4, 1, 0.25]
+    assert bias["path, by mu.b"] == pytest.approx(9 - 1 / 100)
+    assert np.isnan([bias["total, by mu.b"], bias["dreg, by mu.b"]]).all()
+    assert shows(figure, plots.ESTIMATOR_COLOURS["path"]) and "far" in figure.axes[3].get_title()
+
+
+def test_estimators_without_any_bias_are_drawn_too():
+    of = {1: {name: moments(2.0, 4.0, 0.0) for name in ("total", "path", "dreg")}}
+    rendered(plots.estimators({"of one sample": of}))

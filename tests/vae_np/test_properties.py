@@ -4,7 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from vae_np import Architecture
-from vae_np.testing import PROPERTIES, properties, random_problem
+from vae_np.choices import ESTIMATORS
+from vae_np.testing import PROPERTIES, check_elbo, properties, random_problem
 from vae_np.testing.properties import at_precision
 from vae_np.testing.strategies import edge_problems, problems
 
@@ -29,6 +30,13 @@ def test_property_at_a_lower_precision(lower, place):
         at_precision(lower[1])[place](properties.with_backend(*lower), problem)
 
     holds()
+
+
+@pytest.mark.parametrize("estimator", [name for name in ESTIMATORS if name != "total"])
+def test_other_estimators(backend, estimator):
+    """Every element is the complex step of the surrogate, for every likelihood, activation, number of samples and beta."""
+    tried = check_elbo(properties.with_backend(backend, estimator=estimator), estimator=estimator)
+    assert len(tried) > 8 and max(tried.values()) >= 25
 
 
 @settings(max_examples=150)

@@ -13,6 +13,7 @@ import threadpoolctl
 from tests.kernels.gpu import on_host
 from vae_np import SGD, Adagrad, Adam, AdamW, Architecture, Parameters, elbo, kernels, steps, train
 from vae_np.buffers import batch_slice, buffers
+from vae_np.choices import ESTIMATORS
 from vae_np.parameters import n_parameters
 from vae_np.testing import TOLERANCES
 from vae_np.testing.comparison import assert_near
@@ -64,6 +65,22 @@ def test_captured_steps_are_those_of_the_reference(backend, dtype, kind, objecti
     tolerance = 10 * TOLERANCES["model"][dtype]  # six steps, each from where the last one ended
     np.testing.assert_allclose(terms, wanted, rtol=tolerance)
     np.testing.assert_allclose(p, q, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("backend", CAPTURING)
+@pytest.mark.parametrize(
+    "objective, estimator",
+    [(objective, name) for name, of in ESTIMATORS.items() for objective in of.operations if name != "total"],
+)
+def test_captured_steps_of_every_estimator_are_those_of_the_reference(backend, objective, estimator):
+    """The factor beta changes from step to step. Three slices of a batch, and other gradients than those of "total"."""
+    rows = np.random.default_rng(3).integers(0, 50, (6, 37))
+    options = {"objective": objective, "n_samples": 6, "rows": rows, "l2": 0.1, "beta": np.linspace(0, 1.5, 6)}
+    options["optimizer"] = SGD(0.01, 0.9)  # its steps are as large as the gradients, and not of one size
+    (terms, p, _), (wanted, q, _) = (made(name, estimator=estimator, **options) for name in (backend, "numpy"))
+    np.testing.assert_allclose(terms, wanted, rtol=1e-10)
+    np.testing.assert_allclose(p, q, rtol=1e-8, atol=1e-12)
+    assert np.abs(q - made("numpy", **options)[1]).max() > 1e-4
 
 
 @pytest.mark.parametrize("backend", CAPTURING)

@@ -6,6 +6,7 @@ import inspect
 import itertools
 import math
 import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -16,7 +17,7 @@ from hypothesis import Phase, given, settings
 from scipy import special
 
 from vae_np import Architecture, Parameters, kernels, loss, loss_and_gradients
-from vae_np.choices import ACTIVATIONS, OBJECTIVES
+from vae_np.choices import ACTIVATIONS, ESTIMATORS, OBJECTIVES
 from vae_np.kernels.reference import layers_of_rounded, rounded
 from vae_np.testing import (
     PROPERTIES,
@@ -26,6 +27,7 @@ from vae_np.testing import (
     check_gradients,
     check_kernels,
     complex_elbo,
+    complex_surrogate,
     mistakes,
     properties,
     random_problem,
@@ -34,6 +36,7 @@ from vae_np.testing import (
     suite,
 )
 from vae_np.testing.comparison import assert_near, relative_norm
+from vae_np.testing.gradients import check_with_complex_steps
 from vae_np.testing.operations import OPERATIONS, REFERENCE, changed_operations, check_operation, with_changes
 from vae_np.testing.problems import DECODERS, SATURATED, every_kind
 from vae_np.testing.properties import (
@@ -336,7 +339,9 @@ def test_one_element_among_many_is_held_to_the_tolerance(method, error):
 
 def test_a_large_gradient_that_is_wrong_excuses_no_other():
     wrong = {"W": 1e20 * TANH["W"], "b": 2 * TANH["b"]}
-    with pytest.raises(AssertionError, match=r"(?s)^W\[.*\nb\["):
+    with pytest.raises(
+        AssertionError, match=r"(?s)^W: Every element is 1e\+20 times .*\nW\[.*\nb: Every element is twice .*\nb\["
+    ):
         check_gradients(value, PARAMS, wrong)
 
 
@@ -493,6 +498,33 @@ def test_oracles_share_no_code_with_what_they_judge():
     own = {name for name in vars(oracles) if inspect.isfunction(vars(oracles)[name]) or isinstance(vars(oracles)[name], dict)}
     shared = scalar & complex_ & own
     assert shared <= {"OBJECTIVES", "NOISES", "_check"} and "complex_elbo" not in scalar and "reference_elbo" not in complex_
+
+
+@pytest.mark.parametrize("objective", ["elbo_mc", "iwae"])
+def test_an_estimator_is_told_from_every_other(objective):
+    """The surrogate of an estimator has its gradient, and that of no other estimator; for any beta and number of samples."""
+    arch = Architecture(5, (4,), 2, "tanh")
+    some = [random_problem(arch, objective, n_samples=n, beta=beta, seed=n) for n, beta in ((3, 0.7), (4, 1.3), (2, 1.0))]
+    names = [name for name, record in ESTIMATORS.items() if objective in record.operations]
+    for given_name, wanted in itertools.product(names, names):
+        for problem in some:
+            p, *rest = problem
+            g = loss_and_gradients(*problem, estimator=given_name)[1]
+            errors = check_with_complex_steps(lambda q: complex_surrogate(arch, p, q, *rest, wanted), p, g, rtol=np.inf)
+            error = {worst.name: worst.error for worst in errors}
+            of_decoder = {name for name in error if name.startswith(("decoder", "output"))}
+            assert max(error[name] for name in of_decoder) < 1e-12
+            assert max(error[name] for name in error.keys() - of_decoder) < 1e-12 or given_name != wanted
+            assert error["mu.b"] > 1e-3 or given_name == wanted
+
+
+def test_an_estimator_does_not_pass_for_another():
+    problem = random_problem(Architecture(5, (4,), 2, "tanh"), "iwae", n_samples=3)
+    model = properties.with_backend("numpy", estimator="path")
+    assert min(check_elbo(model, problems=[problem], estimator="path").values()) == 1
+    for other, says in (("dreg", "of_the_surrogate"), ("total", "gradient_is_the_complex_step")):
+        with pytest.raises(AssertionError, match=says):
+            check_elbo(model, problems=[problem], estimator=other)
 
 
 # ----------------------------------------------------------------------------------------------------- whole suites
@@ -695,7 +727,10 @@ def test_check_elbo_takes_any_function():
         check_elbo(mean_over_pixels)
     lines = str(caught.value).splitlines()
     assert lines[1].startswith("value_is_that_of_the_definitions: total is")
-    assert lines[2].startswith("gradient_is_the_complex_step: encoder.0.W[")
+    assert re.match(
+        "gradient_is_the_complex_step: encoder.0.W, .*: Every element is 1/5 of what it should be: 5 is the number of inputs, as if a mean stood where a sum is meant",
+        lines[2],
+    )
 
 
 def one_buffer_for_all(p, *rest):

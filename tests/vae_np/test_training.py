@@ -108,6 +108,7 @@ def test_the_defaults_are_those_of_the_design():
         "batch_size": 128,
         "optimizer": Adam(1e-3),
         "objective": "elbo",
+        "estimator": "total",
         "n_samples": 1,
         "beta": 1.0,
         "l2": 0.0,
@@ -574,6 +575,27 @@ def test_resume_is_exact_at_a_lower_precision(tmp_path, lower):
     assert_same(quick(**settings, out=tmp_path, resume=True), wanted)
 
 
+def test_resume_is_exact_with_another_estimator(tmp_path, backend):
+    settings = {"backend": backend, "epochs": 4, "objective": "iwae", "n_samples": 3, "estimator": "dreg"}
+    wanted = quick(**settings)
+    assert (wanted.parameters.flat != quick(**settings | {"estimator": "total"}).parameters.flat).any()
+    with pytest.raises(Killed):
+        quick(**settings, out=tmp_path, progress=stop_at(5))
+    assert_same(quick(**settings, out=tmp_path, resume=True), wanted)
+    assert runs.settings_of(tmp_path)["estimator"] == "dreg"
+    with pytest.raises(ValueError, match="was trained with estimator 'dreg', not 'total': resume it as it was"):
+        quick(**settings | {"estimator": "total"}, out=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("estimator", ["path", "score"])
+def test_training_with_any_estimator_lowers_the_loss(estimator):
+    """From the same first weights and with the same noise, but not to the same parameters."""
+    settings = {"objective": "elbo_mc", "n_samples": 4, "epochs": 8}
+    rows = [quick(**settings, estimator=name).history for name in ("total", estimator)]
+    assert rows[0][0]["train_total"] != rows[1][0]["train_total"]
+    assert all(history[-1]["train_total"] < history[0]["train_total"] - 0.1 for history in rows)
+
+
 def test_validation_is_in_full_precision(lower):
     backend, precision = lower
     run = quick(epochs=1, backend=backend, precision=precision)
@@ -720,10 +742,10 @@ def test_a_run_is_resumed_only_as_it_was(tmp_path, changes, sentence):
     assert sentence in str(caught.value)
 
 
-def test_a_run_of_a_version_without_precisions_is_resumed_in_full(tmp_path):
+def test_a_run_of_a_version_without_precisions_and_estimators_is_resumed_in_full(tmp_path):
     run = quick(out=tmp_path, epochs=2)
     model = runs.settings_of(tmp_path)
-    assert model.pop("precision") == "float32"
+    assert model.pop("precision") == "float32" and model.pop("estimator") == "total"
     state = runs.State(run.parameters, run.parameters, run.optimizer, run.history)
     runs.save(state, tmp_path, model)
     assert "precision" not in runs.settings_of(tmp_path)
@@ -732,7 +754,7 @@ def test_a_run_of_a_version_without_precisions_is_resumed_in_full(tmp_path):
     ):
         quick(out=tmp_path, epochs=3, resume=True, precision="bfloat16")
     assert_same(quick(out=tmp_path, epochs=3, resume=True), quick(epochs=3))
-    assert runs.settings_of(tmp_path)["precision"] == "float32"
+    assert [runs.settings_of(tmp_path)[name] for name in ("precision", "estimator")] == ["float32", "total"]
 
 
 def test_a_run_is_resumed_only_from_its_own_start(tmp_path):
@@ -950,6 +972,8 @@ def test_the_term_and_the_step_are_named(monkeypatch, tmp_path):
         ({"schedule": 0.5}, ValueError, r"schedule is 0.5; it must be a sequence of \(epoch, factor\) pairs"),
         ({"backend": "nothing"}, ValueError, "backend is 'nothing'"),
         ({"precision": "half"}, ValueError, "precision is 'half'; backend 'numpy' has 'float32', 'bfloat16', 'tfloat32'"),
+        ({"estimator": "stl"}, ValueError, "estimator is 'stl'; known are 'total', 'path', 'dreg', 'score', 'vimco'"),
+        ({"estimator": "dreg"}, ValueError, "estimator is 'dreg', which objective 'elbo' does not have; it has 'total'"),
         ({"optimizer": "adam"}, TypeError, r"optimizer is 'adam'; it must be one such as Adam\(1e-3\)"),
         ({"dtype": "foo"}, ValueError, "dtype is 'foo'; known are 'float32', 'float64'"),
         ({"objective": ["elbo"]}, ValueError, r"objective is \['elbo'\]; known are"),

@@ -12,7 +12,20 @@ from typing import NoReturn
 from rich.logging import RichHandler
 
 import vae_np
-from vae_np.cli import backends, burda, check, encode, evaluate, explain_bound, mistakes, reconstruct, sample, study, train
+from vae_np.cli import (
+    backends,
+    burda,
+    check,
+    encode,
+    estimators,
+    evaluate,
+    explain_bound,
+    mistakes,
+    reconstruct,
+    sample,
+    study,
+    train,
+)
 from vae_np.cli.command import Command, HelpWithDefaults
 from vae_np.cli.interrupts import Terminated, sigterm_raises
 from vae_np.console import make_console, print_in_any_encoding
@@ -28,6 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     study.COMMAND,
     mistakes.COMMAND,
     explain_bound.COMMAND,
+    estimators.COMMAND,
     burda.COMMAND,
     backends.COMMAND,
 )

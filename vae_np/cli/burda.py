@@ -6,7 +6,7 @@ from rich.console import Console
 
 from vae_np import data
 from vae_np.cli.command import AddOption, Command
-from vae_np.cli.options import add_backend, add_data_dir, add_objective
+from vae_np.cli.options import add_backend, add_data_dir, add_estimator, add_objective
 from vae_np.cli.outputs import add_out
 from vae_np.cli.progress import training_progress
 from vae_np.console import make_console
@@ -17,6 +17,7 @@ def _add_options(option: AddOption) -> None:
     add_data_dir(option)
     option("--stages", type=int, default=8, help="The number of stages that are trained. They have 1, 3, 9, ... 2187 epochs.")
     add_objective(option, "elbo", " In the table elbo gives the rows of the VAE, and iwae those of the IWAE.")
+    add_estimator(option)
     option("--samples", type=int, default=1, help="Samples of z per example, k in the table.")
     option(
         "--importance-samples", type=int, default=5000, help="The number of importance weights by which log p(x) is estimated."
@@ -44,6 +45,7 @@ def _run(options: argparse.Namespace, status: Console) -> None:
             options.backend,
             options.out,
             show,
+            options.estimator,
             of_launch(),
         )
         for stage, epochs, ll, active in stages:

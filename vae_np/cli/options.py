@@ -8,7 +8,7 @@ from typing import Any
 
 from vae_np import data, kernels
 from vae_np.architecture import Architecture
-from vae_np.choices import ACTIVATIONS, LIKELIHOODS, NOISES, OBJECTIVES
+from vae_np.choices import ACTIVATIONS, ESTIMATORS, LIKELIHOODS, NOISES, OBJECTIVES
 from vae_np.cli.command import AddOption
 from vae_np.deprecation import now_called
 
@@ -108,6 +108,17 @@ def add_objective(option: AddOption, default: str | None, by_default: str = "") 
     """The bound on log p(x)."""
     bounds = "; ".join(f"{name}: {objective.words}" for name, objective in OBJECTIVES.items())
     option("--objective", choices=OBJECTIVES, default=default, help=f"The bound on log p(x). {bounds}.{by_default}")
+
+
+def add_estimator(option: AddOption) -> None:
+    """The estimator of the gradient by the encoder's parameters."""
+    known = "; ".join(f"{name}: {estimator.words} ({listed(estimator.operations)})" for name, estimator in ESTIMATORS.items())
+    option(
+        "--estimator",
+        choices=ESTIMATORS,
+        default="total",
+        help=f"The estimator of the gradient by the encoder's parameters, and the objectives that have it. {known}.",
+    )
 
 
 def default_by_data(value: Callable[[data.Source], object]) -> str:

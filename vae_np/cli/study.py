@@ -8,6 +8,7 @@ from rich.console import Console
 
 from vae_np import data, kernels, streams, training
 from vae_np.architecture import Architecture, check_count
+from vae_np.choices import ESTIMATORS
 from vae_np.cli.command import AddOption, Command
 from vae_np.cli.options import add_data, add_model, default_by_data, path
 from vae_np.cli.outputs import add_out
@@ -86,6 +87,8 @@ def _studied(options):
         trained_with = options_of(options.run)
         dataset = load_dataset_of(trained_with, options)
         words = f"{dataset.part} rows of {options.data or trained_with.data}, by the model in {options.run}"
+        if not ESTIMATORS[trained_with.estimator].differentiates_the_loss:
+            words += f", which was trained with the estimator {trained_with.estimator}; the lines are those of total, the derivative of the loss"
         return load_parameters(options.run), dataset, trained_with, words
     defaults = TRAIN.defaults()
     dataset = load_dataset_of(defaults, options)

@@ -21,6 +21,7 @@ from vae_np.cli.options import (
     OldName,
     add_backend,
     add_data,
+    add_estimator,
     add_model,
     default_by_data,
     epoch_and_factor,
@@ -63,6 +64,7 @@ def _add_options(option: AddOption) -> None:
     )
     option("--latent", type=int, default=2, help="The number of latent dimensions.")
     add_model(option, samples=1, l2=0.0)
+    add_estimator(option)
     option("--noise-std", type=float, default=Architecture.noise_std, help="The standard deviation of fixed noise.")
     option(
         "--beta-warmup", type=float, default=0.0, metavar="EPOCHS", help="The number of epochs over which beta rises from 0."
@@ -205,6 +207,7 @@ def _train(options, dataset, backend, out, console, status, ranks):
             dataset.train,
             dataset.valid,
             objective=options.objective,
+            estimator=options.estimator,
             n_samples=options.samples,
             beta=options.beta,
             beta_warmup=options.beta_warmup,

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 Tree: TypeAlias = Any  # a tuple of a kind and its parts, which are trees and texts
 
-TOKEN = re.compile(r"\d+|[A-Za-z]\w*(?:\[\d+\])?(?:\.[Wby]\b)?~?|\.T\b|\|\||[-+<>]=|[-+/@^=<>|,;()[\]]")
-RELATIONS = "=", "+=", "-=", "<=", ">=", "<", ">"
+TOKEN = re.compile(r"\d+|[A-Za-z]\w*(?:\[\d+\])?(?:\.[Wby]\b)?~?|\.T\b|\|\||[-+*<>]=|[-+/@^=<>|,;()[\]]")
+RELATIONS = "=", "+=", "-=", "*=", "<=", ">=", "<", ">"
 REACHING = "sum", "mean", "int", "diff"  # these apply to everything up to the end of their term
 OVER = re.compile(r"(sum|mean|int|diff|softmax|max|E)_(\w+)")
 FUNCTIONS = {

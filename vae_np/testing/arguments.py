@@ -1,4 +1,4 @@
-"""What a user gives to `check_gradients`, read as a scalar function of arrays by their paths, with gradients by the same paths."""
+"""What a user gives to `check_gradients`, as a scalar function of arrays by their paths, with gradients by these paths."""
 
 import contextlib
 import itertools

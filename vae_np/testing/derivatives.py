@@ -26,15 +26,17 @@ def derivatives_of(
 
     `where` has the wanted elements of each array as an array of bool; by default all are wanted.
 
-    It raises a ValueError if fn does not change with the point though `constant` is False. It raises a ValueError or a
-    TypeError if the method is "complex" and fn is not analytic.
+    It raises a ValueError if fn does not change with the point though `constant` is False, and a TypeError if fn computes in
+    single precision. It raises a ValueError or a TypeError if the method is "complex" and fn is not analytic.
     """
-    by_differences, where = {}, where or dict.fromkeys(point, True)
+    by_differences, where, seen = {}, where or dict.fromkeys(point, True), set()
     for name in point:
         near = {key: np.array(array, np.float64) for key, array in point.items()}
         by_differences[name] = (central_gradient if method == "central" else differences)(
-            _value_at(fn, near), near[name], where=where[name]
+            _value_at(fn, near, seen), near[name], where=where[name]
         )
+    if _are_single(seen):
+        raise TypeError("fn computes in single precision; its derivatives can only be computed in double precision")
     if not constant and not any(gradient.any() for gradient, *_ in by_differences.values()):
         raise ValueError("fn does not change with params: it must compute with the arrays that it is given, and with no others")
     if method in ("auto", "complex"):
@@ -47,6 +49,13 @@ def derivatives_of(
             if method == "complex":
                 raise
     return "central" if method == "central" else "richardson", by_differences
+
+
+def _are_single(values):
+    """Whether numbers in double precision, of which there are several, hold no more digits than single precision has."""
+    values = np.array(list(values))
+    with np.errstate(over="ignore"):
+        return len(values) > 1 and bool(np.all(values.astype(np.float32) == values))
 
 
 # ----------------------------------------------------------------------------------------------------- complex steps
@@ -98,7 +107,7 @@ def _check_analytic(name, gradient, difference, resolution, smooth):
 
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # where one crosses a kink, or fn bends too sharply for it, the next one is taken
 LAST_STEP = 1e-3  # the last step is at most this part of the element itself, as a logarithm bends sharply near 0
-SMOOTH = 1e-5  # a doubt up to this part of the array's largest derivative is not a kink
+SMOOTH = 1e-6  # a doubt up to this part of the array's largest derivative is not a kink
 ROUNDING = 1e-15  # a quotient of differences is exact to this part of the value, divided by the step
 
 
@@ -122,6 +131,8 @@ def differences(fn: Callable[[], float], array: NDArray, steps: tuple[float, ...
         gradient[rest], resolution[rest], shrinks[rest] = narrow[rest], ROUNDING * value / step, step / steps[0]
         doubt = np.where(rest, its_doubt, doubt)
         smooth |= rest & _is_small(doubt, gradient, largest, resolution)
+    # Where fn has no second derivative, as x |x| has none at 0, the difference is off by as much as the doubt.
+    resolution = np.maximum(resolution, np.where(np.isfinite(doubt), doubt, 0.0))
     return gradient, resolution, smooth | (np.isfinite(first_doubt) & (doubt < first_doubt * shrinks))
 
 
@@ -185,15 +196,20 @@ def central_gradient(fn: Callable[[], float], array: NDArray, where: Any = True)
     return gradient, resolution, _is_small(doubt, gradient, np.max(np.abs(gradient), initial=0.0), resolution)
 
 
-def _value_at(fn, point):
-    """A function of no arguments: the value of fn at the point, wherever that has moved; NaN where fn has none."""
+def _value_at(fn, point, seen):
+    """A function of no arguments: the value of fn at the point, wherever that has moved; NaN where fn has none.
+
+    The values are added to the set `seen`.
+    """
 
     def value():
         try:
             with np.errstate(all="ignore"):
-                return real_number(fn(point))
+                found = real_number(fn(point))
         except (ArithmeticError, ValueError):  # such as the logarithm of a number below 0
-            return np.nan
+            found = np.nan
+        seen.add(found)
+        return found
 
     return value
 

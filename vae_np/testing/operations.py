@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from vae_np import kernels
 from vae_np.choices import ACTIVATIONS, OBJECTIVES
 from vae_np.kernels import contract
 from vae_np.kernels.contract import BATCHES, ENDINGS, FULL, OPERATIONS, KernelSet
-from vae_np.testing.comparison import assert_close, require, rounding
+from vae_np.testing.comparison import TOLERANCES, assert_close, relative_errors, require, rounding
+from vae_np.testing.diagnosis import Diagnosis, diagnose, order
 from vae_np.testing.properties import with_backend
 from vae_np.testing.suite import check_elbo, said_of
 
@@ -71,7 +73,7 @@ def random_arguments(
     rng = np.random.default_rng(seed)
     B, D, H, Z, L = sizes
     objectives = [objective for objective in OBJECTIVES.values() if stem(name) in (objective.divergence, objective.bound)]
-    K = L if objectives and all(objective.sampled for objective in objectives) else 1
+    K = L if all(objective.sampled for objective in objectives) else 1
     N, n = 1 if shared_noise else D, D * H
     has_y = all(of.keeps_y for of in ACTIVATIONS.values() if name in (f"affine_{of.name}", f"{of.name}_backward"))
     names_of_shapes = {
@@ -145,10 +147,29 @@ def check_operation(
     Of a kernel set at a lower precision the reference is that of this precision: both round the same arguments, so that the
     tolerance is the same. `case` is one of `cases`. An array that the reference fills without reading it holds NaN before the call. A matrix product
     is a sum of many terms, which may cancel; differences within the `rounding` of the terms do not count as errors there.
-    With `cancelling` they do not count for any operation.
+    With `cancelling` they do not count for any operation. The error ends with what `diagnose` finds.
     """
-    wanted, unread, given = (random_arguments(name, *case) for _ in range(3))
     reference = kernels.load("numpy", precision)
+    wanted, given, filled, returned = _outcomes(kernel_set, reference, name, case)
+    off = {}
+    for parameter, w, g in zip(OPERATIONS[name], wanted, given):
+        same = name in BATCHES or np.asarray(w).dtype.kind != "f"
+        sums = cancelling or "W" in OPERATIONS[name]
+        resolution = rounding([np.asarray(w)]) if sums and not same else 0.0
+        try:
+            assert_close(g, w, f"{name}: {parameter}", "operation", rtol=0 if same else None, resolution=resolution)
+        except AssertionError as error:
+            off[parameter] = str(error)
+    if off:
+        causes = _causes(kernel_set, reference, name, case)
+        parameter, cause = order([(parameter, causes.get(parameter)) for parameter in off])[0]
+        raise AssertionError(off[parameter] + (f". {cause.sentence}" if cause else ""))
+    require(returned == filled, f"{name} returns arguments {returned}; wanted {filled}")
+
+
+def _outcomes(kernel_set, reference, name, case):
+    """The arguments after the operation of the reference and after that of the set, and the positions of those that each returned."""
+    wanted, unread, given = (random_arguments(name, *case) for _ in range(3))
     filled = _places(getattr(reference, name)(*wanted), wanted)
     for i in filled:
         unread[i][...] = np.nan
@@ -156,19 +177,93 @@ def check_operation(
     for i in filled:
         if not np.isnan(unread[i]).any():
             given[i][...] = np.nan
-    returned = _places(getattr(kernel_set, name)(*given), given)
-    for parameter, w, g in zip(OPERATIONS[name], wanted, given):
-        same = name in BATCHES or np.asarray(w).dtype.kind != "f"
-        sums = cancelling or "W" in OPERATIONS[name]
-        resolution = rounding([np.asarray(w)]) if sums and not same else 0.0
-        assert_close(g, w, f"{name}: {parameter}", "operation", rtol=0 if same else None, resolution=resolution)
-    require(returned == filled, f"{name} returns arguments {returned}; wanted {filled}")
+    return wanted, given, filled, _places(getattr(kernel_set, name)(*given), given)
 
 
 def _places(result, arguments):
     """The positions of the arguments that an operation returned; -1 stands for an array that is none of them."""
     arrays = result if isinstance(result, tuple) else (result,)
     return [next((i for i, a in enumerate(arguments) if np.shares_memory(a, array)), -1) for array in arrays]
+
+
+# ------------------------------------------------------------------------------------------- what is wrong, in a sentence
+
+TOLD_APART = (7, 11, 13, 19, 17)  # B, D, H, Z, L: none is 2, or a product or quotient of others
+LENGTHS = ("batch", "inputs", "hidden units", "latents", "samples")
+
+
+def _causes(kernel_set, reference, name, case):
+    """{argument: its Diagnosis} of an operation that is off, in float64 and TOLD_APART or, if it is right there, in this case."""
+    dtype, sizes, *rest = (*case, SIZES[0])[:2] + case[2:]
+    for at in (("float64", TOLD_APART, *rest), (dtype, sizes, *rest)):
+        try:
+            wanted, given, *_ = _outcomes(kernel_set, reference, name, at)
+        except Exception:  # what is off is said in any case
+            return {}
+        rtol = TOLERANCES["operation"][at[0]]
+        off = [i for i, (w, g) in enumerate(zip(wanted, given)) if not np.all(relative_errors(g, w) <= rtol)]
+        if off:
+            return {OPERATIONS[name][i]: diagnosed(given[i], name, i, at, reference, max(rtol, 1e-9)) for i in off}
+    return {}
+
+
+def diagnosed(
+    given: ArrayLike, name: str, i: int, case: tuple[Any, ...], reference: Any = REFERENCE, rtol: float = 1e-9
+) -> Diagnosis | None:
+    """What is wrong with argument i after an operation was called on `random_arguments(name, *case)`.
+
+    The terms are found without a formula. The part with an argument is what is lost where this argument is 0. It is a term if
+    it is in proportion to the argument or to its square.
+    """
+
+    def after(changed: int = 0, factor: float = 1.0) -> NDArray:
+        """The right values of argument i, if one of the arguments is multiplied by a factor before."""
+        arguments = random_arguments(name, *case)
+        if factor != 1:
+            arguments[changed] = arguments[changed] * factor
+        getattr(reference, name)(*arguments)
+        return np.asarray(arguments[i])
+
+    terms, factors = {}, {}
+    before = dict(zip(OPERATIONS[name], random_arguments(name, *case)))
+    with np.errstate(all="ignore"):  # an argument that is 0 or twice as large may be none that the operation is meant for
+        wanted = after()
+        for j, (parameter, argument) in enumerate(before.items()):
+            if np.asarray(argument).dtype.kind == "f":
+                rest = after(j, 0.0)
+                part, twice = wanted - rest, after(j, 2.0) - rest
+                if any(np.all(relative_errors(twice, c * part) < 1e-9) for c in (2, 4)):
+                    terms.setdefault(part.tobytes(), (part, []))[1].append(
+                        f"what {parameter} held before" if i == j else parameter
+                    )
+                factors |= _factors(parameter, np.asarray(argument, float), wanted.shape)
+    parts = {_of_part(names): part for part, names in terms.values()}
+    sizes = dict(zip(LENGTHS, case[1])) | {p: n for p, n in before.items() if p == "n_examples"}
+    return diagnose(given, wanted, sizes=sizes, terms=parts, factors=factors, rtol=rtol)
+
+
+def _of_part(names):
+    """What a term is called that has these arguments."""
+    return next((name for name in names if name.endswith(" held before")), f"the part with {' and '.join(names)}")
+
+
+DERIVED = {  # {argument: what may be a factor besides}
+    **{name: {f"exp({name} / 2)": lambda a: np.exp(a / 2), f"exp({name})": np.exp} for name in ("logvar", "output_logvar")},
+    **{name: {f"(1 - {name})": lambda a: 1 - a} for name in ("beta1", "beta2")},
+    "h": {"(1 - h^2)": lambda h: 1 - h * h},
+    "logits": {"sigmoid(logits) sigmoid(-logits)": lambda logits: np.exp(-logits) / (1 + np.exp(-logits)) ** 2},
+}
+
+
+def _factors(parameter, array, shape):
+    """{name: array} of the factors that an argument gives to an array of this shape: itself, its sum, or what is derived of it."""
+    array = array.reshape(array.shape[array.shape[:1] == (1,) :])  # kl has one row where it belongs to no sample
+    for name, a in ((parameter, array), (f"the sum of {parameter}", array.sum(axis=-1 if array.ndim else None))):
+        lacking = [n for n in range(len(shape)) if a.shape in ((), shape[: len(shape) - n][-a.ndim :])]
+        if lacking:
+            a = a.reshape(a.shape + (1,) * lacking[0])
+            return {name: a} | {derived: f(a) for derived, f in DERIVED.get(name, {}).items()}
+    return {}
 
 
 def check_kernels(kernel_set: types.ModuleType) -> dict[str, int]:

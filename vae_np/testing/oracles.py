@@ -207,39 +207,153 @@ def complex_elbo(
         The loss in nats.
     """
     _check(architecture, p, x, eps, objective)
-    objective_of, noise = OBJECTIVES[objective], NOISES[architecture.noise]
-    activation = COMPLEX_ACTIVATIONS[architecture.activation]
-
-    def network(side, h):
-        for i in range(len(architecture.hidden)):
-            h = activation(np.einsum("...i,io->...o", h, p[f"{side}.{i}.W"]) + p[f"{side}.{i}.b"])
-        return h
-
-    def head(name, h):
-        return np.einsum("...i,io->...o", h, p[f"{name}.W"]) + p[f"{name}.b"]
-
     x, eps = np.asarray(x, np.float64), np.asarray(eps, np.float64)
-    h = network("encoder", x)
-    mu, logvar = head("mu", h), head("logvar", h)
+    mu, logvar = _encoded(architecture, p, x)
     z = mu + np.exp(logvar / 2) * eps
-    h = network("decoder", z)
-    output = head("output", h)
-    if noise.per_input:
-        output_logvar = head(noise.parameter, h)
-    else:
-        output_logvar = p[noise.parameter] if noise.parameter else 2 * np.log(architecture.noise_std)
-    log_p = np.sum(COMPLEX_LIKELIHOODS[architecture.likelihood](x, output, output_logvar), axis=-1)
-    if objective_of.sampled:
+    if OBJECTIVES[objective].sampled:
         kl = 0.5 * np.sum(z**2 - eps**2 - logvar, axis=-1)
     else:
         kl = -0.5 * np.sum(1 + logvar - mu**2 - np.exp(logvar), axis=-1)
-    log_w = log_p - beta * kl
-    if objective_of.weighted:
+    log_w = _log_likelihood(architecture, p, x, z) - beta * kl
+    if OBJECTIVES[objective].weighted:
         top = log_w.real.max(axis=0)
         bound = top + np.log(np.mean(np.exp(log_w - top), axis=0))
     else:
         bound = np.mean(log_w, axis=0)
-    return -np.mean(bound) + l2 / 2 * sum(np.sum(p[name] ** 2) for name in p if name.endswith(".W"))
+    return -np.mean(bound) + _penalty(p, l2)
+
+
+def complex_surrogate(
+    architecture: Architecture,
+    at: Mapping[str, NDArray],
+    p: Mapping[str, NDArray],
+    x: ArrayLike,
+    eps: ArrayLike,
+    beta: float = 1.0,
+    l2: float = 0.0,
+    objective: str = "iwae",
+    estimator: str = "total",
+) -> Any:
+    """A function of p whose derivative at p = at is the estimate of an estimator, as an analytic function of p.
+
+    An estimator sums three derivatives over the samples l of an example, with factors c_l, r_l and s_l that are numbers:
+
+        c_l d nll / d decoder  +  r_l d (nll + beta (log q - log p(z))) / dz  dz / d encoder  +  s_l d log q(z|x) / d encoder
+
+    Along the path through z the parameters of log q are those of `at`. In the score, the derivative of log q, z is that of `at`.
+    The factors of the estimators are in SURROGATE_FACTORS.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The architecture of the model.
+    at : mapping of str to array
+        The real parameters at which the gradient is estimated.
+    p : mapping of str to array
+        The parameters, real or complex.
+    x : array (B, D)
+        The batch.
+    eps : array (L, B, Z)
+        The noise of the latents.
+    beta, l2 : float
+        The weight of the KL, and that of half the sum of the squared weights.
+    objective : {"elbo_mc", "iwae"}
+        The bound.
+    estimator : {"total", "path", "dreg", "score", "vimco"}
+        The estimator, one of those of the objective.
+
+    Returns
+    -------
+    float or complex
+        The surrogate. Its value means nothing.
+
+    References
+    ----------
+    Schulman, Heess, Weber & Abbeel 2015 (arXiv 1506.05254), for surrogates.
+    """
+    _check(architecture, p, x, eps, objective)
+    x, eps = np.asarray(x, np.float64), np.asarray(eps, np.float64)
+    mean, logvar = _encoded(architecture, at, x)
+    z = mean + np.exp(logvar / 2) * eps
+    mean_p, logvar_p = _encoded(architecture, p, x)
+    z_p = mean_p + np.exp(logvar_p / 2) * eps
+
+    def log_normal(z, mean, logvar):
+        return -0.5 * np.sum(np.log(2 * np.pi) + logvar + (z - mean) ** 2 / np.exp(logvar), axis=-1)
+
+    log_w = _log_likelihood(architecture, at, x, z) + beta * (log_normal(z, 0, np.zeros(())) - log_normal(z, mean, logvar))
+    share = special.softmax(log_w, axis=0) if OBJECTIVES[objective].weighted else np.full(log_w.shape, 1 / len(log_w))
+    r, s = SURROGATE_FACTORS[objective, estimator](log_w, share, beta)
+    of_decoder = -_log_likelihood(architecture, p, x, z)
+    cost = -_log_likelihood(architecture, at, x, z_p)
+    cost = cost + beta * (log_normal(z_p, mean, logvar) - log_normal(z_p, 0, np.zeros(())))
+    total = share * of_decoder + r * cost + s * log_normal(z, mean_p, logvar_p)
+    return np.mean(np.sum(total, axis=0)) + _penalty(p, l2)
+
+
+def _without(log_w, l):
+    return np.delete(log_w, l, axis=0)
+
+
+def _score(log_w, share, beta):
+    """The loss of each sample less the mean of the others."""
+    others = [_without(log_w, l).mean(axis=0) if len(log_w) > 1 else 0.0 for l in range(len(log_w))]
+    return 0.0, (others - log_w) / len(log_w)
+
+
+def _weighted_score(log_w, share, beta):
+    return 0.0, beta * share - special.logsumexp(log_w, axis=0) + np.log(len(log_w))
+
+
+def _vimco(log_w, share, beta):
+    """The loss less the loss in which the geometric mean of the other weights takes the place of a weight."""
+    if len(log_w) == 1:
+        return _weighted_score(log_w, share, beta)
+    replaced = [np.vstack([_without(log_w, l), _without(log_w, l).mean(axis=0)]) for l in range(len(log_w))]
+    return 0.0, beta * share - special.logsumexp(log_w, axis=0) + special.logsumexp(replaced, axis=1)
+
+
+# {(objective, estimator): the factors r and s of the path and of the score, from (log_w, share, beta)}, where share is the
+# weight of a sample in the loss
+SURROGATE_FACTORS: dict[tuple[str, str], Callable[..., tuple[Any, Any]]] = {
+    **dict.fromkeys([("elbo_mc", "total"), ("iwae", "total")], lambda log_w, share, beta: (share, beta * share)),
+    **dict.fromkeys([("elbo_mc", "path"), ("iwae", "path")], lambda log_w, share, beta: (share, 0.0)),
+    ("iwae", "dreg"): lambda log_w, share, beta: (share * (1 - beta) + beta * share**2, 0.0),
+    ("elbo_mc", "score"): _score,
+    ("iwae", "score"): _weighted_score,
+    ("iwae", "vimco"): _vimco,
+}
+
+
+def _encoded(architecture, p, x):
+    """mu and logvar"""
+    h = _network(architecture, p, "encoder", x)
+    return _head(p, "mu", h), _head(p, "logvar", h)
+
+
+def _log_likelihood(architecture, p, x, z):
+    """log p(x|z) of each sample of each example"""
+    noise, h = NOISES[architecture.noise], _network(architecture, p, "decoder", z)
+    output = _head(p, "output", h)
+    if noise.per_input:
+        output_logvar = _head(p, noise.parameter, h)
+    else:
+        output_logvar = p[noise.parameter] if noise.parameter else 2 * np.log(architecture.noise_std)
+    return np.sum(COMPLEX_LIKELIHOODS[architecture.likelihood](x, output, output_logvar), axis=-1)
+
+
+def _network(architecture, p, side, h):
+    for i in range(len(architecture.hidden)):
+        h = COMPLEX_ACTIVATIONS[architecture.activation](_head(p, f"{side}.{i}", h))
+    return h
+
+
+def _head(p, name, h):
+    return np.einsum("...i,io->...o", h, p[f"{name}.W"]) + p[f"{name}.b"]
+
+
+def _penalty(p, l2):
+    return l2 / 2 * sum(np.sum(p[name] ** 2) for name in p if name.endswith(".W"))
 
 
 def _check(architecture, p, x, eps, objective):

@@ -10,6 +10,8 @@ from numpy.typing import DTypeLike, NDArray
 from vae_np.architecture import Architecture, check_choice
 from vae_np.choices import ACTIVATIONS, LIKELIHOODS, NOISES, OBJECTIVES
 from vae_np.parameters import Parameters
+from vae_np.testing.frameworks import array_of, like
+from vae_np.testing.trees import leaves, rebuilt
 
 
 class Problem(NamedTuple):
@@ -188,6 +190,96 @@ def random_problem(
         beta,
         l2,
         objective,
+    )
+
+
+def random_like(tree: Any, seed: int = 0, scale: float = 1.0) -> Any:
+    """A container like this one, with the same paths and shapes, whose arrays of real numbers are random.
+
+    Parameters
+    ----------
+    tree : container
+        The container, as `check_gradients` takes it, such as the parameters of your own model. It stays as it is, and so do
+        leaves that are no arrays of real numbers, such as a count or a name.
+    seed : int
+        The same seed gives the same numbers.
+    scale : float
+        The standard deviation of the numbers, which are normal with mean 0.
+
+    Returns
+    -------
+    container
+        A new container, whose arrays are of float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vae_np.testing import random_like
+    >>> random_like({"layers": [np.zeros((2, 3)), np.zeros(3)], "steps": 7})["steps"]
+    7
+    """
+    rng, arrays = np.random.default_rng(seed), {}
+    for path, leaf in leaves(tree).items():
+        array = array_of(leaf)
+        if array is not None and array.dtype.kind == "f":
+            arrays[path] = like(leaf, scale * np.asarray(rng.normal(size=array.shape)))
+    return rebuilt(tree, arrays)
+
+
+class ProblemOfOwn(NamedTuple):
+    """Arguments for a model of your own.
+
+    Parameters
+    ----------
+    params : container
+        The parameters.
+    x : array (B, D)
+        A batch.
+    eps : array (B, Z) or (L, B, Z)
+        The noise.
+    """
+
+    params: Any
+    x: NDArray
+    eps: NDArray
+
+
+def random_problem_of(
+    params: Any,
+    n_inputs: int,
+    n_latent: int,
+    n_examples: int = 3,
+    n_samples: int | None = None,
+    likelihood: str = "bernoulli",
+    pixels: str = "grey",
+    seed: int = 0,
+    scale: float = 1.0,
+) -> ProblemOfOwn:
+    """A random problem for a model of your own, which these arguments determine completely.
+
+    Parameters
+    ----------
+    params : container
+        Parameters of the model: see `random_like`.
+    n_inputs, n_latent : int
+        The number of inputs, D, and of latents, Z.
+    n_examples : int
+        The number of examples, B.
+    n_samples : int, optional
+        The number of samples of each example, L. By default the noise has no axis for samples.
+    likelihood, pixels : str
+        The kind of batch: see `random_batch`.
+    seed : int
+        The same seed gives the same numbers.
+    scale : float
+        The standard deviation of the parameters.
+    """
+    sizes = Architecture(n_inputs, (), n_latent, likelihood=likelihood)
+    eps = random_noise(sizes, n_examples, n_samples or 1, seed=seed)
+    return ProblemOfOwn(
+        random_like(params, seed, scale),
+        random_batch(sizes, n_examples, seed=seed, pixels=pixels),
+        eps[0] if n_samples is None else eps,
     )
 
 

@@ -47,7 +47,9 @@ def gradient_is_the_complex_step(model: Model, problem: Problem) -> None:
     if OBJECTIVES[problem.objective].weighted:
         # A weight is the exponential of a loss, so that its relative error is the rounding of that loss.
         rtol += 2 * float(np.finfo(p.flat.dtype).eps * np.abs(value.per_example).max())
-    check_with_complex_steps(lambda q: oracles.complex_elbo(architecture, q, *rest), p, g, rtol)
+    L, B, Z = problem.eps.shape
+    sizes = {"batch": B, "inputs": problem.x.shape[1], "samples": L, "latents": Z}
+    check_with_complex_steps(lambda q: oracles.complex_elbo(architecture, q, *rest), p, g, rtol, sizes)
 
 
 def value_is_finite_wherever_it_can_be(model: Model, problem: Problem) -> None:
@@ -358,9 +360,40 @@ def at_precision(precision: str) -> tuple[Property, ...]:
     return (operands_are_rounded_as_in_the_definition, *EXACT)
 
 
-def with_backend(backend: str | types.ModuleType, precision: str = FULL) -> Model:
+OF_ANY_ESTIMATOR: tuple[Property, ...] = (  # they hold although a gradient is not the derivative of the loss for these samples
+    value_is_that_of_the_definitions,
+    what_is_no_number_is_not_hidden,
+    single_precision_is_double_precision_rounded,
+    order_of_the_batch_does_not_matter,
+    parts_average_to_the_whole,
+    hidden_units_have_no_order,
+    latents_have_no_order_and_no_sign,
+    scale_of_a_homogeneous_unit_does_not_matter,
+    a_call_changes_nothing_and_repeats_to_the_bit,
+)
+
+
+def of_estimator(estimator: str) -> tuple[Property, ...]:
+    """The properties that hold with an estimator: first the comparison with its surrogate, then those of OF_ANY_ESTIMATOR.
+
+    The property of "total" that the gradient is the derivative of the loss does not hold for any other estimator.
+    """
+
+    def gradient_is_the_complex_step_of_the_surrogate(model: Model, problem: Problem) -> None:
+        """Every element of the gradient agrees with complex steps through the surrogate of the estimator."""
+        architecture, at = problem.p.architecture, problem.p
+
+        def surrogate(p):
+            return oracles.complex_surrogate(architecture, at, p, *problem[1:], estimator)
+
+        check_with_complex_steps(surrogate, at, model(*problem)[1])
+
+    return (gradient_is_the_complex_step_of_the_surrogate, *OF_ANY_ESTIMATOR)
+
+
+def with_backend(backend: str | types.ModuleType, precision: str = FULL, estimator: str = "total") -> Model:
     """`loss_and_gradients` on a backend, or on a kernel set of your own, as a model for `check_elbo`."""
-    return functools.partial(loss_and_gradients, backend=backend, precision=precision)
+    return functools.partial(loss_and_gradients, backend=backend, precision=precision, estimator=estimator)
 
 
 def _same_value(value, wanted, problem):

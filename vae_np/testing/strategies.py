@@ -15,7 +15,17 @@ from vae_np import kernels
 from vae_np.architecture import Architecture
 from vae_np.choices import ACTIVATIONS, OBJECTIVES
 from vae_np.parameters import DTYPES, Parameters
-from vae_np.testing.problems import DECODERS, Problem, random_batch, random_noise, random_parameters, random_problem
+from vae_np.testing.problems import (
+    DECODERS,
+    Problem,
+    ProblemOfOwn,
+    random_batch,
+    random_like,
+    random_noise,
+    random_parameters,
+    random_problem,
+    random_problem_of,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -127,4 +137,74 @@ def edge_problems(dtypes: st.SearchStrategy[str] = dtypes()) -> st.SearchStrateg
         logit=st.sampled_from([0.0, 17.0, 100.0, 1e4]),
         logvar=st.sampled_from([0.0, 20.0, 80.0]),
         noise=st.sampled_from([0.0, 8.0, 80.0]),
+    )
+
+
+# ------------------------------------------------------------------------------------------------- a model of one's own
+
+
+def arrays_like(tree: Any, scale: float = 1.0) -> st.SearchStrategy[Any]:
+    """Draw a container like one of yours, such as the parameters of your model, with other numbers.
+
+    Parameters
+    ----------
+    tree : container
+        The container: see `random_like`.
+    scale : float
+        The standard deviation of the numbers.
+    """
+    return st.builds(random_like, st.just(tree), seeds, st.just(scale))
+
+
+def problems_of(
+    params: Any,
+    n_inputs: int,
+    n_latent: int,
+    max_examples: int = 4,
+    max_samples: int | None = None,
+    likelihood: str = "bernoulli",
+    scale: float = 1.0,
+) -> st.SearchStrategy[ProblemOfOwn]:
+    """Draw (params, x, eps) for a model of your own.
+
+    Parameters
+    ----------
+    params : container
+        Parameters of your model. Their shapes and their container are kept, and their numbers are drawn.
+    n_inputs, n_latent : int
+        The number of inputs, D, and of latents, Z, of your model.
+    max_examples : int
+        The largest number of examples, B.
+    max_samples : int, optional
+        The largest number of samples of each example, L. By default the noise is (B, Z), without an axis for samples.
+    likelihood : str
+        What x is besides zeros and ones: numbers between 0 and 1 for "bernoulli", real numbers for "gaussian".
+    scale : float
+        The standard deviation of the parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hypothesis import given, settings
+    >>> from vae_np.testing.strategies import problems_of
+    >>> def loss(params, x, eps):
+    ...     mu, std = x @ params["mu"], np.exp(params["logvar"] / 2)
+    ...     return np.mean((x - (mu + std * eps) @ params["mu"].T) ** 2)
+    >>> @settings(max_examples=10, database=None)
+    ... @given(problem=problems_of({"mu": np.zeros((5, 2)), "logvar": np.zeros(2)}, n_inputs=5, n_latent=2))
+    ... def test_no_loss_is_negative(problem):
+    ...     assert loss(*problem) >= 0
+    >>> test_no_loss_is_negative()
+    """
+    return st.builds(
+        random_problem_of,
+        st.just(params),
+        n_inputs=st.just(n_inputs),
+        n_latent=st.just(n_latent),
+        n_examples=st.integers(1, max_examples),
+        n_samples=st.none() if max_samples is None else st.integers(1, max_samples),
+        likelihood=st.just(likelihood),
+        pixels=st.sampled_from(["grey", "binary"]),
+        seed=seeds,
+        scale=st.just(scale),
     )

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from vae_np.architecture import check_choice
+from vae_np.choices import ESTIMATORS
 from vae_np.elbo import loss_and_gradients
 from vae_np.kernels.contract import FULL
 from vae_np.parameters import Parameters
@@ -15,16 +17,26 @@ from vae_np.testing.properties import (
     Property,
     at_precision,
     gradient_is_the_complex_step,
+    of_estimator,
     value_is_finite_wherever_it_can_be,
 )
 
 
-def trials(precision: str = FULL, problems: Sequence[Problem] | None = None) -> list[tuple[Property, Problem]]:
+def trials(
+    precision: str = FULL, problems: Sequence[Problem] | None = None, estimator: str = "total"
+) -> list[tuple[Property, Problem]]:
     """All that `check_elbo` tries, as (property, problem).
 
     It is each property on every kind of problem, or on the given ones, and the edges. At a lower precision it is the comparison
-    with the reference on every kind of problem, and the other properties on some of them.
+    with the reference on every kind of problem, and the other properties on some of them. With an estimator other than "total"
+    it is the comparison with the surrogate on every problem whose objective has the estimator, and the other properties on some.
     """
+    if not ESTIMATORS[estimator].differentiates_the_loss:
+        has_it = ESTIMATORS[estimator].operations
+        every = [problem for problem in (every_kind() if problems is None else problems) if problem.objective in has_it]
+        some = every[::3] if problems is None else every
+        surrogate, *others = of_estimator(estimator)
+        return [(surrogate, problem) for problem in every] + [(check, problem) for problem in some for check in others]
     if precision != FULL:
         definition, *exact = at_precision(precision)
         every = [problem for real in ("float32", "float64") for problem in every_kind(real)] if problems is None else problems
@@ -40,7 +52,10 @@ def trials(precision: str = FULL, problems: Sequence[Problem] | None = None) -> 
 
 
 def check_elbo(
-    model: Model = loss_and_gradients, precision: str = FULL, problems: Iterable[Problem] | None = None
+    model: Model = loss_and_gradients,
+    precision: str = FULL,
+    problems: Iterable[Problem] | None = None,
+    estimator: str = "total",
 ) -> dict[str, int]:
     """Try every property of a model on problems of every kind, and its values at the edges.
 
@@ -57,6 +72,10 @@ def check_elbo(
     problems : iterable of Problem, optional
         The problems, such as `every_kind(activations=["tanh"], hidden=[(4,)])`; by default they are of every kind. The edges
         are those of the same architectures.
+    estimator : {"total", "path", "dreg", "score", "vimco"}
+        How the model estimates the gradient by the encoder's parameters. With "total" it is the derivative of the loss. For any
+        other estimator the gradient is compared with that of its surrogate, `vae_np.testing.complex_surrogate`, at full
+        precision and on problems whose objective has the estimator.
 
     Returns
     -------
@@ -76,6 +95,7 @@ def check_elbo(
     """
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; it must be a function such as loss_and_gradients")
+    check_choice("estimator", estimator, ESTIMATORS)
     tried, refused, broken, answered = {}, {}, {}, []
 
     def answering(*problem):
@@ -83,7 +103,7 @@ def check_elbo(
         answered.append(True)
         return result
 
-    for check, problem in trials(precision, None if problems is None else list(problems)):
+    for check, problem in trials(precision, None if problems is None else list(problems), estimator):
         name = check.__name__
         try:
             check(answering, problem)

@@ -47,7 +47,7 @@ def test_launches_that_cuda_refuses_are_refused():
         ((1,), (1, 1, 65)),
         ((1,), (0,)),
     ):
-        with pytest.raises(cp.CUDARuntimeError, match="INVALID_VALUE"):
+        with pytest.raises(cp.CUDADriverError, match="INVALID_VALUE"):
             right(grid, block, (x,))
     wrong: list[Any] = [(1, (1,)), ((1,), 1), ([1], (1,)), ((), (1,))]
     for grid, block in wrong:
@@ -55,8 +55,8 @@ def test_launches_that_cuda_refuses_are_refused():
             right(grid, block, (x,))
     bounded = kernel("x[t] = 1;").replace("kernel(", "__launch_bounds__(64, 2) kernel(")
     launch(bounded, x)
-    with pytest.raises(cp.CUDARuntimeError, match="too many threads"):
+    with pytest.raises(cp.CUDADriverError, match="too many threads"):
         launch(bounded, x, block=(65,))
     for name in ("missing", "plain"):  # the name of what is not extern "C" is mangled
-        with pytest.raises(cp.CUDARuntimeError, match="named symbol not found"):
+        with pytest.raises(cp.CUDADriverError, match="named symbol not found"):
             launch(kernel("x[t] = 1;") + "\n__global__ void plain(float* x) {}", x, name=name)

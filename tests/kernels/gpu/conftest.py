@@ -20,8 +20,8 @@ def planted(monkeypatch):
     def plant(right, wrong):
         assert any(right in source(name, "float32")[0] for name in on_host.DEVICE.SOURCES)
 
-        def with_error(name, real):
-            text, options = source(name, real)
+        def with_error(*given):
+            text, options = source(*given)
             return text.replace(right, wrong), options
 
         monkeypatch.setattr(on_host.DEVICE, "source", with_error)

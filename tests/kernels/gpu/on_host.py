@@ -1,6 +1,7 @@
 """The GPU's kernel set where the host stands for the GPU: its lines of Python and its CUDA kernels, without a GPU.
 
-KERNELS is the set, or None where kernels cannot be compiled for the host. DEVICE and GRAPH are its modules of these names.
+KERNELS is the set, or None where kernels cannot be compiled for the host. DEVICE, GRAPH, LAUNCHES and FUSION are its modules of
+these names.
 `load_cublas` is the function that loads the real cuBLAS; in DEVICE the stand-in for cuBLAS has its place.
 """
 
@@ -24,19 +25,24 @@ def _load():
     before = _take_modules()
     try:
         with host_cuda.installed():
-            names = ("vae_np.kernels.gpu", "vae_np.kernels.gpu.device", "vae_np.kernels.gpu.graph")
-            kernel_set, device, graph = map(importlib.import_module, names)
+            names = [
+                "vae_np.kernels.gpu",
+                *(f"vae_np.kernels.gpu.{name}" for name in ("device", "graph", "launches", "fusion")),
+            ]
+            kernel_set, device, graph, launches, fusion = map(importlib.import_module, names)
     finally:
         _take_modules()
         sys.modules.update(before)
     load_cublas, device.load_cublas = device.load_cublas, host_cuda.Cublas
-    return kernel_set, device, graph, load_cublas
+    return kernel_set, device, graph, launches, fusion, load_cublas
 
 
 KERNELS: Any
 DEVICE: Any
 GRAPH: Any
-KERNELS, DEVICE, GRAPH, load_cublas = _load() if host_cuda.COMPILER else (None,) * 4
+LAUNCHES: Any
+FUSION: Any
+KERNELS, DEVICE, GRAPH, LAUNCHES, FUSION, load_cublas = _load() if host_cuda.COMPILER else (None,) * 6
 
 
 @contextlib.contextmanager

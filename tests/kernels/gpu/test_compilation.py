@@ -19,9 +19,9 @@ ARCHITECTURES = ["sm_75", "sm_80", "sm_90", "sm_120"]  # Turing, Ampere with Ada
 ARCHITECTURES += [pytest.param(sibling, marks=pytest.mark.slow) for sibling in ("sm_86", "sm_89", "sm_100")]
 
 
-def compiled(name, real, architecture):
+def compiled(name, real, architecture, index="int"):
     """Compile a source file with the options that CuPy gets. Returns {kernel: (registers, bytes spilled)}."""
-    text, options = on_host.DEVICE.source(name, real)
+    text, options = on_host.DEVICE.source(name, real, index)
     macros = [tuple(option[2:].split("=", 1)) for option in options if option.startswith("-D")]
     options, log = set(options), io.StringIO()
     program = cuda.Program(
@@ -51,15 +51,42 @@ def test_every_kernel_compiles_and_keeps_its_numbers_in_registers(name, real, ar
         assert spilled == 0 and registers <= most, (kernel, registers, spilled)
 
 
+@pytest.mark.parametrize("name", on_host.DEVICE.SOURCES)
+def test_every_kernel_compiles_with_indices_of_64_bits(name):
+    assert all(not spilled for _, spilled in compiled(name, "float32", "sm_90", "long long").values())
+
+
+def ptx(name, real):
+    """The instructions of a source file for NVIDIA's virtual machine, with the options that CuPy adds."""
+    text, options = on_host.DEVICE.source(name, real)
+    options = [option.encode() for option in (*options, "--ftz=true", "-arch=compute_90")]
+    program = nvrtc.nvrtcCreateProgram(text.encode(), b"kernels.cu", 0, [], [])[1]
+    assert nvrtc.nvrtcCompileProgram(program, len(options), options)[0] == 0
+    code = b" " * nvrtc.nvrtcGetPTXSize(program)[1]
+    nvrtc.nvrtcGetPTX(program, code)
+    return code.decode()
+
+
 @pytest.mark.parametrize("real", ["float32", "float64"])
 @pytest.mark.parametrize("name", on_host.DEVICE.SOURCES)
 def test_only_the_random_numbers_are_rounded_after_each_product_and_each_sum(name, real):
     """Their bits must be those of the reference. Each instruction says how it rounds, so that none is fused later."""
     fused = name != "batches"
-    text, options = on_host.DEVICE.source(name, real)
-    options = [option.encode() for option in (*options, "--ftz=true", "-arch=compute_90")]
-    program = nvrtc.nvrtcCreateProgram(text.encode(), b"kernels.cu", 0, [], [])[1]
-    assert nvrtc.nvrtcCompileProgram(program, len(options), options)[0] == 0
-    ptx = b" " * nvrtc.nvrtcGetPTXSize(program)[1]
-    nvrtc.nvrtcGetPTX(program, ptx)
-    assert bool(re.search(rb"\bfma\.", ptx)) == fused == bool(re.search(rb"\b(mul|add|sub)(\.ftz)?\.f(32|64)\b", ptx))
+    code = ptx(name, real)
+    assert bool(re.search(r"\bfma\.", code)) == fused == bool(re.search(r"\b(mul|add|sub)(\.ftz)?\.f(32|64)\b", code))
+
+
+def test_only_data_below_the_normal_numbers_are_flushed_in_a_batch():
+    """The quotients of bytes are no such numbers, and neither is noise, which is rounded from double."""
+    kernels = re.split(r"\.entry (\w+)", ptx("batches", "float32"))[1:]
+    flushing = {name: set(re.findall(r"\b[\w.]+\.ftz\.[\w.]+", code)) for name, code in zip(kernels[::2], kernels[1::2])}
+    assert flushing == {
+        "gather_uint8": {"div.rn.ftz.f32"},
+        "gather_float32": set(),
+        "gather_float64": {"cvt.rn.ftz.f32.f64"},
+        "normals": {"cvt.rn.ftz.f32.f64"},
+        "begin_uint8": {"div.rn.ftz.f32", "cvt.rn.ftz.f32.f64"},
+        "begin_float32": {"cvt.rn.ftz.f32.f64"},
+        "begin_float64": {"cvt.rn.ftz.f32.f64"},
+        "binarize": {"cvt.ftz.f64.f32"},
+    }

@@ -54,7 +54,7 @@ cupy.cuda.set_allocator(None)  # each array has memory of its own, so that an ac
 from tests.kernels.gpu.trainings import EVERY_CHOICE, stepped
 from vae_np.kernels.gpu import device
 source, (right, wrong) = device.source, {change!r}
-device.source = lambda name, real: (source(name, real)[0].replace(right, wrong), source(name, real)[1])
+device.source = lambda *given: (source(*given)[0].replace(right, wrong), source(*given)[1])
 for training in EVERY_CHOICE:
     stepped("cupy", training, "float32", n=2)
 for real, precision in (("float32", "bfloat16"), ("float32", "tfloat32"), ("float64", "bfloat16")):

@@ -3,7 +3,10 @@
 import contextlib
 import ctypes
 import functools
+import importlib
 import itertools
+import pathlib
+import re
 import sys
 import warnings
 
@@ -13,7 +16,7 @@ import pytest
 from tests import host_cuda
 from tests.kernels.gpu import on_host
 from tests.kernels.gpu.trainings import BATCH_SIZE, DATA, EVERY_CHOICE, TRAININGS, stepped
-from vae_np import Architecture, Parameters, decode, encode, log_likelihood, loss_and_gradients, steps, train
+from vae_np import Architecture, Parameters, cli, decode, encode, kernels, log_likelihood, loss_and_gradients, steps, train
 from vae_np.evaluation import evaluate
 from vae_np.kernels import reference
 from vae_np.kernels.contract import UPDATES
@@ -173,7 +176,7 @@ PLANTED = {  # the correct text, the wrong text, and an operation whose result i
         "bernoulli_nll",
     ),
     "a missing barrier before the columns' sums": (
-        "of_warp[warp][lane] = total;\n        __syncthreads();",
+        "of_warp[warp][lane] = total;\n    __syncthreads();",
         "of_warp[warp][lane] = total;",
         "affine_gradients",
     ),
@@ -217,7 +220,7 @@ def test_a_planted_error_is_seen(operations, error, planted):
 @pytest.mark.parametrize("training", TRAININGS, ids=str)
 def test_the_loss_and_its_gradient_are_the_references(training):
     """They are computed line by line, on arrays of the device."""
-    architecture, _, objective, n_samples = training
+    architecture, _, objective, n_samples, _ = training
     eps = np.random.default_rng(3).normal(size=(n_samples, 5, 4))
     given = Parameters.initialize(architecture), DATA[:5], eps, 0.7, 0.1, objective
     (value, g), (wanted, h) = (loss_and_gradients(*given, backend) for backend in (GPU, "numpy"))
@@ -247,13 +250,15 @@ def test_without_a_graph_the_steps_are_the_same_to_the_bit(monkeypatch, caplog):
     captured = stepped(GPU, TRAININGS[0], "float32")
 
     def refuse(*_):
-        raise host_cuda.CUDARuntimeError("cudaErrorNotSupported")
+        raise error
 
     monkeypatch.setattr(host_cuda.Stream, "begin_capture", refuse)
-    one_by_one = stepped(GPU, TRAININGS[0], "float32")
-    assert "steps are launched one by one" in caplog.text
-    caplog.clear()
-    assert all((a == b).all() for a, b in zip(captured, one_by_one))
+    for error in (host_cuda.CUDARuntimeError(GRAPH.NOT_SUPPORTED), RuntimeError("cuBLAS's gemm failed with status 14")):
+        one_by_one = stepped(GPU, TRAININGS[0], "float32")
+        assert "steps are launched one by one" in caplog.text
+        assert ("Traceback" in caplog.text) == (type(error) is RuntimeError)  # only what nobody expects has one
+        caplog.clear()
+        assert all((a == b).all() for a, b in zip(captured, one_by_one))
 
 
 # ------------------------------------------------------------------------------------------------- streams and graphs
@@ -270,7 +275,7 @@ def calls(run, lengths):
 def stepper(training=TRAININGS[0], seed=0):
     """A training on the GPU: the function that makes its steps, and one that returns its parameters."""
     model, p, state = training.model_and_state(GPU, "float32", seed)
-    _, optimizer, objective, n_samples = training
+    _, optimizer, objective, n_samples, _ = training
     options = dict(l2=0.1, binarize=True, seed=seed, backend=GPU)
     run = steps.stepper(p, state, optimizer, DATA, BATCH_SIZE, objective, n_samples, **options)
     return run, lambda: model.get(p.flat)
@@ -286,31 +291,114 @@ def test_calls_of_more_steps_than_are_on_the_device_at_a_time(training, monkeypa
         assert (calls(run, lengths) == wanted).all() and (q() == p()).all()
 
 
-@pytest.mark.parametrize("training", TRAININGS, ids=str)
-@pytest.mark.parametrize("within_a_stream", [False, True])
-def test_work_that_is_done_as_late_as_cuda_may_changes_no_bit(training, within_a_stream, monkeypatch):
-    """Every array is read on a stream that has waited for the work that fills it."""
-    monkeypatch.setattr(GRAPH, "STEPS_AT_A_TIME", 4)
-    run, p = stepper(training)
-    wanted = calls(run, [3, 6]), p()
+def trained_late(seed, training=TRAININGS[0], stream=None):
+    """The terms and the parameters of some steps, whose work is done in the order of `host_cuda.late`."""
     DEVICE.cublas.cache_clear()
-    with host_cuda.late(), host_cuda.Stream(non_blocking=True) if within_a_stream else contextlib.nullcontext():
+    with host_cuda.late(seed), stream or contextlib.nullcontext():
         run, p = stepper(training)
-        terms = calls(run, [3, 6])
-        assert (terms == wanted[0]).all() and (p() == wanted[1]).all()
-        some = DATA[:5], np.ones((1, 5, 4))
-        at_once = loss_and_gradients(Parameters.initialize(training.architecture), *some, backend="numpy")[1].flat
-        late = loss_and_gradients(Parameters.initialize(training.architecture), *some, backend=GPU)[1].flat
-        np.testing.assert_allclose(late, at_once, rtol=1e-10, atol=1e-12)
+        return calls(run, [3, 6]), p()
 
 
 @pytest.fixture
-def turns(monkeypatch):
-    """Two threads of the host that take turns. A thread ends its turn where it waits for a lock of the kernel set."""
-    turns = host_cuda.Turns()
-    for module in (GRAPH, DEVICE):
-        monkeypatch.setattr(module, "_lock", host_cuda.Lock(turns))
-    return turns
+def few_at_a_time(monkeypatch):
+    monkeypatch.setattr(GRAPH, "STEPS_AT_A_TIME", 4)
+
+
+@pytest.mark.parametrize("training", TRAININGS, ids=str)
+@pytest.mark.parametrize("seed", [None, 0])
+def test_no_order_of_work_that_cuda_allows_changes_a_bit(training, seed, few_at_a_time):
+    """Every array is read on a stream that has waited for the work that fills it."""
+    run, p = stepper(training)
+    wanted = calls(run, [3, 6]), p()
+    for stream in (None, host_cuda.Stream(non_blocking=True) if seed is None else host_cuda.Stream(ptds=True)):
+        assert all((a == b).all() for a, b in zip(trained_late(seed, training, stream), wanted))
+    some = Parameters.initialize(training.architecture), DATA[:5], np.ones((1, 5, 4))
+    with host_cuda.late(seed):
+        late = loss_and_gradients(*some, backend=GPU)[1].flat
+    np.testing.assert_allclose(late, loss_and_gradients(*some, backend="numpy")[1].flat, rtol=1e-10, atol=1e-12)
+
+
+def _on(null):
+    """A method of an array that takes the null stream instead of the one that it is given, or of the current one."""
+    return lambda method: lambda array, *given: method(array, *[null if type(a) is host_cuda.Stream else a for a in given])
+
+
+PLANTED_IN_STREAMS = {  # the class, its method, and what takes the place of the method
+    "no stream waits for an event": (
+        host_cuda.Stream,
+        "wait_event",
+        lambda method: lambda stream, event: event.graph and method(stream, event),
+    ),
+    "the graphs do not wait for what surrounds them": (
+        host_cuda.Stream,
+        "wait_event",
+        lambda method: lambda stream, event: (event.graph or stream != GRAPH.stream_of_graphs()) and method(stream, event),
+    ),
+    "numbers are copied on the wrong stream": (host_cuda.ndarray, "set", _on(host_cuda.Stream.null)),
+    "results are copied on the wrong stream": (host_cuda.ndarray, "get", _on(host_cuda.Stream.null)),
+    "a graph is launched on the wrong stream": (
+        host_cuda.Graph,
+        "launch",
+        lambda method: lambda graph: method(graph, host_cuda.Stream.null),
+    ),
+}
+
+
+@pytest.mark.parametrize("error", PLANTED_IN_STREAMS)
+def test_a_missing_event_and_a_wrong_stream_are_seen(error, few_at_a_time, monkeypatch):
+    of, name, wrong = PLANTED_IN_STREAMS[error]
+    wanted = trained_late(None)
+    monkeypatch.setattr(of, name, wrong(getattr(of, name)))
+
+    def is_seen(seed):
+        try:
+            return not all(np.array_equal(a, b) for a, b in zip(trained_late(seed), wanted))
+        except (host_cuda.KernelFault, IndexError):  # a row number that is not there yet
+            return True
+
+    assert any(map(is_seen, (None, *range(4))))
+
+
+@pytest.fixture
+def make_turns(monkeypatch):
+    """A function that makes two threads of the host take turns. A turn ends where its thread waits for a lock of the set."""
+
+    def make():
+        turns = host_cuda.Turns()
+        for module in (GRAPH, DEVICE, GPU.rounding):
+            monkeypatch.setattr(module, "_lock", host_cuda.Lock(turns))
+        return turns
+
+    return make
+
+
+@pytest.fixture
+def turns(make_turns):
+    return make_turns()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_threads_with_default_streams_of_their_own_share_no_memory_of_products(precision, make_turns):
+    """All these streams have the same address. Their work may be done in any order."""
+    x, W, b = (np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in ((2, 9, 7), (7, 5), (5,)))
+    operations, wanted = kernels.load(GPU, precision), []
+    for seed in range(4):
+        turns = make_turns()
+        with host_cuda.late(seed):
+            given = [[operations.put(array) for array in (rows, W, b, np.zeros((9, 5), np.float32))] for rows in x]
+            host_cuda.Device().synchronize()
+
+            def layers(arguments):
+                with host_cuda.Stream(ptds=True):
+                    for _ in range(3):
+                        operations.affine(*arguments)
+
+            turns.results(*(functools.partial(layers, arguments) for arguments in given))
+            host_cuda.Device().synchronize()
+            found = np.stack([operations.get(arguments[-1]) for arguments in given])
+        wanted = found if not seed else wanted
+        np.testing.assert_allclose(found, x @ W + b, rtol=0.1, atol=0.1)
+        assert (found == wanted).all()
 
 
 def test_graphs_of_two_threads_do_not_mix(turns):
@@ -351,22 +439,24 @@ def test_products_of_two_threads_do_not_use_a_workspace_at_the_same_time(turns):
         assert (found == alone).all()
 
 
-def test_the_host_waits_once_for_any_number_of_steps_and_launches_each_of_them_once(monkeypatch):
-    """It launches nothing else, and captures nothing again."""
+def test_the_host_waits_once_for_any_number_of_steps_and_launches_only_graphs(monkeypatch):
+    """It captures none again."""
     launched, captured = [], []
     launch, begin_capture = host_cuda.Graph.launch, host_cuda.Stream.begin_capture
     monkeypatch.setattr(host_cuda.Graph, "launch", lambda *given: launched.append("a graph") or launch(*given))
     monkeypatch.setattr(host_cuda.Stream, "begin_capture", lambda stream: captured.append(stream) or begin_capture(stream))
     for n in (1, 50):
         run, _ = stepper()
-        calls(run, [2])
+        calls(run, [2, 8])
         captured_before = len(captured)
         with monkeypatch.context() as patch:
             patch.setattr(host_cuda.RawKernel, "__call__", lambda *_, **__: launched.append("a kernel"))
             launched.clear()
             before = host_cuda.synchronisations()
             calls(run, [n])
-            assert host_cuda.synchronisations() - before == 1 and launched == ["a graph"] * n
+            assert host_cuda.synchronisations() - before == 1 and launched == ["a graph"] * sum(
+                divmod(n, GRAPH.STEPS_IN_A_GRAPH)
+            )
         assert len(captured) == captured_before
     assert set(captured) == {GRAPH.stream_of_graphs()}
 
@@ -376,6 +466,44 @@ def test_the_weights_of_single_precision_are_summed_in_double():
     weights = Parameters.initialize(TRAININGS[0].architecture, dtype="float32")
     squares = sum((W.astype(float) ** 2).sum() for name, W in weights.items() if name.endswith(".W"))
     assert calls(run, [1])[0, 3] == pytest.approx(float(np.float32(0.1)) / 2 * squares, rel=1e-14)
+
+
+def test_large_weights_are_summed_by_many_blocks_with_the_same_bits_for_any_number_of_them(monkeypatch):
+    monkeypatch.setattr(GRAPH, "SUMMED_BY_A_BLOCK", 7)
+    grids, launch = set(), host_cuda.RawKernel.__call__
+
+    def launched(kernel, grid, block, args):
+        if kernel.name == "note":
+            grids.add(grid)
+        launch(kernel, grid, block, args)
+
+    monkeypatch.setattr(host_cuda.RawKernel, "__call__", launched)
+    found = []
+    for order, most in zip((*host_cuda.ORDERS, "shuffled"), (1, 2, 5, 4096)):
+        with surroundings(order, 256, most=most):
+            found.append(calls(stepper()[0], [2]))
+    assert all((terms == found[0]).all() for terms in found)
+    means, weights = -(-BATCH_SIZE // 7), (600, 80, 80, 80, 600)
+    assert grids == {(1,), (2,), (5,), (3 * means + sum(-(-size // 7) for size in weights),)}
+    p = Parameters.initialize(TRAININGS[0].architecture, dtype="float32")
+    assert found[0][0, 3] == pytest.approx(np.float32(0.1) / 2 * sum((W.astype(float) ** 2).sum() for W in p.weights.values()))
+
+
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("if (!is_last) return;", "if (is_last) return;"),
+        ("*arrived = 0;", ""),
+        ("== gridDim.x - 1", "== gridDim.x - 2"),
+        ("min((whole)length, arrays[4 * r + 1] - first)", "length"),
+        ("while (arrays[4 * r + 3] > part) r--;", "while (arrays[4 * r + 3] >= part && r) r--;"),
+        ("arrays[4 * r + 7] : parts", "arrays[4 * r + 7] - 1 : parts"),
+    ],
+)
+def test_an_error_in_the_sum_of_many_blocks_is_seen(right, wrong, planted, monkeypatch):
+    planted(right, wrong)
+    with pytest.raises((AssertionError, host_cuda.KernelFault)):
+        test_large_weights_are_summed_by_many_blocks_with_the_same_bits_for_any_number_of_them(monkeypatch)
 
 
 @pytest.mark.parametrize("term", ["kl", "l2"])
@@ -394,22 +522,33 @@ def test_the_step_with_an_infinite_term_is_the_last(term):
         assert len(terms) == 1 and (np.isinf(terms[0]) == infinite).all()
 
 
-def test_an_interrupted_run_is_waited_for(monkeypatch):
-    """The steps that were launched still write into their arrays. Nobody else may get these before."""
-    waited, launches, launch = [], [], host_cuda.Graph.launch
+@pytest.mark.parametrize("waits", [True, False])
+def test_an_interrupted_run_is_waited_for(waits, monkeypatch):
+    """The steps that were launched still write into their arrays. Whoever reads these, or gets their memory, comes later."""
+    launch, wait = host_cuda.Graph.launch, host_cuda.Stream.wait_event
+    monkeypatch.setattr(GRAPH, "STEPS_IN_A_GRAPH", 1)
 
-    def interrupted(graph, stream=None):
-        launches.append(graph)
-        if len(launches) == 5:
-            raise KeyboardInterrupt
-        launch(graph, stream)
+    def interrupted():
+        launches, (run, p) = [], stepper()
 
-    wait = host_cuda.Stream.wait_event
-    monkeypatch.setattr(host_cuda.Graph, "launch", interrupted)
-    monkeypatch.setattr(host_cuda.Stream, "wait_event", lambda stream, event: waited.append(stream.ptr) or wait(stream, event))
-    with pytest.raises(KeyboardInterrupt):
-        stepped(GPU, TRAININGS[0], "float32")
-    assert len(waited) == 2 and waited[1] == host_cuda.get_current_stream().ptr
+        def fifth(graph, stream=None):
+            launches.append(graph)
+            if len(launches) == 5:
+                raise KeyboardInterrupt
+            launch(graph, stream)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(host_cuda.Graph, "launch", fifth)
+            calls(run, [9])
+        return p()
+
+    wanted, seen = interrupted(), 0
+    if not waits:
+        monkeypatch.setattr(host_cuda.Stream, "wait_event", lambda *given: given[0] != host_cuda.Stream.null and wait(*given))
+    for seed in (None, 0, 1):
+        with host_cuda.late(seed):
+            seen += (interrupted() != wanted).any()
+    assert bool(seen) != waits
 
 
 @pytest.mark.parametrize("real", ["float32", "float64"])
@@ -458,3 +597,16 @@ def test_a_setting_of_the_environment_that_goes_still_rounds_to_tf32_and_says_wh
     assert about == f"matrix products of cuBLAS on host, {'of operands rounded to TF32' if mode else 'in full precision'}"
     text = 'VAE_NP_TF32=1 goes with vae_np 0.3; use precision="tfloat32" instead'
     assert [str(warning.message) for warning in said] == [text] * bool(mode)
+
+
+def test_the_page_of_the_first_run_shows_what_the_command_prints(monkeypatch, capsys):
+    import_module = importlib.import_module
+    set_of = {kernels.MODULES["cupy"]: GPU}
+    monkeypatch.setattr(kernels, "CHECKS", kernels.CHECKS | {"cupy": lambda: kernels.Status(True)})
+    monkeypatch.setattr(importlib, "import_module", lambda name: set_of.get(name) or import_module(name))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["backends"])
+    printed = [line.replace(" on host,", " on NVIDIA H200,") for line in capsys.readouterr().out.splitlines()]
+    page = (pathlib.Path(__file__).parents[3] / "docs/gpu-first-run.md").read_text()
+    shown = [line.strip() for line in re.findall("^    .*cupy.*", page.partition("## What they print")[2], re.MULTILINE)]
+    assert len(shown) == 5 and set(shown) <= set(printed) and ended.value.code in (None, 0)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae_np import SGD, Adagrad, Adam, Architecture, Parameters, elbo, steps
-from vae_np.choices import ACTIVATIONS, LIKELIHOODS, NOISES, OBJECTIVES
+from vae_np.choices import ACTIVATIONS, ESTIMATORS, LIKELIHOODS, NOISES, OBJECTIVES
 from vae_np.kernels.contract import FULL
 from vae_np.optimizers import OPTIMIZERS, Optimizer
 
@@ -21,14 +21,15 @@ class Training(NamedTuple):
     optimizer: Optimizer = Adam(0.01)
     objective: str = "elbo"
     n_samples: int = 1
+    estimator: str = "total"
 
     def __str__(self) -> str:
         of = self.architecture
-        return f"{of.activation}-{of.likelihood}-{of.noise}-{self.objective}-{type(self.optimizer).__name__}"
+        return f"{of.activation}-{of.likelihood}-{of.noise}-{self.objective}-{self.estimator}-{type(self.optimizer).__name__}"
 
     def model_and_state(self, backend: Any, real: str, seed: int = 0) -> tuple[elbo.Model, Parameters, dict[str, Any]]:
         """Return the model, its initial parameters, and the arrays of the optimizer, all on the device of the backend."""
-        model = elbo.bind(self.architecture, self.objective, backend)
+        model = elbo.bind(self.architecture, self.objective, backend, estimator=self.estimator)
         p = Parameters.initialize(self.architecture, dtype=real, seed=seed)
         state = {name: model.put(array) for name, array in self.optimizer.initial_state(p).items()}
         return model, p.moved(model.put), state
@@ -56,6 +57,9 @@ def _others():
         yield Training(Architecture(30, (20,), 4, likelihood="gaussian", noise=noise))
     for objective in without(OBJECTIVES, [training.objective for training in TRAININGS]):
         yield Training(Architecture(30, (20,), 4), objective=objective)
+    for estimator in without(ESTIMATORS.values(), [ESTIMATORS[training.estimator] for training in TRAININGS]):
+        for objective in estimator.operations:
+            yield Training(Architecture(30, (20,), 4), SGD(0.001), objective, 3, estimator.name)
     for optimizer in without(OPTIMIZERS.values(), [type(training.optimizer) for training in TRAININGS]):
         yield Training(Architecture(30, (20,), 4), optimizer(0.001))
 
@@ -68,8 +72,8 @@ def stepped(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the terms of n steps, and the parameters after them."""
     model, p, state = training.model_and_state(backend, real)
-    _, optimizer, objective, n_samples = training
-    options = {"l2": 0.1, "backend": backend, "precision": precision}
+    _, optimizer, objective, n_samples, estimator = training
+    options = {"l2": 0.1, "backend": backend, "precision": precision, "estimator": estimator}
     run = steps.stepper(p, state, optimizer, DATA, BATCH_SIZE, objective, n_samples, **options)
     rows = np.random.default_rng(1).integers(0, len(DATA), (n, BATCH_SIZE))
     return run(rows, 1, 0.7, optimizer.learning_rate), model.get(p.flat)

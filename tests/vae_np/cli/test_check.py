@@ -44,6 +44,18 @@ def test_check_finds_every_gradient_right_on_every_backend_that_runs_here():
             assert re.search(rf"^\s*{re.escape(name)}\s", out, re.MULTILINE), f"{name} is not in the table"
 
 
+def test_check_compares_another_estimator_with_its_surrogate():
+    out = done("check", "--backend", "numpy", "--estimator", "dreg")
+    assert "every gradient is right" in out and "iwae" in out and "elbo" not in out
+
+
+def test_check_names_the_encoder_if_an_estimator_is_another_one(plant):
+    plant("vimco_backward", reference.iwae_score_backward)  # without the baseline
+    answer = command("check", "--backend", "numpy", "--estimator", "vimco")
+    assert answer.code == 1
+    assert {name.partition(".")[0] for _, name in wrong_parameters(answer.out)} == {"encoder", "mu", "logvar"}
+
+
 def test_check_names_the_encoder_if_the_derivative_of_relu_is_wrong(plant):
     def leaky(dh, y, h):
         dh *= np.where(h > 0, 1, 0.01)

@@ -1,4 +1,4 @@
-"""`vae-np mistakes`, `backends`, `explain-bound` and `burda`."""
+"""`vae-np mistakes`, `backends`, `explain-bound`, `estimators` and `burda`."""
 
 import functools
 import re
@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.vae_np.cli.commands import cells, done
+from tests.vae_np.cli.commands import cells, done, refused
 from vae_np import data, kernels
 from vae_np.testing import mistakes
 
@@ -51,6 +51,42 @@ def test_explain_bound_reaches_what_is_known(monkeypatch, tmp_path):
     for reached, wanted in pairs:
         assert float(reached) == pytest.approx(float(wanted), abs=1e-3)
     assert (tmp_path / "bound.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_estimators_prints_the_exact_table_and_draws_two_pictures(tmp_path):
+    out = done("estimators", "--samples", 1, 4, "--draws", 30, "--backend", "numpy", "--out", tmp_path / "new")
+    table = {tuple(row[:2]): row[2:] for row in cells(out)}
+    assert table["elbo_mc, beta 1", "total"] == ["0", "0", "1.193177", "0.895754"]
+    assert table["11.317072 nats", "path"] == ["+0.584217", "+0.008621", "0.072036", "0.512778"]
+    assert table["", "vimco"][:2] == ["0", "0"] and "d mu.b 1.751939" in out
+    for name in ("signal-to-noise.png", "estimators.png"):
+        assert (tmp_path / "new" / name).read_bytes().startswith(b"\x89PNG") and name in out
+
+
+@pytest.mark.parametrize(
+    "words, sentence", [(("--draws", 1), "draws is 1; it must"), (("--samples", 0), "a number of samples is 0")]
+)
+def test_estimators_refuses_too_few_draws_or_samples(words, sentence):
+    assert sentence in refused("estimators", *words)
+
+
+def test_burda_trains_with_importance_weights_and_another_estimator(monkeypatch, tmp_path):
+    from vae_np import runs
+    from vae_np.data import Dataset
+    from vae_np.parameters import Parameters
+
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 784), dtype=np.uint8)
+    monkeypatch.setattr(data, "load", lambda *_: Dataset(pixels[:30], pixels[30:], None, None, (28, 28)))
+    weighted = "--objective", "iwae", "--samples", 3, "--stages", 1, "--importance-samples", 5, "--rows", 4
+    trained = {}
+    for estimator in ("total", "dreg"):
+        out = done("burda", *weighted, "--estimator", estimator, "--out", tmp_path / estimator)
+        assert re.findall(r"stage (\d), (\d+) epochs: -log p\(x\) [\d.]+", out) == [("0", "1")]
+        settings = runs.settings_of(tmp_path / estimator)
+        assert (settings["objective"], settings["n_samples"], settings["estimator"]) == ("iwae", 3, estimator)
+        trained[estimator] = Parameters.load(tmp_path / estimator / "checkpoint.npz")
+    assert (trained["total"]["mu.W"] != trained["dreg"]["mu.W"]).any()
+    assert "estimator is 'dreg', which objective 'elbo' does not have" in refused("burda", "--estimator", "dreg")
 
 
 def test_burda_trains_the_published_stages_and_goes_on(monkeypatch, tmp_path):

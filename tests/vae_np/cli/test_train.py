@@ -47,7 +47,7 @@ def test_the_last_losses_are_printed(trained):
 def test_every_option_reaches_the_training_that_config_json_describes(rows):
     done(
         *f"train --data {rows} --valid-fraction 0.3 --hidden 4 3 --latent 3 --activation tanh".split(),
-        *"--likelihood gaussian --noise shared --objective elbo_mc --samples 2 --beta 0.3 --beta-warmup 2".split(),
+        *"--likelihood gaussian --noise shared --objective elbo_mc --estimator path --samples 2 --beta 0.3 --beta-warmup 2".split(),
         *"--l2 0.1 --optimizer sgd --learning-rate 0.005 --schedule 2:0.1 1:0.5 --epochs 2 --batch-size 7".split(),
         *"--binarize --patience 4 --seed 9 --dtype float64 --precision tfloat32 --backend numpy --threads 1 --out deep/folder".split(),
     )
@@ -55,6 +55,7 @@ def test_every_option_reaches_the_training_that_config_json_describes(rows):
     wanted = {
         "batch_size": 7,
         "objective": "elbo_mc",
+        "estimator": "path",
         "n_samples": 2,
         "beta": 0.3,
         "beta_warmup": 2.0,

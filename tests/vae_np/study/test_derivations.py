@@ -196,14 +196,29 @@ def iwae(rng):
     nll, kl, beta = rng.normal(size=3), rng.normal(size=3), 0.7
     w = np.exp(-(nll + beta * kl))
     by = {"diff_nll_1": diff("nll_l", 0), "diff_kl_1": diff("kl_l", 0)}
-    return model(rng) | {"nll_l": nll, "kl_l": kl, "beta": beta, "w_l": w, "w_1": w[0], "top": np.log(w).max()} | by
+    return model(rng) | {"nll_l": nll, "kl_l": kl, "beta": beta, "L": 3, "w_l": w, "w_1": w[0], "top": np.log(w).max()} | by
+
+
+def path(rng):
+    w, beta = rng.uniform(1, 3, 2), 0.7
+    w_tilde = w[0] / w.sum()
+    return model(rng) | {"a": 0.0, "diff_a": diff("a"), "w_1": w[0], "w_2": w[1], "w~": w_tilde, "beta": beta}
+
+
+def score(rng):
+    values = iwae(rng)
+    return values | {"nll_1": values["nll_l"][0]}
 
 
 SUMS = {"sum": np.sum, "mean": np.mean}
 VALUES = {
     **dict.fromkeys(("bound", "reparameterize", "gaussian_kl", "sampled_kl"), model),
     **{name: activation(getattr(reference, f"affine_{name}")) for name in ACTIVATIONS},
-    **{f.__name__: f for f in (adjoint, affine, constant, bernoulli_nll, continuous_bernoulli_nll, gaussian_nll, elbo, iwae)},
+    **{
+        f.__name__: f
+        for f in (adjoint, affine, constant, bernoulli_nll, continuous_bernoulli_nll, gaussian_nll, elbo, iwae, path, score)
+    },
+    "vimco": iwae,
 }
 FORMULAS = [
     pytest.param(name, parse(step.formula), id=f"{name}: {step.formula}")

@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from tests.vae_np.study.damages import damages
 from vae_np import Architecture, elbo
-from vae_np.choices import ACTIVATIONS, LIKELIHOODS, NOISES, OBJECTIVES
+from vae_np.choices import ACTIVATIONS, ESTIMATORS, LIKELIHOODS, NOISES
 from vae_np.kernels import reference
 from vae_np.kernels.contract import BATCHES, OPERATIONS, UPDATES
 from vae_np.study.derivations import DERIVATIONS
@@ -27,11 +27,13 @@ from vae_np.testing.operations import random_arguments
 
 
 def operations_of_the_text():
-    """The names of the operations that the model calls for some architecture and objective."""
+    """The names of the operations that the model calls for some architecture, objective and estimator."""
     called = set()
-    for activation, likelihood, noise, objective in itertools.product(ACTIVATIONS, LIKELIHOODS, NOISES, OBJECTIVES):
+    losses = [(objective, estimator) for estimator, record in ESTIMATORS.items() for objective in record.operations]
+    for activation, likelihood, noise, loss in itertools.product(ACTIVATIONS, LIKELIHOODS, NOISES, losses):
         if LIKELIHOODS[likelihood].has_noise or noise == "fixed":
-            model = elbo.bind(Architecture(2, activation=activation, likelihood=likelihood, noise=noise), objective)
+            arch = Architecture(2, activation=activation, likelihood=likelihood, noise=noise)
+            model = elbo.bind(arch, loss[0], estimator=loss[1])
             lines = (getattr(model, function.__name__) for function in elbo.TEXT)
             called |= {model.mean, *(line.__globals__.get(name) for line in lines for name in line.__code__.co_names)}
     return [name for name in OPERATIONS if getattr(reference, name) in called]
@@ -57,10 +59,15 @@ for index, axis in {"l": 0, "k": 0, "rows": 0, "z": -1, "d": -1}.items():
     SUMS |= {f"sum_{index}": along(np.sum, axis), f"mean_{index}": along(np.mean, axis)}
 
 
+SIZES = 7, 33, 19, 5, 3  # with L = 3, a factor L - 1 has an effect
+
+
 @functools.cache
 def run(name):
     """The arguments of an operation before and after it ran, in two dicts. nll, kl and loss get an axis in place of D or Z."""
-    before = dict(zip(OPERATIONS[name], random_arguments(name.replace("elbo", "iwae"), "float64")))  # so that K is L, not 1
+    before = dict(
+        zip(OPERATIONS[name], random_arguments(name.replace("elbo", "iwae"), "float64", SIZES))
+    )  # so that K is L, not 1
     if "z" in before:
         before["z"][...] = before["mu"] + np.exp(before["logvar"] / 2) * before["eps"]
     after = copy.deepcopy(before)
@@ -96,6 +103,8 @@ def holds(name, equation):
     first, *others = evaluate(equation, values_of(name))
     if equation[2] == "+=":
         first = first - run(name)[0][equation[1][1]]
+    if equation[2] == "*=":
+        first = first / run(name)[0][equation[1][1]]
     return all(np.allclose(first, other, rtol=1e-11, atol=1e-13) for other in others)
 
 

@@ -137,20 +137,22 @@ def test_a_page_is_written_and_told_of(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["study", "--hidden", "5", "--latent", "2", "--examples", "3", "1", "--out", str(tmp_path / "page.html")])
     assert end.value.code == 0
-    assert "page.html: 35 lines" in capsys.readouterr().out
+    assert "page.html: 36 lines" in capsys.readouterr().out
     assert (tmp_path / "page.html").stat().st_size < 3e6
 
 
-def test_ones_own_run_and_examples(tmp_path, capsys):
+@pytest.mark.parametrize("estimator", ["total", "dreg"])
+def test_ones_own_run_and_examples(tmp_path, capsys, estimator):
     run = str(tmp_path / "run")
     with pytest.raises(SystemExit):
         words = "train --epochs 1 --hidden 5 4 --objective iwae --samples 3 --backend numpy --out"
-        cli.main([*words.split(), run])
+        cli.main([*words.split(), run, "--estimator", estimator])
     with pytest.raises(SystemExit) as end:
         cli.main(["study", "--run", run, "--examples", "7", "--out", str(tmp_path / "page.html")])
     assert end.value.code == 0
     text = (tmp_path / "page.html").read_text()
     assert "64-5-4-2, relu, bernoulli" in text and "B = 1 examples" not in text and "B = 1 example," in text and "iwae" in text
+    assert ("trained with the estimator dreg; the lines are those of total, the derivative" in text) == (estimator == "dreg")
 
 
 @pytest.mark.parametrize(

@@ -287,3 +287,31 @@ def test_numbers_and_lists_of_numbers_are_leaves():
     assert leaves([[1.0, 2.0], [3.0]]) == {"params": [[1.0, 2.0], [3.0]]}
     check_gradients(lambda p: p["a"] ** 2 + p["b"], {"a": 2.0, "b": 1}, {"a": 4.0, "b": 1.0})
     assert leaves(types.SimpleNamespace(W=1.0)) == {}
+
+
+def test_a_function_that_computes_in_single_precision_is_refused():
+    """Its small differences are all 0, which looks like a derivative of 0."""
+
+    def single(p):
+        return float(np.sum(np.sin(np.asarray(p, np.float32))))
+
+    x = np.array([0.3, 0.7])
+    with pytest.raises(TypeError, match="fn computes in single precision"):
+        check_gradients(single, x, np.cos(x))
+    halves = np.array([0.5, 2.0])  # its values at x itself are single numbers, those beside it are not
+    check_gradients(lambda p: float(np.sum(p * p)), halves, 2 * halves)
+
+
+def test_a_stationary_point_is_no_function_that_reads_nothing():
+    """The cosine of the rounded pi / 2 is 6e-17, which differences cannot see."""
+    x = np.full(3, np.pi / 2)
+    check_gradients(lambda p: np.sum(np.sin(p)), x, np.cos(x))
+    with pytest.raises(ValueError, match="does not change with params"):
+        check_gradients(lambda p: 3.0, x, np.full(3, 1e-9))
+
+
+def test_half_precision_is_no_excuse_for_a_gradient_that_is_off():
+    x = np.array([0.3, 0.7])
+    with pytest.raises(AssertionError, match="2 of 2 elements are off"):
+        check_gradients(lambda p: np.sum(np.sin(p)), x, np.cos(x).astype(np.float16))
+    check_gradients(lambda p: np.sum(np.sin(p)), x, np.cos(x).astype(np.float16), rtol=1e-3)

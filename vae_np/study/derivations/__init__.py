@@ -5,7 +5,7 @@ repeated here. The tests evaluate both sides of every formula.
 """
 
 from vae_np.kernels.contract import ENDINGS
-from vae_np.study.derivations import activations, bounds, general, latents, layers, likelihoods
+from vae_np.study.derivations import activations, bounds, estimators, general, latents, layers, likelihoods
 from vae_np.study.derivations.derivation import Derivation, Step
 
 __all__ = ["DERIVATIONS", "Derivation", "Step", "key_of"]
@@ -17,6 +17,7 @@ DERIVATIONS: dict[str, Derivation] = {
     **latents.DERIVATIONS,
     **likelihoods.DERIVATIONS,
     **bounds.DERIVATIONS,
+    **estimators.DERIVATIONS,
 }
 
 _KEYS = {
