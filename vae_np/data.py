@@ -103,12 +103,14 @@ def load(
     if name in DATASETS:
         return DATASETS[name].load(data_dir, valid_fraction)
     path = os.path.expanduser(name)
-    if os.path.isdir(path):
-        return _stored(path, sorted(pathlib.Path(path).glob("*.npy")), valid_fraction)
+    if os.path.isdir(path) and (files := sorted(pathlib.Path(path).glob("*.npy"))):
+        return _stored(path, files, valid_fraction)
     suffix = pathlib.Path(path).suffix.lower()
     if suffix not in (".npz", ".npy", ".csv", ".tsv"):
         known = ", ".join(map(repr, DATASETS))
-        raise ValueError(f"data is {name!r}; known are {known}, and files ending in .npz, .npy, .csv or .tsv")
+        raise ValueError(
+            f"data is {name!r}; known are {known}, files ending in .npz, .npy, .csv or .tsv, and folders of .npy files"
+        )
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file {path}")
     if suffix == ".npz":
@@ -164,8 +166,6 @@ def _from_npz(path, valid_fraction):
 
 def _stored(path, files, valid_fraction):
     """The Dataset of .npy files that stay on the disk."""
-    if not files:
-        raise ValueError(f"the folder {path} holds no .npy file")
     arrays, shape = [], None
     for file in files:
         with reading(file, "a .npy file of numbers"):

@@ -207,7 +207,8 @@ def _in_halves(model, exchange, examples, weights, means, squares, before_exampl
         kernels.sgd(p, g, velocity, 0.0, 0.0)
 
     first = capture(examples, no_weights, (one[0],), (), before_examples, ())
-    second = capture((), weights, means, squares, (), before_weights)
+    no_number = model.zeros((), np.int64)  # a program has numbers before its examples, too
+    second = capture((), weights, means, squares, (no_number,), before_weights)
 
     def program(threads, values):
         results = np.empty((len(values[0]), len(means) + len(squares)))
@@ -215,7 +216,7 @@ def _in_halves(model, exchange, examples, weights, means, squares, before_exampl
             of_step = [value[i : i + 1] for value in values]
             first(threads, of_step[: len(before_examples)])
             exchange()
-            results[i] = second(threads, of_step[len(before_examples) :])
+            results[i] = second(threads, [np.zeros(1, np.int64), *of_step[len(before_examples) :]])
             if not math.isfinite(results[i, 0] + results[i, len(means) :].sum()):
                 return results[: i + 1]
         return results

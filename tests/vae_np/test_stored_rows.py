@@ -84,7 +84,7 @@ def test_what_rounding_has_put_outside_is_clipped():
 
 
 def test_folders_that_are_no_row_space_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no .npy file"):
+    with pytest.raises(ValueError, match=r"known are .*, and folders of .npy files"):
         data.load(str(tmp_path))
     np.save(tmp_path / "a.npy", GREY)
     np.save(tmp_path / "b.npy", GREY[:, :5])
