@@ -154,7 +154,8 @@ def _jax() -> Check:
         def forward(*arrays):
             return jax.pure_callback(value_and_gradients, (number, shapes), *arrays)
 
-        handwritten.defvjp(forward, lambda gradients, d: tuple(d * gradient for gradient in gradients))
+        backward = lambda gradients, d: tuple(d * gradient for gradient in gradients)  # noqa: E731
+        handwritten.defvjp(forward, backward)  # pyright: ignore[reportFunctionMemberAccess]
         try:
             check_grads(handwritten, [jax.numpy.asarray(array) for array in point.values()], order=1, modes=["rev"])
         except Exception as error:  # an AssertionError, or what the callback raises

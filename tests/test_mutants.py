@@ -1,8 +1,13 @@
-"""A sample of small wrong changes is seen by the tests; the whole is `python tests/mutants.py`."""
+"""Small wrong changes are seen by the tests: a sample here, and all by `python tests/mutants.py`."""
 
+import argparse
 import pathlib
 import subprocess
 import sys
+
+import pytest
+
+from tests import mutants
 
 SCRIPT = pathlib.Path(__file__).parent / "mutants.py"
 
@@ -11,9 +16,15 @@ def run(*options):
     return subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_every_change_of_a_sample_is_seen():
     done = run("--short")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_file_has_tests_that_see_its_changes_and_no_listed_change_is_gone():
+    of_all = mutants.Run(argparse.Namespace(where=list(mutants.SEEN_BY), short=True))
+    assert not of_all.unnamed and not of_all.stale
 
 
 def test_a_change_that_nothing_looks_at_is_reported():

@@ -191,7 +191,12 @@ def test_every_package_that_is_imported_is_declared():
     }
     assert not missing
     extras = config()["options.extras_require"]
-    declared |= requirements(extras["test"]) | requirements(extras["bench"]) | {"benchmarks", "tests"}
+    declared |= (
+        requirements(extras["test"])
+        | requirements(extras["bench"])
+        | requirements(extras["notebook"])
+        | {"benchmarks", "tests"}
+    )
     others = imported("benchmarks", "tests").items()
     assert not {name: path for name, path in others if DISTRIBUTIONS.get(name, name) not in declared | {"cuda", "_pytest"}}
 
@@ -229,6 +234,7 @@ COMMANDS = (
     "check --backend numpy",
     "study --hidden 3 --examples 0",
     "study KL --hidden 3 --examples 0",
+    "exercise --list",
     "mistakes",
     "explain-bound",
     "estimators --samples 1 2 --draws 4 --backend numpy",

@@ -124,7 +124,7 @@ def known_answers(elbo: Curve, log_p: Curve, on_digits: Curve, on_a_plane: Curve
     Figure
         One chart of the linear VAE, and one of each autoencoder.
     """
-    figure = Figure(figsize=(13, 4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(13, 4.6), dpi=110, layout="constrained")
     bound, digits, plane = figure.subplots(1, 3)
     steps = np.arange(1, len(elbo.reached) + 1)
     best = np.maximum.accumulate(elbo.reached)
@@ -146,7 +146,7 @@ def known_answers(elbo: Curve, log_p: Curve, on_digits: Curve, on_a_plane: Curve
         axes.set(xlabel="evaluations of the loss", xscale="log")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=9, loc="lower right" if axes is bound else "upper right")
+        axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14))  # below: it covers no curve
     return figure
 
 

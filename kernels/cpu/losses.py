@@ -288,14 +288,24 @@ def iwae(nll, kl, beta, loss):
 
 
 @exact
+def weights(nll, kl, beta, b, w):
+    """w = exp(log w - top) of the samples of an example; (top, their sum)"""
+    top, total = -(nll[0, b] + beta * kl[0, b]), nll.dtype.type(0)
+    for l in range(1, nll.shape[0]):
+        top = max(top, -(nll[l, b] + beta * kl[l, b]))
+    for l in range(nll.shape[0]):
+        w[l, b] = exp(-(nll[l, b] + beta * kl[l, b]) - top)
+        total += w[l, b]
+    return top, total
+
+
+_weights = inlined(weights)
+
+
+@exact
 def iwae_backward(nll, kl, beta, n_examples, dnll, dkl):
     for b in range(nll.shape[1]):
-        top, total = -(nll[0, b] + beta * kl[0, b]), nll.dtype.type(0)
-        for l in range(1, nll.shape[0]):
-            top = max(top, -(nll[l, b] + beta * kl[l, b]))
-        for l in range(nll.shape[0]):
-            dnll[l, b] = exp(-(nll[l, b] + beta * kl[l, b]) - top)
-            total += dnll[l, b]
+        _, total = _weights(nll, kl, beta, b, dnll)
         share = nll.dtype.type(1 / n_examples) / total
         for l in range(nll.shape[0]):
             dnll[l, b] *= share
@@ -354,12 +364,7 @@ def iwae_score_backward(nll, kl, beta, n_examples, dnll, dkl):
     L, real = nll.shape[0], nll.dtype.type
     per_example = real(1 / n_examples)
     for b in range(nll.shape[1]):
-        top, total = -(nll[0, b] + beta * kl[0, b]), real(0)
-        for l in range(1, L):
-            top = max(top, -(nll[l, b] + beta * kl[l, b]))
-        for l in range(L):
-            dnll[l, b] = exp(-(nll[l, b] + beta * kl[l, b]) - top)
-            total += dnll[l, b]
+        top, total = _weights(nll, kl, beta, b, dnll)
         share, loss = per_example / total, -(top + math.log(total / real(L)))
         for l in range(L):
             dnll[l, b] *= share

@@ -133,7 +133,7 @@ def launch(
     if n:
         block = block or BLOCK
         blocks = min(-(-n // (per_block or block)), MOST_BLOCKS)
-        sizes = [getattr(argument, "size", argument) for argument in (*arguments, *reads, *writes)]
+        sizes = [a.size if isinstance(a, cupy.ndarray) else a for a in (*arguments, *reads, *writes)]
         index, to_index = ("int", np.int32) if max(sizes) <= LARGEST_INDEX else ("long long", np.int64)
         passed = tuple(to_index(argument) if type(argument) is int else argument for argument in arguments)
         run = functools.partial(kernel(name, kernel_name, np.dtype(real).name, index), (blocks,), (block,), passed)

@@ -108,7 +108,7 @@ def capture(
                 graph = stream.end_capture()
             return graph.launch
         except RuntimeError as error:  # an error that does not come from the capture itself comes again from the step
-            unexpected = getattr(error, "status", None) != NOT_SUPPORTED
+            unexpected = not isinstance(error, cupy.cuda.runtime.CUDARuntimeError) or error.status != NOT_SUPPORTED
             text = "steps are launched one by one: no graph could be captured (%s)"
             logging.getLogger("vae_np").warning(text, error, exc_info=unexpected)
             return make_steps

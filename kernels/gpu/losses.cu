@@ -208,15 +208,20 @@ extern "C" __global__ void iwae(const REAL *nll, const REAL *kl, const REAL *bet
     }
 }
 
+// w = exp(log w - top) of the samples of an example, and their sum
+__device__ REAL weights(const REAL *nll, const REAL *kl, REAL beta, REAL top, REAL *w, size L, size B) {
+    REAL total = 0;
+    for (size l = 0; l < L; l++) {
+        w[l * B] = exp(log_weight(nll[l * B], kl[l * B], beta) - top);
+        total += w[l * B];
+    }
+    return total;
+}
+
 extern "C" __global__ void iwae_backward(const REAL *nll, const REAL *kl, const REAL *beta, REAL *dnll, REAL *dkl, size L,
                                          size B, size n_examples) {
     FOR_EACH(b, B) {
-        REAL top = largest(nll + b, kl + b, *beta, L, B), total = 0;
-        for (size l = 0; l < L; l++) {
-            REAL w = exp(log_weight(nll[l * B + b], kl[l * B + b], *beta) - top);
-            dnll[l * B + b] = w;
-            total += w;
-        }
+        REAL top = largest(nll + b, kl + b, *beta, L, B), total = weights(nll + b, kl + b, *beta, top, dnll + b, L, B);
         for (size l = 0; l < L; l++) {
             REAL share = dnll[l * B + b] / (total * n_examples);
             dnll[l * B + b] = share;
@@ -272,12 +277,7 @@ extern "C" __global__ void elbo_score_backward(const REAL *nll, const REAL *kl, 
 extern "C" __global__ void iwae_score_backward(const REAL *nll, const REAL *kl, const REAL *beta, REAL *dnll, REAL *dkl,
                                                size L, size B, size n_examples) {
     FOR_EACH(b, B) {
-        REAL top = largest(nll + b, kl + b, *beta, L, B), total = 0;
-        for (size l = 0; l < L; l++) {
-            REAL w = exp(log_weight(nll[l * B + b], kl[l * B + b], *beta) - top);
-            dnll[l * B + b] = w;
-            total += w;
-        }
+        REAL top = largest(nll + b, kl + b, *beta, L, B), total = weights(nll + b, kl + b, *beta, top, dnll + b, L, B);
         REAL loss = -(top + log(total / L));
         for (size l = 0; l < L; l++) {
             REAL share = dnll[l * B + b] / (total * n_examples);

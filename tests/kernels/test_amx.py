@@ -85,6 +85,7 @@ assert emulated_amx.counts[2] == 0, "tiles are still configured"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(emit.VECTOR != 64, reason="AMX comes with vectors of 64 bytes")
 def test_products_are_right_where_the_instructions_are_emulated(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}

@@ -129,7 +129,7 @@ def run(code, folder, **environment):
 
 
 @pytest.mark.skipif(emit.VECTOR == 16, reason="the names are those of x86")
-@pytest.mark.parametrize("name, vector", [("haswell", 32), ("generic", 0)])
+@pytest.mark.parametrize("name, vector", [("haswell", 32), pytest.param("generic", 0, marks=pytest.mark.slow)])
 def test_other_processors(name, vector, tmp_path):
     """The products are right for AVX2, and for a processor of which nothing is known, where the BLAS multiplies."""
     code = f"""
@@ -155,6 +155,7 @@ assert "bfloat16" in ours.about() or {vector} == 0
     run(code, tmp_path, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES="")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(emit.VECTOR == 16, reason="all tests of this file run with these tiles")
 def test_the_tiles_of_neon(tmp_path):
     """Their code is right on any processor, though fast only on arm64: so the tests of this file are run with it."""

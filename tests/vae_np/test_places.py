@@ -82,7 +82,7 @@ thread.join()
 
 
 COMPILED = """gather normals affine_relu affine reparameterize constant bernoulli_nll gaussian_kl elbo elbo_backward
-    bernoulli_nll_backward affine_backward constant_backward_add relu_backward gaussian_kl_backward
+    bernoulli_nll_backward affine_backward constant_backward_add relu_backward gaussian_kl_backward unit_path_weight
     reparameterize_backward_add affine_backward_add mean_of update_rows _product _product_transposed run""".split()
 
 

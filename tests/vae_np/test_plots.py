@@ -280,6 +280,14 @@ def test_curves_of_known_answers_show_the_best_so_far_and_an_error_of_0_at_the_r
     assert lines[1:] == [[[4.0, 2.0, 2.0, 1.0], [1.0, 1.0]], [[2.0, 2.0, 1e-3, 1e-16]]]
 
 
+def test_the_legend_of_known_answers_covers_no_curve():
+    curve = Curve([4.0, 2.0, 1.0], 1.0)
+    figure = plots.known_answers(Curve([-9.0, -5.0, -4.0], -3.0), Curve([-8.0, -4.5, -3.5], -3.0), curve, curve)
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        assert axes.get_legend().get_window_extent().y1 < axes.get_window_extent().y0
+
+
 # ------------------------------------------------------------------------------------------------------- gradient estimators
 
 

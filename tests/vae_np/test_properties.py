@@ -39,7 +39,7 @@ def test_other_estimators(backend, estimator):
     assert len(tried) > 8 and max(tried.values()) >= 25
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(problem=edge_problems())
 def test_edges(backend, problem):
     properties.value_is_finite_wherever_it_can_be(properties.with_backend(backend), problem)

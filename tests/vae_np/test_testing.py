@@ -683,6 +683,7 @@ def test_single_precision_is_held_to_what_rounding_does():
             check(model, problem)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", SUBTLE)
 def test_some_property_sees_what_only_the_whole_model_shows(mistake):
     seers = gradient_is_the_complex_step, value_is_that_of_the_definitions, value_is_finite_wherever_it_can_be
@@ -747,6 +748,7 @@ def always_double(p, *rest):
     return loss_and_gradients(p.astype("float64"), *rest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model, sentence",
     [
@@ -837,6 +839,7 @@ print(len(calls))
 """
 
 
+@pytest.mark.slow
 def test_nothing_of_the_kit_vanishes_where_python_drops_assertions():
     run = subprocess.run([sys.executable, "-O", "-c", OPTIMISED], capture_output=True, text=True, cwd=ROOT)
     assert run.stdout == f"{len(PROPERTIES) + len(mistakes.MISTAKES) + 3}\n", run.stdout + run.stderr[-2000:]

@@ -1,6 +1,8 @@
-"""Write a page on which each line of the gradients stands with its equation, its numbers and its proof."""
+"""Write a page that shows each line of the gradients with its equation, its numbers and a check by finite differences."""
 
 import argparse
+import contextlib
+import logging
 import time
 
 import numpy as np
@@ -56,7 +58,7 @@ def _run(options: argparse.Namespace, status: Console) -> int:
     from vae_np.study import page, terminal, trace
 
     console, started = make_console(), time.perf_counter()
-    with status.status("a model is made, and every line of its gradients is proven"):
+    with status.status("a model is trained, and each derivative of its loss is compared with finite differences"):
         p, dataset, settings, words = _studied(options)
         rows = [check_count("an example", row, 0) for row in options.examples]
         shown, _ = dataset.shown
@@ -104,24 +106,37 @@ def _studied(options):
     )
     n_rows = source.study_steps * BATCH_SIZE
     x = dataset.train[:n_rows]
-    run = training.train(
-        architecture,
-        x,
-        objective=options.objective,
-        n_samples=options.samples,
-        beta=options.beta,
-        l2=options.l2,
-        epochs=max(1, n_rows // len(x)),
-        batch_size=BATCH_SIZE,
-        seed=options.seed,
-        backend="numpy",
-    )
+    with _quiet():
+        run = training.train(
+            architecture,
+            x,
+            objective=options.objective,
+            n_samples=options.samples,
+            beta=options.beta,
+            l2=options.l2,
+            epochs=max(1, n_rows // len(x)),
+            batch_size=BATCH_SIZE,
+            seed=options.seed,
+            backend="numpy",
+        )
     return (
         run.parameters,
         dataset,
         options,
         f"{dataset.part} rows of {name}, by a model trained for about {source.study_steps} steps",
     )
+
+
+@contextlib.contextmanager
+def _quiet():
+    """A context without warnings about a training which the user has not asked for; the page says what they would."""
+    logger = logging.getLogger("vae_np")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 COMMAND = Command("study", __doc__, _add_options, _run)

@@ -6,19 +6,21 @@ import inspect
 import numpy as np
 
 from vae_np.kernels import reference
-from vae_np.study import formulas, markup
+from vae_np.study import formulas, markup, values
 from vae_np.study.derivations import key_of
+from vae_np.study.exercises import exercise_of
 from vae_np.study.lines import Array, Line, Lines
+from vae_np.study.markup import View
 from vae_np.study.paths import BACKWARD, GRADIENTS, TERMS, forward_lines, paths_of
-from vae_np.study.pictures import picture
+from vae_np.study.typesetting import number
 
 
-def cards(trace: Lines, image_shape: tuple[int, ...] | None) -> str:
+def cards(trace: Lines, view: View) -> str:
     """The HTML of all lines: each line of the forward pass, and beside it the lines that differentiate it."""
     forward, paths = forward_lines(trace), paths_of(trace)
 
     def card(i):
-        return _card(trace, i, paths[i], image_shape)
+        return _card(trace, i, paths[i], view)
 
     shown, rows = set(forward), []
     for i in forward:
@@ -28,89 +30,99 @@ def cards(trace: Lines, image_shape: tuple[int, ...] | None) -> str:
         partners = [j for j, line in enumerate(trace) if i in line.differentiates and j not in shown]
         shown.update(partners)
         gradients = "".join(card(j) for j in partners if trace[j].function == GRADIENTS)
-        # The page shows the backward pass from bottom to top, and so two lines of it that stand beside one line.
-        back = "".join(card(j) for j in reversed(partners) if trace[j].function != GRADIENTS)
+        back = "".join(card(j) for j in partners if trace[j].function != GRADIENTS)
         rows.append(f'<div class="pair">{card(i)}<div class="back">{back}</div>{gradients}</div>')
     rows += [f'<div class="pair thin">{card(i)}</div>' for i in range(len(trace)) if i not in shown]
+    keys = (
+        " Press <kbd>j</kbd> to go to the line that ran next, and <kbd>k</kbd> to go to the line that ran before."
+        if view.on_page
+        else ""
+    )
     return (
-        "<p>The left column shows the lines of the forward pass, from top to bottom. Beside each line, the right column shows the "
-        "lines of the backward pass that differentiate it; these run from bottom to top. The gradients of a layer's weights are "
-        "computed last, and stand below the two. Press <kbd>j</kbd> or <kbd>k</kbd> to go to the next or the previous line, in the "
-        "order in which the lines ran.</p>"
-        '<div class="heads" aria-hidden="true"><span>forward ↓</span><span>backward ↑</span></div>' + "".join(rows)
+        "<p>The left column shows the lines of the forward pass. Beside each line, the right column shows the lines of the backward "
+        "pass that differentiate it. The gradients of a layer's weights stand below the two. The number of its step says when a line "
+        f"ran.{keys}</p>"
+        '<div class="heads" aria-hidden="true"><span>forward →</span><span>backward ←</span></div>' + "".join(rows)
     )
 
 
-def _card(trace, i, paths, image_shape):
+def step(trace: Lines, i: int) -> str:
+    """When a line ran, such as step 4 of 35."""
+    return f"step {i + 1} of {len(trace)}"
+
+
+def _card(trace, i, paths, view):
     line: Line = trace[i]
-    kind = {BACKWARD: "backward", GRADIENTS: "gradients"}.get(line.function, "forward")
     equations = "".join(map(markup.equation, formulas.equations(line)))
-    state = " off" if line.wrong else ""
+    kind = {BACKWARD: "backward", GRADIENTS: "gradients"}.get(line.function, "forward") + " off" * line.wrong
     misshapen = f'<p class="wrong">{html.escape(line.misshapen)}</p>' if line.misshapen else ""
     written = line.writes if line.called and not line.composite else ()
-    arrays = "".join(_array(trace, line, array, image_shape) for array in written)
-    partners = markup.links(trace, line.differentiates)
+    arrays = "".join(_array(trace, line, array, paths, view) for array in written)
+    partners = markup.links(trace, line.differentiates, view)
     differentiates = f' <span class="differentiates">differentiates {partners}</span>' if partners else ""
+    source = markup.code(line.source, line.symbols if view.on_page else ())
     return (
-        f'<article id="l{i}" class="card {kind}{state}" data-paths="{" ".join(sorted(paths))}" tabindex="-1">'
-        f'<p class="where"><a href="#l{i}">{line.function}, line {line.number}</a>{differentiates}</p>'
-        f"<pre><code>{markup.code(line.source, line.symbols)}</code></pre>{equations}{misshapen}"
-        f'<div class="arrays">{arrays}</div>{_operation(line)}</article>'
+        f'<article id="{view.output}l{i}" class="card {kind}" data-paths="{" ".join(sorted(paths))}" tabindex="-1" '
+        f'aria-label="{line.function}, line {line.number}">'
+        f'<p class="where"><a href="#{view.output}l{i}">{line.function}, line {line.number}</a>{differentiates}'
+        f'<span class="step">{step(trace, i)}</span></p>'
+        f"<pre><code>{source}</code></pre>{equations}{misshapen}"
+        f'<div class="arrays">{arrays}</div>{_operation(line, view)}</article>'
     )
 
 
-def _operation(line):
+def _operation(line, view):
     """What a line calls: the code of an operation and a link to its derivation, or what a function of the model does."""
     if line.composite or not line.called:
         words = " ".join(line.definition.split("\n")[0].split())
         return f'<p class="note">{html.escape(words)}</p>' if words else ""
     key, operation = key_of(line.operation), vars(reference).get(line.operation)
-    why = f'<a href="#why-{key}">How is it derived?</a>' if key else ""
+    why = f'<a href="#why-{key}">How is it derived?</a>' if key and view.on_page else ""
     source = f"<pre><code>{html.escape(inspect.getsource(operation))}</code></pre>" if operation else ""
     name = f"<code>{html.escape(line.operation)}</code>"
-    return f"<details><summary>The NumPy code of {name} {why}</summary>{source}</details>"
+    exercise = exercise_of(line.operation) if line.function in (BACKWARD, GRADIENTS) else None
+    own = f"<p>Write it yourself: <code>vae-np exercise</code>, exercise <code>{exercise}</code>.</p>" if exercise else ""
+    return f"<details><summary>The NumPy code of {name} {why}</summary>{own}{source}</details>"
 
 
-def _array(trace: Lines, line: Line, array: Array, image_shape):
-    """An array that a line writes: its name, shape, numbers, picture and proof."""
-    value, proof = array.value, ""
-    letters, shape = _letters(line, array), " × ".join(map(str, value.shape))
+def _array(trace: Lines, line: Line, array: Array, paths, view):
+    """An array that a line writes: its name, shape, numbers and proof; and the numbers of its parts, one for each path."""
+    proof, letters, shape = "", letters_of(line, array), " × ".join(map(str, array.value.shape))
     if array.error is not None:
-        through, missing = markup.links(trace, array.through), markup.links(trace, array.missing_paths)
+        through, missing = markup.links(trace, array.through, view), markup.links(trace, array.missing_paths, view)
         proof = markup.proof(array.error, line.wrong)
         proof += f' <span class="through">through {through}</span>' if through else ""
         proof += f' <span class="wrong">the path through {missing} is missing</span>' if missing else ""
+        proof += f' <span class="wrong">{html.escape(array.cause)}</span>' if array.cause else ""
+    parts = {path: part for path, part in array.parts.items() if path in paths and view.on_page}
+    variants = "".join(
+        f'<div class="variant" data-path="{path}"{" hidden" * (path != "all")}>{values.shown(array, value, view)}</div>'
+        for path, value in {"all": array.value, **parts}.items()
+    )
     return (
         f'<div class="array"><div class="name">{markup.math(array.name)} '
-        f'<span class="shape">{html.escape(letters)}{shape}</span></div>'
-        f'<div class="numbers">min {value.min():.3g}, max {value.max():.3g}, norm {np.linalg.norm(value):.3g}</div>'
-        f'{picture(array, image_shape)}<div class="proof">{proof}</div>{_shares(trace, array)}</div>'
+        f'<span class="shape">{html.escape(letters)}{shape}</span></div>{variants}'
+        f'<div class="proof">{proof}</div>{_shares(array)}</div>'
     )
 
 
-def _letters(line, array):
-    """The shape of an array in letters, as the line's comment has it."""
+def letters_of(line: Line, array: Array) -> str:
+    """The shape of an array in letters, as the line's comment has it: "(B, Z) = "."""
     names = [other.name for other in line.writes]
     shapes = line.shapes[-len(names) :]
     return f"({shapes[min(names.index(array.name), len(shapes) - 1)]}) = " if shapes else ""
 
 
-def _shares(trace, array):
+def _shares(array):
     """The part of a derivative that comes from each term of the loss: bars of the norms of these parts."""
-    name = array.name.removesuffix(".y")
-    parts = {term: float(np.linalg.norm(of[name])) for term, of in trace.terms.items() if name in of}
-    parts = {term: norm for term, norm in parts.items() if norm > 1e-12}
-    if array.error is None or len(parts) < 2 or array.name.endswith(".y") or not _complete(trace, array):
+    norms = {term: float(np.linalg.norm(array.parts[term])) for term in TERMS if term in array.parts}
+    norms = {term: norm for term, norm in norms.items() if norm > 1e-12}
+    if len(norms) < 2:
         return ""
-    largest = max(parts.values())
+    largest = max(norms.values())
     bars = "".join(
         f'<div class="share {term}"><span>{TERMS[term]}</span>'
-        f'<i style="width:{100 * norm / largest:.1f}%"></i><b>{norm:.3g}</b></div>'
-        for term, norm in parts.items()
+        f'<i style="width:{100 * norm / largest:.1f}%"></i><b>{number(norm)}</b></div>'
+        for term, norm in norms.items()
     )
     return f'<div class="shares" role="group" aria-label="norm of the part that comes from each term of the loss">{bars}</div>'
-
-
-def _complete(trace, array):
-    """Whether no later line adds to a derivative: the terms' parts are parts of the complete one."""
-    return [other for line in trace for other in line.writes if other.name == array.name][-1] is array

@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 360, 48, 350, 32, 182  # the width of the chart, and the edges of the plot in it
-COLOURS = "#3b82c4", "#d0573f", "#94801c", "#8f62c9", "#2f8f5b", "#b5588f"  # all can be seen on white and on black
 DASHES = "none", "8 3", "2 2", "9 3 2 3", "15 4", "5 5"
 N_TICKS = 5
 SMALLEST = 1e-300  # a smaller number is drawn as 0, because half of it may be 0
@@ -18,8 +17,10 @@ def lines(
     curves: Mapping[str, Sequence[float]],
     here: float | None = None,
     log: str = "",
+    errors: Mapping[str, Sequence[float]] | None = None,
+    colours: Mapping[str, str] | None = None,
 ) -> str:
-    """The SVG of a chart. Its colours are --line-1 to --line-6 where the CSS of the page sets these.
+    """The SVG of a chart. Curves differ by their dashes; a colour is for what it means on the page.
 
     Parameters
     ----------
@@ -34,9 +35,18 @@ def lines(
         attribute data-at holds the places of all values, so that a script can move it.
     log : str
         The axes that are logarithmic: "x", "y", "xy" or "".
+    errors : mapping, optional
+        {label: the standard error of each number}. A vertical bar shows one standard error up and one down.
+    colours : mapping, optional
+        {label: a colour of CSS}. Other curves have the colour of the text.
     """
+    errors, colours = errors or {}, colours or {}
     ticks_x, x = _scale(values, LEFT, RIGHT, "x" in log, tight=True)
-    ticks_y, y = _scale([number for numbers in curves.values() for number in numbers], BOTTOM, TOP, "y" in log)
+    ends = {label: _ends(curves[label], bars) for label, bars in errors.items()}
+    heights = [number for numbers in curves.values() for number in numbers] + [
+        end for bars in ends.values() for end in sum(bars, ())
+    ]
+    ticks_y, y = _scale(heights, BOTTOM, TOP, "y" in log)
     parts = [_text(0, 14, title, "start", ' font-weight="600"'), _text((LEFT + RIGHT) / 2, BOTTOM + 34, axis)]
     for tick in ticks_y:
         parts.append(f'<path class="grid" d="M{LEFT} {y(tick)}H{RIGHT}" stroke="currentColor" stroke-opacity=".18"/>')
@@ -50,10 +60,14 @@ def lines(
         parts.append(f'<path class="here" {mark} stroke="currentColor" fill="currentColor"/>')
     for i, (label, numbers) in enumerate(curves.items()):
         k, legend = i % len(DASHES), BOTTOM + 56 + 17 * i
-        line = f'class="line" stroke="var(--line-{k + 1}, {COLOURS[k]})" stroke-dasharray="{DASHES[k]}" stroke-width="2"'
+        colour = colours.get(label, "currentColor")
+        line = f'class="line" stroke="{colour}" stroke-dasharray="{DASHES[k]}" stroke-width="2"'
         points = [(x(value), y(number)) if _drawn(number, "y" in log) else None for value, number in zip(values, numbers)]
         parts.append(f'<path {line} d="{_path(points)}"/><path {line} d="M{LEFT} {legend}h30"/>')
         parts.append(_text(LEFT + 38, legend + 4, label, "start"))
+        for value, (low, high) in zip(values, ends.get(label, ())):
+            if _drawn(low, "y" in log):
+                parts.append(f'<path class="error" d="M{x(value)} {y(low)}V{y(high)}" stroke="{colour}" stroke-width="1.5"/>')
     return (
         f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {BOTTOM + 50 + 17 * len(curves)}" role="img" '
         f'overflow="visible" fill="none" font-family="system-ui, sans-serif" font-size="12"><title>{html.escape(title)}</title>'
@@ -94,6 +108,10 @@ def _decades(low, high):
     ticks = [tick for tick in ticks if below <= tick <= above]
     every = math.ceil((last - first) / N_TICKS)
     return ticks if len(ticks) <= N_TICKS + 2 else [10.0**power for power in range(first, last + every, every)]
+
+
+def _ends(numbers, errors):
+    return [(number - error, number + error) for number, error in zip(numbers, errors)]
 
 
 def _drawn(number, log):

@@ -17,7 +17,7 @@ from vae_np.parameters import Parameters
 
 BETAS, SHIFTS, FACTORS = np.linspace(0, 4, 17), np.linspace(-4, 4, 17), np.linspace(0, 3, 13)
 SAMPLES = 1, 2, 5, 10, 20, 50
-DRAWS = 400  # of eps for each example, in groups of L
+DRAWS = 800  # of eps for each example, in groups of L
 ROWS = 200  # samples at a time, so that memory does not grow with the number of draws
 
 
@@ -27,6 +27,7 @@ class Chart(NamedTuple):
     title: str
     curves: dict[str, list[float]]  # {label: a number for each of the dial's values}
     log: str = ""  # the axes that are logarithmic: "x", "y", "xy" or ""
+    errors: dict[str, list[float]] = {}  # {label: the standard error of each number}, where the numbers are means over draws
 
 
 class Dial(NamedTuple):
@@ -44,6 +45,11 @@ class Dial(NamedTuple):
     def curves(self) -> dict[str, list[float]]:
         """{label: curve} of all charts"""
         return {label: curve for chart in self.charts for label, curve in chart.curves.items()}
+
+    @property
+    def errors(self) -> dict[str, list[float]]:
+        """{label: standard errors} of all charts"""
+        return {label: errors for chart in self.charts for label, errors in chart.errors.items()}
 
 
 # --------------------------------------------------------------------------------------------------------------- dials
@@ -164,23 +170,33 @@ def _charts(measured, logs):
 
 def _samples(p, x, beta, here):
     """The Dial of L: the loss by each bound, and the spread of its gradient over repeated draws of eps."""
-    values, measured = sorted({*SAMPLES, here}), []
+    values, losses, errors, spreads = sorted({*SAMPLES, here}), {}, {}, {}
     for L in values:
         n = max(DRAWS // L, 2)
         # Every L gets the same noise, in groups of L.
         eps = streams.normals(0, "study", 0, (n * L, len(x), p.architecture.n_latent), np.float64)
-        loss, spread = {}, {}
-        for objective in ("elbo", "iwae"):
-            losses, dmu, _ = _repeated(p, x, eps.reshape(n, L, *eps.shape[1:]), beta, objective)
-            loss[f"loss with {objective}, nats"] = losses.mean()
-            spread[f"standard deviation of dmu with {objective}"] = np.sqrt(dmu.var(axis=0, ddof=1).sum())
-        measured.append({"the loss without L2, averaged over the draws": loss, "the spread of dmu over the draws": spread})
+        for objective in OBJECTIVES:
+            per_draw, dmu, _ = _repeated(p, x, eps.reshape(n, L, *eps.shape[1:]), beta, objective)
+            spreads.setdefault(f"standard deviation of dmu with {objective}", []).append(
+                float(np.sqrt(dmu.var(axis=0, ddof=1).sum()))
+            )
+            if OBJECTIVES[objective].sampled:  # with one sample, these two are the same number
+                of_draw, label = per_draw.mean(axis=1), f"loss with {objective}, nats"
+                losses.setdefault(label, []).append(float(of_draw.mean()))
+                errors.setdefault(label, []).append(float(of_draw.std(ddof=1) / n**0.5))
     words = (
-        "Each gradient is estimated from L samples per example, many times over. With elbo, its standard deviation falls as "
-        "1 / sqrt(L), and the loss keeps its mean. With iwae, the loss falls as L grows: the bound on -log p(x) becomes tighter."
+        "Each gradient is estimated from L samples per example, many times over. Its standard deviation falls about as 1 / sqrt(L). "
+        "The loss with elbo_mc keeps its mean, which is also that of elbo. The loss with iwae is the same number at L = 1, and it "
+        "falls as L grows: the bound on -log p(x) becomes tighter. A bar shows one standard error of a mean up and one down. "
+        "All points come from the same draws, so that their differences are more exact than the bars."
     )
-    axis, values = "L, the samples per example", list(map(float, values))
-    return Dial("samples", "The number of samples", words, axis, values, float(here), _charts(measured, ("x", "xy")))
+    charts = (
+        Chart("the loss without L2, averaged over the draws", losses, "x", errors),
+        Chart("the spread of dmu over the draws", spreads, "xy"),
+    )
+    return Dial(
+        "samples", "The number of samples", words, "L, the samples per example", list(map(float, values)), float(here), charts
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- estimators

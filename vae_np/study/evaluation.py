@@ -45,6 +45,8 @@ def evaluate(tree: Tree, values: Mapping[str, Any]) -> Any:
         match tree:
             case "number", digits:
                 return int(digits)
+            case "value", numbers:
+                return numbers
             case "name", name:
                 return np.pi if name == "pi" else values[name]
             case "index", (_, base), index:

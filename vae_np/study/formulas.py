@@ -6,7 +6,8 @@ end of their term. `log` without brackets applies to the factors that follow: lo
 a bracket is a function only if it is one of FUNCTIONS.
 
 A formula is parsed to a tree of nested tuples, each a kind and its parts: mu + 1 is ("+", ("name", "mu"), ("number", "1")).
-Brackets are kept in the tree.
+Brackets are kept in the tree. Where numbers are put in place of a name, ("value", array) stands in the tree: one number for each
+case between which a reader of the page can choose.
 """
 
 import inspect

@@ -1,6 +1,7 @@
 """What is known of one pass of the model: its lines, and the arrays that each of them wrote."""
 
 import warnings
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ class Array(NamedTuple):
     error: float | None = None  # of a derivative: the largest relative error over the elements and directions that were tried
     through: tuple[int, ...] = ()  # the lines of the forward pass, by index, whose paths to the loss it contains
     missing_paths: tuple[int, ...] = ()  # the lines whose paths it should contain, too, because it is complete now
+    parts: Mapping[str, NDArray] = {}  # of a derivative: {path: the part that comes along it}, for the paths of `paths.PATHS`
+    cause: str = ""  # what is wrong with a derivative, in a sentence, where the line is wrong and the mistake is known
 
     @property
     def lacks(self) -> tuple[int, ...]:
@@ -74,20 +77,25 @@ class Lines(list[Line]):
         The loss, as `vae_np.loss` returns it.
     p, a
         The parameters, and all values of the pass.
-    terms : dict
-        {term of the loss: {name of a derivative: the part of it that comes from this term}}
     arguments : dict
         The values of "beta", "l2" and "objective".
     """
 
-    def __init__(self, lines, sources, value, p, a, terms, arguments):
+    def __init__(self, lines, sources, value, p, a, arguments):
         super().__init__(lines)
         self.sources: dict[str, tuple[int, list[str]]] = sources
         self.value: elbo.Value = value
         self.p: Parameters = p
         self.a: Buffers = a
-        self.terms: dict[str, dict[str, NDArray]] = terms
         self.arguments: dict = arguments
+
+    @property
+    def terms(self) -> dict[str, dict[str, NDArray]]:
+        """{term of the loss: {name of a derivative: the part of its last value that comes from this term}}"""
+        return {
+            term: {array.name: array.parts[term] for line in self for array in line.writes if term in array.parts}
+            for term in ("reconstruction", "kl", "l2")
+        }
 
     @property
     def wrong(self) -> list[Line]:

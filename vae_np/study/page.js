@@ -1,4 +1,3 @@
-"use strict";
 {
   const { names, lines } = JSON.parse(document.getElementById("trace").textContent);
   const inspector = document.getElementById("inspector"), panel = inspector.querySelector("div");
@@ -48,11 +47,20 @@
   });
   inspector.querySelector(".close").addEventListener("click", close);
 
-  // Paths: cards that do not lie on the chosen path are dimmed.
+  // Paths: what does not lie on the chosen path is dimmed, and numbers and pictures show the part that comes along it.
 
   for (const radio of all('input[name="path"]')) {
     radio.addEventListener("change", () => {
       for (const card of cards) card.classList.toggle("aside", !card.dataset.paths.split(" ").includes(radio.value));
+      for (const row of all(".row[data-cards]")) {
+        const ids = row.dataset.cards.split(" ").filter(Boolean);
+        row.classList.toggle("aside", ids.length > 0 && ids.every((id) => document.getElementById(id).matches(".aside")));
+      }
+      for (const array of all(".array")) {
+        const variants = all(".variant", array);
+        const shown = variants.find((variant) => variant.dataset.path === radio.value) ?? variants[0];
+        variants.forEach((variant) => (variant.hidden = variant !== shown));
+      }
     });
   }
 
@@ -69,7 +77,7 @@
     card.focus({ preventScroll: true });
   }
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("select")) return;
     if (event.key === "Escape") close();
     if (event.key === "j") go(1);
     if (event.key === "k") go(-1);
@@ -81,21 +89,6 @@
     const found = order.indexOf(Number(target.id.slice(1)));
     if (target.matches(".card") && found >= 0) at = found;
   });
-
-  // Dials: a slider moves the marks in its charts and changes the numbers below them.
-
-  for (const dial of all(".dial[data-dial]")) {
-    const { values, curves } = JSON.parse(dial.dataset.dial);
-    const input = dial.querySelector("input"), output = dial.querySelector("output"), numbers = all("dd", dial);
-    input.addEventListener("input", () => {
-      const i = Number(input.value);
-      output.textContent = values[i];
-      numbers.forEach((number, k) => (number.textContent = curves[k][i]));
-      for (const mark of all("path.here", dial)) {
-        mark.setAttribute("transform", `translate(${mark.dataset.at.split(" ")[i]} 0)`);
-      }
-    });
-  }
 
   addEventListener("beforeprint", () => all(".why").forEach((details) => (details.open = true)));
 }

@@ -1,7 +1,5 @@
 """The paths from the loss back to the parameters, and the lines that lie on each of them."""
 
-import numpy as np
-
 from vae_np.study.lines import Lines
 
 BACKWARD, GRADIENTS = "backward", "weight_gradients"  # the functions that compute derivatives
@@ -58,7 +56,7 @@ def paths_of(trace: Lines) -> list[set[str]]:
         yield "all"
         differentiated = set(line.differentiates) or {i}
         yield from (path for path, lines in lines_of.items() if differentiated & lines)
-        if any(np.abs(trace.terms["l2"].get(array.name, 0)).max(initial=0) > 1e-14 for array in line.writes):
+        if trace.arguments["l2"] and any("l2" in array.parts for array in line.writes):
             yield "l2"
 
     return [set(paths(i, line)) for i, line in enumerate(trace)]

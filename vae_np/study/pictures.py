@@ -1,54 +1,61 @@
-"""Arrays as pictures: heat maps and images. Each is an element <img> that contains its own PNG."""
+"""Arrays as pictures: heat maps and images. Each is an element <img> that contains its own PNG, and the numbers that it shows."""
 
 import base64
 import html
 import io
-import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_np.study.lines import Array
-
-RED, BLUE = (190, 54, 74), (31, 111, 139)
+POSITIVE, NEGATIVE = (190, 84, 20), (45, 90, 175)  # page.css has the same two colours, for the legend
 LARGEST = 64, 96  # rows and columns of a heat map; of a larger array it shows the means of blocks
+HALF = 2.0**15  # numbers are kept in half precision, as multiples of such a unit that the largest is HALF: to 11 bits
 
 
-def picture(array: Array, image_shape: tuple[int, ...] | None) -> str:
-    """The picture of an array: images where it belongs to images, else a heat map; "" where all its elements are 0."""
-    value = array.value
-    if value.size < 2 or not value.any():
-        return ""
-    is_derivative = array.error is not None
-    name = array.name.removeprefix("d") if is_derivative else array.name
-    if image_shape and name in ("x", "output") and value.shape[-1] == math.prod(image_shape):
-        words = "the output as images, for the first sample of each example"
-        if is_derivative:
-            words = "the derivative as images: red where a smaller value would lower the loss, blue where a larger one would"
-        return images(value.reshape(-1, *value.shape[-2:])[0], image_shape, words, signed=True)
-    rows = value.reshape(-1, value.shape[-1])
+def heat_map(name: str, value: NDArray, scale: float, readable: bool) -> str:
+    """An array as a heat map, of which a script can read the numbers if it is readable; the colour is full where a number is as large as scale."""
+    rows, edges = value.reshape(-1, value.shape[-1]), []
     for axis, most in enumerate(LARGEST):
-        edges = np.linspace(0, rows.shape[axis], min(most, rows.shape[axis]) + 1).astype(int)
-        rows = np.add.reduceat(rows, edges[:-1], axis=axis) / np.diff(edges).reshape((-1, 1) if axis == 0 else (1, -1))
-    height = min(8 * rows.shape[0], 96)
-    words = f"heat map of {array.name}: positive values are red, negative values are blue"
-    return f'<img class="heat" style="height:{height}px" alt="{html.escape(words)}" src="{signed_png(rows)}">'
+        edges.append(np.linspace(0, rows.shape[axis], min(most, rows.shape[axis]) + 1).astype(int))
+        rows = np.add.reduceat(rows, edges[-1][:-1], axis=axis) / np.diff(edges[-1]).reshape((-1, 1) if axis == 0 else (1, -1))
+    words = f"heat map of {name}: positive numbers are orange, negative numbers are blue"
+    shape = " ".join(map(str, value.shape))
+    return _signed(
+        rows, f'class="heat" style="height:{min(8 * rows.shape[0], 96)}px" data-shape="{shape}"', words, scale, readable
+    )
 
 
-def images(rows: NDArray, image_shape: tuple[int, ...], words: str, signed: bool = False) -> str:
-    """The rows of an array as images side by side; words describe them to those who do not see them."""
+def signed_images(rows: NDArray, image_shape: tuple[int, ...], words: str, scale: float, readable: bool) -> str:
+    """The rows of an array as images side by side, as `heat_map` has them; words describe them to those who do not see them."""
+    attributes = f'class="pictures" data-images="{" ".join(map(str, image_shape))}"'
+    return _signed(_strip(rows, image_shape), attributes, words, scale, readable)
+
+
+def images(rows: NDArray, image_shape: tuple[int, ...], words: str) -> str:
+    """The rows of an array as images in grey, side by side; words describe them to those who do not see them."""
+    return f'<img class="pictures" alt="{html.escape(words)}" src="{grey_png(_strip(rows, image_shape))}">'
+
+
+def _strip(rows, image_shape):
     rows = rows.reshape(-1, *image_shape)
     gap = np.zeros((len(rows), image_shape[0], 1))
-    strip = np.concatenate([np.concatenate([image, space], axis=1) for image, space in zip(rows, gap)], axis=1)[:, :-1]
-    source = signed_png(strip) if signed else grey_png(strip)
-    return f'<img class="pictures" alt="{html.escape(words)}" src="{source}">'
+    return np.concatenate([np.concatenate([image, space], axis=1) for image, space in zip(rows, gap)], axis=1)[:, :-1]
 
 
-def signed_png(values: NDArray) -> str:
+def _signed(cells, attributes, words, scale, readable):
+    if readable:
+        largest = float(np.abs(cells).max()) or 1.0
+        numbers = base64.b64encode((cells / largest * HALF).astype("<f2").tobytes()).decode()
+        attributes += (
+            f' tabindex="0" data-grid="{len(cells)} {cells.shape[1]}" data-unit="{largest / HALF!r}" data-cells="{numbers}"'
+        )
+    return f'<img {attributes} alt="{html.escape(words)}" src="{signed_png(cells, scale)}">'
+
+
+def signed_png(values: NDArray, scale: float) -> str:
     """A PNG whose colour shows the sign and whose opacity shows the size: where a value is 0, the page shows through."""
-    scale = np.abs(values).max() or 1.0
-    levels = np.round(127 * values / scale).astype(int) + 127
-    colours = [BLUE if level < 127 else RED for level in range(255)]
+    levels = np.round(127 * np.clip(values / (scale or 1.0), -1, 1)).astype(int) + 127
+    colours = [NEGATIVE if level < 127 else POSITIVE for level in range(255)]
     return _png(levels, colours, [round(255 * (abs(level - 127) / 127) ** 0.7) for level in range(255)])
 
 

@@ -20,10 +20,12 @@ from vae_np.parameters import Layer, Weights
 from vae_np.study.watch import Hook, Record
 from vae_np.testing.comparison import relative_errors
 from vae_np.testing.derivatives import differences
+from vae_np.testing.diagnosis import diagnose
 
 TOLERANCE = 1e-6  # of a derivative's relative error; finite differences of the loss are good to about 1e-9
 STEPS = (1e-3, 1e-4, 1e-5)  # of the finite differences: where one crosses a kink, the next is taken
 N_DENSE = 4  # directions that perturb every element of an array
+OF_ALL_ELEMENTS = "zero", "sign", "factor"  # kinds of mistakes that some of the elements show, too
 
 
 class Proof(NamedTuple):
@@ -34,6 +36,7 @@ class Proof(NamedTuple):
     missing_paths: frozenset[int]  # the lines whose paths it should contain, too
     differentiates: frozenset[int]  # the lines whose paths this line has added
     of_preactivation: bool  # it is the derivative of a layer's sum y, not of its value h = f(y)
+    cause: str = ""  # what is wrong with it, in a sentence, if it is wrong and the mistake is known
 
 
 def agreement(error: float) -> str:
@@ -88,6 +91,13 @@ class _Probes(NamedTuple):
             errors = np.where(errors <= TOLERANCE, errors, relative_errors(*group, resolution))
             error = max(error, float(errors.max()))
         return error
+
+    def cause(self, given: NDArray, wanted: NDArray, shape: tuple[int, ...], resolution: float) -> str:
+        """What is wrong with a derivative of this shape, as `diagnose` says it; "" if it finds nothing."""
+        n, size = len(self.elements), self.dense.shape[1]
+        given, wanted = (array.reshape(shape) if n == size else array for array in (given[:n], wanted[:n]))
+        found = diagnose(given, wanted, resolution=resolution, rtol=TOLERANCE)
+        return found.sentence if found and (n == size or found.kind in OF_ALL_ELEMENTS) else ""
 
 
 def prove(
@@ -168,8 +178,10 @@ def prove(
         if name in weights:
             wanted = of_weight(probes, weights[name])
             for i in writing:
-                error = probes.error(probes.along(records[i].writes[dname]), wanted, resolution)
-                proofs.setdefault(i, {})[dname] = Proof(error, frozenset(readers), frozenset(), frozenset(readers), False)
+                given, of = probes.along(records[i].writes[dname]), frozenset(readers)
+                error = probes.error(given, wanted, resolution)
+                cause = probes.cause(given, wanted, derivative.shape, resolution) if error > TOLERANCE else ""
+                proofs.setdefault(i, {})[dname] = Proof(error, of, frozenset(), of, False, cause)
             continue
         paths = {i: of_path(probes, i, values[name]) for i in readers}
         by_bias = of_preactivation(probes, name) if re.fullmatch(r"(en|de)coder\[\d+\]", name) else None
@@ -177,17 +189,19 @@ def prove(
         of_name = _follow(
             [probes.along(records[i].writes[dname]) for i in writing],
             [forward_lines_of(records, n_forward, i) for i in writing],
+            [name in records[i].reads for i in writing],
             {i: path for i, path in paths.items() if np.abs(path).max() > resolution},
             by_bias,
             name != "x",  # x is an input: the backward pass need not follow it along all its paths
             lambda given, wanted: probes.error(given, wanted, resolution),
+            lambda given, wanted: probes.cause(given, wanted, derivative.shape, resolution),
         )
         for i, proof in zip(writing, of_name):
             proofs.setdefault(i, {})[dname] = proof._replace(differentiates=computed_by) if proof.of_preactivation else proof
     return proofs
 
 
-def _follow(written, forward_lines, paths, by_bias, complete, error_of):
+def _follow(written, forward_lines, reads_value, paths, by_bias, complete, error_of, cause_of):
     """A Proof of each state of a derivative: the paths that it contains, which are those of the state before and perhaps more.
 
     If the derivative must be complete, its last state must contain all paths. A missing path should have been added by the
@@ -199,13 +213,15 @@ def _follow(written, forward_lines, paths, by_bias, complete, error_of):
         return error_of(given, sum((paths[i] for i in followed), zero))
 
     proofs, followed = [], frozenset()
-    for given in written:
+    for given, of_activation in zip(written, reads_value):
         rest = [i for i in paths if i not in followed]
         more = [frozenset(some) for n in range(len(rest) + 1) for some in itertools.combinations(rest, n)]
         found = [Proof(error_with(given, followed | new), followed | new, frozenset(), new, False) for new in more]
         if by_bias is not None:
             found.append(Proof(error_of(given, by_bias), followed, frozenset(), frozenset(), True))
-        proofs.append(next((proof for proof in found if proof.error <= TOLERANCE), min(found, key=lambda proof: proof.error)))
+        # Of a wrong derivative only the operation tells what it should be: those of activations read the value, others do not.
+        likely = [proof for proof in found if proof.of_preactivation == of_activation] or found
+        proofs.append(next((proof for proof in found if proof.error <= TOLERANCE), min(likely, key=lambda proof: proof.error)))
         followed = proofs[-1].through
     gathering = [k for k, proof in enumerate(proofs) if not proof.of_preactivation]
     for path in paths.keys() - followed if complete and gathering else ():
@@ -218,6 +234,14 @@ def _follow(written, forward_lines, paths, by_bias, complete, error_of):
                 missing = proofs[k].missing_paths | {path}
                 error = max(proofs[k].error, error_with(written[k], proofs[k].through | missing))
                 proofs[k] = proofs[k]._replace(error=error, missing_paths=missing)
+    for k, proof in enumerate(proofs):
+        if proof.error > TOLERANCE and not proof.missing_paths:
+            wanted = by_bias if proof.of_preactivation else sum((paths[i] for i in proof.through), zero)
+            cause = cause_of(written[k], wanted)
+            if not cause and k and proofs[k - 1].error <= TOLERANCE and proof.differentiates:
+                of_added = cause_of(written[k] - written[k - 1], sum((paths[i] for i in proof.differentiates), zero))
+                cause = of_added and f"This is about what the line adds: {of_added[0].lower()}{of_added[1:]}"
+            proofs[k] = proof._replace(cause=cause)
     return proofs
 
 
@@ -227,6 +251,24 @@ def forward_lines_of(records: Sequence[Record], n_forward: int, i: int) -> list[
         return []
     called = records[i].call[0]
     return [j for j in range(n_forward) if records[j].call and called in [records[j].call[0] + ending for ending in ENDINGS]]
+
+
+def lines_of_same_arguments(records: Sequence[Record], n_forward: int, i: int) -> list[int]:
+    """The lines of the forward pass that line i differentiates, as its call tells: the two give what both take the same arguments.
+
+    They are those of `forward_lines_of`, or else any, such as a hidden layer, whose operation has the layer's and an activation's
+    derivative.
+    """
+    if not records[i].call:
+        return []
+    arguments = records[i].call[2]
+
+    def same(j):
+        common = [parameter for parameter in records[j].call[2] if parameter in arguments] if records[j].call else []
+        return bool(common) and all(records[j].call[2][parameter] == arguments[parameter] for parameter in common)
+
+    named_after = list(filter(same, forward_lines_of(records, n_forward, i)))
+    return named_after or [j for j in range(n_forward) if not records[j].composite and same(j)]
 
 
 def perturbing(index: int, array: NDArray, perturbed: Callable[[], NDArray]) -> tuple[Hook, Hook]:

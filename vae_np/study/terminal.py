@@ -1,8 +1,6 @@
 """The trace in a terminal: one line at a time, with a key for the next."""
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -12,10 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from vae_np.study import formulas, typesetting
+from vae_np.study.derivations import DERIVATIONS, key_of
+from vae_np.study.keyboard import keys
 from vae_np.study.lines import Array, Line, Lines
 from vae_np.study.proof import TOLERANCE, agreement
 
-KEYS = "space or n: next line   p: previous line   d: from a line to its derivative, and back   q: quit"
+KEYS = (
+    "space or n: next line   p: previous line   d: from a line to its derivative, and back   w: why, its derivation   q: quit"
+)
 
 
 def find(trace: Lines, name: str) -> int:
@@ -58,19 +60,31 @@ def walk(trace: Lines, console: Console, start: int | None = None) -> None:
     shown = [i for i, line in enumerate(trace) if not line.composite]
     at = 0 if start is None else shown.index(start)
     if not (sys.stdin.isatty() and console.is_terminal):
+        explained = set()
         for i in shown[at:]:
             console.print(card(trace, i))
+            key = key_of(trace[i].operation)
+            if key and key not in explained:
+                console.print(derivation(key))
+                explained.add(key)
         return
     console.print(Text(KEYS, "dim"))
-    with _single_keys() as key:
+    with keys() as key:
+        printed = None
         while True:
-            console.print(card(trace, shown[at]))
-            pressed = key()
-            if pressed in ("q", "\x1b", "\x04", ""):
+            if at != printed:
+                console.print(card(trace, shown[at]))
+                printed = at
+            pressed = key(None)
+            if pressed in ("q", "\x1b", "\x04"):
                 return
             if pressed == "\x03":
                 raise KeyboardInterrupt
             here = shown[at]
+            if pressed in ("w", "h"):
+                key_of_derivation = key_of(trace[here].operation)
+                console.print(derivation(key_of_derivation) if key_of_derivation else "    This line has no derivation.")
+                continue
             partners = trace[here].differentiates or [j for j, line in enumerate(trace) if here in line.differentiates]
             if pressed in ("d", "u") and partners:
                 at = shown.index(partners[0])
@@ -85,7 +99,7 @@ def walk(trace: Lines, console: Console, start: int | None = None) -> None:
 def card(trace: Lines, i: int) -> RenderableType:
     """All that is known of a line, for rich to print."""
     line = trace[i]
-    parts: list[RenderableType] = [Text(f"\n{line.function}, line {line.number}", "dim")]
+    parts: list[RenderableType] = [Text(f"\n{line.function}, line {line.number}: step {i + 1} of {len(trace)}", "dim")]
     parts.append(Syntax(line.source, "python", background_color="default", word_wrap=True))
     parts += [Text(f"    {typesetting.plain(tree)}", "bold") for tree in formulas.equations(line)]
     for j in line.differentiates:
@@ -103,6 +117,18 @@ def card(trace: Lines, i: int) -> RenderableType:
     return Group(*parts, Padding(Group(table, *proofs), (0, 0, 0, 4)))
 
 
+def derivation(key: str) -> RenderableType:
+    """The steps of a derivation in `DERIVATIONS`, for rich to print."""
+    title, steps, source, _ = DERIVATIONS[key]
+    parts: list[RenderableType] = [Text(f"Derivation: {title}", "bold")]
+    for i, (sentence, formula) in enumerate(steps, 1):
+        parts.append(Text(f"{i}. {sentence}"))
+        if formula:
+            parts.append(Text(f"       {typesetting.plain(formulas.parse(formula))}", "bold"))
+    parts.append(Text(source, "dim"))
+    return Padding(Group(*parts), (1, 0, 0, 4))
+
+
 def _proof(trace: Lines, line: Line, array: Array) -> Text:
     """A sentence on the error of a derivative, the paths that it contains, and those that are missing."""
 
@@ -117,23 +143,5 @@ def _proof(trace: Lines, line: Line, array: Array) -> Text:
         words += f"; the path through line {numbers(array.missing_paths)} is missing"
     if not (right or line.wrong):
         words += "; the line reads a wrong derivative"
+    words += f". {array.cause}" if array.cause else ""
     return Text(f"✓ {words}", "green") if right else Text(f"✗ {words}", "bold red")
-
-
-@contextlib.contextmanager
-def _single_keys() -> Iterator[Callable[[], str]]:
-    """`with _single_keys() as key`: key() waits for one key, and needs no Enter."""
-    try:
-        import termios
-        import tty
-    except ImportError:  # Windows
-        import msvcrt
-
-        yield msvcrt.getwch  # pyright: ignore[reportAttributeAccessIssue]  # only Windows has it
-        return
-    before = termios.tcgetattr(sys.stdin)
-    try:
-        tty.setcbreak(sys.stdin)
-        yield lambda: sys.stdin.read(1)
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

@@ -14,7 +14,7 @@ from vae_np.choices import OBJECTIVES
 from vae_np.kernels import reference
 from vae_np.parameters import Layer, Parameters
 from vae_np.study.lines import Array, Line, Lines
-from vae_np.study.proof import TOLERANCE, forward_lines_of, perturbing, prove
+from vae_np.study.proof import TOLERANCE, lines_of_same_arguments, perturbing, prove
 from vae_np.study.watch import address_of, recorder, source_of, statements_of, watched
 
 
@@ -112,11 +112,12 @@ def trace(
         return elbo.value_of(model, p, a, l2).total
 
     proofs = prove(records, n_forward, loss, value.total, values, weights, derivatives, layers, elements)
-    lines = _lines(records, n_forward, proofs, values | weights | derivatives, _dimensions(p.architecture, a))
     model.forward(layers, a, beta)  # restores the values, which the perturbed passes have overwritten
-    terms = _terms(p, layers, a, beta, objective, operations, tuple(functions.values()), derivatives)
+    pass_ = p, layers, a, beta, objective, operations, functions, values | weights
+    parts = {term: _part(silencing, *pass_) for term, silencing in _silenced(operations, objective).items()}
+    lines = _lines(records, n_forward, proofs, values | weights | derivatives, _dimensions(p.architecture, a), parts)
     sources = {name: source_of(function) for name, function in functions.items()}
-    return Trace(lines, sources, value, p, a, terms, {"beta": float(beta), "l2": float(l2), "objective": objective})
+    return Trace(lines, sources, value, p, a, {"beta": float(beta), "l2": float(l2), "objective": objective})
 
 
 def _replaced(changed):
@@ -162,31 +163,47 @@ def _derivatives(d, g_layers):
 
 # ----------------------------------------------------------------------------------------------------------- the lines
 
+SINGLE_PATH = ".W", ".b", ".y"  # endings of the names of arrays that one line of the forward pass reads
 
-def _lines(records, n_forward, proofs, arrays, dimensions):
+
+def _lines(records, n_forward, proofs, arrays, dimensions, parts):
     """The Lines of what was recorded and proven."""
-    lines, preactivations, wrong_names = [], {}, set()
+    lines, preactivations, wrong_names, through = [], {}, set(), {}
 
     def renamed(name):
         return preactivations.get(name, name)
 
     for i, record in enumerate(records):
-        of_line = proofs.get(i, {})
         reads, arguments = tuple(map(renamed, record.reads)), {}
         if record.call:
             arguments = {parameter: renamed(name) for parameter, name in record.call[2].items()}
         symbols = [(start, end, renamed(name)) for start, end, name, stored in record.symbols if not stored]
-        preactivations |= {name: f"{name}.y" for name, proof in of_line.items() if proof.of_preactivation}
+        preactivations |= {name: f"{name}.y" for name, proof in proofs.get(i, {}).items() if proof.of_preactivation}
         symbols += [(start, end, renamed(name)) for start, end, name, stored in record.symbols if stored]
+        of_line = {renamed(name): proof for name, proof in proofs.get(i, {}).items()}
+        wrong_now = {name for name, proof in of_line.items() if proof.error > TOLERANCE}
+        inherited = bool(wrong_now) and not wrong_names.isdisjoint(reads)
+        unclear = {name for name in wrong_now if inherited and not name.endswith(SINGLE_PATH)}
+        differentiates = frozenset().union(*(of_line[name].differentiates for name in of_line.keys() - unclear))
+        if i >= n_forward and not differentiates:  # the paths do not tell where a derivative is 0, or reads a wrong one
+            differentiates = frozenset(lines_of_same_arguments(records, n_forward, i))
+        for name in unclear:  # the paths that it contains unless the wrong derivative hides them
+            added = {j for j in differentiates if name[1:] in records[j].reads}
+            of_line[name] = of_line[name]._replace(through=added | through.get(name, set()), missing_paths=frozenset())
+        through |= {name: proof.through for name, proof in of_line.items()}
         writes = tuple(
-            _proven(renamed(name), value, of_line[name]) if name in of_line else Array(renamed(name), value)
+            Array(renamed(name), value)
+            if renamed(name) not in of_line
+            else _proven(
+                renamed(name),
+                value,
+                of_line[renamed(name)],
+                {path: of[i - n_forward].get(name) for path, of in parts.items()},
+                "" if inherited else of_line[renamed(name)].cause,
+            )
             for name, value in record.writes.items()
         )
-        differentiates = frozenset().union(*(proof.differentiates for proof in of_line.values()))
         called = record.call[0] if record.call else ""
-        if not differentiates and i >= n_forward:  # its derivative is 0, so that no path can be found
-            differentiates = forward_lines_of(records, n_forward, i)
-        wrong_now = {array.name for array in writes if array.error is not None and array.error > TOLERANCE}
         shapes = re.findall(r"\(([^()]*)\)", record.statement.source.partition("#")[2])
         results = [name for *_, name, stored in record.symbols if stored] or list(record.writes)
         lines.append(
@@ -205,16 +222,19 @@ def _lines(records, n_forward, proofs, arrays, dimensions):
                 misshapen=_misshapen(shapes, {name: arrays[name].shape for name in results if name in arrays}, dimensions),
                 composite=record.composite,
                 differentiates=tuple(sorted(differentiates)),
-                wrong=bool(wrong_now) and not wrong_names.intersection(reads),
+                wrong=bool(wrong_now) and not inherited,
             )
         )
         wrong_names = wrong_names - {array.name for array in writes} | wrong_now
     return lines
 
 
-def _proven(name, value, proof):
-    """The Array of a derivative."""
-    return Array(name, value, proof.error, tuple(sorted(proof.through)), tuple(sorted(proof.missing_paths)))
+def _proven(name, value, proof, parts, cause):
+    """The Array of a derivative; None stands for a part that is 0."""
+    parts = {path: np.zeros_like(value) if part is None else part for path, part in parts.items()}
+    if name.endswith(".W"):
+        parts["l2"] = value - parts["reconstruction"] - parts["kl"]
+    return Array(name, value, proof.error, tuple(sorted(proof.through)), tuple(sorted(proof.missing_paths)), parts, cause)
 
 
 def _dimensions(architecture, a):
@@ -246,24 +266,42 @@ def _misshapen(comments, shapes, dimensions):
 # ------------------------------------------------------------------------------------------------ the terms of the loss
 
 
-def _terms(p, layers, a, beta, objective, operations, functions, derivatives):
-    """{term: {name of a derivative: the part of it that comes from this term}}; what reconstruction and KL leave is from l2."""
-    name = f"{OBJECTIVES[objective].bound}_backward"
-    parts, (L, B, _) = {}, a.eps.shape
-    for term, silenced in {"reconstruction": -1, "kl": -2}.items():
+def _silenced(operations, objective):
+    """{path from the loss: {operation: the same, without its results along all other paths}}
 
-        def bound_backward(*arguments, silenced=silenced):
+    The terms of the loss part at the bound, where dnll or dkl is set to 0. The paths into mu and logvar part at these two, where
+    the derivatives that come directly from the KL, or those that come through z, are left out.
+    """
+    bound, divergence = OBJECTIVES[objective].bound, OBJECTIVES[objective].divergence
+
+    def zeroing(name, *places):
+        def operation(*arguments):
             results = vars(operations)[name](*arguments)
-            arguments[silenced][...] = 0
+            for place in places:
+                arguments[place][...] = 0
             return results
 
-        one_term = types.ModuleType(f"vae_np.kernels.{term}")
-        vars(one_term).update({**vars(operations), name: bound_backward})
-        d, g = buffers(p.architecture, objective, L, B, np.float64), Parameters.zeros(p.architecture)
-        part_model = elbo.bind(p.architecture, objective, one_term, functions)
-        g_layers = g.layers
-        part_model.backward(layers, a, d, beta, B)
-        part_model.weight_gradients(layers, a, d, g_layers, 0.0)
-        parts[term] = _derivatives(d, g_layers)
-    parts["l2"] = {name: array - parts["reconstruction"][name] - parts["kl"][name] for name, array in derivatives.items()}
-    return parts
+        return {name: operation}
+
+    return {
+        "reconstruction": zeroing(f"{bound}_backward", -1),
+        "kl": zeroing(f"{bound}_backward", -2),
+        "z": zeroing(f"{divergence}_backward", -2, -1),
+        "divergence": {"reparameterize_backward_add": lambda *arguments: arguments[-2:]},
+    }
+
+
+def _part(silenced, p, layers, a, beta, objective, operations, functions, values):
+    """What each line of the backward pass writes, {name: array}, where some operations are silenced."""
+    one_path = types.ModuleType("vae_np.kernels.one_path")
+    vars(one_path).update({**vars(operations), **silenced})
+    L, B, _ = a.eps.shape
+    d, g_layers = buffers(p.architecture, objective, L, B, np.float64), Parameters.zeros(p.architecture).layers
+    model, derivatives = elbo.bind(p.architecture, objective, one_path, tuple(functions.values())), _derivatives(d, g_layers)
+    names = {address_of(array): name for name, array in (values | derivatives).items()}
+    statements = {function.__code__: statements_of(function) for function in functions.values()}
+    records = []
+    with watched(statements, *recorder(records, names, derivatives)):
+        model.backward(layers, a, d, beta, B)
+        model.weight_gradients(layers, a, d, g_layers, 0.0)
+    return [record.writes for record in records]

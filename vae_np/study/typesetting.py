@@ -2,6 +2,9 @@
 
 import html
 import re
+from typing import SupportsFloat
+
+import numpy as np
 
 from vae_np.study.formulas import REACHING, Tree, indexed
 
@@ -22,6 +25,25 @@ TIMES, APPLY = ("mo rspace='0.17em'", "\N{INVISIBLE TIMES}"), ("mo rspace='0.17e
 D, E, T = (("mi mathvariant='normal'", letter) for letter in "dET")
 IN_TEXT = {TIMES[1]: " ", APPLY[1]: " ", "∑": "Σ", "∫": "∫ ", ",": ", ", ";": "; ", **{sign: sign for sign in "()[]|"}}
 LOW, HIGH = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"), str.maketrans("0123456789Tencd", "⁰¹²³⁴⁵⁶⁷⁸⁹ᵀᵉⁿᶜᵈ")
+
+
+def number(value: SupportsFloat) -> str:
+    """A number with about three digits, as the page shows it.
+
+    Examples
+    --------
+    >>> number(0.09149), number(1.7742), number(0.0), number(64)
+    ('0.0915', '1.774', '0', '64')
+    """
+    value = float(value)
+    text = (
+        f"{value:.0f}"
+        if value.is_integer() and abs(value) < 1e6
+        else f"{value:.3f}"
+        if 0.1 <= abs(value) < 1000
+        else f"{value:.3g}"
+    )
+    return text.replace("-", "−")
 
 
 def symbol(name: str) -> Tree:
@@ -93,11 +115,18 @@ def elements(tree: Tree) -> tuple:
         letters = [index] if index in LETTERS or len(index) > 2 else index
         return "mrow", *(elements(symbol(letter)) for letter in letters)
 
+    if not isinstance(tree, str) and tree[0] in ("relation", "call", "/", "(", "["):  # here a negative number needs no brackets
+        tree = tree[0], *(("alone", *part[1:]) if part[:1] == ("value",) else part for part in tree[1:])
     match tree:
         case str(word) if word.endswith("~"):
             return "mover accent='true'", elements(word[:-1]), ("mo", "~")
         case str(word) | ("number", word):
             return "mn" if word.isdigit() else "mi", word
+        case "value" | "alone" as kind, numbers:
+            texts = [number(value) for value in np.ravel(numbers)]
+            if kind == "value":
+                texts = [f"({text})" if text[0] == "\N{MINUS SIGN}" else text for text in texts]
+            return f"mn data-values='{'|'.join(texts)}'" if len(texts) > 1 else "mn", texts[0]
         case "name", name:
             return f"mrow data-name='{name}'" if CODE.fullmatch(name) else "mrow", elements(symbol(name))
         case "d", name:
@@ -120,7 +149,7 @@ def elements(tree: Tree) -> tuple:
         case "log", argument:
             return "mrow", elements("log"), APPLY, elements(argument)
         case "product" | "@", left, right:
-            return "mrow", elements(left), TIMES, elements(right)
+            return "mrow", elements(left), ("mo", "×") if _has_values(tree) else TIMES, elements(right)
         case "negative", term:
             return "mrow", ("mo form='prefix'", "−"), elements(term)
         case "where", yes, condition, no:
@@ -144,3 +173,7 @@ def elements(tree: Tree) -> tuple:
         case _:  # what stands between brackets
             parts = tree
     return "mrow", *(("mo", SIGNS.get(part, part)) if isinstance(part, str) else elements(part) for part in parts)
+
+
+def _has_values(tree):
+    return not isinstance(tree, str) and (tree[0] == "value" or any(map(_has_values, tree)))

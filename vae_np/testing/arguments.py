@@ -23,11 +23,14 @@ class Comparison(NamedTuple):
     ----------
     value : function
         value(arrays) is a number, for arrays of float64 or complex128 by their paths.
+    at_point : float
+        Its value where the gradients are compared.
     gradients : dict of str to array
         The gradients by the same paths.
     """
 
     value: Callable[[Arrays], Any]
+    at_point: float
     gradients: dict[str, NDArray]
 
 
@@ -100,20 +103,21 @@ def comparisons(fn: Callable, params: Any, gradients: Any, point: Arrays, seed: 
     differentiated.
     """
     template = leaves(params)
-    constants = {path: _raised(leaf) for path, leaf in template.items() if path not in point}
+    constants = {path: leaf for path, leaf in leaves(frameworks.in_double(params)).items() if path not in point}
 
     def params_at(arrays):
         return rebuilt(params, constants | {path: frameworks.like(template[path], array) for path, array in arrays.items()})
 
     def value_at(arrays):
-        return _split(fn, gradients, fn(params_at(arrays)), None)[0]
+        result = fn(params_at(arrays))
+        return result[0] if gradients is None and _has_gradients(result) else result
 
     (value, backward), (again, backward_again) = (
         _split(fn, gradients, *_called(fn, params_at(point), point, template)) for _ in range(2)
     )
     if isinstance(frameworks.value_of(value), numbers.Number):
         _check_same(real_number(value), real_number(again))
-        yield Comparison(value_at, _same_gradients(point, template, backward(), backward_again()))
+        yield Comparison(value_at, real_number(value), _same_gradients(point, template, backward(), backward_again()))
         return
     rng, outputs = np.random.default_rng(seed), _outputs(value)
     for path, array in _outputs(again).items():
@@ -126,18 +130,15 @@ def comparisons(fn: Callable, params: Any, gradients: Any, point: Arrays, seed: 
             value, {path: frameworks.like(array, along[path]) for path, array in leaves(value, "value").items()}, "value"
         )
 
-        def product(arrays, along=along):
-            return sum(np.sum(along[path] * array) for path, array in _outputs(value_at(arrays)).items())
+        def product(outputs, along=along):
+            return sum(np.sum(along[path] * array) for path, array in outputs.items())
 
-        yield Comparison(product, _same_gradients(point, template, backward(dvalue), backward_again(dvalue)))
+        def product_at(arrays, product=product):
+            return product(_outputs(value_at(arrays)))
 
-
-def _raised(leaf):
-    """A leaf that is not compared: in float64 if it is an array of real numbers, else as it is."""
-    array = frameworks.array_of(leaf)
-    if array is None or array.dtype.kind != "f" or array.ndim == 0:
-        return leaf
-    return frameworks.like(leaf, np.array(array, np.float64))
+        yield Comparison(
+            product_at, product(outputs), _same_gradients(point, template, backward(dvalue), backward_again(dvalue))
+        )
 
 
 def _split(fn, gradients, result, params):
@@ -146,12 +147,17 @@ def _split(fn, gradients, result, params):
         return result, lambda *dvalue: gradients(params, *dvalue)
     if gradients is not None:
         return result, lambda *_: gradients
-    if isinstance(result, tuple) and len(result) == 2:
+    if _has_gradients(result):
         value, own = result
         return value, own if callable(own) else lambda *_: own
-    if params is None or any(map(frameworks.of_framework, leaves(params).values())):
+    if any(map(frameworks.of_framework, leaves(params).values())):
         return result, lambda *_: frameworks.automatic_gradient(fn, params)
     raise TypeError(f"fn returns {kind_of(result)}; without gradients it must return (value, gradients)")
+
+
+def _has_gradients(result):
+    """Whether fn has returned (value, gradients)."""
+    return isinstance(result, tuple) and len(result) == 2
 
 
 def _called(fn, params, point, template):

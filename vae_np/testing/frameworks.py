@@ -72,6 +72,25 @@ def value_of(value: Any) -> Any:
     return value if array is None or array.size != 1 or isinstance(value, list | tuple) else array.reshape(())[()]
 
 
+def real_arrays(tree: Any) -> dict[str, NDArray]:
+    """The arrays of real numbers in a container by their paths, which may have gradients; other leaves are settings.
+
+    Parameters
+    ----------
+    tree : container
+        The container, as `vae_np.testing.trees.leaves` takes it.
+    """
+    arrays = {path: array_of(leaf) for path, leaf in leaves(tree).items()}
+    return {path: array for path, array in arrays.items() if array is not None and array.dtype.kind == "f"}
+
+
+def in_double(tree: Any) -> Any:
+    """A copy of a container in which arrays of real numbers are of float64; a number stays what it is."""
+    found = leaves(tree)
+    arrays = {path: array for path, array in real_arrays(tree).items() if not isinstance(found[path], numbers.Number)}
+    return rebuilt(tree, {path: like(found[path], array.astype(np.float64)) for path, array in arrays.items()})
+
+
 def automatic_gradient(fn: Callable[[Any], Any], params: Any) -> Any:
     """The gradient of a function by the automatic differentiation of its framework, in double precision.
 
@@ -88,8 +107,8 @@ def automatic_gradient(fn: Callable[[Any], Any], params: Any) -> Any:
         The gradients by the paths of `vae_np.testing.trees.leaves`: 0 where fn does not read a parameter. None is returned if no
         leaf is of PyTorch or of JAX.
     """
-    found = {path: leaf for path, leaf in leaves(params).items() if is_torch(leaf) or is_jax(leaf)}
-    real = {path: array for path, leaf in found.items() if (array := array_of(leaf)) is not None and array.dtype.kind == "f"}
+    found = {path: leaf for path, leaf in leaves(params).items() if of_framework(leaf)}
+    real = {path: array for path, array in real_arrays(params).items() if path in found}
     if not real:
         return None
     with double_precision():

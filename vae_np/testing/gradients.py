@@ -127,9 +127,9 @@ def check_gradients(
     where = _chosen(point, elements, seed)
     found = {}
     with frameworks.double_precision(), arguments.kept(params):
-        for value, given in arguments.comparisons(fn, params, gradients, point, seed):
+        for value, at_point, given in arguments.comparisons(fn, params, gradients, point, seed):
             with _progress(value, point, where, method) as counted:
-                unseen = ROUNDING * abs(value(point)) / STEPS[0]  # what differences cannot tell from 0
+                unseen = ROUNDING * abs(at_point) / STEPS[0]  # what differences cannot tell from 0
                 constant = all(np.all(np.abs(g) <= unseen) for g in given.values())
                 used, derivatives = derivatives_of(counted, point, method, constant, where)
                 worst = _compare(given, derivatives, used, rtol, where, sizes)
@@ -182,7 +182,7 @@ def _along_directions(value, point, gradients, method, seed):
     norm = np.sqrt(sum(np.sum(np.square(gradients[path], dtype=np.float64)) for path in point))
     _, derivatives = derivatives_of(value_along, {"direction": np.zeros(DIRECTIONS)}, method, constant=True)
     dtype = np.result_type(*gradients.values())
-    tolerance = TOLERANCES[method].get(dtype.name, TOLERANCES[method]["float64"])
+    tolerance = TOLERANCES[method][_held_to(dtype, method)]
     wanted, resolution, smooth = derivatives["direction"]
     return {"direction": np.asarray(given, dtype)}, {"direction": (wanted, np.maximum(resolution, tolerance * norm), smooth)}
 
@@ -227,20 +227,18 @@ def _compare(gradients, derivatives, method, rtol=None, where=None, sizes=None, 
     {name: (wanted, resolution, where fn is smooth)}. Only what is wrong with elements, and not with directions, is diagnosed.
     """
     found, off, kinks = [], [], []
-    dtypes = {
-        name: gradient.dtype if gradient.dtype.name in TOLERANCES[method] else "float64" for name, gradient in gradients.items()
-    }
+    dtypes = {name: _held_to(gradient.dtype, method) for name, gradient in gradients.items()}
     cancelled = max(rounding([wanted.astype(dtypes[name])]) for name, (wanted, *_) in derivatives.items())
     for name, (wanted, resolution, smooth) in derivatives.items():
         given, resolution = gradients[name], np.maximum(resolution, cancelled)
-        tolerance = TOLERANCES[method].get(given.dtype.name, TOLERANCES[method]["float64"])
+        tolerance = TOLERANCES[method][dtypes[name]]
         limit = tolerance if rtol is None else rtol
         compared = np.broadcast_to(True if where is None else where[name], given.shape)
         if not compared.any():
             continue
-        scale = np.where(compared, wanted, 0.0)
-        errors = relative_errors(np.where(compared, given, scale), scale)
-        errors = np.where(errors <= tolerance, errors, relative_errors(np.where(compared, given, scale), scale, resolution))
+        pair = np.where(compared, given, 0.0), np.where(compared, wanted, 0.0)
+        errors = relative_errors(*pair)
+        errors = np.where(errors <= tolerance, errors, relative_errors(*pair, resolution))
         at_kink = compared & ~smooth & np.isfinite(given)
         if method == "complex":  # it takes one side of a kink, and so may the gradient
             at_kink &= errors > limit
@@ -263,6 +261,11 @@ def _compare(gradients, derivatives, method, rtol=None, where=None, sizes=None, 
             + (", or method='complex'" if method != "complex" else "")
         )
     return found
+
+
+def _held_to(dtype, method):
+    """The name of the dtype whose tolerance holds for gradients of a dtype: this one, or float64."""
+    return dtype.name if dtype.name in TOLERANCES[method] else "float64"
 
 
 def _report(off):

@@ -24,7 +24,7 @@ from vae_np.testing.definitions import (
     standard_deviations,
     weights,
 )
-from vae_np.testing.frameworks import array_of, automatic_gradient, double_precision, like
+from vae_np.testing.frameworks import array_of, automatic_gradient, double_precision, in_double, like, real_arrays
 from vae_np.testing.gradients import check_gradients
 from vae_np.testing.meaning import check_reduction, check_sampler, numbers_of, per_example
 from vae_np.testing.trees import is_object, leaves, rebuilt
@@ -137,7 +137,7 @@ def check_vae(
             decode,
             loss,
             x,
-            None if params is None else _in_double(params),
+            None if params is None else in_double(params),
             params is not None,
             sample,
             reseed,
@@ -229,17 +229,6 @@ class Vae(NamedTuple):
         if output.size != flat.size:
             raise ValueError(f"decode returns {output.size // len(x)} numbers for an example of x, which has {flat.shape[1]}")
         return nlls(self.likelihood, self.output, flat, output.reshape(flat.shape))
-
-
-def _real_arrays(params):
-    """{path: leaf} of the arrays of real numbers in params, which have gradients; settings have none."""
-    arrays = {path: (leaf, array_of(leaf)) for path, leaf in leaves(params).items()}
-    return {path: leaf for path, (leaf, array) in arrays.items() if array is not None and array.dtype.kind == "f"}
-
-
-def _in_double(params):
-    """A copy of params in which arrays of real numbers are of float64."""
-    return rebuilt(params, {path: like(leaf, numbers_of(leaf)) for path, leaf in _real_arrays(params).items()})
 
 
 # ------------------------------------------------------------------------------------------------- the definitions
@@ -385,7 +374,7 @@ def _off_in_gradient(vae, gradients, elements, seed, loss_is_right):
     if own is None:
         return [], "The gradient was not tested, as loss returns none and no gradients are given."
     own = {path: np.array(array_of(gradient)) for path, gradient in leaves(own).items()}  # the next call may overwrite them
-    only = None if is_object(vae.params) else list(_real_arrays(vae.params))  # of an object its gradients tell what is compared
+    only = None if is_object(vae.params) else list(real_arrays(vae.params))  # of an object its gradients tell what is compared
     B, D = len(x), x[0].size
     try:
         worst = check_gradients(value, vae.params, own, only=only, elements=elements, sizes={"batch": B, "inputs": D})

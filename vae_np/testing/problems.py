@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from vae_np.architecture import Architecture, check_choice
 from vae_np.choices import ACTIVATIONS, LIKELIHOODS, NOISES, OBJECTIVES
 from vae_np.parameters import Parameters
-from vae_np.testing.frameworks import array_of, like
+from vae_np.testing.frameworks import like, real_arrays
 from vae_np.testing.trees import leaves, rebuilt
 
 
@@ -218,12 +218,9 @@ def random_like(tree: Any, seed: int = 0, scale: float = 1.0) -> Any:
     >>> random_like({"layers": [np.zeros((2, 3)), np.zeros(3)], "steps": 7})["steps"]
     7
     """
-    rng, arrays = np.random.default_rng(seed), {}
-    for path, leaf in leaves(tree).items():
-        array = array_of(leaf)
-        if array is not None and array.dtype.kind == "f":
-            arrays[path] = like(leaf, scale * np.asarray(rng.normal(size=array.shape)))
-    return rebuilt(tree, arrays)
+    rng, found = np.random.default_rng(seed), leaves(tree)
+    drawn = {path: scale * np.asarray(rng.normal(size=array.shape)) for path, array in real_arrays(tree).items()}
+    return rebuilt(tree, {path: like(found[path], array) for path, array in drawn.items()})
 
 
 class ProblemOfOwn(NamedTuple):

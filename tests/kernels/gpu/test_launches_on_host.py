@@ -262,16 +262,20 @@ def test_the_bits_depend_on_no_order_and_no_number_of_blocks(training):
     "right, wrong",
     [
         ("        total += twice_kl(m, s);\n    }\n    __syncthreads();", "        total += twice_kl(m, s);\n    }"),
-        ("size b) {\n    __syncthreads();", "size b) {"),
-        ("of_sample = k / Z * B * Z + i", "of_sample = k / Z * Z + i"),
+        pytest.param("size b) {\n    __syncthreads();", "size b) {", marks=pytest.mark.slow),
+        pytest.param("of_sample = k / Z * B * Z + i", "of_sample = k / Z * Z + i", marks=pytest.mark.slow),
         ("row = k / H * B + b", "row = b"),
-        ("dlogits[r * D + d] = dnll[r] *", "dlogits[r * D + d] ="),
-        ("dmu[i] = dkl[i / Z] * mu[i] + of_mu;", "dmu[i] = of_mu;"),
-        ("other ? dh[i] + other[i] : dh[i]", "dh[i]"),
-        ("while (arrays[5 * k + 4] > part) k--;", ""),
+        pytest.param("dlogits[r * D + d] = dnll[r] *", "dlogits[r * D + d] =", marks=pytest.mark.slow),
+        pytest.param("dmu[i] = dkl[i / Z] * mu[i] + of_mu;", "dmu[i] = of_mu;", marks=pytest.mark.slow),
+        pytest.param("other ? dh[i] + other[i] : dh[i]", "dh[i]", marks=pytest.mark.slow),
+        pytest.param("while (arrays[5 * k + 4] > part) k--;", "", marks=pytest.mark.slow),
         ("32 * (part - array[4])", "32 * part"),
         ("(const whole *)feeds[3 * rows_at + 1] + counters[0] * B", "(const whole *)feeds[3 * rows_at + 1]"),
-        ("(const whole *)feeds[3 * step_at + 1] + counters[0]", "(const whole *)feeds[3 * step_at + 1]"),
+        pytest.param(
+            "(const whole *)feeds[3 * step_at + 1] + counters[0]",
+            "(const whole *)feeds[3 * step_at + 1]",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_an_error_in_what_takes_the_place_of_several_is_seen(right, wrong, planted):

@@ -18,7 +18,7 @@ FILES = [path.stem for path in pathlib.Path(cli.__file__).parent.glob("[!_]*.py"
 def test_every_command_is_listed_once():
     modules = [importlib.import_module(f"vae_np.cli.{name}") for name in FILES]
     made = [vars(module)["COMMAND"] for module in modules if "COMMAND" in vars(module)]
-    assert len(made) == len(cli.COMMANDS) == 11 and all(command in cli.COMMANDS for command in made)
+    assert len(made) == len(cli.COMMANDS) == 13 and all(command in cli.COMMANDS for command in made)
     assert {command.name.replace("-", "_") for command in made} <= set(FILES)
 
 

@@ -23,8 +23,19 @@ REPORT = """
 });</script>"""
 
 
+NARROW = """<!DOCTYPE html><html lang="en"><head><style></style><body style="margin: 0">
+<iframe style="border: 0; width: %dpx; height: 4000px" srcdoc="%s"></iframe></body></html>"""
+
+
 def run(page, script, width=1400, height=1000):
-    """What the script returns in the loaded page. The script is the body of a function. AssertionError if the page has an error."""
+    """What the script returns in the loaded page. The script is the body of a function. AssertionError if the page has an error.
+
+    A window of Chromium is at least 500 pixels wide. So a narrower page is shown in a frame.
+    """
+    if width < 500:
+        page = NARROW % (width, html.escape(page))
+        script = f'return document.querySelector("iframe").contentWindow.eval({json.dumps(f"(() => {{ {script} }})()")});'
+        width = 500
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "page.html")
         path.write_text(

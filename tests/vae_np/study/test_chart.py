@@ -118,7 +118,7 @@ def test_curves_are_told_apart_without_colour_and_named():
     svg = drawn(curves=curves)
     strokes = [(path.get("stroke-dasharray"), path.get("stroke")) for path in of_class(svg, "line")]
     assert strokes[::2] == strokes[1::2], "the legend shows the line as it is drawn"
-    assert len({dashes for dashes, _ in strokes}) == len({colour for _, colour in strokes}) == 6
+    assert len({dashes for dashes, _ in strokes}) == 6
     texts = {text.text: text for text in svg.iter(f"{SVG}text")}
     legends = [path.get("d") for path in of_class(svg, "line")[1::2]]
     for label, legend in zip(curves, legends, strict=True):
@@ -141,18 +141,24 @@ def test_words_are_words_whatever_is_in_them():
     assert svg.find(f"{SVG}title").text == words
 
 
-def luminance(colour):
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return np.dot(linear, [0.2126, 0.7152, 0.0722])
+def test_colours_are_those_of_the_text_or_the_given_ones():
+    labels = list(CURVES)
+    text = chart.lines("a title", "an axis", VALUES, CURVES, 1.0, colours={labels[1]: "var(--kl)"})
+    assert set(re.findall(r'(?:stroke|fill)="([^"]+)"', text)) == {"currentColor", "none", "var(--kl)"}
+    first, second = (path for path in lines_of(ElementTree.fromstring(text)))
+    assert (first.get("stroke"), second.get("stroke")) == ("currentColor", "var(--kl)")
+    assert first.get("stroke-dasharray") != second.get("stroke-dasharray")
 
 
-def test_every_colour_is_seen_on_white_and_on_black_and_the_page_may_choose_another():
-    for colour in chart.COLOURS:
-        assert 1.05 / (luminance(colour) + 0.05) > 3 and (luminance(colour) + 0.05) / (luminance("#1b1b1b") + 0.05) > 3
-    text = chart.lines("a title", "an axis", VALUES, CURVES, 1.0)
-    used = set(re.findall(r'(?:stroke|fill)="([^"]+)"', text))
-    assert used == {"currentColor", "none", *(f"var(--line-{i + 1}, {chart.COLOURS[i]})" for i in range(2))}
+def test_a_bar_reaches_one_error_up_and_one_down():
+    label, errors = "loss, nats", [1.0, 2.0, 0.0, 4.0, 60.0]
+    svg = ElementTree.fromstring(chart.lines("a title", "an axis", VALUES, CURVES, errors={label: errors}))
+    (x, _), (y, ticks) = axis_of(svg, False, False), axis_of(svg, True, False)
+    bars = [re.fullmatch(r"M([\d.]+) ([\d.]+)V([\d.]+)", path.get("d")).groups() for path in of_class(svg, "error")]
+    for bar, value, number, error in zip(bars, VALUES, CURVES[label], errors, strict=True):
+        assert x(float(bar[0])) == pytest.approx(value, abs=0.02)
+        assert [y(float(end)) for end in bar[1:]] == pytest.approx([number - error, number + error], abs=0.5)
+    assert min(ticks) <= -5 and max(ticks) >= 115
 
 
 def test_numbers_on_an_axis_do_not_run_into_each_other_and_the_chart_is_small():

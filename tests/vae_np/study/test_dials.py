@@ -186,15 +186,26 @@ def test_more_samples_mean_less_spread_and_a_tighter_bound():
     exact = np.sqrt(sum(norm(s[:, None] * G) ** 2 for s in std)) / len(x)
     by_elbo, by_iwae = (curve(dial, f"standard deviation of dmu with {name}") for name in ("elbo", "iwae"))
     np.testing.assert_allclose(by_elbo, exact / np.sqrt(dial.values), rtol=0.12)
-    assert by_elbo[0] == pytest.approx(exact, rel=0.05) and (np.diff(by_iwae) < 0).all()
+    assert by_elbo[0] == pytest.approx(exact, rel=0.05) and (np.diff(by_elbo) < 0).all() and (np.diff(by_iwae) < 0).all()
 
-    by_elbo, by_iwae = (curve(dial, f"loss with {name}, nats") for name in ("elbo", "iwae"))
-    assert np.ptp(by_elbo) < 1e-10 and (np.diff(by_iwae) < 0).all()
-    assert by_elbo[0] == pytest.approx(loss(p, x, closed_form.sigma_points(4, 3), beta=0.5).total, abs=0.3)
+    by_elbo, by_iwae = (curve(dial, f"loss with {name}, nats") for name in ("elbo_mc", "iwae"))
+    assert np.ptp(by_elbo) < 1e-10 and (np.diff(by_iwae) < 0).all() and by_iwae[0] == by_elbo[0]
+    wanted = loss(p, x, closed_form.sigma_points(4, 3), beta=0.5).total
+    assert abs(by_elbo[0] - wanted) < 3 * dial.errors["loss with elbo_mc, nats"][0]
 
     dial = by_name((p, x, np.zeros((1, 4, 3)), 1.0, 0.0, "elbo"))["samples"]
     above = curve(dial, "loss with iwae, nats") + closed_form.linear_log_likelihood(p, x).mean()
     assert above[0] > 4 * abs(above[-1])
+
+
+def test_a_bar_is_the_error_of_the_mean():
+    """Means over other draws are as far from each other as the standard error says."""
+    p, x, *_ = PROBLEM
+    dial = by_name((p, x, np.zeros((1, 3, 3)), 1.0, 0.0, "elbo"))["samples"]
+    eps = np.random.default_rng(0).normal(size=(100, module.DRAWS, 1, 3, 3))
+    means = [module._repeated(p, x, some, 1.0, "elbo_mc")[0].mean() for some in eps]
+    assert dial.errors["loss with elbo_mc, nats"][0] == pytest.approx(np.std(means), rel=0.25)
+    assert abs(dial.curves["loss with elbo_mc, nats"][0] - np.mean(means)) < 4 * np.std(means)
 
 
 def test_a_run_of_any_number_of_samples_is_on_its_dial():

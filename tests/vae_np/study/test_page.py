@@ -14,6 +14,7 @@ from tests.vae_np.study.test_trace import PROBLEM, PROBLEMS, changed
 from vae_np import Architecture, elbo
 from vae_np.kernels import reference
 from vae_np.study import dials, formulas, page, pictures, trace
+from vae_np.study.exercises import exercise_of
 from vae_np.study.paths import paths_of
 from vae_np.testing import random_problem
 
@@ -109,11 +110,11 @@ def test_an_operation_of_ones_own_needs_no_docstring():
 
 def test_pictures_show_the_numbers():
     values = np.array([[0.0, 0.5, 1.0], [-1.0, -0.5, 0.0]])
-    source = pictures.signed_png(values).split(",")[1]
+    source = pictures.signed_png(values, 1.0).split(",")[1]
     shown = np.array(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGBA"))
     assert shown.shape == (2, 3, 4)
     assert shown[0, 0, 3] == shown[1, 2, 3] == 0 and shown[0, 2, 3] == shown[1, 0, 3] == 255
-    assert tuple(shown[0, 2, :3]) == pictures.RED and tuple(shown[1, 0, :3]) == pictures.BLUE
+    assert tuple(shown[0, 2, :3]) == pictures.POSITIVE and tuple(shown[1, 0, :3]) == pictures.NEGATIVE
     assert 0 < shown[0, 1, 3] < 255
     grey = np.array(Image.open(io.BytesIO(base64.b64decode(pictures.grey_png(values).split(",")[1]))).convert("L"))
     assert grey[0, 2] == 0 and grey[1, 0] == 255  # ink on paper
@@ -171,27 +172,39 @@ def test_contrast_is_sufficient(of_images, dark):
 LAYOUT = """
 for (const details of document.querySelectorAll("details")) details.open = true;
 const box = (at) => at.getBoundingClientRect();
-const flat = [...document.querySelectorAll("math")].filter((math) => box(math).width < 4 || box(math).height < 8);
+const flat = [...document.querySelectorAll("math")].filter((math) => math.textContent.length > 1 && (box(math).width < 4 || box(math).height < 8));  // a letter alone is low
 const lowered = [...document.querySelectorAll("msub")].every(({ children: [base, below] }) => box(below).bottom > box(base).bottom);
 const raised = [...document.querySelectorAll("msup")].every(({ children: [base, above] }) => box(above).top < box(base).top);
 const stacked = [...document.querySelectorAll("mfrac")].every(({ children: [over, under] }) => box(over).bottom <= box(under).top + 1);
 const unread = [...document.querySelectorAll("button, input, a, summary")]
   .filter((at) => !(at.textContent.trim() || at.ariaLabel || at.labels?.length)).map((at) => at.outerHTML);
 const levels = [...document.querySelectorAll("h1, h2, h3")].map((at) => Number(at.tagName[1]));
-const outside = [...document.querySelectorAll("body *")].filter((at) => box(at).right > innerWidth + 1 && !at.closest("pre, .equation, .listing, .scroll"));
+const outside = [...document.querySelectorAll("body *")].filter((at) => box(at).right > innerWidth + 1 && !at.closest("pre, .listing, .scroll"));
+const covered = [...document.querySelectorAll(".row")].filter((row) => row.querySelector(".mark").textContent)
+  .map((row) => [box(row.querySelector(".mark")), box(row.querySelector("code"))])
+  .filter(([mark, code]) => innerWidth < 500 && mark.left < code.right && mark.top < code.bottom - 1).length;
 return {
-  outside: outside.map((at) => `${at.tagName}.${at.className}: ${at.textContent.slice(0, 60)}`), maths: document.querySelectorAll("math").length, flat: flat.map((math) => math.outerHTML), lowered, raised, stacked, unread,
+  covered, outside: outside.map((at) => `${at.tagName}.${at.className}: ${at.textContent.slice(0, 60)}`), maths: document.querySelectorAll("math").length, flat: flat.map((math) => math.outerHTML), lowered, raised, stacked, unread,
   wide: document.documentElement.scrollWidth - innerWidth, ordered: levels.every((level, i) => level - (levels[i - 1] ?? 0) <= 1),
 };
 """
 
 
 @in_chromium
-@pytest.mark.parametrize("width", (500, 1400))
+@pytest.mark.parametrize("width", (390, 1400))
 def test_mathematics_is_laid_out_and_nothing_overflows(of_images, width):
     found = browser.run(of_images[1], LAYOUT, width)
     assert found.pop("maths") > 60
-    wanted = {"outside": [], "flat": [], "lowered": True, "raised": True, "stacked": True, "unread": [], "ordered": True}
+    wanted = {
+        "covered": 0,
+        "outside": [],
+        "flat": [],
+        "lowered": True,
+        "raised": True,
+        "stacked": True,
+        "unread": [],
+        "ordered": True,
+    }
     assert found.pop("wide") <= 0, found["outside"]
     assert found == wanted
 
@@ -233,13 +246,23 @@ def test_paths_keys_and_dials_answer(of_images):
         text,
         """
         const choose = (value) => document.querySelector(`input[value="${value}"]`).click();
-        const aside = () => [...document.querySelectorAll(".card.aside")].map((card) => Number(card.id.slice(1)));
-        const results = { all: aside() };
-        for (const path of ["reconstruction", "kl", "l2", "z", "divergence"]) { choose(path); results[path] = aside(); }
+        const all = (selector) => [...document.querySelectorAll(selector)];
+        const aside = () => all(".card.aside").map((card) => Number(card.id.slice(1)));
+        const rows = () => all(".row.aside").map((row) => row.dataset.cards);
+        const results = { all: aside(), rows: {}, shown: {} };
+        for (const path of ["reconstruction", "kl", "l2", "z", "divergence"]) {
+          choose(path);
+          results[path] = aside();
+          results.rows[path] = rows();
+          results.shown[path] = all(".variant").filter((at) => !at.hidden).map((at) => [at.closest(".card").id, at.dataset.path]);
+        }
         choose("all"); results.again = aside();
-        const press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+        const radio = document.querySelector('input[value="all"]');
+        radio.focus();
+        const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
         press("j"); press("j"); press("j"); press("k");
         results.at = document.querySelector(".card.here").id;
+        results.focused = document.activeElement.id;
         const dial = document.querySelector(".dial"), input = dial.querySelector("input"), number = dial.querySelector("dd");
         const mark = dial.querySelector("path.here"), before = [number.textContent, mark.getBoundingClientRect().x];
         input.value = 0; input.dispatchEvent(new Event("input", { bubbles: true }));
@@ -248,10 +271,111 @@ def test_paths_keys_and_dials_answer(of_images):
         """,
     )
     assert found["all"] == found["again"] == []
-    called = {path: {made[i].called for i in found[path]} for path in ("reconstruction", "kl", "l2", "z", "divergence")}
+    paths = "reconstruction", "kl", "l2", "z", "divergence"
+    called = {path: {made[i].called for i in found[path]} for path in paths}
     assert "divergence" in called["reconstruction"] and "likelihood_nll" in called["kl"]
     assert "reparameterize" in called["divergence"] and "divergence" in called["z"]
     assert "affine_gradients" not in called["l2"] and "bound_backward" in called["l2"]
-    assert found["at"] == "l1"
+    for path in paths:
+        for row in found["rows"][path]:
+            assert {int(card[1:]) for card in row.split()} <= set(found[path])
+        followed = {int(card[1:]) for card, shown in found["shown"][path] if shown == path}
+        on_it = set(range(len(made))) - set(found[path])
+        assert followed == {i for i in on_it if any(path in array.parts for array in made[i].writes)}, path
+    assert found["at"] == found["focused"] == "l1"
     (before, was), (after, is_now), value = *found["dial"][:2], found["dial"][2]
     assert value == "0" and is_now < was and before != after
+
+
+@in_chromium
+def test_a_number_is_read_from_its_picture_by_pointer_and_by_keyboard(of_images):
+    made, text = of_images
+    found = browser.run(
+        text,
+        """
+        const read = [];
+        for (const picture of document.querySelectorAll('.variant[data-path="all"] img[data-cells]')) {
+          const box = picture.getBoundingClientRect(), [rows, columns] = picture.dataset.grid.split(" ").map(Number);
+          const name = picture.alt.match(/heat map of ([^:]+)|^(\\S+) as images/).slice(1).join("");
+          const card = picture.closest(".card").id;
+          picture.dispatchEvent(new PointerEvent("pointermove", { clientX: box.right - 2, clientY: box.bottom - 2 }));
+          read.push([card, name, picture.nextSibling.textContent]);
+          picture.dispatchEvent(new PointerEvent("pointerleave"));
+          picture.focus();
+          for (const key of ["ArrowDown", "ArrowRight"]) picture.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+          read.push([card, name, picture.nextSibling.textContent]);
+          picture.blur();
+          read.push([card, name, picture.nextSibling?.textContent ?? ""]);
+        }
+        return read;
+        """,
+    )
+    assert len(found) > 30
+    exact = 0
+    for card, name, words in found:
+        array = next(array for array in made[int(card[1:])].writes if array.name == name)
+        if place := re.fullmatch(r"\[([\d, ]+)\]: (.*)", words):
+            value = array.value[tuple(map(int, place[1].split(", ")))]
+        elif place := re.fullmatch(r"example (\d+), pixel (\d+): (.*)", words):
+            value, exact = array.value[0, int(place[1]), int(place[2])], exact + 1
+        else:
+            assert not words or "between" in words or "mean of rows" in words
+            continue
+        assert float(place.groups()[-1].replace("\u2212", "-")) == pytest.approx(value, rel=0.006, abs=1e-12), (name, words)
+        exact += 1
+    assert exact > 15
+
+
+def test_a_path_on_which_no_line_lies_cannot_be_chosen():
+    made = trace(*PROBLEM._replace(l2=0.0))
+    menu = re.search(r'<fieldset class="paths">.*?</fieldset>', page.page(made, "noise"))[0]
+    assert re.findall(r'value="(\w+)" disabled>([^<]*)', menu) == [("l2", "L2 (its weight is 0)")]
+
+
+def test_a_notebook_has_no_link_into_nothing_and_no_id_twice():
+    made = trace(*PROBLEM)
+    outputs = [page.fragment(made) for _ in range(2)]
+    elements = _Elements("".join(outputs)).found
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert len(ids) == len(set(ids)) == 2 * len(made)
+    assert all(attributes["href"][1:] in ids for _, attributes in elements if "href" in attributes)
+    assert not {"button", "kbd", "input"} & {tag for tag, _ in elements}
+    assert not any("tabindex" in attributes for tag, attributes in elements if tag == "img")
+
+
+def test_the_steps_are_numbered_in_the_order_in_which_they_ran(of_images):
+    made, text = of_images
+    cards = re.findall(r'<article id="l(\d+)".*?(?:<span class="step">step (\d+) of (\d+)</span>)', text, re.DOTALL)
+    assert sorted((int(i), int(step), int(n)) for i, step, n in cards) == [(i, i + 1, len(made)) for i in range(len(made))]
+
+
+def test_a_colour_has_one_meaning():
+    colours = dict(re.findall(r"--([\w-]+): (light-dark\([^;]*\)|rgb\([^;]*\));", (page.FILES / "page.css").read_text()))
+    assert len(set(colours.values())) == len(colours)
+    for name, rgb in {"positive": pictures.POSITIVE, "negative": pictures.NEGATIVE}.items():
+        assert colours[name] == f"rgb({' '.join(map(str, rgb))})"
+    used = {
+        name: [
+            rule for rule in re.findall(r"[^{}]+\{[^{}]*\}", (page.FILES / "page.css").read_text()) if f"var(--{name})" in rule
+        ]
+        for name in colours
+    }
+    for term in ("reconstruction", "kl", "l2"):
+        assert all(term in rule.split("{")[0] for rule in used[term]), used[term]
+    assert all("wrong" in rule or ".off" in rule for rule in used["wrong"])
+
+
+def test_it_says_in_usual_words_what_a_derivative_is_and_by_what_it_is_checked(of_images):
+    text = re.sub(r"<script.*?</script>|<style>.*?</style>|<svg.*?</svg>", "", of_images[1], flags=re.DOTALL)
+    words = " ".join(re.sub(r"<[^>]*>", " ", text).split())
+    for unusual in ("undo", "of itself", "very point", "dname", "know beta", "proven", "proof"):
+        assert unusual not in words
+    assert "agrees with a finite difference to" in words
+
+
+def test_each_line_of_the_backward_pass_names_the_exercise_in_which_it_is_written():
+    made = trace(*PROBLEM)
+    text = page.page(made, "noise")
+    wanted = {exercise_of(line.operation) for line in made if line.function in ("backward", "weight_gradients")} - {None}
+    assert len(wanted) >= 8
+    assert set(re.findall(r"<code>vae-np exercise</code>, exercise <code>(\w+)</code>", text)) == wanted

@@ -18,6 +18,7 @@ from vae_np import cli, elbo
 from vae_np.data import DATASETS
 from vae_np.kernels import reference
 from vae_np.study import terminal, trace
+from vae_np.study.derivations import DERIVATIONS
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,9 @@ def test_what_is_wrong_is_told():
     def card(name):
         return printed(terminal.card(lines, terminal.find(lines, name)))
 
-    assert re.search(rf"✗ d log σ² has a relative error of \d+e-\d+, through line {KL}\s", card("divergence_backward"))
+    assert re.search(
+        rf"✗ d log σ² has a relative error of \d+e-\d+, through line {KL}\. Every element is twice", card("divergence_backward")
+    )
     assert re.search(rf"through line {SAMPLE}, {KL}; the line reads a wrong derivative\s", card("reparameterize_backward_add"))
 
 
@@ -100,6 +103,10 @@ def test_without_a_terminal_all_lines_are_printed(capsys):
         cli.main(["study", "--text", "--hidden", "5", "--latent", "2"])
     assert end.value.code == 0
     out = capsys.readouterr().out
+    assert f"forward, line {SAMPLE}: step 7 of 36" in out
+    for key in ("affine", "relu", "reparameterize", "gaussian_kl", "bernoulli_nll", "elbo"):
+        assert out.count(f"Derivation: {DERIVATIONS[key].title}") == 1
+    assert "E_q[f(z)] = ∫ N(z; μ, exp(log σ²))" in out
     assert out.count("backward, line") >= 11 and out.count("weight_gradients, line") >= 6 and "✗" not in out
 
 
@@ -124,6 +131,8 @@ def test_a_key_for_each_line():
         assert f"line {BOUND}" not in ANSI.sub("", text)
         os.write(keyboard, b" ")
         read_until(f"forward, line {BOUND}")
+        os.write(keyboard, b"w")
+        read_until(f"Derivation: {DERIVATIONS['elbo'].title}")
         os.write(keyboard, b"pd")
         read_until(f"backward, line {line_of('dz, dmu, dlogvar = divergence_backward(')}")
         os.write(keyboard, b"q")
@@ -137,7 +146,8 @@ def test_a_page_is_written_and_told_of(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["study", "--hidden", "5", "--latent", "2", "--examples", "3", "1", "--out", str(tmp_path / "page.html")])
     assert end.value.code == 0
-    assert "page.html: 36 lines" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "page.html: 36 lines" in printed.out and "grey" not in printed.err
     assert (tmp_path / "page.html").stat().st_size < 3e6
 
 

@@ -36,7 +36,7 @@ DERIVATIONS = {
         f"{VAE}, eq. 1 to 3",
     ),
     "adjoint": Derivation(
-        "What dname means, and why derivatives are computed backwards",
+        "What dx stands for, and why derivatives are computed backwards",
         (
             Step(
                 "One line of the model computes y = g(x). All the lines after it, taken together, compute the loss from y.",
