@@ -82,7 +82,6 @@ def test_numba_has_the_bits_of_a_training_without_ranks(n_samples):
     assert digest_of(3, n_samples=n_samples, backend="numba") == alone
 
 
-@pytest.mark.xfail(reason="the bits of two programs differ from those of one: the cause is not found", strict=True)
 @pytest.mark.parametrize("backend", GPU)
 def test_a_gpu_has_the_same_bits(backend):
     turn = threading.Lock()  # the stand-in for a GPU serves one thread at a time
