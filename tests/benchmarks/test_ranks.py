@@ -16,9 +16,9 @@ needs_numba = pytest.mark.skipif(not kernels.available()["numba"].ok, reason="nu
 @needs_mpi
 @needs_numba
 def test_ranks_are_timed_beside_threads():
-    one, two, threads = ranks.measure(["digits"], [1, 2], 2)
-    assert [row[1:3] for row in (one, two, threads)] == [(1, 1), (2, 1), (1, 2)]
-    assert one.received == threads.received == 0 and min(row.seconds for row in (one, two, threads)) > 0
+    two, threads = ranks.measure(["digits"], [2], 2)
+    assert [row[1:3] for row in (two, threads)] == [(2, 1), (1, 2)]
+    assert threads.received == 0 and min(two.seconds, threads.seconds) > 0
     # Of 32 rows: the hidden units, mu, logvar, z and the output, values and derivatives, and the terms of the loss.
     values, derivatives = 64 + 8 + 64 + 1 + 1 + 1, 64 + 8 + 8 + 64 + 64 + 1
     assert two.received == 4 * 32 * (values + derivatives)
