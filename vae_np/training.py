@@ -317,7 +317,7 @@ def _parts(kernel_set, ranks, n_samples, out):
     before = runs.settings_of(out) if out is not None else {}
     if before:
         return int((runs.LATER | before)["parts"])
-    return steps.PARTS if ranks.together and not steps.cuts_for_threads(kernel_set, n_samples) else 1
+    return steps.parts_for_ranks(kernel_set, ranks, n_samples)
 
 
 def _spread(state, ranks):

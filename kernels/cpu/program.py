@@ -194,7 +194,8 @@ def capture(
     for dtype in dtypes:
         begin(dtype, are_pairs)
     wanted = [(operation, types_of(arguments)) for operation, arguments in calls]
-    compile_all([*wanted, *(one for dtype in dtypes for one in _always_wanted(dtype, are_pairs))])
+    copies = [(operation, types_of(arguments)) for operation, arguments in operands.of_weights()]
+    compile_all([*wanted, *copies, *(one for dtype in dtypes for one in _always_wanted(dtype, are_pairs))])
     for dtype in dtypes:
         prepare(dtype, are_pairs)
     buffers = [np.array(words_of(arguments, kept), np.int64) for _, arguments in calls]

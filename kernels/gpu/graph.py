@@ -84,7 +84,7 @@ def capture(
 
     @functools.cache
     def of_a_step():
-        return fewer(recorded(step), before_examples, room[: len(before_examples)], all_are_read=not weights)
+        return fewer(recorded(step), before_examples, room[: len(before_examples)], not weights)
 
     @functools.cache
     def planned(n):

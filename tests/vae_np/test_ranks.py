@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from vae_np import SGD, Adam, AdamW, Architecture, Parameters, cli, data, kernel
 from vae_np.choices import ESTIMATORS
 from vae_np.evaluation import evaluate
 from vae_np.ranks import ALONE, RankError, in_threads
+from vae_np.steps import cuts_for_threads, shares_of_weights
 
 ARCH = Architecture(12, (9, 7), 3)
 X = np.random.default_rng(0).integers(0, 2, (61, 12)).astype(np.float32)
@@ -46,7 +49,7 @@ def digest_of(size, x=X, valid=X[:9], arch=ARCH, **options):
 
 
 ORDINARY = {"size": 3, "batch_size": 30, "n_rows": 61, "n_samples": 1, "bound": ("elbo", "total"), "backend": BACKENDS[-1]}
-ORDINARY |= {"dtype": "float32", "binarize": False, "l2": 0.0, "optimizer": SGD(1e-2)}
+ORDINARY |= {"dtype": "float32", "binarize": False, "l2": 0.0, "optimizer": SGD(1e-2), "enough": 10**9}
 
 
 @settings(max_examples=12)
@@ -61,21 +64,22 @@ ORDINARY |= {"dtype": "float32", "binarize": False, "l2": 0.0, "optimizer": SGD(
     binarize=st.booleans(),
     l2=st.sampled_from([0.0, 0.1]),
     optimizer=st.sampled_from([Adam(1e-2), AdamW(1e-2)]),
+    enough=st.sampled_from([0, 10**9]),
 )
 @example(**ORDINARY)
+@example(**{**ORDINARY, "enough": 0, "optimizer": AdamW(1e-2)})  # each rank updates its share of the weights
 @example(**{**ORDINARY, "size": 5, "batch_size": 3, "backend": "numpy", "binarize": True})  # fewer rows than ranks
 @example(**{**ORDINARY, "n_samples": 40, "bound": ("iwae", "vimco"), "l2": 0.1})  # so many samples that a set cuts by itself
-def test_any_number_of_ranks_has_the_same_bits(size, n_rows, bound, **options):
+def test_any_number_of_ranks_has_the_same_bits(size, n_rows, bound, enough, **options):
     options["objective"], options["estimator"] = bound
     x = X[:n_rows] * 0.5 if options["binarize"] else X[:n_rows]
-    assert digest_of(size, x, x[:9], **options) == digest_of(1, x, x[:9], **options)
+    with mock.patch("vae_np.steps.ENOUGH_TO_SHARE", enough):
+        assert digest_of(size, x, x[:9], **options) == digest_of(1, x, x[:9], **options)
 
 
 @pytest.mark.parametrize("n_samples", [1, 5, 40])
 @pytest.mark.skipif("numba" not in BACKENDS, reason="numba cannot run here")
 def test_numba_has_the_bits_of_a_training_without_ranks(n_samples):
-    from vae_np.steps import cuts_for_threads
-
     if not cuts_for_threads(kernels.load("numba"), n_samples):
         pytest.skip("its products depend on how a batch is cut, on this processor")
     alone = digest(train(ARCH, X, X[:9], epochs=2, batch_size=20, n_samples=n_samples, backend="numba"))
@@ -110,11 +114,31 @@ def test_the_noise_of_a_likelihood_and_a_linear_model(noise):
     assert digest_of(3, arch=arch) == digest_of(1, arch=arch)
 
 
-def test_activations_that_keep_y_and_a_lower_precision():
+def test_activations_that_keep_y_and_a_lower_precision(monkeypatch):
+    monkeypatch.setattr("vae_np.steps.ENOUGH_TO_SHARE", 0)
     arch = Architecture(12, (9,), 3, activation="gelu")
     for backend in BACKENDS:
         options = {"arch": arch, "backend": backend, "precision": kernels.precisions(backend)[1]}
         assert digest_of(4, **options) == digest_of(1, **options)
+
+
+@pytest.mark.skipif("numba" not in BACKENDS, reason="numba cannot run here")
+def test_shares_of_weights_are_whole_rows_and_equal_work():
+    p, kernel_set = (
+        Parameters.initialize(Architecture(784, (200, 100), 10, likelihood="gaussian", noise="shared")),
+        kernels.load("numba"),
+    )
+    if not cuts_for_threads(kernel_set, 1):
+        pytest.skip("the bits of a row depend on the rows beside it, on this processor")
+    for n_samples, size in ((1, 2), (1, 5), (50, 3)):
+        some = ranks._Thread(0, size, None, None)
+        shares = shares_of_weights(p, kernel_set, some, 1, 256, n_samples)
+        assert shares is not None and shares == sorted(shares) and (shares[0], shares[-1]) == (0, p.flat.size)
+        work = np.concatenate([np.full(a.size, n_samples if name[0] in "do" else 1) for name, a in p.items()])
+        of_ranks = [work[start:stop].sum() for start, stop in itertools.pairwise(shares)]
+        assert max(of_ranks) < 1.1 * work.sum() / size
+        assert shares_of_weights(p, kernel_set, some, 1, 2, 1) is None  # a batch for which the exchange takes longer
+        assert shares_of_weights(p, kernel_set, some, 12, 256, n_samples) is None
 
 
 def test_patience_and_warmup_are_decided_alike():
@@ -122,19 +146,24 @@ def test_patience_and_warmup_are_decided_alike():
     assert digest_of(3, **options) == digest_of(1, **options)
 
 
-def test_a_step_has_one_exchange_whatever_the_clock_says():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_step_has_the_same_exchanges_whatever_the_clock_says(backend, monkeypatch):
+    monkeypatch.setattr("vae_np.steps.ENOUGH_TO_SHARE", 0)
+    shared = backend == "numba" and cuts_for_threads(kernels.load(backend), 1)
+
     def counted(ranks, epochs):
         exchange, calls = ranks.exchange, []
         ranks.exchange = lambda *arguments: (calls.append(0), exchange(*arguments))
         if ranks.rank == 1:  # whose calls of the stepper are of other lengths
-            train(ARCH, X, epochs=epochs, batch_size=4, ranks=ranks, backend="numpy", progress=lambda *_: time.sleep(0.01))
+            train(ARCH, X, epochs=epochs, batch_size=4, ranks=ranks, backend=backend, progress=lambda *_: time.sleep(0.01))
         else:
-            train(ARCH, X, epochs=epochs, batch_size=4, ranks=ranks, backend="numpy")
+            train(ARCH, X, epochs=epochs, batch_size=4, ranks=ranks, backend=backend)
         return len(calls)
 
     one, two, three = (in_threads(3, lambda ranks: counted(ranks, epochs)) for epochs in (1, 2, 3))
-    steps, of_checks = 16, 2  # the bytes of the checksums, and how many they are
-    assert len(set(one)) == 1 and two[0] - one[0] == three[0] - two[0] == steps + of_checks
+    steps, of_checks, of_adam = 16, 2, 2  # the bytes of the checksums, and how many they are; m and v
+    wanted = 2 * steps + of_checks + of_adam if shared else steps + of_checks  # of rows, and of weights
+    assert len(set(one)) == 1 and two[0] - one[0] == three[0] - two[0] == wanted
 
 
 @pytest.mark.parametrize("n_rows", [1, 9, 61])
