@@ -101,13 +101,12 @@ def _timed(words, way, name):
 def time_ranks(workload: Workload, threads: int, meeting: str) -> dict[str, Any]:
     """The seconds of a step in each block, by the ranks of this launch, and the most bytes that a rank receives in one."""
     ranks, p, kernel_set = of_launch(), workload.parameters(), kernels.load("numba")
-    exchange, received = ranks.exchange, 0
+    exchange, n_bytes = ranks.exchange, []
     parts = steps.parts_for_ranks(kernel_set, ranks, workload.n_samples)
 
-    def counted(array, ends):
-        nonlocal received
-        received += ends[-1] - (ends[ranks.rank + 1] - ends[ranks.rank])
-        exchange(array, ends)
+    def counted(received, ends):
+        n_bytes.append(ends[-1] - (ends[ranks.rank + 1] - ends[ranks.rank]))
+        exchange(received, ends)
 
     make_steps = steps.stepper(
         p,
@@ -129,7 +128,7 @@ def time_ranks(workload: Workload, threads: int, meeting: str) -> dict[str, Any]
 
     ranks.exchange = counted
     run(workload.batches(1))
-    ranks.exchange, largest = exchange, max(ranks.gather_json(received))
+    ranks.exchange, largest = exchange, max(ranks.gather_json(sum(n_bytes)))
     return {"seconds": _seconds(workload, run, ranks.gather_json), "received": largest}
 
 

@@ -103,25 +103,27 @@ def stepper(
 
     n_threads = threads or _threads_for(p.flat.size * batch_size * n_samples // ranks.size, ranks.here)
     cuts = _cuts(model.kernels, ranks.size, batch_size, n_samples, n_threads, parts)
-    slices = [(r == ranks.rank, cut) for r, of_rank in enumerate(cuts) for cut in itertools.pairwise(of_rank)]
+    slices = [
+        (rank == ranks.rank, slice(*cut), batch_slice(a, *cut), batch_slice(d, *cut))
+        for rank, of_rank in enumerate(cuts)
+        for cut in itertools.pairwise(of_rank)
+    ]
     exchange_rows = _exchange_of_rows(model, ranks, a, d, cuts)
     own_weights = slice(None) if shares is None else slice(*shares[ranks.rank : ranks.rank + 2])
+    own_p, own_g, own_state = p.flat[own_weights], g.flat[own_weights], {name: x[own_weights] for name, x in state.items()}
 
-    def by_example(model, own, cut, rows, step, beta):
-        start, stop = cut
-        part, d_part = batch_slice(a, start, stop), batch_slice(d, start, stop)
-        model.kernels.gather(held, (rows if stored is None else in_batch)[start:stop], part.x)
+    def by_example(model, own, cut, a, d, rows, step, beta):
+        model.kernels.gather(held, (rows if stored is None else in_batch)[cut], a.x)
         if binarize:
-            model.kernels.binarize(part.x, binarize_key, step, rows[start:stop], part.x)
+            model.kernels.binarize(a.x, binarize_key, step, rows[cut], a.x)
         if own:  # of what other ranks do, only x is made here too
-            model.kernels.normals(train_key, step, rows[start:stop], part.eps)
-            model.forward(layers, part, beta)
-            model.backward(layers, part, d_part, beta, batch_size)
+            model.kernels.normals(train_key, step, rows[cut], a.eps)
+            model.forward(layers, a, beta)
+            model.backward(layers, a, d, beta, batch_size)
 
     def by_weight(model, step, learning_rate):
         model.weight_gradients(layers, a, d, g_layers, l2)
-        own_state = {name: array[own_weights] for name, array in state.items()}
-        optimizer.update(model.kernels, p.flat[own_weights], g.flat[own_weights], own_state, step, learning_rate)
+        optimizer.update(model.kernels, own_p, own_g, own_state, step, learning_rate)
 
     def exchange_weights():
         if shares is not None:
@@ -132,8 +134,9 @@ def stepper(
         for i in range(len(rows)):
             if stored is not None:
                 held[...] = model.put(stored[rows[i]])
-            for own, cut in slices:
-                by_example(model, own, cut, model.put(rows[i]), first + i, real(betas[i]))
+            numbers = model.put(rows[i])
+            for part in slices:
+                by_example(model, *part, numbers, first + i, real(betas[i]))
             exchange_rows()
             value = elbo.value_of(model, p, a, l2)
             terms[i] = [getattr(value, term) for term in TERMS]
@@ -147,13 +150,12 @@ def stepper(
         rows, beta, rate = model.zeros(batch_size, np.int64), model.zeros((), real), model.zeros((), np.float64)
         step_of_noise, step_of_update = model.zeros((), np.int64), model.zeros((), np.int64)
 
-        def of_slice(own, cut, kernels):
-            by_example(bind(kernels), own, cut, rows, step_of_noise, beta)
-
         if ranks.size > 1 or parts > 1:
             capture = functools.partial(_in_halves, capture, exchange_rows, exchange_weights)
         program = capture(
-            examples=[functools.partial(of_slice, *part) for part in slices],
+            examples=[
+                lambda kernels, part=part: by_example(bind(kernels), *part, rows, step_of_noise, beta) for part in slices
+            ],
             weights=lambda kernels: by_weight(bind(kernels), step_of_update, rate),
             means=(a.loss, a.nll, a.kl),
             squares=[*p.weights.values()] if l2 else [],
