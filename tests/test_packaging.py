@@ -213,10 +213,11 @@ import functools, sys
 import numpy as np
 
 sys.modules.update(dict.fromkeys({missing}))  # to every import they are now not installed
-from vae_np import cli, data
+from vae_np import cli, closed_form, data
 from vae_np.testing import mistakes
 
 mistakes.find = functools.partial(mistakes.find, seeds=(0,), epochs=1)
+closed_form.linear_digits = lambda: np.random.default_rng(0).normal(size=(60, 5)) @ np.diag([3, 2, 1, 1, 1])
 pixels, load = np.random.default_rng(0).integers(0, 256, (60, 784), dtype=np.uint8), data.load
 data.load = lambda name, *rest: data.Dataset(pixels, pixels[:9], None, None, (28, 28)) if name == "mnist" else load(name, *rest)
 for command in {commands}:
@@ -234,6 +235,7 @@ COMMANDS = (
     "check --backend numpy",
     "study --hidden 3 --examples 0",
     "study KL --hidden 3 --examples 0",
+    "study --small --text",
     "exercise --list",
     "mistakes",
     "explain-bound",

@@ -59,6 +59,7 @@ class Estimator(NamedTuple):
     name: str
     words: str
     operations: dict[str, dict[str, str]]  # for each objective that it works with: {name in the text: the operation}
+    biased: tuple[str, ...] = ()  # the objectives for which its mean is not the derivative of the mean loss, if L > 1
 
     @property
     def differentiates_the_loss(self) -> bool:
@@ -99,7 +100,7 @@ OBJECTIVES: dict[str, Objective] = _by_name(
 _PATH, _SCORE = {"divergence_backward": "sampled_kl_path_backward"}, {"divergence_backward": "score_backward"}
 ESTIMATORS: dict[str, Estimator] = _by_name(
     Estimator("total", "the derivative of the loss, along all paths", {objective: {} for objective in OBJECTIVES}),
-    Estimator("path", "total without the score of q, which is biased for iwae", {"elbo_mc": _PATH, "iwae": _PATH}),
+    Estimator("path", "total without the score of q, which is biased for iwae", {"elbo_mc": _PATH, "iwae": _PATH}, ("iwae",)),
     Estimator("dreg", "doubly reparameterized, without bias", {"iwae": {**_PATH, "path_weight": "dreg_path_weight"}}),
     Estimator(
         "score",

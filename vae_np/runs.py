@@ -1,6 +1,7 @@
 """Run folders: only one training at a time writes into one, and a training that was killed can be resumed to the same bits.
 
-A folder holds checkpoint.npz (all that a resume needs), history.csv (a row for each epoch) and config.json (the settings).
+A folder holds checkpoint.npz (all that a resume needs), history.csv (a row for each epoch) and config.json (the settings). Where
+snapshots are asked for, it also holds snapshots.npz.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_np import snapshots
 from vae_np.architecture import check_count
 from vae_np.kernels.contract import FULL
 from vae_np.parameters import Parameters, check_array, parse, read_npz, reading, replacing
@@ -30,6 +32,7 @@ LATER: dict[str, Any] = {
     "precision": FULL,
     "estimator": "total",
     "parts": 1,
+    "snapshots": 0,
 }  # settings that a checkpoint of an older version lacks, and what they were then
 
 
@@ -86,7 +89,7 @@ def locked(out: str | os.PathLike) -> Iterator[None]:
                 raise
             why = f"the folder cannot be locked ({error.strerror}): choose one on a local disk"
             raise OSError(error.errno, why, os.fspath(out)) from error
-        for name in FILES:  # what a training that was killed left half written
+        for name in (*FILES, snapshots.FILE):  # what a training that was killed left half written
             for partial in glob.glob(os.path.join(glob.escape(os.fspath(out)), f"{name}.*.partial")):
                 os.unlink(partial)
         yield
@@ -113,14 +116,27 @@ def read_config(out: str | os.PathLike) -> dict[str, Any]:
 
 def settings_of(out: str | os.PathLike) -> dict[str, Any]:
     """The settings in the checkpoint of a run; none where there is no checkpoint yet."""
+    return _progress(out)[0]
+
+
+def epoch_of(out: str | os.PathLike) -> int:
+    """The epoch after which the parameters of a checkpoint were taken: the last one, or with patience the best one."""
+    settings, history = _progress(out)
+    totals = [row["valid_total"] for row in history] if settings.get("patience") else []
+    return 1 + totals.index(min(totals)) if totals else len(history)
+
+
+def _progress(out):
+    """The settings and the history in the checkpoint of a run; none where there is no checkpoint yet, or parameters alone."""
     path = os.path.join(out, CHECKPOINT)
     if not os.path.exists(path):
-        return {}
+        return {}, []
     found = read_npz(path, lambda names: [name for name in names if name == "training.state"])
-    if not found:  # parameters alone
-        return {}
+    if not found:
+        return {}, []
     with reading(path, RESUMABLE):
-        return dict(parse("training.state", str(found["training.state"]))["settings"])
+        progress = parse("training.state", str(found["training.state"]))
+        return dict(progress["settings"]), list(progress["history"])
 
 
 def begin(out: str | os.PathLike, resume: bool, fresh: State, settings: dict[str, Any], more: dict[str, Any]) -> State:

@@ -29,6 +29,8 @@ from vae_np.optimizers import OPTIMIZERS, Adam, Optimizer
 from vae_np.parameters import Parameters, check_dtype
 from vae_np.ranks import ALONE, Ranks
 from vae_np.runs import TERMS
+from vae_np.snapshots import load as load_snapshots
+from vae_np.snapshots import taken as take_snapshot
 from vae_np.stored_rows import StoredRows
 
 
@@ -40,6 +42,7 @@ class Run(NamedTuple):
     path: str | os.PathLike | None  # the folder
     optimizer: dict[str, NDArray]  # the optimizer's arrays after the last step
     steps: int  # the number of all steps
+    snapshots: dict[int, Parameters] = {}  # {epoch: the parameters after it} for a few epochs, where they were asked for
 
 
 @renamed(scheme="init", start="initial_parameters")
@@ -76,6 +79,7 @@ def train(
     resume: bool = False,
     progress: Callable[[int, int, dict[str, float]], Any] | None = None,
     notes: dict[str, Any] | None = None,
+    snapshots: int = 0,
 ) -> Run:
     """Minimise the loss of `loss_and_gradients` over shuffled minibatches.
 
@@ -131,7 +135,7 @@ def train(
         The processes that make this training together, such as `vae_np.ranks.of_launch()` under mpiexec: each of them calls
         `train` with the same arguments, and rank 0 alone writes files. Their number changes no bit.
     out : path, optional
-        A folder for checkpoint.npz, history.csv and config.json.
+        A folder for checkpoint.npz, history.csv, config.json and, where snapshots are kept, snapshots.npz.
     resume : bool
         Whether training continues from the checkpoint in `out`, or begins where there is none yet. The result has the
         same bits as a training that was never stopped. `epochs` may have grown.
@@ -140,6 +144,10 @@ def train(
         row of the history.
     notes : dict, optional
         What is kept in config.json beside the settings.
+    snapshots : int
+        The largest number of epochs whose parameters are kept, in the Run and in the file snapshots.npz of the folder: those
+        before the first epoch and after the epochs 1, 2, 4, 8 and so on, or with larger steps between them. The training is the
+        same to the bit with any number of them.
 
     Returns
     -------
@@ -217,6 +225,7 @@ def train(
         "precision": precision,
         "backend": backend_name(kernels.load(backend, precision)),
         "parts": _parts(kernels.load(backend, precision), ranks, n_samples, out if resume else None),
+        "snapshots": check_count("snapshots", snapshots, 0),
         "data": [_checksum(x) for x in (x_train, x_valid) if x is not None],
     }
     ranks.check_same(settings | {"epochs": epochs}, ": give every rank the same data and settings")
@@ -235,11 +244,15 @@ def train(
             stack.enter_context(runs.locked(out))
             state = runs.begin(out, resume, state, settings, more)
         _spread(state, ranks)
+        own_out = out if ranks.rank == 0 else None  # where this rank writes snapshots
         if not binarize:
             _say_if_no_density(architecture.likelihood, x_train)
         stack.enter_context(blas.limited(steps.blas_threads(model.kernels, threads)))
         shares = steps.shares_of_weights(p, model.kernels, ranks, settings["parts"], batch_size, n_samples)
         data = x_train if isinstance(x_train, StoredRows) else model.put(x_train)
+        kept = {} if out is None or not (snapshots and state.epoch) else load_snapshots(out, architecture, state.epoch)
+        if snapshots and not state.epoch:
+            kept = take_snapshot({}, snapshots, 0, state.p, own_out)
         state, n_batches = state.moved(model.put), -(-len(x_train) // batch_size)
 
         @functools.cache
@@ -301,6 +314,8 @@ def train(
             ranks.check_same(
                 {"the checksum of the parameters": bits}, ": its processor or its libraries may be of another kind"
             )
+            if snapshots:  # before the checkpoint: a training that is killed between the two does this epoch again
+                kept = take_snapshot(kept, snapshots, state.epoch, state.p.moved(model.get), own_out)
             if out is not None and ranks.rank == 0:
                 runs.save(state.moved(model.get), out, settings)
             if progress:
@@ -309,7 +324,7 @@ def train(
     if epochs > 1:  # after one, as of an estimator's partial_fit, it is too early to tell
         _say_if_collapsed(p, x_train)
     arrays = {name: model.get(array) for name, array in state.optimizer.items()}
-    return Run(p, state.history, out, arrays, steps_before + state.epoch * n_batches)
+    return Run(p, state.history, out, arrays, steps_before + state.epoch * n_batches, kept)
 
 
 def _parts(kernel_set, ranks, n_samples, out):

@@ -1,5 +1,6 @@
 """The gallery: each mistake is caught by the check it names, which finds nothing where there is no mistake."""
 
+import inspect
 import pathlib
 import re
 
@@ -29,6 +30,16 @@ def test_its_row_in_the_readme_says_what_is_found(mistake):
     assert row[1] == ("agree" if own < TOLERANCES["richardson"]["float64"] else "disagree")
     assert int(row[2]) == pytest.approx(100 * right, abs=1)
     assert row[3] == (mistake.check.__name__.replace("_", " ") if mistake in MISTAKES else "")
+
+
+def test_each_mistake_was_made_at_one_line_of_the_package():
+    assert NONE.line is None
+    for mistake in MISTAKES:
+        assert mistake.line and mistake.place
+        (path, number), (function, beginning) = mistake.line, mistake.place
+        lines = [line.strip() for line in inspect.getsource(function).splitlines()]
+        assert sum(line.startswith(beginning) for line in lines) == 1, mistake.name
+        assert pathlib.Path(path).read_text().splitlines()[number - 1].strip().startswith(beginning)
 
 
 def found(name):

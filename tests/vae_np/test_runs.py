@@ -48,7 +48,7 @@ def test_a_folder_is_made_and_taken_by_one_at_a_time_and_by_the_next_one_after_i
 def test_what_a_killed_training_left_is_removed_and_nothing_else(tmp_path, as_path):
     out = tmp_path / "a[b]"
     out.mkdir()
-    for name in (*(f"{name}.12ab.partial" for name in runs.FILES), "mine.partial", "checkpoint.npz"):
+    for name in (*(f"{name}.12ab.partial" for name in (*runs.FILES, "snapshots.npz")), "mine.partial", "checkpoint.npz"):
         (out / name).touch()
     with runs.locked(as_path(out)):
         assert {path.name for path in out.iterdir()} == {".lock", "mine.partial", "checkpoint.npz"}

@@ -128,6 +128,7 @@ def test_the_defaults_are_those_of_the_design():
         "initial_parameters": None,
         "progress": None,
         "notes": None,
+        "snapshots": 0,
     }
     of_evaluation = inspect.signature(evaluate).parameters
     assert all(of_evaluation[name].default == given[name] for name in of_evaluation.keys() & given.keys())
@@ -745,7 +746,7 @@ def test_a_run_is_resumed_only_as_it_was(tmp_path, changes, sentence):
 def test_a_run_of_a_version_without_precisions_and_estimators_is_resumed_in_full(tmp_path):
     run = quick(out=tmp_path, epochs=2)
     model = runs.settings_of(tmp_path)
-    assert model.pop("precision") == "float32" and model.pop("estimator") == "total"
+    assert [model.pop(name) for name in runs.LATER] == list(runs.LATER.values())
     state = runs.State(run.parameters, run.parameters, run.optimizer, run.history)
     runs.save(state, tmp_path, model)
     assert "precision" not in runs.settings_of(tmp_path)

@@ -110,14 +110,14 @@ def add_objective(option: AddOption, default: str | None, by_default: str = "") 
     option("--objective", choices=OBJECTIVES, default=default, help=f"The bound on log p(x). {bounds}.{by_default}")
 
 
-def add_estimator(option: AddOption) -> None:
+def add_estimator(option: AddOption, default: str | None = "total", by_default: str = "") -> None:
     """The estimator of the gradient by the encoder's parameters."""
     known = "; ".join(f"{name}: {estimator.words} ({listed(estimator.operations)})" for name, estimator in ESTIMATORS.items())
     option(
         "--estimator",
         choices=ESTIMATORS,
-        default="total",
-        help=f"The estimator of the gradient by the encoder's parameters, and the objectives that have it. {known}.",
+        default=default,
+        help=f"The estimator of the gradient by the encoder's parameters, and the objectives that have it. {known}.{by_default}",
     )
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from vae_np import data, kernels, runs, training
+from vae_np import data, kernels, runs, snapshots, training
 from vae_np.architecture import Architecture
 from vae_np.cli.command import AddOption, Command
 from vae_np.cli.interrupts import interrupted_between_steps, unwrapped_interrupts
@@ -85,6 +85,13 @@ def _add_options(option: AddOption) -> None:
     option("--binarize", action="store_true", help="Grey pixels are drawn black or white, afresh for each minibatch.")
     option(
         "--patience", type=int, metavar="EPOCHS", help="Training ends after this many epochs without a lower validation loss."
+    )
+    option(
+        "--snapshots",
+        type=int,
+        default=0,
+        metavar="N",
+        help="The parameters after at most N epochs are kept in the run folder: 0, 1, 2, 4, 8 and so on, or with larger steps between them. vae-np study then shows the course of the training.",
     )
     option("--init", choices=INITS, default="glorot", help="The rule that draws the first weights of the hidden layers.")
     option("--scheme", dest="init", choices=INITS, action=OldName)
@@ -160,7 +167,8 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     _print_last_epoch(console, run, backend)
     from vae_np import plots
 
-    console.print(f"{run.path} holds {', '.join(runs.FILES)} and these pictures:")
+    files = [*runs.FILES, *([snapshots.FILE] if run.snapshots else [])]
+    console.print(f"{run.path} holds {', '.join(files)} and these pictures:")
     for picture in plots.draw_run(run.parameters, run.history, dataset, out, options.seed):
         console.print(f"   {picture}")
 
@@ -227,6 +235,7 @@ def _train(options, dataset, backend, out, console, status, ranks):
             ranks=ranks,
             out=out,
             resume=bool(options.resume),
+            snapshots=options.snapshots,
             progress=lambda *state: (step(), show(*state)),
             notes={**stored(COMMAND, options), "image_shape": dataset.image_shape},
         )

@@ -24,6 +24,16 @@ WORDS = {  # {an operation by its name in the text: the sentence above its equat
     "divergence_backward": "The first path into mu and logvar comes directly from the KL.",
     "reparameterize_backward_add": "The second path comes through z. What it brings is added to the first.",
 }
+OF_OPERATION = {  # the sentence above the equations of an operation for which those of WORDS are not true
+    "iwae": "The loss of the example is minus the logarithm of the mean weight w of its samples.",
+    "iwae_backward": "Now backward. The derivatives of nll and kl contain the share w~ of the sample in the sum of all weights.",
+    "elbo_score_backward": "Now backward. The derivative of nll, and the factor of the score of q, which takes the place of dkl.",
+    "iwae_score_backward": "Now backward. The derivative of nll, and the factor of the score of q, which takes the place of dkl.",
+    "vimco_backward": "Now backward. The derivative of nll, and the factor of the score of q, which takes the place of dkl.",
+    "sampled_kl_path_backward": "The KL acts on mu and logvar only through z: the score of q is left out.",
+    "score_backward": "The derivatives of mu and logvar are the score of q, times its factor. Nothing comes through z.",
+    "dreg_path_weight": "The path through z gets another weight, in place of the score of q that was left out.",
+}
 THROUGH_DECODER = {
     "affine_backward": "The decoder's lines lead from there to dz, a sum of {n} products: one for each unit of the layer that reads z.",
     "output_logvar_layer_backward_add": "A second layer reads z. What comes through it, a sum of {n} products, is added.",
@@ -46,8 +56,8 @@ def by_hand(trace: Lines) -> str:
     parts = []
     for row in rows(trace):
         words = f"<p>{row.words}</p>" if row.words else ""
-        lines = [row.equation, *_steps(row)]
-        equations = "".join(map(markup.equation, lines))
+        lines = [[row.equation], *_steps(row)]
+        equations = "".join(markup.equation(*parts) for parts in lines)
         parts.append(f'<li class="hand"><p class="where">{markup.link(trace, row.line)}</p>{words}{equations}</li>')
     L = trace.a.eps.shape[0]
     of_samples = f" Where one sample stands for all {L}, it is the first." if L > 1 else ""
@@ -60,14 +70,17 @@ def by_hand(trace: Lines) -> str:
 
 
 def _steps(row):
-    """The numbers of a row: as they are put in, with the values of the functions, and the result."""
-    result = "value", row.result
+    """The numbers of a row, each step in the parts between which its line may break: as they are put in, with the values of the
+    functions, and the result."""
+    result = "relation", "", "=", ("value", row.result)
     if row.numbers is None:
-        return [("relation", "", "=", result)]
+        return [[result]]
     simpler = _simplified(row.numbers)
-    if not _differs(row.numbers, simpler):
-        return [("relation", "", "=", row.numbers, "=", result)]
-    return [("relation", "", "=", row.numbers), ("relation", "", "=", simpler, "=", result)]
+    steps = [row.numbers, simpler] if _differs(row.numbers, simpler) else [row.numbers]
+    lines = []
+    for first, *others in map(_terms, steps):
+        lines.append([("relation", "", "=", first), *(("+", "", term) for term in others)])
+    return [*lines[:-1], [*lines[-1], result]]
 
 
 def rows(trace: Lines) -> Iterator[Row]:
@@ -93,19 +106,21 @@ def rows(trace: Lines) -> Iterator[Row]:
     for i, line in enumerate(trace):
         before = dict(values)
         values |= {array.name: array.value for array in line.writes}
-        if line.called in WORDS:
-            now, words = dict(values), WORDS[line.called].format(input=input_of_case)
+        if sentence := OF_OPERATION.get(line.operation, WORDS.get(line.called)):
+            now, words = dict(values), sentence.format(input=input_of_case)
             for equation in formulas.equations(line):
                 (kind, name, *_), sign, right = equation[1], equation[2], equation[-1]
                 value = name.removeprefix("d") if kind == "name" else None
                 if right == ("number", "0") or value not in axes or axes[value].endswith(" 1"):  # the last is a sum over inputs
                     continue
                 try:
-                    numbers = _put_in(right, lambda name, sample, now=now: cases(now, name, sample), 0, {"l": L, "k": K})
+                    numbers = put_in(right, lambda name, sample, now=now: cases(now, name, sample), 0, {"l": L, "k": K})
                 except KeyError:  # it names what is no array, or its sum is too long
                     numbers = None
                 if numbers is not None and sign == "+=":
-                    numbers = "+", ("value", cases(before, name, 0)), numbers
+                    numbers = _sum([("value", cases(before, name, 0)), *_terms(numbers)])
+                elif numbers is not None and sign == "*=":
+                    numbers = "product", ("value", cases(before, name, 0)), ("(", numbers, ")")
                 of_one = numbers is not None and _has_share(right)
                 yield Row(i, words, equation, numbers, _value(numbers) if of_one else cases(now, name, 0))
                 words = ""
@@ -119,7 +134,7 @@ def rows(trace: Lines) -> Iterator[Row]:
             products = [("product", ("value", dy[0, examples, h]), ("value", W[latents, h])) for h in range(W.shape[1])]
             numbers = _sum(products) if len(products) <= MOST_TERMS else None
             if numbers is not None and line.called != "affine_backward":
-                numbers = "+", ("value", cases(before, "dz", 0)), numbers
+                numbers = _sum([("value", cases(before, "dz", 0)), *_terms(numbers)])
             (equation,) = formulas.equations(line)
             yield Row(i, THROUGH_DECODER[line.called].format(n=len(products)), equation, numbers, cases(values, "dz", 0))
 
@@ -130,7 +145,7 @@ def _inputs(trace):
     return np.abs(doutput[0]).argmax(axis=-1)
 
 
-def _put_in(tree: Tree, number: Callable[[str, int], NDArray], sample: int, counts: dict[str, int]) -> Tree:
+def put_in(tree: Tree, number: Callable[[str, int], NDArray], sample: int, counts: dict[str, int]) -> Tree:
     """The tree with number(name, sample) in place of each name. KeyError where there is none."""
     match tree:
         case str():
@@ -140,18 +155,18 @@ def _put_in(tree: Tree, number: Callable[[str, int], NDArray], sample: int, coun
         case "name", name:
             return "value", number(name, sample)
         case "call", function, *rest:
-            return "call", function, *(_put_in(part, number, sample, counts) for part in rest)
+            return "call", function, *(put_in(part, number, sample, counts) for part in rest)
         case "over", "sum" | "mean" as operator, "l" | "k" as index, body:
             if counts[index] > MOST_TERMS:
                 raise KeyError(index)
-            terms = [_put_in(body, number, each, counts) for each in range(counts[index])]
+            terms = [put_in(body, number, each, counts) for each in range(counts[index])]
             total = _sum(terms) if len(terms) == 1 else ("(", _sum(terms), ")")
             return ("/", total, ("number", str(len(terms)))) if operator == "mean" and len(terms) > 1 else total
         case "over", "sum", "d" | "z", body:
-            return _put_in(body, number, sample, counts)
+            return put_in(body, number, sample, counts)
         case "over" | "index", *_:
             raise KeyError(tree)
-    return tree[0], *(_put_in(part, number, sample, counts) for part in tree[1:])
+    return tree[0], *(put_in(part, number, sample, counts) for part in tree[1:])
 
 
 def _sum(terms):
@@ -159,6 +174,13 @@ def _sum(terms):
     for term in terms[1:]:
         total = "+", total, term
     return total
+
+
+def _terms(tree):
+    """The terms of a sum, also of one in brackets."""
+    if tree[0] == "(":
+        return _terms(tree[1])
+    return [*_terms(tree[1]), tree[2]] if tree[0] == "+" else [tree]
 
 
 def _has_share(tree):

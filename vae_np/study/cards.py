@@ -6,7 +6,7 @@ import inspect
 import numpy as np
 
 from vae_np.kernels import reference
-from vae_np.study import formulas, markup, values
+from vae_np.study import estimates, formulas, markup, values
 from vae_np.study.derivations import key_of
 from vae_np.study.exercises import exercise_of
 from vae_np.study.lines import Array, Line, Lines
@@ -90,7 +90,7 @@ def _array(trace: Lines, line: Line, array: Array, paths, view):
     proof, letters, shape = "", letters_of(line, array), " × ".join(map(str, array.value.shape))
     if array.error is not None:
         through, missing = markup.links(trace, array.through, view), markup.links(trace, array.missing_paths, view)
-        proof = markup.proof(array.error, line.wrong)
+        proof = markup.proof(array.error, line.wrong, array.of_surrogate)
         proof += f' <span class="through">through {through}</span>' if through else ""
         proof += f' <span class="wrong">the path through {missing} is missing</span>' if missing else ""
         proof += f' <span class="wrong">{html.escape(array.cause)}</span>' if array.cause else ""
@@ -102,8 +102,18 @@ def _array(trace: Lines, line: Line, array: Array, paths, view):
     return (
         f'<div class="array"><div class="name">{markup.math(array.name)} '
         f'<span class="shape">{html.escape(letters)}{shape}</span></div>{variants}'
-        f'<div class="proof">{proof}</div>{_shares(array)}</div>'
+        f'<div class="proof">{proof}</div>{_estimate(trace, array, view)}{_shares(array)}</div>'
     )
+
+
+def _estimate(trace, array, view):
+    """What an estimate is, and its expectation."""
+    words, mean = estimates.said_of(array, trace), ""
+    if not words:
+        return ""
+    if array.expectation:
+        mean = values.shown(array._replace(name=f"the expectation of {array.name}"), array.expectation.mean, view)
+    return f'<div class="estimate"><p class="note">{html.escape(words)}</p>{mean}</div>'
 
 
 def letters_of(line: Line, array: Array) -> str:

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 360, 48, 350, 32, 182  # the width of the chart, and the edges of the plot in it
 DASHES = "none", "8 3", "2 2", "9 3 2 3", "15 4", "5 5"
@@ -19,6 +19,7 @@ def lines(
     log: str = "",
     errors: Mapping[str, Sequence[float]] | None = None,
     colours: Mapping[str, str] | None = None,
+    slopes: Mapping[str, Sequence[float]] | None = None,
 ) -> str:
     """The SVG of a chart. Curves differ by their dashes; a colour is for what it means on the page.
 
@@ -39,21 +40,24 @@ def lines(
         {label: the standard error of each number}. A vertical bar shows one standard error up and one down.
     colours : mapping, optional
         {label: a colour of CSS}. Other curves have the colour of the text.
+    slopes : mapping, optional
+        {label: the slope of the curve at each of the values}, on axes that are not logarithmic. The tangent at the value `here` is
+        drawn. Its attribute data-transforms holds where it stands at every value.
     """
     errors, colours = errors or {}, colours or {}
-    ticks_x, x = _scale(values, LEFT, RIGHT, "x" in log, tight=True)
+    ticks_x, x = scale(values, LEFT, RIGHT, "x" in log, tight=True)
     ends = {label: _ends(curves[label], bars) for label, bars in errors.items()}
     heights = [number for numbers in curves.values() for number in numbers] + [
         end for bars in ends.values() for end in sum(bars, ())
     ]
-    ticks_y, y = _scale(heights, BOTTOM, TOP, "y" in log)
-    parts = [_text(0, 14, title, "start", ' font-weight="600"'), _text((LEFT + RIGHT) / 2, BOTTOM + 34, axis)]
+    ticks_y, y = scale(heights, BOTTOM, TOP, "y" in log)
+    parts = [text(0, 14, title, "start", ' font-weight="600"'), text((LEFT + RIGHT) / 2, BOTTOM + 34, axis)]
     for tick in ticks_y:
         parts.append(f'<path class="grid" d="M{LEFT} {y(tick)}H{RIGHT}" stroke="currentColor" stroke-opacity=".18"/>')
-        parts.append(_text(LEFT - 6, y(tick) + 4, _number(tick), "end"))
+        parts.append(text(LEFT - 6, y(tick) + 4, _number(tick), "end"))
     for tick in ticks_x:
         parts.append(f'<path class="tick" d="M{x(tick)} {BOTTOM}v4" stroke="currentColor"/>')
-        parts.append(_text(x(tick), BOTTOM + 17, _number(tick)))
+        parts.append(text(x(tick), BOTTOM + 17, _number(tick)))
     if here is not None:
         at = " ".join(str(x(value)) for value in values)
         mark = f'd="M0 {BOTTOM}V{TOP}l-4 -7h8l-4 7" transform="translate({x(here)} 0)" data-at="{at}"'
@@ -64,10 +68,21 @@ def lines(
         line = f'class="line" stroke="{colour}" stroke-dasharray="{DASHES[k]}" stroke-width="2"'
         points = [(x(value), y(number)) if _drawn(number, "y" in log) else None for value, number in zip(values, numbers)]
         parts.append(f'<path {line} d="{_path(points)}"/><path {line} d="M{LEFT} {legend}h30"/>')
-        parts.append(_text(LEFT + 38, legend + 4, label, "start"))
+        parts.append(text(LEFT + 38, legend + 4, label, "start"))
         for value, (low, high) in zip(values, ends.get(label, ())):
             if _drawn(low, "y" in log):
                 parts.append(f'<path class="error" d="M{x(value)} {y(low)}V{y(high)}" stroke="{colour}" stroke-width="1.5"/>')
+        if here is not None and slopes and label in slopes:
+            stretch = (y(ticks_y[-1]) - y(ticks_y[0])) / (ticks_y[-1] - ticks_y[0])
+            stretch /= (x(values[-1]) - x(values[0])) / (values[-1] - values[0])
+            places = [
+                f"translate({x(value)} {y(number)}) rotate({math.degrees(math.atan(stretch * slope)):.1f})"
+                for value, number, slope in zip(values, numbers, slopes[label])
+            ]
+            moved = f'transform="{places[values.index(here)]}" data-transforms="{"|".join(places)}"'
+            parts.append(
+                f'<path class="tangent" d="M-55 0H55" {moved} stroke="{colour}" stroke-width="4" stroke-opacity=".5"/>'
+            )
     return (
         f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {BOTTOM + 50 + 17 * len(curves)}" role="img" '
         f'overflow="visible" fill="none" font-family="system-ui, sans-serif" font-size="12"><title>{html.escape(title)}</title>'
@@ -75,7 +90,9 @@ def lines(
     )
 
 
-def _scale(numbers, start, end, log, tight=False):
+def scale(
+    numbers: Sequence[float], start: float, end: float, log: bool, tight: bool = False
+) -> tuple[list[float], Callable[[float], float]]:
     """Some round ticks, and the function from a number to its place between start and end; tight: the axis ends with the numbers."""
     shown = [number for number in numbers if _drawn(number, log)] or [1]
     low, high = min(shown), max(shown)
@@ -123,7 +140,8 @@ def _path(points):
     return "".join(f"{'ML'[i > 0 and points[i - 1] is not None]}{p[0]} {p[1]}" for i, p in enumerate(points) if p)
 
 
-def _text(x, y, words, anchor="middle", more=""):
+def text(x: float, y: float, words: str, anchor: str = "middle", more: str = "") -> str:
+    """An element <text>."""
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}" fill="currentColor"{more}>{html.escape(words)}</text>'
 
 

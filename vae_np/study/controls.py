@@ -25,7 +25,8 @@ def choice(label: str, options: Sequence[str]) -> str:
 def slider(label: str, values: Sequence[str], at: int) -> str:
     """A slider over values, of which it shows the one that is chosen; at is where it stands first."""
     return (
-        f'<label>{html.escape(label)} <input type="range" min="0" max="{len(values) - 1}" value="{at}" data-count="{len(values)}">'
+        f'<label>{html.escape(label)} <input type="range" min="0" max="{len(values) - 1}" value="{at}" data-count="{len(values)}" '
+        f'aria-valuetext="{html.escape(values[at])}">'
         f"<output {following(values)}>{html.escape(values[at])}</output></label>"
     )
 
@@ -84,7 +85,7 @@ def estimators(found: Estimators) -> str:
 repeated {found.n_draws} times. The reparameterised gradient follows z back to mu and logvar, so it needs the derivative of
 nll. The score-function estimator multiplies nll by the derivative of log q(z|x), so it needs only the value of nll. Its mean is
 right, too, but it is much noisier, even after a baseline (the mean nll of the other draws) is subtracted.</p>
-<div class="scroll"><table><thead><tr><th scope="col">estimator</th><th scope="col">norm of its mean</th>
+<div class="scroll"><table aria-label="the estimators of the gradient"><thead><tr><th scope="col">estimator</th><th scope="col">norm of its mean</th>
 <th scope="col">distance from the first, in standard errors</th><th scope="col">variance of one draw</th>
 <th scope="col">variance divided by that of the first</th></tr></thead>
 <tbody>{rows}</tbody></table></div>

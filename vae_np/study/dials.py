@@ -209,6 +209,7 @@ class Estimate(NamedTuple):
     standard_error: NDArray  #  (B, Z)  of the mean
     variance: NDArray  #        (B, Z)  of one draw
     ratio: float  # the sum of its variances, divided by that of the reparameterised gradient
+    draws: NDArray  #           (n_draws,)  of the element that `Estimators.element` names
 
 
 class Estimators(NamedTuple):
@@ -217,6 +218,7 @@ class Estimators(NamedTuple):
     n_draws: int
     dmu: dict[str, Estimate]
     dlogvar: dict[str, Estimate]
+    element: tuple[int, int]  # the example and the latent whose mean dmu is largest
 
 
 @blas.limited()
@@ -257,6 +259,8 @@ def estimators(p: Parameters, x: ArrayLike, n_draws: int = 2000, seed: int = 0) 
     nll, dmu, dlogvar = _repeated(p, x, eps[:, None], 0.0, "elbo")
     above_others = (nll - nll.mean(axis=0)) * n_draws / (n_draws - 1)  # nll minus its mean over the other draws
 
+    b, j = map(int, np.unravel_index(np.abs(dmu.mean(axis=0)).argmax(), dmu.shape[1:]))
+
     def compared(reparameterised, score):
         draws = {
             "reparameterised": reparameterised,
@@ -266,12 +270,14 @@ def estimators(p: Parameters, x: ArrayLike, n_draws: int = 2000, seed: int = 0) 
         variances = {name: gradients.var(axis=0, ddof=1) for name, gradients in draws.items()}
         unit = variances["reparameterised"].sum()
         return {
-            name: Estimate(draws[name].mean(axis=0), np.sqrt(variance / n_draws), variance, float(variance.sum() / unit))
-            for name, variance in variances.items()
+            name: Estimate(
+                of.mean(axis=0), np.sqrt((v := variances[name]) / n_draws), v, float(v.sum() / unit), of[:, b, j].copy()
+            )
+            for name, of in draws.items()
         }
 
     std = np.exp(elbo.encode(p, x)[1] / 2)
-    return Estimators(n_draws, compared(dmu, eps / std), compared(dlogvar, (eps**2 - 1) / 2))
+    return Estimators(n_draws, compared(dmu, eps / std), compared(dlogvar, (eps**2 - 1) / 2), (b, j))
 
 
 # ------------------------------------------------------------------------------------------------- passes of the model

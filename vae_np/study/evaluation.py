@@ -45,7 +45,7 @@ def evaluate(tree: Tree, values: Mapping[str, Any]) -> Any:
         match tree:
             case "number", digits:
                 return int(digits)
-            case "value", numbers:
+            case "value" | "array", numbers:
                 return numbers
             case "name", name:
                 return np.pi if name == "pi" else values[name]

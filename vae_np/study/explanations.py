@@ -20,7 +20,7 @@ def explanations(trace: Lines) -> str:
         items = "".join(f"<li>{_prose(sentence)}{_equation(formula)}</li>" for sentence, formula in steps)
         ends = "".join(_ending(vars(reference)[name]) for name in OPERATIONS if key_of(name) == key)
         parts.append(
-            f'<details class="why" id="why-{key}"{" open" * (key in used)}><summary>{html.escape(title)}</summary>'
+            f'<details class="why" id="why-{key}"{" open" * (key in used)}><summary><h3>{html.escape(title)}</h3></summary>'
             f'<ol>{items}</ol>{ends}<p class="source">{html.escape(source)}</p></details>'
         )
     return "".join(parts)

@@ -7,7 +7,7 @@ a bracket is a function only if it is one of FUNCTIONS.
 
 A formula is parsed to a tree of nested tuples, each a kind and its parts: mu + 1 is ("+", ("name", "mu"), ("number", "1")).
 Brackets are kept in the tree. Where numbers are put in place of a name, ("value", array) stands in the tree: one number for each
-case between which a reader of the page can choose.
+case between which a reader of the page can choose; and ("array", matrix) for a whole matrix.
 """
 
 import inspect

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from vae_np import elbo
@@ -11,6 +12,22 @@ from vae_np.buffers import Buffers
 from vae_np.deprecation import now_called
 from vae_np.parameters import Parameters
 from vae_np.study.proof import TOLERANCE
+
+
+class Expectation(NamedTuple):
+    """The mean of an estimate over eps: an integral by Gauss-Hermite quadrature, or the mean over draws."""
+
+    mean: NDArray
+    error: NDArray  # of each number: what the quadrature changes with fewer nodes, or the standard error of the mean
+    n_draws: int  # 0 where it is an integral
+
+    def __str__(self):
+        if self.n_draws:
+            error = np.linalg.norm(self.error)
+            return f"by the mean over {self.n_draws} draws of eps (the norm of its standard error is {error:.2g})"
+        return (
+            f"an exact integral over eps by quadrature (with fewer nodes it changes by {np.abs(self.error).max():.0e} or less)"
+        )
 
 
 class Array(NamedTuple):
@@ -27,6 +44,10 @@ class Array(NamedTuple):
     missing_paths: tuple[int, ...] = ()  # the lines whose paths it should contain, too, because it is complete now
     parts: Mapping[str, NDArray] = {}  # of a derivative: {path: the part that comes along it}, for the paths of `paths.PATHS`
     cause: str = ""  # what is wrong with a derivative, in a sentence, where the line is wrong and the mistake is known
+    of_surrogate: bool = (
+        False  # an estimate, or a part of one: it is compared with the surrogate of the estimator, not the loss
+    )
+    expectation: Expectation | None = None  # the mean over eps of an estimate
 
     @property
     def lacks(self) -> tuple[int, ...]:
@@ -78,7 +99,7 @@ class Lines(list[Line]):
     p, a
         The parameters, and all values of the pass.
     arguments : dict
-        The values of "beta", "l2" and "objective".
+        The values of "beta", "l2", "objective" and "estimator".
     """
 
     def __init__(self, lines, sources, value, p, a, arguments):

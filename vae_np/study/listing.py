@@ -22,7 +22,8 @@ def listing(trace: Lines) -> str:
                 number = f'<a href="#l{ran[0]}" aria-label="line {number}">{number}</a>'
             else:
                 code = f'<span class="still">{markup.code(source.lstrip(), ())}</span>'
-            mark = markup.mark(max(errors), any(trace[i].wrong for i in ran)) if errors else ""
+            estimate = any(array.of_surrogate for i in ran for array in trace[i].writes)
+            mark = markup.mark(max(errors), any(trace[i].wrong for i in ran), estimate) if errors else ""
             indent = " " * (len(source) - len(source.lstrip()))
             code = code.replace("\n", f"\n{indent}")
             cards = " ".join(f"l{i}" for i in ran)

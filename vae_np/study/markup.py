@@ -38,9 +38,22 @@ def math(name: str) -> str:
     return typesetting.mathml(("name", name))
 
 
-def equation(tree: tuple) -> str:
-    """A formula on a line of its own. The style sheet makes its letters smaller where so many would not fit."""
-    return f'<div class="equation" style="--letters: {len(typesetting.plain(tree))}">{typesetting.mathml(tree)}</div>'
+def equation(*parts: tuple) -> str:
+    """A formula, or parts of one. A line may break before each part, and before each side but the first of a relation.
+
+    The style sheet makes the letters smaller where the longest of these would not fit.
+    """
+    sides = [side for part in parts for side in _sides(part)]
+    letters = max(len(typesetting.plain(side)) for side in sides)
+    return f'<div class="equation" style="--letters: {letters}">{"<wbr>".join(map(typesetting.mathml, sides))}</div>'
+
+
+def _sides(tree):
+    """A relation in parts: its first side, and each other with the sign before it. Any other formula is one part."""
+    if tree[0] != "relation" or not tree[1]:
+        return [tree]
+    _, first, *others = tree
+    return [first, *(("relation", "", sign, side) for sign, side in zip(others[::2], others[1::2]))]
 
 
 def link(trace: Lines, i: int, view: View = View()) -> str:
@@ -53,18 +66,19 @@ def links(trace: Lines, indices: Iterable[int], view: View = View()) -> str:
     return ", ".join(link(trace, i, view) for i in indices)
 
 
-def mark(error: float, wrong: bool) -> str:
+def mark(error: float, wrong: bool, of_surrogate: bool = False) -> str:
     """The relative error of a line as a short mark; `wrong` says whether the line is the first to be wrong."""
     if error <= TOLERANCE:
-        return f'<span title="{agreement(error)}">✓ {f"{error:.0e}" if error else "0"}</span>'
+        estimate = "<small>, estimate</small>" if of_surrogate else ""
+        return f'<span title="{agreement(error, of_surrogate)}">✓ {f"{error:.0e}" if error else "0"}{estimate}</span>'
     if wrong:
         return f'<span class="wrong" title="{agreement(error)}">✗ {error:.0e}</span>'
     return f'<span class="wrong" title="the line reads a wrong derivative">✗ {error:.0e}, inherited</span>'
 
 
-def proof(error: float, wrong: bool) -> str:
+def proof(error: float, wrong: bool, of_surrogate: bool = False) -> str:
     """The relative error of a derivative in words; `wrong` as for `mark`."""
     if error <= TOLERANCE:
-        return f"<span>✓ {agreement(error)}</span>"
+        return f"<span>✓ {agreement(error, of_surrogate)}</span>"
     inherited = "" if wrong else "; the line reads a wrong derivative"
     return f'<span class="wrong">✗ {agreement(error)}{inherited}</span>'

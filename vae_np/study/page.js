@@ -37,20 +37,27 @@
     if (!panel.children.length) panel.append(element("p", `${name} is an input: no line computes it.`));
     inspector.hidden = false;
   }
+  let opener;  // what had the focus when a key opened the panel
   function close() {
+    if (inspector.contains(document.activeElement)) opener?.focus();
     inspector.hidden = true;
     all(".lit").forEach((lit) => lit.classList.remove("lit"));
   }
   document.addEventListener("click", (event) => {
     const named = event.target.closest?.("[data-name]");
-    if (named) show(named.dataset.name);
+    if (!named) return;
+    show(named.dataset.name);
+    if (event.detail) return;  // the pointer clicked: the focus stays where it is
+    opener = named;
+    inspector.querySelector(".close").focus();
   });
   inspector.querySelector(".close").addEventListener("click", close);
 
   // Paths: what does not lie on the chosen path is dimmed, and numbers and pictures show the part that comes along it.
 
-  for (const radio of all('input[name="path"]')) {
+  for (const radio of all(".paths input")) {
     radio.addEventListener("change", () => {
+      all(`.paths input[value="${radio.value}"]`).forEach((same) => (same.checked = true));
       for (const card of cards) card.classList.toggle("aside", !card.dataset.paths.split(" ").includes(radio.value));
       for (const row of all(".row[data-cards]")) {
         const ids = row.dataset.cards.split(" ").filter(Boolean);

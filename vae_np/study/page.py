@@ -10,13 +10,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from vae_np import elbo
-from vae_np.choices import LIKELIHOODS, OBJECTIVES
+from vae_np.choices import ESTIMATORS, LIKELIHOODS, OBJECTIVES
 from vae_np.parameters import replacing
-from vae_np.study import controls, markup
+from vae_np.study import along, controls, markup
+from vae_np.study.along import Course
 from vae_np.study.by_hand import by_hand
 from vae_np.study.cards import cards
+from vae_np.study.comparison import comparison
 from vae_np.study.dials import Dial, Estimators
+from vae_np.study.estimates import Compared
 from vae_np.study.explanations import explanations
+from vae_np.study.graph import graph, image
 from vae_np.study.lines import Lines
 from vae_np.study.listing import listing
 from vae_np.study.markup import View
@@ -24,6 +28,8 @@ from vae_np.study.paths import PATHS, paths_of
 from vae_np.study.pictures import images
 from vae_np.study.primer import primer
 from vae_np.study.proof import TOLERANCE
+from vae_np.study.randomness import randomness
+from vae_np.study.tour import tour
 
 FILES = pathlib.Path(__file__).parent
 
@@ -35,28 +41,31 @@ def write(
     image_shape: tuple[int, ...] | None = None,
     dials: Sequence[Dial] = (),
     estimators: Estimators | None = None,
+    compared: dict[str, dict[str, dict[str, Compared]]] | None = None,
+    course: Course | None = None,
 ) -> int:
     """Write the page of a trace to a file.
 
     Parameters
     ----------
     path : path-like
-        The file. An existing one is replaced.
+        The file. An existing one is replaced. A name that ends in .svg gives the whole picture alone.
     trace : Lines
         The lines and their proofs.
     data : str
         What the examples and the model are, in words.
     image_shape : (int, int), optional
         The height and width of the images that the examples are.
-    dials, estimators : optional
-        What `dials.dials` and `dials.estimators` return for the same examples.
+    dials, estimators, compared, course : optional
+        What `dials.dials`, `dials.estimators`, `estimates.compared` and `along.course` return for the same examples.
 
     Returns
     -------
     int
         The size of the file in bytes.
     """
-    text = page(trace, data, image_shape, dials, estimators).encode()
+    alone = pathlib.Path(path).suffix == ".svg"
+    text = (image(trace) if alone else page(trace, data, image_shape, dials, estimators, compared, course)).encode()
     with replacing(path) as file:
         file.write(text)
     return len(text)
@@ -68,18 +77,27 @@ def page(
     image_shape: tuple[int, ...] | None = None,
     dials: Sequence[Dial] = (),
     estimators: Estimators | None = None,
+    compared: dict[str, dict[str, dict[str, Compared]]] | None = None,
+    course: Course | None = None,
 ) -> str:
     """The HTML of the whole page; the arguments are those of `write`."""
     view = View(image_shape)
     sections = {
+        "picture": ("The whole picture", graph(trace, _paths_menu(trace, "picture"))),
         "first": ("Read this first", primer(trace) + _facts(trace, data, image_shape)),
         "hand": ("One latent by hand", by_hand(trace)),
+        "randomness": ("Why randomness does not block the gradient", randomness(trace, estimators)),
+        "tour": ("A guided tour", tour(trace, _paths_menu(trace, "tour"), view)),
         "text": ("The code", listing(trace)),
-        "lines": ("Line by line", _paths_menu(trace) + cards(trace, view)),
+        "lines": ("Line by line", _paths_menu(trace, "lines") + cards(trace, view)),
         "derivations": ("Derivations", explanations(trace)),
     }
     if dials:
-        sections["dials"] = ("Dials", controls.dials(dials) + (controls.estimators(estimators) if estimators else ""))
+        of_estimators = comparison(trace, compared) if compared else ""
+        of_estimators += controls.estimators(estimators) if estimators else ""
+        sections["dials"] = ("Dials", controls.dials(dials) + of_estimators)
+    if course:
+        sections["training"] = ("Along training", along.along(course, image_shape))
     links = "".join(f'<a href="#{name}">{title}</a>' for name, (title, _) in sections.items())
     body = "".join(f'<section id="{name}"><h2>{title}</h2>{content}</section>' for name, (title, content) in sections.items())
     return f"""<!DOCTYPE html>
@@ -87,14 +105,14 @@ def page(
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>The gradients of a VAE, line by line</title>
-<style>{_file("page.css")}</style>
+<style>{"".join(map(_file, ("page.css", "graph.css", "tour.css")))}</style>
 <body class="study">
 <a class="skip" href="#lines">Skip to the lines</a>
 <header>{_head(trace)}</header>
 <nav aria-label="Parts of this page">{links}</nav>
 <main>{body}</main>
 {_inspector(trace)}
-<script>"use strict";{"".join(map(_file, ("page.js", "controls.js", "pictures.js")))}</script>
+<script>"use strict";{"".join(map(_file, ("page.js", "controls.js", "pictures.js", "graph.js", "tour.js")))}</script>
 </body>
 </html>
 """
@@ -119,7 +137,18 @@ def _head(trace):
 <p>To make this page, the program ran every line of code that you see below. Each line stands beside its equation, and with the
 shapes and values of the arrays that it computed. Each derivative is compared with a finite difference: the program ran again, with
 the value changed a little at exactly this line, and the change of the loss was divided by the change of the value.</p>
-{_verdict(trace)}"""
+{_on_average(trace)}{_verdict(trace)}"""
+
+
+def _on_average(trace):
+    """What an estimator computes, and what the program compares that with."""
+    estimator, objective = trace.arguments["estimator"], trace.arguments["objective"]
+    if not ESTIMATORS[estimator].operations[objective]:
+        return ""
+    return f"""<p>The encoder's gradient on this page is the estimator <code>{estimator}</code> for the objective
+<code>{objective}</code>. On the samples of one run, it is not the derivative of the loss. Each sample has a factor on the path
+through z, or a factor of the score of q, which is the derivative of log q(z|x) at a fixed z. The surrogate is the forward pass in
+which these factors are numbers that stay as they are. Its derivative is the estimate, so these lines are compared with it.</p>"""
 
 
 def _facts(trace, data, image_shape):
@@ -129,7 +158,7 @@ def _facts(trace, data, image_shape):
     L, B, Z = trace.a.eps.shape
     widths = "-".join(map(str, (arch.n_inputs, *arch.hidden, Z)))
     noise = f", {arch.noise} noise" if likelihood.has_noise else ""
-    beta, l2, objective = (trace.arguments[name] for name in ("beta", "l2", "objective"))
+    beta, l2, objective, estimator = (trace.arguments[name] for name in ("beta", "l2", "objective", "estimator"))
     penalty = f" + {value.l2:.4g}" if l2 else ""
     equals = "≤" if OBJECTIVES[objective].weighted else "="
     pictures = ""
@@ -153,6 +182,7 @@ def _facts(trace, data, image_shape):
 <div><dt>architecture</dt><dd>{widths}, {arch.activation}, {arch.likelihood}{noise}</dd></div>
 <div><dt>batch</dt><dd>B = {B} example{"s" * (B > 1)}, L = {L} sample{"s" * (L > 1)} per example</dd></div>
 <div><dt>objective</dt><dd>{objective}, β = {beta:g}, l2 = {l2:g}</dd></div>
+<div><dt>estimator</dt><dd>{estimator}: {ESTIMATORS[estimator].words}</dd></div>
 <div><dt>loss in nats</dt><dd>{value.total:.4f} {equals} {value.reconstruction:.4f} + {beta:g} × {value.kl:.4f}{penalty}</dd></div>
 </dl>{grey}{pictures}"""
 
@@ -161,23 +191,31 @@ def _verdict(trace, view=View()):
     """Whether all derivatives are right; if not, the lines at which they go wrong."""
     proven = [array for line in trace for array in line.writes if array.error is not None]
     if not trace.wrong:
+        estimates = sum(array.of_surrogate for array in proven)
+        which = f"The other {len(proven) - estimates}" if estimates else f"All {len(proven)}"
+        of_estimates = (
+            f"✓ {estimates} arrays are estimates by {trace.arguments['estimator']}, or parts of such an estimate. They are not the "
+            "derivative of the loss of these samples, and they agree with finite differences of a surrogate instead. "
+        ) * bool(estimates)
         return (
-            f'<p class="verdict">✓ All {len(proven)} derivatives agree with finite differences of the loss: the largest '
+            f'<p class="verdict">{of_estimates}✓ {which} derivatives agree with finite differences of the loss: the largest '
             f"relative error is {trace.worst:.0e}, and {TOLERANCE:.0e} is allowed.</p>"
         )
     places = markup.links(trace, (i for i, line in enumerate(trace) if line.wrong), view)
     return f'<p class="verdict wrong">✗ A derivative goes wrong at {places}.</p>'
 
 
-def _paths_menu(trace):
-    """The choice of a path from the loss; a path on which no line lies cannot be chosen."""
-    followed = set().union(*paths_of(trace))
+def _paths_menu(trace, part):
+    """The choice of a path from the loss, which is the same in all parts; a path on which no line lies cannot be chosen."""
+    followed, titles = set().union(*paths_of(trace)), dict(PATHS)
+    if "bound_backward" in ESTIMATORS[trace.arguments["estimator"]].operations[trace.arguments["objective"]]:
+        titles["divergence"] = "μ, log σ² through the score of q"
     radios = "".join(
-        f'<label><input type="radio" name="path" value="{path}"{" checked" * (path == "all")}{" disabled" * (path not in followed)}>'
+        f'<label><input type="radio" name="path-{part}" value="{path}"{" checked" * (path == "all")}{" disabled" * (path not in followed)}>'
         f"{words}{' (its weight is 0)' * (path not in followed)}</label>"
-        for path, words in PATHS.items()
+        for path, words in titles.items()
     )
-    return f'<fieldset class="paths"><legend>Follow one path: other lines are dimmed, and the numbers are the part of this path.</legend>{radios}</fieldset>'
+    return f'<fieldset class="paths"><legend>Follow one path: gradients show the part that comes along it, and lines that do not lie on it are dimmed.</legend>{radios}</fieldset>'
 
 
 # --------------------------------------------------------------------------------------------------------------- names

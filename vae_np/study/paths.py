@@ -55,7 +55,12 @@ def paths_of(trace: Lines) -> list[set[str]]:
     def paths(i, line):
         yield "all"
         differentiated = set(line.differentiates) or {i}
-        yield from (path for path, lines in lines_of.items() if differentiated & lines)
+        known = [array.parts for array in line.writes if array.parts]  # where an estimator mixes the terms, a part is not known
+        yield from (
+            path
+            for path, lines in lines_of.items()
+            if differentiated & lines and (not known or any(path in of for of in known))
+        )
         if trace.arguments["l2"] and any("l2" in array.parts for array in line.writes):
             yield "l2"
 

@@ -22,7 +22,10 @@
     return `mean of rows ${range(row, rows, height)}, columns ${range(column, columns, last)}`;
   }
 
-  for (const picture of document.querySelectorAll("img[data-cells]")) {
+  for (const picture of document.querySelectorAll("img[data-cells]")) readable(picture);
+  document.addEventListener("copied", (event) => event.target.querySelectorAll("img[data-cells]").forEach(readable));
+
+  function readable(picture) {
     const [rows, columns] = picture.dataset.grid.split(" ").map(Number);
     let cells, output, row = 0, column = 0;
     const read = () => {

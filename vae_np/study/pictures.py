@@ -27,7 +27,7 @@ def heat_map(name: str, value: NDArray, scale: float, readable: bool) -> str:
 
 def signed_images(rows: NDArray, image_shape: tuple[int, ...], words: str, scale: float, readable: bool) -> str:
     """The rows of an array as images side by side, as `heat_map` has them; words describe them to those who do not see them."""
-    attributes = f'class="pictures" data-images="{" ".join(map(str, image_shape))}"'
+    attributes = f'class="pictures signed" data-images="{" ".join(map(str, image_shape))}"'
     return _signed(_strip(rows, image_shape), attributes, words, scale, readable)
 
 

@@ -17,19 +17,22 @@ LEGEND = {
     "negative": "a number below 0 in a heat map",
     "wrong": "a derivative that is wrong",
 }
+SIGNS = "positive", "negative"  # what shows these colours is brighter on a dark page
 
 
 def primer(trace: Lines) -> str:
     """The HTML of the part that is read first."""
     B = len(trace.a.x)
     colours = "".join(
-        f'<li><i class="colour" style="background: var(--{name})"></i>{words}</li>' for name, words in LEGEND.items()
+        f'<li><i class="colour{" sign" * (name in SIGNS)}" style="background: var(--{name})"></i>{words}</li>'
+        for name, words in LEGEND.items()
     )
     example = np.outer([1.0, -0.5], [1.0, 0.5, 0.0, -1.0])
     return f"""<div class="columns"><div>
 <p>This page follows one batch of {B} example{"s" * (B > 1)} through a variational autoencoder: first forward, to the loss, and then
 backward, to the derivative of the loss with respect to every weight. All numbers are those of one real run. Read this part, then
-work through one latent by hand. Together they take about 15 minutes. After that, the other parts are there to look things up.</p>
+work through one latent by hand. Together they take about 15 minutes. Then the guided tour leads you through the backward pass, one line
+at a time. After that, the other parts are there to look things up.</p>
 <p>You need to know the chain rule, the product of two matrices, and the mean and the variance of a normal distribution. You need no
 library for automatic differentiation, and neither does the program.</p>
 <h3>Derivatives</h3>

@@ -5,6 +5,8 @@ line that reads it, and restored after that line: the loss then changes along th
 value, its derivative is the sum over these paths, and the lines of the backward pass add the paths one after the other. Each
 line is compared with the paths that it and the lines before it have added. So the line that makes an error can be told from
 the lines that only use its result.
+
+Where an estimator takes the place of the derivative of the loss, the same is done with its surrogate.
 """
 
 import itertools
@@ -37,10 +39,11 @@ class Proof(NamedTuple):
     differentiates: frozenset[int]  # the lines whose paths this line has added
     of_preactivation: bool  # it is the derivative of a layer's sum y, not of its value h = f(y)
     cause: str = ""  # what is wrong with it, in a sentence, if it is wrong and the mistake is known
+    of_surrogate: bool = False  # it was compared with the surrogate of an estimator, and not with the loss
 
 
-def agreement(error: float) -> str:
-    """How well a derivative agrees with finite differences, in words that follow its name.
+def agreement(error: float, of_surrogate: bool = False) -> str:
+    """How well a derivative agrees with finite differences of the loss or of a surrogate, in words that follow its name.
 
     Examples
     --------
@@ -51,7 +54,7 @@ def agreement(error: float) -> str:
     """
     if error > TOLERANCE:
         return f"has a relative error of {error:.0e}"
-    return f"agrees with a finite difference {f'to {error:.0e}' if error else 'exactly'}"
+    return f"agrees with a finite difference {'of its surrogate ' * of_surrogate}{f'to {error:.0e}' if error else 'exactly'}"
 
 
 class _Probes(NamedTuple):
@@ -110,6 +113,7 @@ def prove(
     derivatives: Mapping[str, NDArray],
     layers: Weights,
     elements: int | None,
+    weighed: Mapping[str, tuple[int, NDArray]] | None = None,
 ) -> dict[int, dict[str, Proof]]:
     """Prove every derivative of a pass.
 
@@ -122,13 +126,15 @@ def prove(
     loss : callable
         loss(perturbation=None, layers=layers) runs the forward pass again; perturbation holds the arguments of `perturbing`.
     total : float
-        The loss of the pass.
+        The loss of the pass, or a larger number where the loss is a sum of terms that cancel.
     values, weights, derivatives : mapping
         {name: array}; the derivative of mu is called dmu.
     layers : Weights
         The parameters by layer.
     elements : int or None
         How many elements of each derivative are compared one by one; None compares all of them.
+    weighed : mapping, optional
+        {name of a value: (index of a line, factor)}. From this line on, its derivative has the factor.
 
     Returns
     -------
@@ -143,8 +149,12 @@ def prove(
         wanted, _, _ = differences(lambda: loss_at(steps), steps, STEPS)
         return wanted
 
-    def of_path(probes, index, array):
-        return along(probes, lambda steps: loss((index, array, lambda: probes.perturbed(array, steps))))
+    def of_path(probes, index, array, factor=None):
+        def perturbed(steps):
+            there = probes.perturbed(array, steps)
+            return there if factor is None else array + factor * (there - array)
+
+        return along(probes, lambda steps: loss((index, array, lambda: perturbed(steps))))
 
     def of_weight(probes, array):
         def loss_at(steps):
@@ -183,14 +193,23 @@ def prove(
                 cause = probes.cause(given, wanted, derivative.shape, resolution) if error > TOLERANCE else ""
                 proofs.setdefault(i, {})[dname] = Proof(error, of, frozenset(), of, False, cause)
             continue
-        paths = {i: of_path(probes, i, values[name]) for i in readers}
+        from_line, factor = (weighed or {}).get(name, (len(records), None))
+        unweighed = {i: of_path(probes, i, values[name]) for i in readers}
+        with_factor = {} if factor is None else {i: of_path(probes, i, values[name], factor) for i in readers}
         by_bias = of_preactivation(probes, name) if re.fullmatch(r"(en|de)coder\[\d+\]", name) else None
         computed_by = frozenset(i for i in range(n_forward) if name in records[i].writes and not records[i].composite)
         of_name = _follow(
             [probes.along(records[i].writes[dname]) for i in writing],
             [forward_lines_of(records, n_forward, i) for i in writing],
             [name in records[i].reads for i in writing],
-            {i: path for i, path in paths.items() if np.abs(path).max() > resolution},
+            [
+                {
+                    j: path
+                    for j, path in (with_factor if i >= from_line else unweighed).items()
+                    if np.abs(path).max() > resolution
+                }
+                for i in writing
+            ],
             by_bias,
             name != "x",  # x is an input: the backward pass need not follow it along all its paths
             lambda given, wanted: probes.error(given, wanted, resolution),
@@ -204,19 +223,22 @@ def prove(
 def _follow(written, forward_lines, reads_value, paths, by_bias, complete, error_of, cause_of):
     """A Proof of each state of a derivative: the paths that it contains, which are those of the state before and perhaps more.
 
-    If the derivative must be complete, its last state must contain all paths. A missing path should have been added by the
+    `paths` has for each state the derivatives along all paths on which they are not 0. If the derivative must be complete, its last state must contain all paths. A missing path should have been added by the
     line whose operation is named after that path's, or else by the last line.
     """
     zero = np.zeros_like(written[0])
 
-    def error_with(given, followed):
-        return error_of(given, sum((paths[i] for i in followed), zero))
+    def along(k, followed):
+        return sum((paths[k][i] for i in followed), zero)
 
     proofs, followed = [], frozenset()
-    for given, of_activation in zip(written, reads_value):
-        rest = [i for i in paths if i not in followed]
+    for k, (given, of_activation) in enumerate(zip(written, reads_value)):
+        rest = [i for i in paths[k] if i not in followed]
         more = [frozenset(some) for n in range(len(rest) + 1) for some in itertools.combinations(rest, n)]
-        found = [Proof(error_with(given, followed | new), followed | new, frozenset(), new, False) for new in more]
+        found = []
+        for new in more:
+            through = (followed | new) & paths[k].keys()
+            found.append(Proof(error_of(given, along(k, through)), through, frozenset(), new, False))
         if by_bias is not None:
             found.append(Proof(error_of(given, by_bias), followed, frozenset(), frozenset(), True))
         # Of a wrong derivative only the operation tells what it should be: those of activations read the value, others do not.
@@ -224,7 +246,7 @@ def _follow(written, forward_lines, reads_value, paths, by_bias, complete, error
         proofs.append(next((proof for proof in found if proof.error <= TOLERANCE), min(likely, key=lambda proof: proof.error)))
         followed = proofs[-1].through
     gathering = [k for k, proof in enumerate(proofs) if not proof.of_preactivation]
-    for path in paths.keys() - followed if complete and gathering else ():
+    for path in paths[-1].keys() - followed if complete and gathering else ():
         named_after = [
             k for k in gathering if path in forward_lines[k] and not (proofs[k].differentiates and proofs[k].error <= TOLERANCE)
         ]
@@ -232,14 +254,14 @@ def _follow(written, forward_lines, reads_value, paths, by_bias, complete, error
         for k in gathering:
             if k >= first:
                 missing = proofs[k].missing_paths | {path}
-                error = max(proofs[k].error, error_with(written[k], proofs[k].through | missing))
+                error = max(proofs[k].error, error_of(written[k], along(k, proofs[k].through | missing)))
                 proofs[k] = proofs[k]._replace(error=error, missing_paths=missing)
     for k, proof in enumerate(proofs):
         if proof.error > TOLERANCE and not proof.missing_paths:
-            wanted = by_bias if proof.of_preactivation else sum((paths[i] for i in proof.through), zero)
+            wanted = by_bias if proof.of_preactivation else along(k, proof.through)
             cause = cause_of(written[k], wanted)
             if not cause and k and proofs[k - 1].error <= TOLERANCE and proof.differentiates:
-                of_added = cause_of(written[k] - written[k - 1], sum((paths[i] for i in proof.differentiates), zero))
+                of_added = cause_of(written[k] - written[k - 1], along(k, proof.differentiates))
                 cause = of_added and f"This is about what the line adds: {of_added[0].lower()}{of_added[1:]}"
             proofs[k] = proof._replace(cause=cause)
     return proofs

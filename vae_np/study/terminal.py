@@ -9,7 +9,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from vae_np.study import formulas, typesetting
+from vae_np.study import estimates, formulas, typesetting
 from vae_np.study.derivations import DERIVATIONS, key_of
 from vae_np.study.keyboard import keys
 from vae_np.study.lines import Array, Line, Lines
@@ -136,7 +136,7 @@ def _proof(trace: Lines, line: Line, array: Array) -> Text:
         return ", ".join(str(trace[j].number) for j in lines)
 
     error = array.error or 0.0
-    right, words = error <= TOLERANCE, f"{typesetting.plain(('name', array.name))} {agreement(error)}"
+    right, words = error <= TOLERANCE, f"{typesetting.plain(('name', array.name))} {agreement(error, array.of_surrogate)}"
     if array.through:
         words += f", through line {numbers(array.through)}"
     if array.missing_paths:
@@ -144,4 +144,5 @@ def _proof(trace: Lines, line: Line, array: Array) -> Text:
     if not (right or line.wrong):
         words += "; the line reads a wrong derivative"
     words += f". {array.cause}" if array.cause else ""
-    return Text(f"✓ {words}", "green") if right else Text(f"✗ {words}", "bold red")
+    words += f". {estimates.said_of(array, trace)}" if array.of_surrogate else ""
+    return Text(f"{'✓' if right else '✗'} {words}", "green" if right else "bold red", no_wrap=False, overflow="fold")

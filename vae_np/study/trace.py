@@ -10,11 +10,13 @@ from numpy.typing import ArrayLike
 
 from vae_np import elbo
 from vae_np.buffers import buffers
-from vae_np.choices import OBJECTIVES
+from vae_np.choices import ESTIMATORS, OBJECTIVES
 from vae_np.kernels import reference
 from vae_np.parameters import Layer, Parameters
+from vae_np.study.estimates import expectations
 from vae_np.study.lines import Array, Line, Lines
 from vae_np.study.proof import TOLERANCE, lines_of_same_arguments, perturbing, prove
+from vae_np.study.surrogates import surrogate
 from vae_np.study.watch import address_of, recorder, source_of, statements_of, watched
 
 
@@ -35,6 +37,7 @@ def trace(
     l2: float = 0.0,
     objective: str = "elbo",
     elements: int | None = 16,
+    estimator: str = "total",
     **changed: Callable,
 ) -> Trace:
     """Run forward, backward and weight_gradients once, in NumPy's double precision, and prove each of their derivatives.
@@ -46,6 +49,10 @@ def trace(
     elements : int or None
         How many elements of each derivative are compared with finite differences one by one: the largest ones and some others.
         None compares all of them. In addition, four random directions compare all elements at once.
+    estimator : {"total", "path", "dreg", "score", "vimco"}
+        The estimator of the gradient by the encoder's parameters, of those that the objective has. What another one than "total"
+        computes is not always the derivative of the loss of these samples. It is then compared with the derivative of its
+        surrogate, and `Array.of_surrogate` is True.
     **changed : callable
         Functions of your own that replace the functions of the same name: those of the model (backward=...) or those of
         `kernels.reference` (relu_backward=...).
@@ -80,8 +87,10 @@ def trace(
     """
     elbo.check_parameters(p)
     functions, operations = _replaced(changed)
-    prepared = p.astype("float64"), x, eps, beta, l2, objective, operations, tuple(functions.values())
-    model, p, a, beta, l2 = elbo.prepare(*prepared)
+    text = tuple(functions.values())
+    model, p, a, beta, l2 = elbo.prepare(
+        p.astype("float64"), x, eps, beta, l2, objective, operations, text, estimator=estimator
+    )
     L, B, _ = a.eps.shape
     d = buffers(p.architecture, objective, L, B, np.float64)
     g = Parameters.zeros(p.architecture)
@@ -102,22 +111,37 @@ def trace(
         model.weight_gradients(layers, a, d, g_layers, l2)
     value = elbo.value_of(model, p, a, l2)
 
-    def loss(perturbation=None, layers=layers):
-        """The loss, computed again; perturbation: the arguments of `perturbing`."""
-        if perturbation:
-            with watched(statements, *perturbing(*perturbation)):
-                model.forward(layers, a, beta)
-        else:
-            model.forward(layers, a, beta)
-        return elbo.value_of(model, p, a, l2).total
+    def proofs_of(of_model, size, weighed=None):
+        def loss(perturbation=None, layers=layers):
+            """The loss, computed again; perturbation: the arguments of `perturbing`."""
+            if perturbation:
+                with watched(statements, *perturbing(*perturbation)):
+                    of_model.forward(layers, a, beta)
+            else:
+                of_model.forward(layers, a, beta)
+            return elbo.value_of(of_model, p, a, l2).total
 
-    proofs = prove(records, n_forward, loss, value.total, values, weights, derivatives, layers, elements)
-    model.forward(layers, a, beta)  # restores the values, which the perturbed passes have overwritten
-    pass_ = p, layers, a, beta, objective, operations, functions, values | weights
-    parts = {term: _part(silencing, *pass_) for term, silencing in _silenced(operations, objective).items()}
-    lines = _lines(records, n_forward, proofs, values | weights | derivatives, _dimensions(p.architecture, a), parts)
+        proofs = prove(records, n_forward, loss, size, values, weights, derivatives, layers, elements, weighed)
+        model.forward(layers, a, beta)  # restores the values, which the perturbed passes have overwritten
+        return proofs
+
+    proofs, expected, operations_of = proofs_of(model, value.total), {}, ESTIMATORS[estimator].operations[objective]
+    if operations_of:
+        other = surrogate(operations, a, beta, objective, estimator)
+        of_surrogate = proofs_of(
+            elbo.bind(p.architecture, objective, other.operations, text, estimator=estimator),
+            max(abs(value.total), other.size),
+            {"z": (_weighing(records, operations_of), other.path_factor)},
+        )
+        proofs = {i: {name: _nearer(proof, of_surrogate[i][name]) for name, proof in of.items()} for i, of in proofs.items()}
+        expected = expectations(p, a.x, len(a.eps), beta, l2, objective, estimator)
+    pass_ = p, layers, a, beta, objective, estimator, operations, functions, values | weights
+    parts = {term: _part(silencing, *pass_) for term, silencing in _silenced(operations, objective, estimator, d.nll).items()}
+    arrays, apart = values | weights | derivatives, "bound_backward" not in operations_of
+    lines = _lines(records, n_forward, proofs, arrays, _dimensions(p.architecture, a), parts, apart, expected)
     sources = {name: source_of(function) for name, function in functions.items()}
-    return Trace(lines, sources, value, p, a, {"beta": float(beta), "l2": float(l2), "objective": objective})
+    arguments = {"beta": float(beta), "l2": float(l2), "objective": objective, "estimator": estimator}
+    return Trace(lines, sources, value, p, a, arguments)
 
 
 def _replaced(changed):
@@ -136,6 +160,19 @@ def _replaced(changed):
     kernel_set = types.ModuleType("vae_np.kernels.changed")
     vars(kernel_set).update(operations)
     return functions, kernel_set
+
+
+def _weighing(records, operations_of):
+    """The index of the line from which on dz is the estimate's: the one that weighs the samples, or that leaves out z."""
+    weighing = "path_weight" if "path_weight" in operations_of else "divergence_backward"
+    return next((i for i, record in enumerate(records) if record.call and record.call[0] == weighing), len(records))
+
+
+def _nearer(of_loss, of_surrogate):
+    """Of two Proofs of a derivative that of the loss, if it is one, or else that of the surrogate."""
+    if of_loss.error <= max(TOLERANCE, of_surrogate.error):
+        return of_loss
+    return of_surrogate._replace(of_surrogate=True)
 
 
 LAYER_SUMS = {"encoder_y": "encoder", "decoder_y": "decoder"}  # fields of Buffers that hold what the activations take
@@ -166,9 +203,10 @@ def _derivatives(d, g_layers):
 SINGLE_PATH = ".W", ".b", ".y"  # endings of the names of arrays that one line of the forward pass reads
 
 
-def _lines(records, n_forward, proofs, arrays, dimensions, parts):
+def _lines(records, n_forward, proofs, arrays, dimensions, parts, apart, expected):
     """The Lines of what was recorded and proven."""
     lines, preactivations, wrong_names, through = [], {}, set(), {}
+    last = {(name, proof.of_preactivation): i for i, of in sorted(proofs.items()) for name, proof in of.items()}
 
     def renamed(name):
         return preactivations.get(name, name)
@@ -199,7 +237,9 @@ def _lines(records, n_forward, proofs, arrays, dimensions, parts):
                 value,
                 of_line[renamed(name)],
                 {path: of[i - n_forward].get(name) for path, of in parts.items()},
+                apart,
                 "" if inherited else of_line[renamed(name)].cause,
+                expected.get(renamed(name)) if last[name, of_line[renamed(name)].of_preactivation] == i else None,
             )
             for name, value in record.writes.items()
         )
@@ -229,12 +269,16 @@ def _lines(records, n_forward, proofs, arrays, dimensions, parts):
     return lines
 
 
-def _proven(name, value, proof, parts, cause):
-    """The Array of a derivative; None stands for a part that is 0."""
+def _proven(name, value, proof, parts, apart, cause, expectation):
+    """The Array of a derivative; None stands for a part that is 0; apart: whether the terms of the loss part in an estimate."""
     parts = {path: np.zeros_like(value) if part is None else part for path, part in parts.items()}
     if name.endswith(".W"):
         parts["l2"] = value - parts["reconstruction"] - parts["kl"]
-    return Array(name, value, proof.error, tuple(sorted(proof.through)), tuple(sorted(proof.missing_paths)), parts, cause)
+    if proof.of_surrogate and not apart:
+        parts = {path: part for path, part in parts.items() if path not in ("reconstruction", "kl")}
+    through, missing = tuple(sorted(proof.through)), tuple(sorted(proof.missing_paths))
+    expectation = expectation if proof.of_surrogate else None
+    return Array(name, value, proof.error, through, missing, parts, cause, proof.of_surrogate, expectation)
 
 
 def _dimensions(architecture, a):
@@ -266,13 +310,16 @@ def _misshapen(comments, shapes, dimensions):
 # ------------------------------------------------------------------------------------------------ the terms of the loss
 
 
-def _silenced(operations, objective):
+def _silenced(operations, objective, estimator, dnll):
     """{path from the loss: {operation: the same, without its results along all other paths}}
 
     The terms of the loss part at the bound, where dnll or dkl is set to 0. The paths into mu and logvar part at these two, where
     the derivatives that come directly from the KL, or those that come through z, are left out.
     """
-    bound, divergence = OBJECTIVES[objective].bound, OBJECTIVES[objective].divergence
+    bound, divergence = f"{OBJECTIVES[objective].bound}_backward", f"{OBJECTIVES[objective].divergence}_backward"
+    operations_of = ESTIMATORS[estimator].operations[objective]
+    bound, divergence = operations_of.get("bound_backward", bound), operations_of.get("divergence_backward", divergence)
+    path_weight = operations_of.get("path_weight", "unit_path_weight")
 
     def zeroing(name, *places):
         def operation(*arguments):
@@ -284,20 +331,24 @@ def _silenced(operations, objective):
         return {name: operation}
 
     return {
-        "reconstruction": zeroing(f"{bound}_backward", -1),
-        "kl": zeroing(f"{bound}_backward", -2),
-        "z": zeroing(f"{divergence}_backward", -2, -1),
+        "reconstruction": zeroing(bound, -1),
+        "kl": {
+            **zeroing(bound, -2),
+            path_weight: lambda _, *rest: vars(operations)[path_weight](dnll, *rest),  # the weights stay as they are
+        },
+        "z": zeroing(divergence, -2, -1),
         "divergence": {"reparameterize_backward_add": lambda *arguments: arguments[-2:]},
     }
 
 
-def _part(silenced, p, layers, a, beta, objective, operations, functions, values):
+def _part(silenced, p, layers, a, beta, objective, estimator, operations, functions, values):
     """What each line of the backward pass writes, {name: array}, where some operations are silenced."""
     one_path = types.ModuleType("vae_np.kernels.one_path")
     vars(one_path).update({**vars(operations), **silenced})
     L, B, _ = a.eps.shape
     d, g_layers = buffers(p.architecture, objective, L, B, np.float64), Parameters.zeros(p.architecture).layers
-    model, derivatives = elbo.bind(p.architecture, objective, one_path, tuple(functions.values())), _derivatives(d, g_layers)
+    model = elbo.bind(p.architecture, objective, one_path, tuple(functions.values()), estimator=estimator)
+    derivatives = _derivatives(d, g_layers)
     names = {address_of(array): name for name, array in (values | derivatives).items()}
     statements = {function.__code__: statements_of(function) for function in functions.values()}
     records = []

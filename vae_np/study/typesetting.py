@@ -32,13 +32,13 @@ def number(value: SupportsFloat) -> str:
 
     Examples
     --------
-    >>> number(0.09149), number(1.7742), number(0.0), number(64)
-    ('0.0915', '1.774', '0', '64')
+    >>> number(0.09149), number(1.7742), number(0.0), number(64), number(0.5)
+    ('0.0915', '1.774', '0', '64', '0.5')
     """
     value = float(value)
     text = (
-        f"{value:.0f}"
-        if value.is_integer() and abs(value) < 1e6
+        f"{value:g}"  # it has two decimals or fewer
+        if abs(value - round(value, 2)) < 1e-12 and abs(value) < 1e6
         else f"{value:.3f}"
         if 0.1 <= abs(value) < 1000
         else f"{value:.3g}"
@@ -99,6 +99,10 @@ def plain(tree: Tree) -> str:
                 return first + low(index) + power.translate(HIGH)
             case "mover", _:
                 return first + "\N{COMBINING TILDE}"
+            case "mtable", *rows:
+                return f"[{'; '.join((first, *rows))}]"
+            case "mtr", *cells:
+                return " ".join((first, *cells))
             case ("mtext",):
                 return first.replace("\xa0", " ")
             case ("mo",):
@@ -127,6 +131,8 @@ def elements(tree: Tree) -> tuple:
             if kind == "value":
                 texts = [f"({text})" if text[0] == "\N{MINUS SIGN}" else text for text in texts]
             return f"mn data-values='{'|'.join(texts)}'" if len(texts) > 1 else "mn", texts[0]
+        case "array", matrix:
+            return "mtable", *(("mtr", *(("mtd", ("mn", number(value))) for value in row)) for row in matrix)
         case "name", name:
             return f"mrow data-name='{name}'" if CODE.fullmatch(name) else "mrow", elements(symbol(name))
         case "d", name:
@@ -148,8 +154,9 @@ def elements(tree: Tree) -> tuple:
             return "mfrac", elements(above), elements(under)
         case "log", argument:
             return "mrow", elements("log"), APPLY, elements(argument)
-        case "product" | "@", left, right:
-            return "mrow", elements(left), ("mo", "×") if _has_values(tree) else TIMES, elements(right)
+        case "product" | "@" as kind, left, right:
+            signed = has(tree, "value") or (kind == "product" and has(tree, "array"))
+            return "mrow", elements(left), ("mo", "×") if signed else TIMES, elements(right)
         case "negative", term:
             return "mrow", ("mo form='prefix'", "−"), elements(term)
         case "where", yes, condition, no:
@@ -172,8 +179,10 @@ def elements(tree: Tree) -> tuple:
             pass
         case _:  # what stands between brackets
             parts = tree
-    return "mrow", *(("mo", SIGNS.get(part, part)) if isinstance(part, str) else elements(part) for part in parts)
+    sign = "mo form='infix'" if parts[0] == "" else "mo"  # where a line begins with it, it is still between two sides
+    return "mrow", *((sign, SIGNS.get(part, part)) if isinstance(part, str) else elements(part) for part in parts if part)
 
 
-def _has_values(tree):
-    return not isinstance(tree, str) and (tree[0] == "value" or any(map(_has_values, tree)))
+def has(tree, kind):
+    """Whether there is a part of this kind in the tree."""
+    return isinstance(tree, tuple) and (tree[0] == kind or any(has(part, kind) for part in tree[1:]))

@@ -26,10 +26,10 @@ def shown(array: Array, value: NDArray, view: View) -> str:
     view : View
         Whether the examples are images, and whether a script is there that reads the pictures.
     """
+    if value.size > 1 and not value.any():
+        return '<p class="note">All of its numbers are 0.</p>'
     if value.size <= FEW:
         return numbers(array.name, value)
-    if not value.any():
-        return '<p class="note">All of its numbers are 0.</p>'
     scale = float(np.abs(array.value).max())
     summary = (
         f'<div class="numbers">min {number(value.min())}, max {number(value.max())}, norm {number(np.linalg.norm(value))}</div>'
@@ -46,4 +46,4 @@ def numbers(name: str, value: NDArray) -> str:
     """A few numbers as a table with the rows and columns of the array."""
     rows = value.reshape(-1, value.shape[-1]) if value.ndim else value.reshape(1, 1)
     cells = "".join(f"<tr>{''.join(f'<td>{number(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table class="few" aria-label="the numbers of {html.escape(name)}">{cells}</table></div>'
+    return f'<div class="scroll"><table class="few" role="table" aria-label="the numbers of {html.escape(name)}">{cells}</table></div>'

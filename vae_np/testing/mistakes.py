@@ -5,6 +5,7 @@ and its backward pass are wrong together, its gradient is that of its own loss, 
 """
 
 import functools
+import inspect
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_np import closed_form, streams, training
+from vae_np import closed_form, elbo, optimizers, streams, training
 from vae_np.architecture import Architecture
 from vae_np.data import load
 from vae_np.elbo import Value, loss, loss_and_gradients
@@ -41,6 +42,17 @@ class Mistake(NamedTuple):
     start: Callable[[Parameters], Parameters] = lambda p: p  # it changes the initial parameters
     std_of_eps: float = 1.0  # the noise has this size in the ELBO that it reports
     at: Problem = random_problem(SMALL, logvar=2.0)  # its gradient is examined here
+    place: tuple[Callable[..., Any], str] | None = None  # a function of vae_np, and how the line begins where it was made
+
+    @property
+    def line(self) -> tuple[str, int] | None:
+        """The file of vae_np and the number of the line in it where the mistake was made; None for no mistake."""
+        if self.place is None:
+            return None
+        function, beginning = self.place
+        lines, first = inspect.getsourcelines(function)
+        number = next(i for i, line in enumerate(lines, first) if line.strip().startswith(beginning))
+        return inspect.getsourcefile(function) or "", number
 
     @property
     def kernel_set(self) -> types.ModuleType:
@@ -190,30 +202,35 @@ MISTAKES = (
         "z = mu + exp(logvar) * eps",
         VALUE,
         {"reparameterize": std_for_variance, "reparameterize_backward_add": std_for_variance_backward},
+        place=(elbo.forward, "z = reparameterize("),
     ),
     Mistake(
         "half the noise",
         "z = mu + exp(logvar / 2) * 0.5 * eps",
         VALUE,
         {"reparameterize": half_noise, "reparameterize_backward_add": half_noise_backward},
+        place=(elbo.forward, "z = reparameterize("),
     ),
     Mistake(
         "KL divided by batch and pixels",
         "kl / (B * D)",
         VALUE,
         {"elbo": divided_kl, "elbo_backward": divided_kl_backward},
+        place=(elbo.forward, "return bound("),
     ),
     Mistake(
         "the KL's entropy has the wrong sign",
         "(mu**2 + exp(logvar) - 1 + logvar)/2",
         VALUE,
         {"gaussian_kl": entropy_subtracted, "gaussian_kl_backward": entropy_subtracted_backward},
+        place=(elbo.forward, "kl = divergence("),
     ),
     Mistake(
         "batch-mates in q(z|x)",
         "mu = mu - mu.mean(axis=0)",
         PARTS,
         {"reparameterize": batch_centred, "reparameterize_backward_add": batch_centred_backward},
+        place=(elbo.forward, "z = reparameterize("),
     ),
     Mistake(
         "cross entropy of probabilities",
@@ -224,6 +241,7 @@ MISTAKES = (
             "bernoulli_nll_backward": cross_entropy_of_probabilities_backward,
         },
         at=random_problem(SMALL, logit=100.0),
+        place=(elbo.forward, "nll = likelihood_nll("),
     ),
     Mistake(
         "log-variance clipped, its gradient not",
@@ -235,16 +253,36 @@ MISTAKES = (
             "reparameterize_backward_add": clipped(RIGHT.reparameterize_backward_add, 2),
             "gaussian_kl_backward": clipped(RIGHT.gaussian_kl_backward, 2),
         },
+        place=(elbo.backward, "dmu, dlogvar = reparameterize_backward_add("),
     ),
     Mistake(
         "1/2 missing in the gradient of logvar",
         "dlogvar += dz * eps * exp(logvar / 2)",
         GRADIENT,
         {"reparameterize_backward_add": whole_logvar_backward},
+        place=(elbo.backward, "dmu, dlogvar = reparameterize_backward_add("),
     ),
-    Mistake("heads of mu and logvar seeded alike", "W_logvar = W_mu", heads_start_apart, start=heads_alike),
-    Mistake("Adam's step counted in epochs", "m / (1 - beta1**epoch)", adam_is_the_published_one, {"adam": adam_by_epochs}),
-    Mistake("evaluated at the mean of q", "loss(p, x, eps=0)", reported_elbo_is_the_expectation, std_of_eps=0.0),
+    Mistake(
+        "heads of mu and logvar seeded alike",
+        "W_logvar = W_mu",
+        heads_start_apart,
+        start=heads_alike,
+        place=(elbo.encoder, "logvar = affine("),
+    ),
+    Mistake(
+        "Adam's step counted in epochs",
+        "m / (1 - beta1**epoch)",
+        adam_is_the_published_one,
+        {"adam": adam_by_epochs},
+        place=(optimizers.Adam.update, "kernels.adam("),
+    ),
+    Mistake(
+        "evaluated at the mean of q",
+        "loss(p, x, eps=0)",
+        reported_elbo_is_the_expectation,
+        std_of_eps=0.0,
+        place=(elbo.forward, "z = reparameterize("),
+    ),
 )
 
 

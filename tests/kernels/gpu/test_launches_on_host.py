@@ -286,8 +286,7 @@ def test_an_error_in_what_takes_the_place_of_several_is_seen(right, wrong, plant
         pass
 
 
-@pytest.mark.parametrize("l2", [0.0, 0.1])
-@pytest.mark.parametrize("binarize", [False, True])
+@pytest.mark.parametrize("l2, binarize", [(0.0, False), (0.1, True)])
 def test_a_step_of_many_is_the_one_that_is_made_alone(l2, binarize):
     wanted = of_steps(EXAMPLE, [1] * 21, l2, binarize)
     for lengths in ([21], [9, 12], [3, 18]):

@@ -1,21 +1,71 @@
 """`vae-np mistakes`, `backends`, `explain-bound`, `estimators` and `burda`."""
 
-import functools
+import io
+import pathlib
 import re
+import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.vae_np.cli.commands import cells, done, refused
-from vae_np import data, kernels
+from vae_np import data, elbo, kernels
 from vae_np.testing import mistakes
 
 
-def test_mistakes_prints_what_catches_each(monkeypatch):
-    monkeypatch.setattr("vae_np.testing.mistakes.find", functools.partial(mistakes.find, seeds=(0,), epochs=1))
+@pytest.fixture
+def found(monkeypatch):
+    """What had been printed when each mistake was made; the real trainings are those of test_mistakes.py and test_packaging.py."""
+    printed = {}
+
+    def find(mistake):
+        printed[mistake.name] = sys.stdout.getvalue()
+        return mistakes.Finding(
+            0.5 if mistake.check is mistakes.GRADIENT else 0.0, 0.9, mistake.check.__name__.replace("_", " "), 19.0, 20.0
+        )
+
+    monkeypatch.setattr("vae_np.testing.mistakes.find", find)
+    return printed
+
+
+def test_mistakes_prints_what_catches_each_as_soon_as_it_is_known(found):
     out = " ".join(done("mistakes").split())
     assert all(mistake.name in out for mistake in mistakes.MISTAKES)
     assert out.count("disagree") == 2 and "gradient is the" in out
+    before = ""
+    for name in found:
+        assert before in found[name] and name not in found[name]
+        before = name
+    for mistake in mistakes.MISTAKES:
+        assert mistake.line
+        path, number = mistake.line
+        assert f"{pathlib.Path(path).name}:{number} " in out
+
+
+def test_mistakes_makes_those_that_are_named(found):
+    done("mistakes", "half the noise", "Adam", "HALF THE NOISE")
+    assert list(found) == ["none", "half the noise", "Adam's step counted in epochs"]
+    assert "no mistake has 'half the nose' in its name; the closest names are 'half the noise'" in refused(
+        "mistakes", "half the nose"
+    )
+    assert refused("mistakes", "gradient") == (
+        "vae-np: several mistakes have 'gradient' in their names: "
+        "'log-variance clipped, its gradient not' and '1/2 missing in the gradient of logvar'"
+    )
+
+
+def test_in_a_terminal_a_mistake_is_a_link_to_its_line():
+    from vae_np.cli.mistakes import _cells, _table
+
+    (mistake,) = (mistake for mistake in mistakes.MISTAKES if mistake.name == "half the noise")
+    shown = io.StringIO()
+    row = _cells(mistake, mistakes.Finding(0.0, 1.0, "value", 1.0, 2.0), 1.0)
+    Console(file=shown, force_terminal=True, width=120).print(_table(row))
+    address, words = re.search(r"\x1b\]8;[^;]*;(file:.*?)\x1b\\(.*?)\x1b", shown.getvalue()).groups()
+    lines = pathlib.Path(elbo.__file__).read_text().splitlines()
+    (number,) = (i for i, line in enumerate(lines, 1) if line.startswith("    z = reparameterize("))
+    assert address == f"{pathlib.Path(elbo.__file__).as_uri()}#L{number}" and words == f"vae_np/elbo.py:{number}"
 
 
 def test_backends_lists_every_set_of_kernels_and_which_is_automatic():

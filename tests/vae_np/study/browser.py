@@ -23,14 +23,14 @@ REPORT = """
 });</script>"""
 
 
-NARROW = """<!DOCTYPE html><html lang="en"><head><style></style><body style="margin: 0">
+NARROW = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><style></style><body style="margin: 0">
 <iframe style="border: 0; width: %dpx; height: 4000px" srcdoc="%s"></iframe></body></html>"""
 
 
-def run(page, script, width=1400, height=1000):
+def run(page, script, width=1400, height=1000, dark=False):
     """What the script returns in the loaded page. The script is the body of a function. AssertionError if the page has an error.
 
-    A window of Chromium is at least 500 pixels wide. So a narrower page is shown in a frame.
+    dark: whether the reader prefers a dark page. A window of Chromium is at least 500 pixels wide. So a narrower page is shown in a frame.
     """
     if width < 500:
         page = NARROW % (width, html.escape(page))
@@ -44,9 +44,20 @@ def run(page, script, width=1400, height=1000):
             .replace("</html>", REPORT % script + "</html>")
         )
         options = [*QUIET, f"--user-data-dir={folder}/profile", f"--window-size={width},{height}", "--virtual-time-budget=3000"]
+        options += [f"--blink-settings=preferredColorScheme={int(not dark)}"]
         command = [CHROMIUM, "--headless", *options, "--dump-dom", path.as_uri()]
         shown = subprocess.run(command, capture_output=True, text=True, timeout=600).stdout
     (report,) = re.findall(r'<pre id="report">(.*?)</pre>', shown, re.DOTALL)
     report = json.loads(html.unescape(report))
     assert not report["wrong"], report["wrong"]
     return report["found"]
+
+
+def pages(page):
+    """How many sheets of paper the page takes when it is printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = pathlib.Path(folder, "page.html"), pathlib.Path(folder, "page.pdf")
+        path.write_text(page)
+        options = [*QUIET, f"--user-data-dir={folder}/profile", f"--print-to-pdf={out}"]
+        subprocess.run([CHROMIUM, "--headless", *options, path.as_uri()], capture_output=True, timeout=600, check=True)
+        return len(re.findall(rb"/Type /Page\b", out.read_bytes()))

@@ -6,7 +6,7 @@ EXCHANGED = {"+": "-", "-": "+", "product": "/", "/": "product", "<": ">", ">": 
 def damages(tree):
     """Every tree that differs from this one by one mistake. Bodies of derivatives are kept: a constant in them has no effect."""
     match tree:
-        case str() | ("name" | "value", *_) | ("index", *_) | ("over", "diff", *_):
+        case str() | ("name" | "value" | "array", *_) | ("index", *_) | ("over", "diff", *_):
             return
         case "number", digits:
             yield "number", str(int(digits) + 1)

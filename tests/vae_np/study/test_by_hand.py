@@ -18,7 +18,7 @@ from vae_np.study.typesetting import plain
     "problem", PROBLEMS[::4], ids=lambda q: f"{q.p.architecture.likelihood}-{q.p.architecture.noise}-{q.objective}"
 )
 def test_the_numbers_that_are_put_in_give_the_result(problem):
-    made, found = trace(*problem), []
+    made, found = trace(*problem, elements=1), []
     for row in by_hand.rows(made):
         found.append(made[row.line].called)
         assert row.result.shape == (made.a.mu.size,)
@@ -32,7 +32,7 @@ def test_the_numbers_that_are_put_in_give_the_result(problem):
 
 @pytest.mark.parametrize("problem", PROBLEMS[::3], ids=lambda q: f"{q.p.architecture.likelihood}-{q.objective}")
 def test_the_results_are_those_of_the_pass(problem):
-    made = trace(*problem)
+    made = trace(*problem, elements=1)
     _, B, Z = made.a.eps.shape
     ends = {}
     for row in by_hand.rows(made):
@@ -61,6 +61,18 @@ def test_a_mistake_in_a_formula_would_be_seen():
             assert wrong
             for tree in wrong:
                 assert not np.allclose(evaluate(tree, {}), row.result, rtol=1e-6), plain(tree)
+
+
+def test_a_sum_may_break_between_its_terms():
+    long = [
+        line
+        for line in re.findall(r'<div class="equation".*?</div>', by_hand.by_hand(trace(*PROBLEM)))
+        if line.count("<math") > 3
+    ]
+    assert long
+    for line in long:
+        assert line.count("<wbr>") == line.count("<math") - 1
+        assert len(set(re.findall(r"--letters: (\d+)", line))) == 1
 
 
 def test_a_long_sum_is_not_written_out_and_a_short_one_is():

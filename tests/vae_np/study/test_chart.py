@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vae_np.study import chart
+from vae_np.study.histograms import histograms
 
 SVG = "{http://www.w3.org/2000/svg}"
 VALUES = [0.0, 0.5, 1.0, 2.0, 4.0]
@@ -167,3 +168,64 @@ def test_numbers_on_an_axis_do_not_run_into_each_other_and_the_chart_is_small():
         places = sorted(float(x) for x in re.findall(r'<path class="tick" d="M([\d.]+)', text))
         assert len(places) >= 3 and np.diff(places).min() > 30
         assert len(text) < 5000
+
+
+# ---------------------------------------------------------------------------------------------------- tangents, histograms
+
+
+def test_a_tangent_has_the_slope_of_the_curve_as_it_is_drawn():
+    curve, slopes = [value**2 for value in VALUES], [2 * value for value in VALUES]
+    svg = ElementTree.fromstring(chart.lines("a title", "an axis", VALUES, {"a": curve}, 1.0, slopes={"a": slopes}))
+    (tangent,) = of_class(svg, "tangent")
+    places = tangent.get("data-transforms").split("|")
+    assert tangent.get("transform") == places[VALUES.index(1.0)]
+    ((*points_of_curve,),) = points(lines_of(svg)[0].get("d"))
+    (across, _), (up, _) = (axis_of(svg, vertical, "") for vertical in (False, True))
+    for place, at, slope in zip(places, points_of_curve, slopes, strict=True):
+        x, y, angle = map(float, re.fullmatch(r"translate\((\S+) (\S+)\) rotate\((\S+)\)", place).groups())
+        assert (x, y) == at
+        run, rise = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        drawn_slope = (up(y + rise) - up(y)) / (across(x + run) - across(x))
+        assert drawn_slope == pytest.approx(slope, rel=0.02, abs=0.05)
+
+
+def heights_of(svg):
+    """For each row of histograms, the (left end, right end, height) of its bars in pixels."""
+    rows = []
+    for path in of_class(svg, "bars"):
+        first, base = map(float, re.match(r"M(\S+) (\S+?)(?=V)", path.get("d")).groups())
+        steps = [(float(top), float(right)) for top, right in re.findall(r"V([\d.]+)H([\d.]+)", path.get("d"))]
+        lefts = [first, *(right for _, right in steps)]
+        rows.append([(left, right, base - top) for left, (top, right) in zip(lefts, steps)])
+    return rows
+
+
+def test_histograms_share_an_axis_and_a_bar_is_as_high_as_its_share():
+    rng = np.random.default_rng(0)
+    rows = {"narrow": rng.normal(1, 0.5, 4000), "wide": rng.normal(1, 2, 4000), "huge": rng.normal(1, 90, 4000)}
+    svg = ElementTree.fromstring(histograms("a title", "an axis", rows, 1.0, "the mean", 4.0))
+    ticks = {
+        float(text.text.replace("−", "-")): float(text.get("x")) for text in svg.iter(f"{SVG}text") if text.get("y") == "213"
+    }
+    (low, left), (high, right) = min(ticks.items()), max(ticks.items())
+    assert -8 <= low <= -3 and 5 <= high <= 10
+
+    def number(x):
+        return low + (x - left) * (high - low) / (right - left)
+
+    for (label, draws), bars in zip(rows.items(), heights_of(svg), strict=True):
+        counts = np.array([np.sum((draws >= number(start)) & (draws < number(end))) for start, end, _ in bars])
+        heights = np.array([height for *_, height in bars])
+        if label != "huge":
+            assert np.corrcoef(counts, heights)[0, 1] > 0.99 and heights.max() == pytest.approx(26, abs=0.1)
+    assert max(height for *_, height in heights_of(svg)[2]) < 10
+    marks = re.findall(r"M(\S+) \d+v28", of_class(svg, "mark")[0].get("d"))
+    assert [number(float(x)) for x in marks] == pytest.approx([1.0] * 3, abs=0.1)
+    said = [text.text for text in svg.iter(f"{SVG}text") if text.text.startswith("mean ")]
+    assert "beyond the axis" in said[2] and "beyond" not in said[0] + said[1] and "s.d. 2.0" in said[1]
+    assert "draws lie beyond the ends of the axis" in svg.find(f"{SVG}desc").text
+
+
+def test_a_histogram_of_equal_numbers_is_drawn():
+    svg = ElementTree.fromstring(histograms("a title", "an axis", {"a": np.zeros(9)}, 0.0, "the mean"))
+    assert max(height for *_, height in heights_of(svg)[0]) == 26

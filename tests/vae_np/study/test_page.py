@@ -11,9 +11,9 @@ from PIL import Image
 
 from tests.vae_np.study import browser
 from tests.vae_np.study.test_trace import PROBLEM, PROBLEMS, changed
-from vae_np import Architecture, elbo
+from vae_np import Architecture, Parameters, elbo
 from vae_np.kernels import reference
-from vae_np.study import dials, formulas, page, pictures, trace
+from vae_np.study import along, dials, estimates, formulas, page, pictures, trace
 from vae_np.study.exercises import exercise_of
 from vae_np.study.paths import paths_of
 from vae_np.testing import random_problem
@@ -24,7 +24,7 @@ in_chromium = pytest.mark.skipif(not browser.CHROMIUM, reason="there is no Chrom
 class _Elements(html.parser.HTMLParser):
     """(tag, attributes) of every element; AssertionError where they are not properly nested."""
 
-    VOID = {"meta", "img", "input", "br", "link"}
+    VOID = {"meta", "img", "input", "br", "link", "wbr"}
     OPEN_AT_THE_END = {"html", "body"}
 
     def __init__(self, text):
@@ -49,7 +49,10 @@ class _Elements(html.parser.HTMLParser):
 def of_images():
     p, x, eps, beta, l2, objective = random_problem(Architecture(64, (6,), 2, "tanh"), n_examples=3)
     made = trace(p, x, eps, beta, l2, objective)
-    return made, page.page(made, "noise", (8, 8), dials.dials(p, x, eps, beta, l2, objective), dials.estimators(p, x))
+    turned, of_training = dials.dials(p, x, eps, beta, l2, objective), {0: Parameters.initialize(p.architecture), 9: p}
+    course = along.course(of_training, x, eps, beta, l2, objective, x, np.arange(3), "rows")
+    parts = turned, dials.estimators(p, x), estimates.compared(p, x, eps, beta), course
+    return made, page.page(made, "noise", (8, 8), *parts)
 
 
 def test_it_is_whole_and_needs_nothing_else(of_images):
@@ -82,7 +85,7 @@ def test_every_line_of_the_text_stands_on_it(of_images):
 
 @pytest.mark.parametrize("problem", PROBLEMS[::5], ids=lambda p: f"{p.p.architecture.likelihood}-{p.objective}")
 def test_a_page_of_every_kind(problem):
-    made = trace(*problem)
+    made = trace(*problem, elements=1)
     _Elements(page.page(made, "noise"))
     _Elements(page.fragment(made))
     for line in made:
@@ -146,7 +149,6 @@ const behind = (at) => {
   }
   return dark ? [0, 0, 0, 1] : [255, 255, 255, 1];
 };
-document.body.style.colorScheme = dark ? "dark" : "light";
 for (const details of document.querySelectorAll("details")) details.open = true;
 const weak = [];
 let seen = 0;
@@ -158,33 +160,56 @@ for (const at of document.querySelectorAll("body *")) {
   seen += 1;
   if ((a + 0.05) / (b + 0.05) < 4.5) weak.push(`${at.tagName}.${at.className.baseVal ?? at.className} ${paint}: ${at.textContent.slice(0, 40)}`);
 }
-return { seen, weak };
+const picture = document.querySelector("#first .heat"), canvas = document.createElement("canvas"), paper = behind(picture);
+const context = Object.assign(canvas, { width: picture.naturalWidth, height: picture.naturalHeight }).getContext("2d");
+context.fillStyle = `rgb(${paper.slice(0, 3)})`;
+context.fillRect(0, 0, canvas.width, canvas.height);
+context.filter = getComputedStyle(picture).filter;
+context.drawImage(picture, 0, 0);
+const halves = [[1, 0], [0, 1]].map(([x, y]) => {  // the cells of 0.5 and of -0.5
+  const [a, b] = [luminance([...context.getImageData(x, y, 1, 1).data].slice(0, 3)), luminance(paper.slice(0, 3))].sort((x, y) => y - x);
+  return (a + 0.05) / (b + 0.05);
+});
+return { seen, weak, halves };
 """
 
 
 @in_chromium
 @pytest.mark.parametrize("dark", (False, True), ids=("light", "dark"))
 def test_contrast_is_sufficient(of_images, dark):
-    found = browser.run(of_images[1], f"const dark = {str(dark).lower()};" + CONTRAST)
+    found = browser.run(of_images[1], f"const dark = {str(dark).lower()};" + CONTRAST, dark=dark)
     assert found["seen"] > 300 and found["weak"] == []
+    assert all(ratio > 2 for ratio in found["halves"]), found["halves"]  # a cell of half the largest number is seen
 
 
 LAYOUT = """
 for (const details of document.querySelectorAll("details")) details.open = true;
 const box = (at) => at.getBoundingClientRect();
-const flat = [...document.querySelectorAll("math")].filter((math) => math.textContent.length > 1 && (box(math).width < 4 || box(math).height < 8));  // a letter alone is low
-const lowered = [...document.querySelectorAll("msub")].every(({ children: [base, below] }) => box(below).bottom > box(base).bottom);
-const raised = [...document.querySelectorAll("msup")].every(({ children: [base, above] }) => box(above).top < box(base).top);
-const stacked = [...document.querySelectorAll("mfrac")].every(({ children: [over, under] }) => box(over).bottom <= box(under).top + 1);
+const seen = (selector) => [...document.querySelectorAll(selector)].filter((at) => at.getClientRects().length);
+const flat = seen("math").filter((math) => math.textContent.length > 1 && (box(math).width < 4 || box(math).height < 6));  // a letter alone is low
+const lowered = seen("msub").every(({ children: [base, below] }) => box(below).bottom > box(base).bottom);
+const raised = seen("msup").every(({ children: [base, above] }) => box(above).top < box(base).top);
+const stacked = seen("mfrac").every(({ children: [over, under] }) => box(over).bottom <= box(under).top + 1);
 const unread = [...document.querySelectorAll("button, input, a, summary")]
   .filter((at) => !(at.textContent.trim() || at.ariaLabel || at.labels?.length)).map((at) => at.outerHTML);
+const unnamed = [...document.querySelectorAll("table")].filter((at) => !at.caption && !at.ariaLabel).map((at) => at.textContent);
+const small = [...document.querySelectorAll(".equation")].filter((at) => parseFloat(getComputedStyle(at).fontSize) < 11).map((at) => at.textContent);
+const narrow = [...document.querySelectorAll(".symbols td:last-child, figure")].filter((at) => box(at).width < 280).map((at) => at.textContent);
+const covers = [...document.querySelectorAll("button, a")].filter((at, i) => i % 20 === 0 && !at.closest("nav, #inspector, .skip")).reverse().filter((at) => {
+  at.focus();
+  return box(at).top < Math.max(0, box(document.querySelector("nav")).bottom);
+}).map((at) => at.outerHTML);
 const levels = [...document.querySelectorAll("h1, h2, h3")].map((at) => Number(at.tagName[1]));
 const outside = [...document.querySelectorAll("body *")].filter((at) => box(at).right > innerWidth + 1 && !at.closest("pre, .listing, .scroll"));
 const covered = [...document.querySelectorAll(".row")].filter((row) => row.querySelector(".mark").textContent)
   .map((row) => [box(row.querySelector(".mark")), box(row.querySelector("code"))])
   .filter(([mark, code]) => innerWidth < 500 && mark.left < code.right && mark.top < code.bottom - 1).length;
+const words = seen(".graph text").filter((at) => at.textContent);
+const tiny = words.filter((at) => parseFloat(getComputedStyle(at).fontSize) * at.getScreenCTM().a < 10).map((at) => at.textContent);
+const overlapping = words.filter((one, i) => words.slice(i + 1).map(box).some((other) => box(one).left < other.right - 1
+  && other.left < box(one).right - 1 && box(one).top < other.bottom - 4 && other.top < box(one).bottom - 4)).map((at) => at.textContent);
 return {
-  covered, outside: outside.map((at) => `${at.tagName}.${at.className}: ${at.textContent.slice(0, 60)}`), maths: document.querySelectorAll("math").length, flat: flat.map((math) => math.outerHTML), lowered, raised, stacked, unread,
+  words: words.length, tiny, overlapping, covered, outside: outside.map((at) => `${at.tagName}.${at.className}: ${at.textContent.slice(0, 60)}`), maths: document.querySelectorAll("math").length, flat: flat.map((math) => math.outerHTML), lowered, raised, stacked, unread, unnamed, small, narrow, covers,
   wide: document.documentElement.scrollWidth - innerWidth, ordered: levels.every((level, i) => level - (levels[i - 1] ?? 0) <= 1),
 };
 """
@@ -194,8 +219,10 @@ return {
 @pytest.mark.parametrize("width", (390, 1400))
 def test_mathematics_is_laid_out_and_nothing_overflows(of_images, width):
     found = browser.run(of_images[1], LAYOUT, width)
-    assert found.pop("maths") > 60
+    assert found.pop("maths") > 60 and found.pop("words") > 40
     wanted = {
+        "tiny": [],
+        "overlapping": [],
         "covered": 0,
         "outside": [],
         "flat": [],
@@ -203,6 +230,10 @@ def test_mathematics_is_laid_out_and_nothing_overflows(of_images, width):
         "raised": True,
         "stacked": True,
         "unread": [],
+        "unnamed": [],
+        "small": [],
+        "narrow": [],
+        "covers": [],  # the bar at the top does not hide what has the focus
         "ordered": True,
     }
     assert found.pop("wide") <= 0, found["outside"]
@@ -218,9 +249,9 @@ def test_a_name_shows_where_it_comes_from_and_where_it_goes(of_images):
         const click = (name) => document.querySelector(`code [data-name="${name}"]`).click();
         const links = () => [...document.querySelectorAll("#inspector a")].map((a) => Number(a.hash.slice(2)));
         const results = { before: document.getElementById("inspector").hidden };
-        click("mu"); results.mu = links(); results.lit = document.querySelectorAll(".lit").length;
+        click("mu"); results.mu = links(); results.focused = document.activeElement.className; results.lit = document.querySelectorAll(".lit").length;
         document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
-        results.closed = document.getElementById("inspector").hidden;
+        results.closed = document.getElementById("inspector").hidden; results.returned = document.activeElement.dataset.name;
         document.querySelector('math [data-name="dz"]').dispatchEvent(new MouseEvent("click", { bubbles: true }));
         results.dz = links();
         click("x"); results.x = links();
@@ -228,6 +259,9 @@ def test_a_name_shows_where_it_comes_from_and_where_it_goes(of_images):
         """,
     )
     assert found["before"] and found["closed"] and found["lit"] > 4
+    assert (
+        found["focused"] == "close" and found["returned"] == "mu"
+    )  # a key opened the panel: its links are the next to be reached
     for name, links in ((name, found[name]) for name in ("mu", "dz")):
         value, derivative = name.removeprefix("d"), "d" + name.removeprefix("d")
         wanted = {
@@ -263,10 +297,24 @@ def test_paths_keys_and_dials_answer(of_images):
         press("j"); press("j"); press("j"); press("k");
         results.at = document.querySelector(".card.here").id;
         results.focused = document.activeElement.id;
+        results.spoken = [...document.querySelectorAll("input[type=range]")].map((at) => [at.ariaValueText, at.labels[0].querySelector("output").textContent]);
         const dial = document.querySelector(".dial"), input = dial.querySelector("input"), number = dial.querySelector("dd");
         const mark = dial.querySelector("path.here"), before = [number.textContent, mark.getBoundingClientRect().x];
         input.value = 0; input.dispatchEvent(new Event("input", { bubbles: true }));
         results.dial = [before, [number.textContent, mark.getBoundingClientRect().x], dial.querySelector("output").textContent];
+        const turn = (input, value) => { input.value = value; input.dispatchEvent(new Event("input", { bubbles: true })); };
+        const mu = document.getElementById("randomness-dial");
+        turn(mu.querySelector("input"), 3);
+        results.mu = [...mu.querySelectorAll("dd, output")].map((at) => at.textContent);
+        results.aloud = mu.querySelector("input").getAttribute("aria-valuetext");
+        results.tangent = mu.querySelector(".tangent").getAttribute("transform");
+        results.cases = {};
+        for (const [id, value] of [["course", 0], ["dial-estimator", 2]]) {
+          const group = document.getElementById(id);
+          turn(group.querySelector("input, select"), value);
+          results.cases[id] = [...group.querySelectorAll("[data-case]")].filter((at) => at.getClientRects().length).map((at) => at.dataset.case);
+        }
+        results.labels = [...document.querySelectorAll("main input, main select")].map((at) => at.labels[0]?.textContent ?? "");
         return results;
         """,
     )
@@ -283,6 +331,13 @@ def test_paths_keys_and_dials_answer(of_images):
         on_it = set(range(len(made))) - set(found[path])
         assert followed == {i for i in on_it if any(path in array.parts for array in made[i].writes)}, path
     assert found["at"] == found["focused"] == "l1"
+    text_of_mu = re.search(r'id="randomness-dial".*?</div></div>', text, re.DOTALL)[0]
+    columns = [values.split("|") for values in re.findall(r'<(?:dd|output) data-values="([^"]*)"', text_of_mu)]
+    assert found["mu"] == [values[3] for values in columns] and len(columns) == 7
+    assert found["aloud"] in columns[0] and found["aloud"] == columns[0][3]
+    assert found["tangent"] == re.search(r'data-transforms="([^"]*)"', text)[1].split("|")[3]
+    assert found["cases"] == {"course": ["0", "0"], "dial-estimator": ["2"]} and all(found["labels"])
+    assert found["spoken"] and all(spoken == shown for spoken, shown in found["spoken"])
     (before, was), (after, is_now), value = *found["dial"][:2], found["dial"][2]
     assert value == "0" and is_now < was and before != after
 
@@ -324,6 +379,14 @@ def test_a_number_is_read_from_its_picture_by_pointer_and_by_keyboard(of_images)
         assert float(place.groups()[-1].replace("\u2212", "-")) == pytest.approx(value, rel=0.006, abs=1e-12), (name, words)
         exact += 1
     assert exact > 15
+
+
+def test_each_derivation_has_a_heading_and_zeros_are_said_not_printed(of_images):
+    text = of_images[1]
+    assert text.count('<details class="why"') == text.count("<summary><h3>") > 10
+    (constant,) = (i for i, line in enumerate(of_images[0]) if line.operation == "constant")
+    card = re.search(rf'<article id="l{constant}".*?</article>', text, re.DOTALL)[0]
+    assert "All of its numbers are 0." in card and "<table" not in card
 
 
 def test_a_path_on_which_no_line_lies_cannot_be_chosen():

@@ -12,7 +12,7 @@ from vae_np.study import page, primer, trace
     "problem", PROBLEMS[::8], ids=lambda q: f"{q.p.architecture.likelihood}-{q.p.architecture.noise}-{q.objective}"
 )
 def test_every_name_of_the_code_is_explained_with_its_shape(problem):
-    made = trace(*problem)
+    made = trace(*problem, elements=1)
     axes = {name: axes.split(", ") for name, axes, _ in primer.symbols(made)}
     sizes = {letter: size for letter, (size, _) in primer.sizes(made).items()}
     named = {name for line in made for *_, name in line.symbols} | {array.name for line in made for array in line.writes}

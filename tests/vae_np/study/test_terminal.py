@@ -87,7 +87,7 @@ def test_a_missing_path_is_told():
     }.items(),
 )
 def test_a_name_is_found(name, called):
-    lines = trace(*PROBLEM)
+    lines = trace(*PROBLEM, elements=1)
     assert lines[terminal.find(lines, name)].called == called
 
 
@@ -156,13 +156,22 @@ def test_ones_own_run_and_examples(tmp_path, capsys, estimator):
     run = str(tmp_path / "run")
     with pytest.raises(SystemExit):
         words = "train --epochs 1 --hidden 5 4 --objective iwae --samples 3 --backend numpy --out"
-        cli.main([*words.split(), run, "--estimator", estimator])
+        cli.main([*words.split(), run, "--estimator", estimator, "--snapshots", "3" if estimator == "dreg" else "0"])
     with pytest.raises(SystemExit) as end:
         cli.main(["study", "--run", run, "--examples", "7", "--out", str(tmp_path / "page.html")])
     assert end.value.code == 0
     text = (tmp_path / "page.html").read_text()
     assert "64-5-4-2, relu, bernoulli" in text and "B = 1 examples" not in text and "B = 1 example," in text and "iwae" in text
-    assert ("trained with the estimator dreg; the lines are those of total, the derivative" in text) == (estimator == "dreg")
+    assert f"<dt>estimator</dt><dd>{estimator}: " in text and ("agree with finite differences of a surrogate" in text) == (
+        estimator == "dreg"
+    )
+    assert ('id="course"' in text) == (estimator == "dreg")
+    if estimator == "dreg":
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main(["study", "dmu", "--run", run, "--examples", "7", "--estimator", "path"])
+        assert end.value.code == 0
+        assert "It is the estimate path, which is biased" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
@@ -171,6 +180,7 @@ def test_ones_own_run_and_examples(tmp_path, capsys, estimator):
         "--examples 5000": "example 5000 is beyond the 359 held-out rows",
         "--run nowhere": "nowhere is not a run folder",
         "--samples 0": "n_samples is 0",
+        "--estimator dreg": "estimator is 'dreg', which objective 'elbo' does not have; it has 'total'",
         "--out /nowhere/page.html": "/nowhere/page.html",
     }.items(),
 )
