@@ -1,4 +1,4 @@
-"""The command `python -m benchmarks` with its commands step, kernels, scaling, training, checkers and report."""
+"""The command `python -m benchmarks` with its commands step, kernels, scaling, training, checkers, ranks and report."""
 
 import datetime
 import os
@@ -12,7 +12,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks import checkers, costs, machine, measure, operations, plots, processes, report, tables, training, workloads
+from benchmarks import (
+    checkers,
+    costs,
+    machine,
+    measure,
+    operations,
+    plots,
+    processes,
+    ranks,
+    report,
+    tables,
+    training,
+    workloads,
+)
 from benchmarks.contestants import FLOORS, REFERENCES, Contestant, contestants
 from vae_np import kernels
 from vae_np.architecture import check_choice, check_count, check_number
@@ -232,6 +245,29 @@ def _checkers_options(sub: ArgumentParser) -> None:
     _add_json(sub)
 
 
+def time_ranks(options: Namespace) -> int:
+    """Time a training step by several processes of mpiexec, beside threads and PyTorch's DistributedDataParallel."""
+    rounds, counts = check_count("rounds", options.rounds), [check_count("ranks", n) for n in options.ranks]
+    for name in options.workload:
+        check_choice("workload", name, workloads.WORKLOADS)
+
+    def results(show_status: measure.ShowStatus) -> Iterator[dict[str, Any]]:
+        for name in options.workload:
+            yield ranks.compare(name, counts, rounds, show_status)
+
+    return _print_results("ranks", options, results)
+
+
+def _ranks_options(sub: ArgumentParser) -> None:
+    names = ["example", "wide", "iwae-50"]
+    words = f"The workloads: {', '.join(workloads.WORKLOADS)}. By default {', '.join(names)}."
+    sub.add_argument("--workload", nargs="+", metavar="NAME", default=names, help=words)
+    words = "The numbers of ranks, besides 1. By default 2 and 4."
+    sub.add_argument("--ranks", type=int, nargs="+", metavar="N", default=[2, 4], help=words)
+    _add_rounds(sub, 3, "number of ranks")
+    _add_json(sub)
+
+
 def write_report(options: Namespace) -> None:
     """Write a page of tables and plots from files of results."""
     console = make_console(WIDTH)
@@ -258,6 +294,7 @@ COMMANDS = (
     Command("scaling", scaling, _scaling_options),
     Command("training", train, _train_options),
     Command("checkers", compare_checkers, _checkers_options),
+    Command("ranks", time_ranks, _ranks_options),
     Command("report", write_report, _report_options),
 )
 

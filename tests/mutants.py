@@ -93,6 +93,7 @@ SEEN_BY = {
     "vae_np/plots.py": ["test_plots.py", "test_train.py", "test_rows.py", "test_sample.py"],
     "vae_np/pytest_plugin.py": ["test_pytest_plugin.py"],
     "vae_np/streams.py": ["test_batches.py", "test_training.py", "test_parameters.py"],
+    **{f"vae_np/{name}.py": [f"test_{name}.py"] for name in ("ranks", "stored_rows")},
     "vae_np/table.py": ["test_data.py"],
     **{
         f"vae_np/testing/{name}.py": [f"test_{name}.py", "test_testing.py", "test_mistakes.py"]

@@ -179,8 +179,8 @@ def imported(*folders):
 
 
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn"}
-# The first two are asked for in one place, which says what to install; pytest itself imports what imports it.
-OPTIONAL = {"cupy", "hypothesis", "pytest"}
+# The first three are asked for in one place, which says what to install; pytest itself imports what imports it.
+OPTIONAL = {"cupy", "hypothesis", "mpi4py", "pytest"}
 
 
 def test_every_package_that_is_imported_is_declared():

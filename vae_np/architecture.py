@@ -6,12 +6,13 @@ import logging
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vae_np.choices import ACTIVATIONS, LIKELIHOODS, NOISES
+from vae_np.stored_rows import StoredRows
 
 ROUNDING = 1e-6  # by how much inputs that were scaled to the support may miss it, in single precision
 
@@ -144,8 +145,10 @@ class Architecture:
             shapes[noise.parameter] = (1,)
         return shapes
 
-    def check_inputs(self, x: ArrayLike, name: str = "x") -> NDArray:
+    def check_inputs(self, x: ArrayLike | StoredRows, name: str = "x") -> NDArray:
         """x as a contiguous array (N, n_inputs) of bytes, float32 or float64, copied only where it must be.
+
+        Rows that stay in their files are checked in one pass, and stay there: StoredRows are returned as they are.
 
         Bytes stand for 0 to 1 in steps of 1/255; bytes of only 0 and 1 are refused, as they are most likely meant as numbers.
 
@@ -155,19 +158,24 @@ class Architecture:
             x has another shape, no rows, text, NaN or infinities, or values outside the support of the likelihood by more
             than rounding.
         """
-        x = np.asarray(x)
+        stored = x if isinstance(x, StoredRows) else None
+        x = np.asarray(x) if stored is None else cast(NDArray, x)
         if x.dtype.kind not in "buif":
             raise TypeError(f"{name} has dtype {x.dtype}; it must hold real numbers")
         if x.ndim != 2 or x.shape[1] != self.n_inputs or not len(x):
             raise ValueError(f"{name} has shape {x.shape}; wanted (rows, {self.n_inputs}) with at least one row")
         if x.dtype not in (np.uint8, np.float32, np.float64):
             x = x.astype(np.float64)
-        x = np.ascontiguousarray(x)
+        if stored is None:
+            x = np.ascontiguousarray(x)
+            low, high = x.min(), x.max()
+        else:
+            stored.look()
+            low, high = cast(tuple, stored.limits)
         if x.dtype == np.uint8:
-            if x.max() == 1:
+            if high == 1:
                 raise ValueError(f"{name} is bytes of 0 and 1, but bytes stand for 0 to 255: pass it as bool or float")
             return x
-        low, high = x.min(), x.max()
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError(f"{name} holds NaN or infinite values; every input must be finite")
         likelihood = LIKELIHOODS[self.likelihood]
@@ -181,6 +189,9 @@ class Architecture:
                     f"rescale them, or use likelihood={' or '.join(map(repr, others))}"
                 )
             _say_clipped_once(least, most)
+            if stored is not None:
+                stored.clip = least, most
+                return x
             return x.clip(least, most)
         return x
 

@@ -17,6 +17,7 @@ from vae_np.buffers import buffers
 from vae_np.elbo import CHUNK, chunks
 from vae_np.kernels.contract import Backend
 from vae_np.parameters import Parameters
+from vae_np.ranks import ALONE, Ranks
 
 BLOCK = 50  # the number of samples drawn at a time; 1, 5 and 50 divide it, so that every group of samples lies in one block
 GROUPS = (1, 5, 50)  # the numbers of weights L of the bounds
@@ -53,6 +54,7 @@ def log_likelihood(
     binarize: bool = False,
     backend: Backend = "auto",
     progress: Callable[[int, LogLikelihood], object] | None = None,
+    ranks: Ranks = ALONE,
 ) -> LogLikelihood:
     """Estimate log p(x) of each row by importance sampling: log mean_l w_l, where w = p(x, z) / q(z|x) and z ~ q(z|x).
 
@@ -75,6 +77,8 @@ def log_likelihood(
         The kernel set, as for `loss_and_gradients`.
     progress : function, optional
         progress(done, chunk) is called after each chunk with the number of rows done and the chunk's LogLikelihood.
+    ranks : Ranks
+        The processes that take a chunk each at a time. Each of them returns the same.
 
     Returns
     -------
@@ -96,14 +100,19 @@ def log_likelihood(
     n_samples, seed = check_count("n_samples", n_samples), streams.check_seed(seed)
     model = elbo.bind(p.architecture, "iwae", backend)
     p, done = p.moved(model.put), []
-    for chunk in chunks(len(x), 4 * CHUNK // BLOCK):
-        rows = np.arange(chunk.start, chunk.stop)
-        sums = _Sums(len(rows))
-        for log_w in _log_weights(p, model, x, rows, n_samples, seed, binarize):
-            sums.add(log_w)
-        done.append(sums.result())
-        if progress:
-            progress(chunk.stop, done[-1])
+    places = list(chunks(len(x), 4 * CHUNK // BLOCK))
+    for i in range(0, len(places), ranks.size):
+        own = None
+        for chunk in places[i + ranks.rank : i + ranks.rank + 1]:
+            rows = np.arange(chunk.start, chunk.stop)
+            sums = _Sums(len(rows))
+            for log_w in _log_weights(p, model, x, rows, n_samples, seed, binarize):
+                sums.add(log_w)
+            own = sums.result()
+        for chunk, part in zip(places[i:], _of_all(ranks, own, [L for L in GROUPS if n_samples >= L])):
+            done.append(part)
+            if progress:
+                progress(chunk.stop, part)
     return join(done)
 
 
@@ -161,6 +170,18 @@ def join(parts: Sequence[LogLikelihood]) -> LogLikelihood:
     joined.standard_error = np.concatenate([part.standard_error for part in parts])
     joined.bounds = {L: np.concatenate([part.bounds[L] for part in parts]) for L in parts[0].bounds}
     return joined
+
+
+def _of_all(ranks, own, groups):
+    """The LogLikelihood of each rank, in their order; of those that have one."""
+    measures = () if own is None else (own, own.effective_sample_size, own.standard_error, *own.bounds.values())
+    parts = []
+    for content in filter(None, ranks.gather(np.array(measures, np.float64).tobytes())):
+        ll, sizes, errors, *bounds = np.frombuffer(content).reshape(3 + len(groups), -1)
+        part = ll.view(LogLikelihood)
+        part.effective_sample_size, part.standard_error, part.bounds = sizes, errors, dict(zip(groups, bounds))
+        parts.append(part)
+    return parts
 
 
 def _log_weights(p, model, x, rows, n_samples, seed, binarize) -> Iterator[NDArray]:

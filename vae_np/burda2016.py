@@ -14,6 +14,7 @@ from vae_np.data import Dataset
 from vae_np.kernels.contract import Backend
 from vae_np.optimizers import Adam
 from vae_np.parameters import Parameters
+from vae_np.ranks import ALONE, Ranks
 from vae_np.training import train
 
 ARCHITECTURE = Architecture(784, (200, 200), 50, "tanh")
@@ -45,6 +46,7 @@ def burda(
     out: str | None = None,
     progress: Callable[[int, int, dict[str, float]], object] | None = None,
     estimator: str = "total",
+    ranks: Ranks = ALONE,
 ) -> Iterator[Stage]:
     """Train on MNIST for the first stages of the published schedule, and estimate log p(x) of the test digits after each stage.
 
@@ -74,6 +76,8 @@ def burda(
         The function that `vae_np.train` calls during training.
     estimator : str
         The estimator of the encoder's gradient, as for `vae_np.train`.
+    ranks : Ranks
+        The processes that share the work, as for `vae_np.train`.
 
     Yields
     ------
@@ -106,12 +110,13 @@ def burda(
             seed=seed,
             backend=backend,
             out=out,
-            resume=os.path.exists(os.path.expanduser(out or "")),
+            resume=ranks.from_first(lambda: os.path.exists(os.path.expanduser(out or ""))),
             progress=progress,
+            ranks=ranks,
         )
         if len(run.history) > epochs:
             continue  # the run in the folder has passed this stage, and holds the parameters of a later one
-        ll = log_likelihood(run.parameters, dataset.valid, n_samples, seed, binarize=True, backend=backend)
+        ll = log_likelihood(run.parameters, dataset.valid, n_samples, seed, binarize=True, backend=backend, ranks=ranks)
         active = active_units(run.parameters, dataset.valid, backend=backend)
         yield Stage(stage, epochs, ll, active, signal_to_noise(run.parameters, dataset.valid, k, objective, seed, backend))
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from vae_np import streams, table
 from vae_np.architecture import check_number
-from vae_np.parameters import read_npy, read_npz, reading
+from vae_np.parameters import free_memory, read_npy, read_npz, reading
+from vae_np.stored_rows import StoredRows, mapped, split
 
 MNIST_FILES = {  # {name: the md5 checksum of the uncompressed file}
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -29,8 +30,8 @@ MNIST_URLS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage
 
 
 class _Parts(NamedTuple):
-    train: NDArray  #  (N, D)
-    valid: NDArray | None  #  (M, D), or None where no row is held out
+    train: Any  #  (N, D), an array or StoredRows
+    valid: Any | None  #  (M, D), or None where no row is held out
     train_labels: NDArray | None
     valid_labels: NDArray | None
     image_shape: tuple[int, ...] | None  # (rows, columns) with rows x columns = D
@@ -72,7 +73,8 @@ def load(
     Parameters
     ----------
     name : str
-        "digits", "mnist", or the path of an .npz, .npy, .csv or .tsv file.
+        "digits", "mnist", or the path of an .npz, .npy, .csv or .tsv file, or of a folder of .npy files, which are taken in the
+        order of their names. A folder, and a .npy file larger than a quarter of the free memory, are not read as a whole.
     data_dir : path, optional
         The first folder in which MNIST is searched for.
     valid_fraction : float
@@ -101,14 +103,20 @@ def load(
     if name in DATASETS:
         return DATASETS[name].load(data_dir, valid_fraction)
     path = os.path.expanduser(name)
+    if os.path.isdir(path) and (files := sorted(pathlib.Path(path).glob("*.npy"))):
+        return _stored(path, files, valid_fraction)
     suffix = pathlib.Path(path).suffix.lower()
     if suffix not in (".npz", ".npy", ".csv", ".tsv"):
         known = ", ".join(map(repr, DATASETS))
-        raise ValueError(f"data is {name!r}; known are {known}, and files ending in .npz, .npy, .csv or .tsv")
+        raise ValueError(
+            f"data is {name!r}; known are {known}, files ending in .npz, .npy, .csv or .tsv, and folders of .npy files"
+        )
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no file {path}")
     if suffix == ".npz":
         return _from_npz(path, valid_fraction)
+    if suffix == ".npy" and os.path.getsize(path) > free_memory() / 4:
+        return _stored(path, [path], valid_fraction)
     with reading(path, f"a {suffix} file of numbers"):
         x, taken = (_read_npy(path), "") if suffix == ".npy" else table.read(path, header, index)
     x, shape = _flat(x, path)
@@ -153,6 +161,24 @@ def _from_npz(path, valid_fraction):
         dataset = _split(x, labels, shape, valid_fraction, path)
     if len(members) > 1:
         dataset.taken = f"{rows} is taken to train on" + (f", and {held_out[0]} to validate with" if held_out else "")
+    return dataset
+
+
+def _stored(path, files, valid_fraction):
+    """The Dataset of .npy files that stay on the disk."""
+    arrays, shape = [], None
+    for file in files:
+        with reading(file, "a .npy file of numbers"):
+            arrays.append(mapped(file))
+        _, shape = _flat(arrays[-1], file)
+        if (arrays[-1].dtype, arrays[-1].shape[1:]) != (arrays[0].dtype, arrays[0].shape[1:]):
+            of_rows = f"{arrays[-1].dtype} rows of shape {arrays[-1].shape[1:]}"
+            raise ValueError(f"{file} holds {of_rows}; {files[0]} holds {arrays[0].dtype} rows of shape {arrays[0].shape[1:]}")
+    dataset = _split(StoredRows(arrays), None, shape, valid_fraction, path)
+    rows, n_bytes = sum(map(len, arrays)), sum(array.nbytes for array in arrays)
+    dataset.taken = (
+        f"{len(files)} file{'s' * (len(files) > 1)} of {rows} rows, {n_bytes / 2**30:.3g} GiB, which stay on the disk"
+    )
     return dataset
 
 
@@ -204,7 +230,10 @@ def _split(x, labels, shape, valid_fraction, path):
             f"{path} has {len(x)} rows, and a valid_fraction of {valid_fraction} leaves one split without rows; 0 holds none out"
         )
     order = streams.permutation(0, "split", 0, len(x))
-    train, valid = np.sort(order[n_valid:]), np.sort(order[:n_valid])
+    valid = np.sort(order[:n_valid])
+    if isinstance(x, StoredRows):
+        return Dataset(*split(x, valid), None, None, shape)
+    train = np.delete(np.arange(len(x)), valid)
     train_labels, valid_labels = (None, None) if labels is None else (labels[train], labels[valid])
     return Dataset(x[train], x[valid], train_labels, valid_labels, shape)
 

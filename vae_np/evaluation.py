@@ -10,6 +10,7 @@ from vae_np.architecture import check_count, check_number
 from vae_np.buffers import buffers
 from vae_np.kernels.contract import Backend
 from vae_np.parameters import Parameters
+from vae_np.ranks import ALONE, Ranks
 from vae_np.runs import TERMS
 
 
@@ -27,6 +28,7 @@ def evaluate(
     examples: ArrayLike | None = None,
     use: str = "validate",
     backend: Backend = "auto",
+    ranks: Ranks = ALONE,
 ) -> elbo.Value:
     """Evaluate the loss on all rows of x, with random eps. The rows are taken in chunks, so that memory does not grow with N.
 
@@ -47,6 +49,8 @@ def evaluate(
         The example numbers, by which the noise of the rows is drawn. By default they are the positions of the rows.
     use : str
         The random stream that eps is drawn from, which is one of `vae_np.streams.USES`.
+    ranks : Ranks
+        The processes among which the chunks are dealt. Each of them returns the same.
 
     Returns
     -------
@@ -62,7 +66,8 @@ def evaluate(
         raise ValueError(f"examples has shape {examples.shape}; wanted a number for each row, ({len(x)},)")
     size = max(1, min(len(x), elbo.CHUNK // check_count("n_samples", n_samples)))
     buffers_of = functools.cache(lambda n: buffers(arch, objective, n_samples, n, p.flat.dtype, model.zeros))
-    p, values, weights = p.moved(model.put), [], []
+    p, places = p.moved(model.put), list(elbo.chunks(len(x), size))
+    losses, terms = np.empty(len(x), p.flat.dtype), np.empty((len(places), len(TERMS)))
 
     def forward(a, chunk, places, numbers, kernel_set):
         kernel_set.gather(chunk, places, a.x)
@@ -72,12 +77,14 @@ def evaluate(
         elbo.bind(arch, objective, kernel_set).forward(p.layers, a, beta)
 
     at_once = model.kernels.at_once or (lambda function: function(model.kernels))
-    for rows in elbo.chunks(len(x), size):
-        chunk, numbers = x[rows], examples[rows]
+    for i in ranks.share(len(places)):
+        chunk, numbers = x[places[i]], examples[places[i]]
         a = buffers_of(len(chunk))
         at_once(functools.partial(forward, a, *map(model.put, (chunk, np.arange(len(chunk)), numbers))))
         value = elbo.value_of(model, p, a, l2)
-        values.append(value._replace(per_example=value.per_example.copy()))
-        weights.append(len(chunk))
-    means = {term: float(np.average([getattr(value, term) for value in values], weights=weights)) for term in TERMS}
-    return elbo.Value(**means, per_example=np.concatenate([value.per_example for value in values]))
+        losses[places[i]], terms[i] = value.per_example, [getattr(value, term) for term in TERMS]
+    of_ranks = ranks.bounds(len(places))
+    ranks.complete(terms, of_ranks)
+    ranks.complete(losses, [min(i * size, len(x)) for i in of_ranks])
+    means = np.average(terms, axis=0, weights=[place.stop - place.start for place in places])
+    return elbo.Value(*means.tolist(), per_example=losses)

@@ -27,9 +27,11 @@ from vae_np.evaluation import evaluate
 from vae_np.kernels.contract import FULL, Backend, KernelSet
 from vae_np.optimizers import OPTIMIZERS, Adam, Optimizer
 from vae_np.parameters import Parameters, check_dtype
+from vae_np.ranks import ALONE, Ranks
 from vae_np.runs import TERMS
 from vae_np.snapshots import load as load_snapshots
 from vae_np.snapshots import taken as take_snapshot
+from vae_np.stored_rows import StoredRows
 
 
 class Run(NamedTuple):
@@ -71,6 +73,7 @@ def train(
     precision: str = FULL,
     backend: Backend = "auto",
     threads: int | None = None,
+    ranks: Ranks = ALONE,
     # what is kept, and reported
     out: str | os.PathLike | None = None,
     resume: bool = False,
@@ -128,6 +131,9 @@ def train(
     threads : int, optional
         The number of threads. By default "numba" uses all cores where a step is work enough for them, and NumPy's BLAS
         uses one; with another number of the BLAS's threads the last digits differ.
+    ranks : Ranks
+        The processes that make this training together, such as `vae_np.ranks.of_launch()` under mpiexec: each of them calls
+        `train` with the same arguments, and rank 0 alone writes files. Their number changes no bit.
     out : path, optional
         A folder for checkpoint.npz, history.csv, config.json and, where snapshots are kept, snapshots.npz.
     resume : bool
@@ -159,7 +165,7 @@ def train(
     OSError
         `out` cannot be written.
     RuntimeError
-        The backend cannot run here.
+        The backend cannot run here, or a rank has ended, or has other data or settings.
     FloatingPointError
         The loss is no longer finite.
         Whatever is raised, the last checkpoint stays as it is.
@@ -218,9 +224,11 @@ def train(
         "dtype": check_dtype(dtype),
         "precision": precision,
         "backend": backend_name(kernels.load(backend, precision)),
+        "parts": _parts(kernels.load(backend, precision), ranks, n_samples, out if resume else None),
         "snapshots": check_count("snapshots", snapshots, 0),
-        "data": [zlib.crc32(x) for x in (x_train, x_valid) if x is not None],
+        "data": [_checksum(x) for x in (x_train, x_valid) if x is not None],
     }
+    ranks.check_same(settings | {"epochs": epochs}, ": give every rank the same data and settings")
     model = elbo.bind(architecture, objective, backend, estimator=estimator)
     p = Parameters.initialize(architecture, seed, dtype, init) if given is None else given.astype(dtype)
     state = runs.State(p, p.copy(), optimizer.initial_state(p))
@@ -231,16 +239,21 @@ def train(
         state.optimizer[name][...] = array
 
     with contextlib.ExitStack() as stack:
-        if out is not None:
+        more = {"epochs": epochs, "threads": threads} | ({"ranks": ranks.size} if ranks.together else {}) | (notes or {})
+        if out is not None and ranks.rank == 0:
             stack.enter_context(runs.locked(out))
-            state = runs.begin(out, resume, state, settings, {"epochs": epochs, "threads": threads, **(notes or {})})
+            state = runs.begin(out, resume, state, settings, more)
+        _spread(state, ranks)
+        own_out = out if ranks.rank == 0 else None  # where this rank writes snapshots
         if not binarize:
             _say_if_no_density(architecture.likelihood, x_train)
         stack.enter_context(blas.limited(steps.blas_threads(model.kernels, threads)))
+        shares = steps.shares_of_weights(p, model.kernels, ranks, settings["parts"], batch_size, n_samples)
+        data = x_train if isinstance(x_train, StoredRows) else model.put(x_train)
         kept = {} if out is None or not (snapshots and state.epoch) else load_snapshots(out, architecture, state.epoch)
         if snapshots and not state.epoch:
-            kept = take_snapshot({}, snapshots, 0, state.p, out)
-        state, data, n_batches = state.moved(model.put), model.put(x_train), -(-len(x_train) // batch_size)
+            kept = take_snapshot({}, snapshots, 0, state.p, own_out)
+        state, n_batches = state.moved(model.put), -(-len(x_train) // batch_size)
 
         @functools.cache
         def make_stepper(size):
@@ -259,6 +272,9 @@ def train(
                 threads=threads,
                 precision=precision,
                 estimator=estimator,
+                ranks=ranks,
+                parts=settings["parts"],
+                shares=shares,
             )
 
         together = 1  # steps in a call of the stepper: as many as take a tenth of a second, which is found on the way
@@ -274,16 +290,33 @@ def train(
                 steps_before,
                 lambda batch, row: progress and progress(state.epoch * n_batches + batch, epochs * n_batches, row),
             )
+            if shares is not None:
+                for array in state.optimizer.values():
+                    ranks.complete(array, shares)
             _check_arrays(state.moved(model.get), steps_before + (state.epoch + 1) * n_batches)
             if x_valid is not None:
                 valid = evaluate(
-                    state.p, x_valid, objective, n_samples, beta, l2, binarize, seed, state.epoch + 1, backend=backend
+                    state.p,
+                    x_valid,
+                    objective,
+                    n_samples,
+                    beta,
+                    l2,
+                    binarize,
+                    seed,
+                    state.epoch + 1,
+                    backend=backend,
+                    ranks=ranks,
                 )
                 row |= {f"valid_{term}": getattr(valid, term) for term in TERMS}
             _note_epoch(state, row | {"seconds": time.perf_counter() - started})
+            bits = zlib.crc32(np.ascontiguousarray(model.get(state.p.flat)))
+            ranks.check_same(
+                {"the checksum of the parameters": bits}, ": its processor or its libraries may be of another kind"
+            )
             if snapshots:  # before the checkpoint: a training that is killed between the two does this epoch again
-                kept = take_snapshot(kept, snapshots, state.epoch, state.p.moved(model.get), out)
-            if out is not None:
+                kept = take_snapshot(kept, snapshots, state.epoch, state.p.moved(model.get), own_out)
+            if out is not None and ranks.rank == 0:
                 runs.save(state.moved(model.get), out, settings)
             if progress:
                 progress(state.epoch * n_batches, epochs * n_batches, state.history[-1])
@@ -292,6 +325,21 @@ def train(
         _say_if_collapsed(p, x_train)
     arrays = {name: model.get(array) for name, array in state.optimizer.items()}
     return Run(p, state.history, out, arrays, steps_before + state.epoch * n_batches, kept)
+
+
+def _parts(kernel_set, ranks, n_samples, out):
+    """Into how many parts the training cuts a batch, as it was begun: 1 where the ranks change no bit by cutting as they like."""
+    before = runs.settings_of(out) if out is not None else {}
+    if before:
+        return int((runs.LATER | before)["parts"])
+    return steps.parts_for_ranks(kernel_set, ranks, n_samples)
+
+
+def _spread(state, ranks):
+    """Give all ranks the state of rank 0, which may have read it from a checkpoint."""
+    state.history[:] = ranks.from_first(lambda: state.history)
+    for array in (state.p.flat, state.best.flat, *state.optimizer.values()):
+        ranks.spread(array)
 
 
 def _epoch(state, make_stepper, together, learning_rate, settings, n_rows, steps_before, progress):
@@ -343,6 +391,10 @@ def _note_epoch(state, row):
         state.best.flat[...] = state.p.flat
 
 
+def _checksum(x):
+    return x.checksum if isinstance(x, StoredRows) else zlib.crc32(x)
+
+
 def _check_schedule(schedule):
     try:
         pairs = [(epoch, factor) for epoch, factor in schedule]
@@ -356,8 +408,15 @@ def _factor(schedule, epoch):
 
 
 def _say_if_no_density(likelihood, x):
-    low, high = LIKELIHOODS[likelihood].support
-    if LIKELIHOODS[likelihood].discrete and bool(((x > low) & (x < (255 if x.dtype == np.uint8 else high))).any()):
+    if not LIKELIHOODS[likelihood].discrete:
+        return
+    if isinstance(x, StoredRows):
+        grey = x.has_grey
+    else:
+        low, high = LIKELIHOODS[likelihood].support
+        top = 255 if x.dtype == np.uint8 else high
+        grey = any(bool(((x[rows] > low) & (x[rows] < top)).any()) for rows in elbo.chunks(len(x)))
+    if grey:
         _say_no_density_once(LIKELIHOODS[likelihood].title)
 
 

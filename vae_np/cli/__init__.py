@@ -1,7 +1,10 @@
 """The command `vae-np`. To add a command, write a file that makes a `Command`, and name it in the list below."""
 
 import argparse
+import contextlib
+import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -27,6 +30,7 @@ from vae_np.cli import (
 from vae_np.cli.command import Command, HelpWithDefaults
 from vae_np.cli.interrupts import Terminated, sigterm_raises
 from vae_np.console import make_console, print_in_any_encoding
+from vae_np.ranks import RankError, of_launch, rank_in_environment
 
 COMMANDS: tuple[Command, ...] = (
     train.COMMAND,
@@ -57,22 +61,38 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     ------
     SystemExit
         Always. Its code is that of the command (0 where all is right), 2 where the command cannot be done, which one
-        sentence on the standard error explains, 130 after Ctrl-C, or 143 after SIGTERM.
+        sentence on the standard error explains, 130 after Ctrl-C, or 143 after SIGTERM. Under mpiexec a code that is not 0 in
+        one process ends all of them.
     """
     print_in_any_encoding()
-    status = make_console(stderr=True)  # of the progress bar and of the log, which would otherwise write into each other
+    try:
+        ranks = of_launch()
+    except RankError as error:
+        if rank_in_environment() == 0:
+            print(f"vae-np: {error}", file=sys.stderr)
+        sys.exit(2)
+    others = ranks.rank > 0
+    status = make_console(stderr=True, quiet=others)  # of the progress bar and of the log, which would else mix
     handler = RichHandler(console=status, show_time=False, show_level=False, show_path=False)
     logging.basicConfig(format="%(message)s", handlers=[handler], force=True)
-    with sigterm_raises():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(sigterm_raises())
+        if others:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         try:
-            options = parser().parse_args(arguments)
-            sys.exit(options.command.run(options, status))
+            with contextlib.redirect_stderr(io.StringIO()) if others else contextlib.nullcontext():
+                options = parser().parse_args(arguments)
+            code = None if others and not options.command.by_ranks else options.command.run(options, status)
+            message = ""
         except (ValueError, TypeError, OSError, RuntimeError, ArithmeticError, MemoryError) as error:
-            print(f"vae-np: {error}", file=sys.stderr)
-            sys.exit(2)
+            code, message = 2, f"vae-np: {error}"
         except KeyboardInterrupt as interrupt:
-            print(f"vae-np: stopped{interrupt}", file=sys.stderr)
-            sys.exit(143 if isinstance(interrupt, Terminated) else 130)
+            code, message = 143 if isinstance(interrupt, Terminated) else 130, f"vae-np: stopped{interrupt}"
+        except SystemExit as end:
+            code, message = end.code, ""
+        if code:
+            ranks.end_all(int(code), message)
+        sys.exit(code)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from vae_np.cli.options import add_backend, add_data_dir, add_estimator, add_obj
 from vae_np.cli.outputs import add_out
 from vae_np.cli.progress import training_progress
 from vae_np.console import make_console
+from vae_np.ranks import of_launch
 
 
 def _add_options(option: AddOption) -> None:
@@ -45,6 +46,7 @@ def _run(options: argparse.Namespace, status: Console) -> None:
             options.out,
             show,
             options.estimator,
+            of_launch(),
         )
         for stage, epochs, ll, active, ratios in stages:
             console.print(
@@ -58,4 +60,4 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     )
 
 
-COMMAND = Command("burda", __doc__, _add_options, _run)
+COMMAND = Command("burda", __doc__, _add_options, _run, by_ranks=True)

@@ -30,6 +30,7 @@ class Command:
     help: str | None  # the docstring of the command's file, which `python -OO` takes away
     add_options: Callable[[AddOption], object]  # calls its argument once for each option
     run: Callable[[argparse.Namespace, Console], int | None]  # (options, console of the progress) -> exit code, or None for 0
+    by_ranks: bool = False  # whether the ranks of mpiexec share the work; else rank 0 does it
 
     @functools.cached_property
     def options(self) -> dict[str, argparse.Action]:

@@ -14,6 +14,7 @@ from vae_np.cli.run_folder import load_dataset_of, load_parameters
 from vae_np.cli.train import options_of
 from vae_np.console import make_console
 from vae_np.evaluation import evaluate
+from vae_np.ranks import of_launch
 
 
 def _add_options(option: AddOption) -> None:
@@ -49,6 +50,7 @@ def _run(options: argparse.Namespace, status: Console) -> None:
                 binarize=trained_with.binarize,
                 seed=options.seed,
                 backend=options.backend,
+                ranks=of_launch(),
             )
         error = value.per_example.std(dtype=np.float64) / len(x) ** 0.5
         numbers = value.total, error, value.reconstruction, value.kl
@@ -75,7 +77,9 @@ def _print_bounds(console, status, p, dataset, binarize, options):
 
     try:
         with bar, unwrapped_interrupts():
-            bounds.log_likelihood(p, x, options.importance_samples, options.seed, binarize, options.backend, progress=progress)
+            bounds.log_likelihood(
+                p, x, options.importance_samples, options.seed, binarize, options.backend, progress, ranks=of_launch()
+            )
     except KeyboardInterrupt:
         if not parts:
             raise
@@ -95,4 +99,4 @@ def _print_bounds(console, status, p, dataset, binarize, options):
     )
 
 
-COMMAND = Command("evaluate", __doc__, _add_options, _run)
+COMMAND = Command("evaluate", __doc__, _add_options, _run, by_ranks=True)

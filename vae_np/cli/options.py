@@ -67,7 +67,7 @@ def add_data(option: AddOption, default: str | None, by_default: str = "") -> No
         "--data",
         type=path,
         default=default,
-        help=f"The data: {', '.join(data.DATASETS)}, or a .npz, .npy, .csv or .tsv file. Bytes stand for 0 to 1 in steps of 1/255.{by_default}",
+        help=f"The data: {', '.join(data.DATASETS)}, a .npz, .npy, .csv or .tsv file, or a folder of .npy files. Bytes stand for 0 to 1 in steps of 1/255.{by_default}",
     )
     add_data_dir(option)
     for name, what in (("header", "first line holds the names of the columns"), ("index", "first column numbers the rows")):

@@ -15,7 +15,7 @@ from vae_np.data import Dataset
 from vae_np.parameters import Parameters, reading
 
 MOVED = "; if it has moved, say where it is with --data"
-NOT_STORED = ("out", "resume")  # options of `vae-np train` that name the folder itself
+NOT_STORED = ("out", "resume", "stall")  # options of `vae-np train` that name the folder itself, or belong to one start of it
 
 
 def stored(command: Command, options: argparse.Namespace) -> dict[str, Any]:

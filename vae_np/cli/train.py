@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from vae_np import data, kernels, runs, snapshots, training
@@ -34,9 +35,11 @@ from vae_np.console import make_console
 from vae_np.kernels.contract import FULL
 from vae_np.optimizers import OPTIMIZERS
 from vae_np.parameters import DTYPES, INITS
+from vae_np.ranks import Ranks, of_launch
+from vae_np.stored_rows import StoredRows
 
 # What may change when a run is resumed. Its data are recognised by their checksum, wherever and however they are stored.
-MAY_CHANGE = ("epochs", "backend", "threads", *DATA)
+MAY_CHANGE = ("epochs", "backend", "threads", "stall", *DATA)
 
 
 def options_of(run: str) -> argparse.Namespace:
@@ -105,6 +108,13 @@ def _add_options(option: AddOption) -> None:
         type=int,
         help="The number of threads. By default it is all cores where a step is work enough. On numpy it is 1, and another number changes the last digits.",
     )
+    option(
+        "--stall",
+        type=float,
+        default=Ranks.stall,
+        metavar="SECONDS",
+        help="Under mpiexec all processes end when one of them has not answered for so long.",
+    )
     add_out(option, "The folder of the run. By default a new folder in runs/ is made.", metavar="FOLDER")
     option(
         "--resume",
@@ -115,7 +125,8 @@ def _add_options(option: AddOption) -> None:
 
 
 def _run(options: argparse.Namespace, status: Console) -> None:
-    console, backend, moved = make_console(), options.backend, ""
+    console, backend, moved, ranks = make_console(), options.backend, "", of_launch()
+    ranks.stall = options.stall
     if options.resume:
         options, moved = _resumed(options), MOVED
         backend = _backend_to_resume(options, backend)
@@ -123,6 +134,11 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     if kernel_set.begin:
         kernel_set.begin(options.dtype)  # and the data are loaded meanwhile
     dataset = load_dataset(options, moved)
+    for rows in (dataset.train, dataset.valid):
+        if isinstance(rows, StoredRows):
+            with Progress(TextColumn("checking the rows"), BarColumn(), TimeRemainingColumn(), console=status) as bar:
+                task = bar.add_task("")
+                rows.look(lambda done, of: bar.update(task, completed=done, total=of))
     if options.epochs is None:
         options.epochs = data.source(options.data).epochs
     held_out = "none" if dataset.valid is None else len(dataset.valid)
@@ -131,19 +147,23 @@ def _run(options: argparse.Namespace, status: Console) -> None:
         f"{dataset.train.shape[1]} inputs; backend {training.backend_name(kernel_set)}"
         + (f", precision {options.precision}" if options.precision != FULL else "")
     )
+    if ranks.together:
+        console.print(f"   {ranks.size} rank{'s' * (ranks.size > 1)} on {', '.join(dict.fromkeys(ranks.hosts))}")
     if dataset.taken:
         console.print(f"   {dataset.taken}")
     given = options.resume or options.out
-    out = given or _claim_folder(os.path.join("runs", os.path.basename(options.data).split(".")[0]))
+    out = given or ranks.from_first(lambda: _claim_folder(os.path.join("runs", os.path.basename(options.data).split(".")[0])))
     try:
-        run = _train(options, dataset, backend, out, console, status)
+        run = _train(options, dataset, backend, out, console, status, ranks)
     except KeyboardInterrupt as interrupt:
         begun = os.path.exists(os.path.join(out, runs.CONFIG))
         how = f"resume the run with: vae-np train --resume {shlex.quote(out)}" if begun else "nothing was begun"
         raise type(interrupt)(f"; {how}") from None
     finally:
-        if not given:
+        if not given and ranks.rank == 0:
             _give_up_folder(out)
+    if ranks.rank:
+        return
     _print_last_epoch(console, run, backend)
     from vae_np import plots
 
@@ -174,7 +194,7 @@ def _backend_to_resume(options, given):
     return training.backend_to_resume(options.resume, asked_for if given == asked_for or (can_run and not begun) else given)
 
 
-def _train(options, dataset, backend, out, console, status):
+def _train(options, dataset, backend, out, console, status, ranks):
     rate = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
     architecture = Architecture(
         dataset.train.shape[1],
@@ -212,6 +232,7 @@ def _train(options, dataset, backend, out, console, status):
             precision=options.precision,
             backend=backend,
             threads=options.threads,
+            ranks=ranks,
             out=out,
             resume=bool(options.resume),
             snapshots=options.snapshots,
@@ -250,4 +271,4 @@ def _give_up_folder(folder):
             os.rmdir(os.path.dirname(folder))
 
 
-COMMAND = Command("train", __doc__, _add_options, _run)
+COMMAND = Command("train", __doc__, _add_options, _run, by_ranks=True)

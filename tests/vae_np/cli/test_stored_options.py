@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.vae_np.cli.commands import SMALL, cells, command, contents, done, history, refused
-from vae_np.cli.run_folder import stored, stored_options
+from vae_np.cli.run_folder import NOT_STORED, stored, stored_options
 from vae_np.cli.train import COMMAND
 from vae_np.parameters import Parameters
 
@@ -108,7 +108,7 @@ def test_options_are_read_as_they_were_given_from_json_and_from_the_command_line
 
 def test_every_option_of_train_is_tried_above():
     used = {word.removeprefix("--").replace("-", "_") for words in WORDS for word in words.split() if word.startswith("--")}
-    assert used == COMMAND.options.keys() - {"out", "resume"}
+    assert used == COMMAND.options.keys() - set(NOT_STORED)
 
 
 def test_an_option_that_a_newer_version_lacks_has_its_default(run):
