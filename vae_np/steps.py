@@ -114,10 +114,10 @@ def stepper(
         optimizer.update(model.kernels, p.flat, g.flat, state, step, learning_rate)
 
     def line_by_line(rows, first, betas, rates):
-        terms = np.empty((len(rows), len(TERMS)))
+        terms, batches = np.empty((len(rows), len(TERMS))), None if stored is None else stored[rows]
         for i in range(len(rows)):
-            if stored is not None:
-                held[...] = model.put(stored[rows[i]])
+            if batches is not None:
+                held[...] = model.put(batches[i])
             for own, cut in slices:
                 by_example(model, own, cut, model.put(rows[i]), first + i, real(betas[i]))
             exchange()

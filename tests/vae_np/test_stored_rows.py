@@ -1,20 +1,32 @@
 """Rows that stay in their files give the bits of the same rows in memory, and take no memory of their size."""
 
+import itertools
+import os
 import tracemalloc
+import types
 
 import numpy as np
+import pooch
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vae_np.test_ranks import BACKENDS, digest
-from vae_np import Architecture, data, encode, log_likelihood, streams, train
+from vae_np import SGD, Architecture, data, encode, log_likelihood, plots, streams, train
 from vae_np.evaluation import evaluate
 from vae_np.ranks import in_threads
-from vae_np.stored_rows import StoredRows
+from vae_np.stored_rows import StoredRows, split
 
 ARCH = Architecture(12, (9,), 3)
 GREY = np.random.default_rng(0).integers(0, 256, (200, 12), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def notes(monkeypatch, tmp_path_factory):
+    """The folder of what is remembered of earlier passes, apart from the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(pooch, "os_cache", lambda project: folder)
+    return folder / "checked"
 
 
 @pytest.fixture
@@ -47,6 +59,20 @@ def test_a_training_from_files_has_the_bits_of_one_from_memory(x, backend, tmp_p
     assert (log_likelihood(p, whole[:3], 5) == log_likelihood(p, parts[:3], 5)).all()
     by_ranks = in_threads(3, lambda ranks: digest(train(ARCH, parts, stored[0].valid, ranks=ranks, **options)))
     assert len(set(by_ranks)) == 1
+
+
+def test_a_training_that_stops_goes_on_to_the_same_bits(tmp_path, little_memory, monkeypatch):
+    monkeypatch.setattr("vae_np.streams.MOST_SORTED", 0)
+    np.save(tmp_path / "rows.npy", GREY)
+
+    def trained(epochs, out, **more):
+        dataset = data.load(str(tmp_path / "rows.npy"))
+        return train(
+            ARCH, dataset.train, dataset.valid, epochs=epochs, batch_size=30, backend="numpy", out=tmp_path / out, **more
+        )
+
+    trained(1, "stopped")
+    assert digest(trained(3, "stopped", resume=True)) == digest(trained(3, "whole"))
 
 
 @given(held_out=st.sets(st.integers(0, 9), max_size=9), cut=st.integers(1, 9), draw=st.data())
@@ -83,7 +109,7 @@ def test_what_rounding_has_put_outside_is_clipped():
     assert ARCH.check_inputs(rows) is rows and (rows[1:3] == 1).all()
 
 
-def test_folders_that_are_no_row_space_are_refused(tmp_path):
+def test_folders_that_are_no_row_space_are_refused(tmp_path, little_memory):
     with pytest.raises(ValueError, match=r"known are .*, and folders of .npy files"):
         data.load(str(tmp_path))
     np.save(tmp_path / "a.npy", GREY)
@@ -91,24 +117,35 @@ def test_folders_that_are_no_row_space_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"b.npy holds uint8 rows of shape \(5,\); .*a.npy holds uint8 rows of shape \(12,\)"):
         data.load(str(tmp_path))
     (tmp_path / "b.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-9])
-    with pytest.raises(ValueError, match=r"b.npy"):
+    with pytest.raises(ValueError, match=r"b.npy is not a whole .npy file of numbers: mmap length"):
         data.load(str(tmp_path))
+    np.save(tmp_path / "b.npy", np.asfortranarray(GREY))
+    with pytest.raises(ValueError, match=r"b.npy .*: it holds its numbers column by column; write it with order='C'"):
+        data.load(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="there is no file or folder .*gone"):
+        data.load(str(tmp_path / "gone"))
 
 
-def test_a_training_from_files_takes_little_memory(tmp_path):
-    (tmp_path / "rows").mkdir()
-    shard = np.lib.format.open_memmap(tmp_path / "rows" / "0.npy", "w+", np.uint8, (100_000, 784))
-    shard[::7] = np.arange(784) % 256
-    n_bytes = shard.nbytes
-    del shard
+def test_the_memory_for_files_does_not_grow_with_their_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr("vae_np.elbo.CHUNK", 4)
+    monkeypatch.setattr(
+        "vae_np.training.time", types.SimpleNamespace(perf_counter=itertools.count().__next__)
+    )  # one step a call
+    arch, most = Architecture(30_000, (), 2), []
     tracemalloc.start()
     try:
-        dataset = data.load(str(tmp_path / "rows"))
-        train(Architecture(784, (4,), 2), dataset.train, dataset.valid, epochs=1, batch_size=1000, backend="numpy")
-        _, most = tracemalloc.get_traced_memory()
+        for n in (20, 20, 400):  # what is imported is in the first
+            rows = np.lib.format.open_memmap(tmp_path / f"{n}.npy", "w+", np.uint8, (n, 30_000))
+            rows[::7] = np.arange(30_000) % 256
+            tracemalloc.reset_peak()
+            rest, valid = split(StoredRows([rows]), np.arange(0, n, 10))
+            run = train(arch, rest, valid, optimizer=SGD(1e-6), epochs=1, batch_size=4, backend="numpy")
+            plots.latent(run.parameters, valid)
+            evaluate(run.parameters, rest)
+            most.append(tracemalloc.get_traced_memory()[1])
     finally:
         tracemalloc.stop()
-    assert most < n_bytes / 2  # of it the validation's buffers of 1024 rows are most
+    assert most[2] - most[1] < rows.nbytes / 10
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 64, 1000, 4097])
@@ -128,3 +165,114 @@ def test_an_order_without_memory_is_uniform(monkeypatch):
         np.add.at(counts, (eighth, eighth[streams.permutation(0, "shuffle", step, 4096)[:]]), 1)
     wanted = 20 * 512 / 8
     assert 15 < ((counts - wanted) ** 2 / wanted).sum() < 100  # at random outside of it once in a million times
+
+
+# ------------------------------------------------------------------------------------------ reading while steps are made
+
+
+def test_rows_that_were_asked_for_are_read_once(monkeypatch):
+    monkeypatch.setattr("vae_np.stored_rows.SMALL", 0)
+    rows, copied = StoredRows([GREY]), []
+    monkeypatch.setattr(StoredRows, "_copy", lambda *args, copy=StoredRows._copy: copied.append(len(args[1])) or copy(*args))
+    orders = np.random.default_rng(0).permutation(200).reshape(4, 5, 10)
+    for order in orders[:3]:  # of which the first is forgotten, because two are begun after it
+        rows.ask(order)
+    for order in (orders[3], *orders[2:0:-1]):
+        assert (rows[order] == GREY[order]).all()
+    assert sum(copied) == 200 and not rows.asked
+    assert (rows[orders[1]] == GREY[orders[1]]).all() and sum(copied) == 250
+
+
+def test_a_training_asks_for_the_rows_of_its_next_steps(monkeypatch):
+    asked, taken, ahead = [], [], []
+    monkeypatch.setattr(StoredRows, "ask", lambda self, index: asked.append(index))
+
+    def read(self, index, read=StoredRows._read):
+        ahead.append(len(asked) - len(taken))
+        taken.append(index)
+        return read(self, index)
+
+    monkeypatch.setattr(StoredRows, "_read", read)
+    train(ARCH, StoredRows([GREY]), epochs=1, batch_size=30, backend="numpy")
+    assert ahead == [2] * (len(taken) - 1) + [1] and all(map(np.array_equal, asked, taken))
+    assert sorted(np.concatenate([rows.ravel() for rows in taken])) == list(range(200))
+
+
+@pytest.mark.parametrize("x", [GREY, GREY > 100, (GREY / 255).astype(np.float16)], ids=["bytes", "bool", "float16"])
+def test_a_mapped_array_is_trained_on_as_it_is(x, tmp_path, monkeypatch):
+    np.save(tmp_path / "rows.npy", x)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    monkeypatch.setattr(np.memmap, "astype", None)  # nothing converts it as a whole
+    assert digest(train(ARCH, mapped, mapped, epochs=1)) == digest(train(ARCH, x, x, epochs=1))
+
+
+# ------------------------------------------------------------------------------------- what is remembered of earlier passes
+
+
+@pytest.fixture
+def looked(tmp_path, little_memory):
+    """A function that looks at all rows of a folder: (what it finds in both parts, whether it made a pass over the files)."""
+    (tmp_path / "rows").mkdir()
+    for name, part in (("a", GREY[:150]), ("b", GREY[150:])):
+        np.save(tmp_path / "rows" / f"{name}.npy", part)
+        os.utime(tmp_path / "rows" / f"{name}.npy", (0, 0))
+
+    def look(valid_fraction=0.2):
+        dataset, calls = data.load(str(tmp_path / "rows"), valid_fraction=valid_fraction), []
+        dataset.train.look(lambda *state: calls.append(state))
+        return [part and part.look() for part in dataset[:2]], bool(calls)
+
+    return look
+
+
+def test_a_second_pass_is_not_made(looked, notes):
+    first = looked()
+    assert first[1] and looked() == (first[0], False)
+    assert looked(0.5)[1] and looked(0)[1] and looked() == (first[0], False)  # a note for each split
+    assert len(list(notes.iterdir())) == 3
+
+
+def change(path, row, time):
+    rows = np.load(path)
+    rows[row] = 255 - rows[row]
+    np.save(path, rows)
+    os.utime(path, (time, time))
+
+
+def test_a_file_that_has_changed_is_checked_again(looked, tmp_path, monkeypatch):
+    monkeypatch.setattr("vae_np.stored_rows.SAMPLES", 5)  # rows 0, 49, 99, 149 and 199
+    found, b = looked()[0], tmp_path / "rows" / "b.npy"
+    change(b, 20, time=1)
+    again = looked()
+    assert again[1] and again[0] != found and not looked()[1]
+    change(b, 49, time=1)  # at the same time, but a sample
+    last = looked()
+    assert last[1] and last[0] != again[0] and not looked()[1]
+    np.save(b, np.load(b)[:-1])
+    os.utime(b, (1, 1))
+    assert looked()[1]
+
+
+def test_a_file_that_was_just_changed_is_not_remembered(looked, tmp_path, notes):
+    os.utime(tmp_path / "rows" / "a.npy", (2**32, 2**32))
+    assert looked()[1] and looked()[1] and not notes.exists()
+
+
+def test_a_file_that_changes_during_the_pass_is_not_remembered(looked, tmp_path, notes):
+    rows = data.load(str(tmp_path / "rows")).train
+    rows.look(lambda *state: os.utime(tmp_path / "rows" / "a.npy", (1, 1)))
+    assert not notes.exists()
+
+
+@pytest.mark.parametrize("damage", [b"", b"1", b"\xff", b"12 [1]", None])
+def test_a_damaged_note_is_ignored(damage, looked, notes):
+    found = looked()[0]
+    (note,) = notes.iterdir()
+    note.write_bytes(note.read_bytes().replace(b"true", b"null") if damage is None else damage)
+    assert looked() == (found, True)
+    assert looked() == (found, False)
+
+
+def test_a_note_that_cannot_be_written_is_no_error(looked, notes):
+    notes.parent.joinpath("checked").write_text("")  # a file, where a folder is wanted
+    assert looked()[1] and looked()[1]
