@@ -328,20 +328,18 @@ def _epoch(state, make_stepper, together, learning_rate, settings, data, steps_b
     n_batches = -(-n_rows // size)
     order = streams.permutation(settings["seed"], "shuffle", steps_before // n_batches + state.epoch, n_rows)
     rate = learning_rate * _factor(settings["schedule"], state.epoch)
-    sums, batch, row = np.zeros(len(TERMS)), 0, {}
+    sums, batch, row, rows_ahead = np.zeros(len(TERMS)), 0, {}, None
 
     def following(batch):
         n = max(1, min(together, n_rows // size - batch))  # all batches but the last are of one size
-        rows = order[batch * size : (batch + n) * size].reshape(n, -1)
-        if isinstance(data, StoredRows):
-            data.ask(rows)
-        return rows
+        return order[batch * size : (batch + n) * size].reshape(n, -1)
 
-    rows_ahead = following(0)
     while batch < n_batches:
-        rows, n = rows_ahead, len(rows_ahead)
-        if batch + n < n_batches:
-            rows_ahead = following(batch + n)  # they are read from the disk while the steps before them are made
+        rows = following(batch) if rows_ahead is None else rows_ahead
+        n = len(rows)
+        if isinstance(data, StoredRows) and batch + n < n_batches:
+            rows_ahead = following(batch + n)
+            data.ask(rows_ahead)  # they are read from the disk while the steps before them are made
         first, started = state.epoch * n_batches + batch + 1, time.perf_counter()
         beta = settings["beta"] * np.minimum(1.0, np.arange(first, first + n) / (settings["beta_warmup"] * n_batches or 1))
         terms = make_stepper(rows.shape[1])(rows, steps_before + first, beta, rate)
