@@ -1,7 +1,6 @@
 """Rows that stay in their files: one .npy file, or a folder of them, of any size. Only the rows that are asked for are read."""
 
 import contextlib
-import functools
 import hashlib
 import itertools
 import json
@@ -11,7 +10,6 @@ import pathlib
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 SMALL = 2**28  # bytes of files that the system holds in memory anyway
 BYTES_AT_A_TIME = 2**20  # in one pass over all rows
 SAMPLES, BYTES_OF_SAMPLES = 256, 2**24  # the most rows, and about the most bytes of them, by which files are recognised
-READERS = 32  # threads that wait for the disk: so many pages can it read at a time
 SETTLED = 2 * 10**9  # nanoseconds: what was changed so lately may be changed again within the same tick of its file system
 
 
@@ -61,7 +58,7 @@ class StoredRows:
             pages.madvise(mmap.MADV_RANDOM)  # else the system would read many neighbours of each row that is copied
         self.found: dict[bool, Found] = {}  # by only_held_out: one pass over the files finds it for both parts
         self.clip: tuple[float, float] | None = None
-        self.asked: list[tuple[NDArray, NDArray, list]] = []  # (numbers, rows, those who read them)
+        self.asked: list[tuple[NDArray, NDArray]] = []  # the last two: (numbers, their numbers among all rows of the files)
 
     ndim = 2
 
@@ -71,17 +68,27 @@ class StoredRows:
     def __getitem__(self, index: Any) -> NDArray:
         """The rows of a slice or of an array of numbers of any shape."""
         if isinstance(index, slice):
-            return self._slice(index)
+            numbers = self._in_files(np.arange(*index.indices(len(self))))
+            if self.large and len(numbers):  # those that follow are asked for too, because most slices are of a series
+                following = numbers[-1] + 1 - numbers[0]
+                self._ask_for(np.append(numbers, np.arange(numbers[-1] + 1, min(numbers[-1] + following, self.ends[-1]))))
+            return self._copied(numbers)
         index = np.asarray(index)
-        _, rows, readers = next((asked for asked in self.asked if np.array_equal(asked[0], index)), None) or self._read(index)
-        self.asked = [asked for asked in self.asked if asked[1] is not rows]
-        for reader in readers:
-            reader.result()
-        return rows.reshape(*index.shape, self.shape[1])
+        asked = [numbers for before, numbers in self.asked if np.array_equal(before, index)]
+        return self._copied(asked[0] if asked else self._asked_for(index)).reshape(*index.shape, self.shape[1])
 
     def ask(self, index: NDArray) -> None:
-        """Begin to read rows that will be asked for soon, by the same array of numbers, while something else is done."""
-        self.asked = [*self.asked[-1:], self._read(index)]
+        """Ask the system to read rows that will be copied soon, by the same array of numbers, while something else is done."""
+        self.asked = [*self.asked[-1:], (index, self._asked_for(index))]
+
+    def _asked_for(self, index):
+        numbers = index.reshape(-1)
+        if numbers.size and not (-len(self) <= numbers.min() and numbers.max() < len(self)):
+            raise IndexError(f"there are {len(self)} rows")
+        numbers = self._in_files(np.where(numbers < 0, numbers + len(self), numbers))
+        if self.large and len(numbers):
+            self._ask_for(np.sort(numbers))
+        return numbers
 
     def chunks(self) -> Iterator[NDArray]:
         """All rows in their order, in arrays of a limited size."""
@@ -104,55 +111,37 @@ class StoredRows:
             self.found.update(zip((False, True), itertools.starmap(Found, found)))
         return self.found[self.only_held_out]
 
-    def _slice(self, index):
-        """The rows of a slice. Those that follow it in the files are read meanwhile, because most slices are of a series."""
-        numbers = self._in_files(np.arange(*index.indices(len(self))))
-        rows = np.empty((len(numbers), self.shape[1]), self.dtype)
-        if self.large and len(numbers) and index.step in (None, 1):
-            self._ask_for(numbers[0], 2 * numbers[-1] + 1 - numbers[0])
-        self._copy(numbers, rows)
-        return rows
-
-    def _read(self, index):
-        """(index, rows, readers): the rows of an array of numbers are there when all readers have ended."""
-        numbers = index.reshape(-1)
-        if numbers.size and not (-len(self) <= numbers.min() and numbers.max() < len(self)):
-            raise IndexError(f"there are {len(self)} rows")
-        rows = np.empty((len(numbers), self.shape[1]), self.dtype)
-
-        def copy(start, stop):
-            part = numbers[start:stop]
-            self._copy(self._in_files(np.where(part < 0, part + len(self), part)), rows[start:stop])
-
-        edges = np.linspace(0, len(numbers), 1 + min(READERS, len(numbers))).astype(int).tolist()
-        if self.large:
-            return index, rows, [_readers().submit(copy, *edge) for edge in itertools.pairwise(edges)]
-        copy(0, len(numbers))
-        return index, rows, []
-
     def _in_files(self, numbers):
         """The numbers among all rows of the files of rows of this part."""
         if self.only_held_out:
             return self.held_out[numbers]
-        return numbers + np.searchsorted(self.before_held_out, numbers, side="right") if len(self.held_out) else numbers
+        if not len(self.held_out):
+            return numbers
+        order, found = np.argsort(numbers), np.empty_like(numbers)  # a search in ascending order stays in the cache
+        found[order] = numbers[order] + np.searchsorted(self.before_held_out, numbers[order], side="right")
+        return found
 
-    def _copy(self, numbers, rows):
-        files = np.searchsorted(self.ends, numbers, side="right")
+    def _copied(self, numbers):
+        rows, files = np.empty((len(numbers), self.shape[1]), self.dtype), np.searchsorted(self.ends, numbers, side="right")
         for file in np.unique(files):
             here, array = files == file, self.arrays[file]
             rows[here] = array[numbers[here] - (self.ends[file] - len(array))].reshape(-1, self.shape[1])
-        if self.clip:
-            rows.clip(*self.clip, out=rows)
+        return rows.clip(*self.clip) if self.clip else rows
 
-    def _ask_for(self, start, stop):
-        """Ask the system for the pages of these rows of the files, which it then reads in large pieces, while others go on."""
-        first, last = np.searchsorted(self.ends, [start, stop - 1], side="right")
-        for array, end in zip(self.arrays[first : last + 1], self.ends[first : last + 1].tolist()):
-            for pages in _pages(array):
-                before = array.__array_interface__["data"][0] - np.frombuffer(pages, np.uint8).ctypes.data
-                begin, length = end - len(array), array.strides[0]
-                page = (before + max(0, start - begin) * length) // mmap.PAGESIZE * mmap.PAGESIZE
-                pages.madvise(mmap.MADV_WILLNEED, page, before + min(stop - begin, len(array)) * length - page)
+    def _ask_for(self, numbers):
+        """Ask the system for the pages of rows in ascending order, so that it reads many at a time, while this process goes on.
+
+        Else it reads those of a row only when the row is copied.
+        """
+        starts = np.searchsorted(numbers, self.ends)
+        for array, end, rows in zip(self.arrays, self.ends, np.split(numbers, starts[:-1])):
+            for pages in _pages(array) if len(rows) else ():
+                place = _begin(array, pages) + (rows - (end - len(array))) * array.strides[0]
+                first, last = place // mmap.PAGESIZE, (place + array.strides[0] - 1) // mmap.PAGESIZE
+                apart = np.flatnonzero(first[1:] > last[:-1] + 1)
+                spans = first[np.append(0, apart + 1)], last[np.append(apart, -1)] + 1
+                for start, stop in zip(*(mmap.PAGESIZE * edge for edge in spans)):
+                    pages.madvise(mmap.MADV_WILLNEED, start, min(stop, len(pages)) - start)
 
 
 def split(rows: StoredRows, held_out: NDArray) -> tuple[StoredRows, StoredRows]:
@@ -185,19 +174,15 @@ def _is_whole_file(x):
     return isinstance(x, np.memmap) and isinstance(x.base, mmap.mmap) and x.filename is not None
 
 
+def _begin(array, pages):
+    """Where the numbers begin in the map."""
+    return array.__array_interface__["data"][0] - np.frombuffer(pages, np.uint8).ctypes.data
+
+
 def _pages(array) -> list[Any]:
     """[the map of the array's file], or [] where the system takes no advice about it."""
     pages = getattr(array, "_mmap", None)
     return [pages] if hasattr(pages, "madvise") else []
-
-
-@functools.cache
-def _readers():
-    return ThreadPoolExecutor(READERS, "vae_np-reader")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_readers.cache_clear)  # a process has none of the threads of the one that made it
 
 
 # ---------------------------------------------------------------------------------- the pass over all rows, and its memory

@@ -1,7 +1,9 @@
 """Rows that stay in their files give the bits of the same rows in memory, and take no memory of their size."""
 
 import itertools
+import mmap
 import os
+import tempfile
 import tracemalloc
 import types
 
@@ -15,7 +17,7 @@ from tests.vae_np.test_ranks import BACKENDS, digest
 from vae_np import SGD, Architecture, data, encode, log_likelihood, plots, streams, train
 from vae_np.evaluation import evaluate
 from vae_np.ranks import in_threads
-from vae_np.stored_rows import StoredRows, split
+from vae_np.stored_rows import StoredRows, mapped, split
 
 ARCH = Architecture(12, (9,), 3)
 GREY = np.random.default_rng(0).integers(0, 256, (200, 12), dtype=np.uint8)
@@ -170,40 +172,58 @@ def test_an_order_without_memory_is_uniform(monkeypatch):
 # ------------------------------------------------------------------------------------------ reading while steps are made
 
 
-def test_rows_that_were_asked_for_are_read_once(monkeypatch):
-    monkeypatch.setattr("vae_np.stored_rows.SMALL", 0)
-    rows, copied = StoredRows([GREY]), []
-    monkeypatch.setattr(StoredRows, "_copy", lambda *args, copy=StoredRows._copy: copied.append(len(args[1])) or copy(*args))
-    orders = np.random.default_rng(0).permutation(200).reshape(4, 5, 10)
-    for order in orders[:3]:  # of which the first is forgotten, because two are begun after it
-        rows.ask(order)
-    for order in (orders[3], *orders[2:0:-1]):
-        assert (rows[order] == GREY[order]).all()
-    assert sum(copied) == 200 and not rows.asked
-    assert (rows[orders[1]] == GREY[orders[1]]).all() and sum(copied) == 250
+@pytest.mark.skipif(not hasattr(mmap.mmap, "madvise"), reason="this system takes no advice about a map")
+@given(numbers=st.sets(st.integers(0, 59), min_size=1), wide=st.sampled_from((7, 900, 5000, 40_000)), cut=st.integers(1, 59))
+def test_the_pages_of_rows_are_asked_for_each_once(numbers, wide, cut):
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vae_np.stored_rows.SMALL", 0)
+        arrays, calls = [], []
+        for name, n in (("a", cut), ("b", 60 - cut)):
+            np.lib.format.open_memmap(f"{folder}/{name}.npy", "w+", np.uint8, (n, wide)).flush()
+            arrays.append(mapped(f"{folder}/{name}.npy"))
+        rows = StoredRows(arrays)
+
+        class Pages(bytes):  # a file's map
+            def madvise(self, *advice):
+                calls.append((self, *advice))
+
+        maps = {id(array): Pages(array._mmap) for array in arrays}
+        patch.setattr("vae_np.stored_rows._pages", lambda array: [maps[id(array)]])
+        patch.setattr("vae_np.stored_rows._begin", lambda array, pages: array.offset)
+        rows.ask(np.array(sorted(numbers, key=lambda i: i * 17 % 60)))
+        asked = [(id(pages), page) for pages, _, start, n in calls for page in range(start, start + n, mmap.PAGESIZE)]
+        wanted = set()
+        for i in numbers:
+            array, row = (arrays[0], i) if i < cut else (arrays[1], i - cut)
+            start = array.offset + row * wide
+            wanted |= {
+                (id(maps[id(array)]), p // mmap.PAGESIZE * mmap.PAGESIZE)
+                for p in (*range(start, start + wide, 7), start + wide - 1)
+            }
+        assert len(asked) == len(set(asked)) and set(asked) == wanted
+        assert all(start + n <= len(pages) for pages, _, start, n in calls)
 
 
 def test_a_training_asks_for_the_rows_of_its_next_steps(monkeypatch):
-    asked, taken, ahead = [], [], []
-    monkeypatch.setattr(StoredRows, "ask", lambda self, index: asked.append(index))
+    asked, done = [], []
 
-    def read(self, index, read=StoredRows._read):
-        ahead.append(len(asked) - len(taken))
-        taken.append(index)
-        return read(self, index)
+    def asked_for(self, index, function=StoredRows._asked_for):
+        asked.append(index)
+        return function(self, index)
 
-    monkeypatch.setattr(StoredRows, "_read", read)
-    train(ARCH, StoredRows([GREY]), epochs=1, batch_size=30, backend="numpy")
-    assert ahead == [1] * (len(taken) - 1) + [0] and all(map(np.array_equal, asked, taken[1:]))
-    assert sorted(np.concatenate([rows.ravel() for rows in taken])) == list(range(200))
+    monkeypatch.setattr(StoredRows, "_asked_for", asked_for)
+    options = {"epochs": 1, "batch_size": 30, "backend": "numpy"}
+    train(ARCH, StoredRows([GREY]), progress=lambda *_: done.append(len(asked)), **options)
+    assert done[: len(asked)] == [min(i + 2, len(asked)) for i in range(len(asked))]
+    assert sorted(np.concatenate([rows.ravel() for rows in asked])) == list(range(200))  # each of them once
 
 
 @pytest.mark.parametrize("x", [GREY, GREY > 100, (GREY / 255).astype(np.float16)], ids=["bytes", "bool", "float16"])
 def test_a_mapped_array_is_trained_on_as_it_is(x, tmp_path, monkeypatch):
     np.save(tmp_path / "rows.npy", x)
-    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    of_file = np.load(tmp_path / "rows.npy", mmap_mode="r")
     monkeypatch.setattr(np.memmap, "astype", None)  # nothing converts it as a whole
-    assert digest(train(ARCH, mapped, mapped, epochs=1)) == digest(train(ARCH, x, x, epochs=1))
+    assert digest(train(ARCH, of_file, of_file, epochs=1)) == digest(train(ARCH, x, x, epochs=1))
 
 
 # ------------------------------------------------------------------------------------- what is remembered of earlier passes
