@@ -69,7 +69,9 @@ class StoredRows:
         """The rows of a slice or of an array of numbers of any shape."""
         if isinstance(index, slice):
             numbers = self._in_files(np.arange(*index.indices(len(self))))
-            if self.large and len(numbers):  # those that follow are asked for too, because most slices are of a series
+            if (
+                self.large and len(numbers) and index.step in (None, 1)
+            ):  # those that follow are asked for too, because most slices are of a series
                 following = numbers[-1] + 1 - numbers[0]
                 self._ask_for(np.append(numbers, np.arange(numbers[-1] + 1, min(numbers[-1] + following, self.ends[-1]))))
             return self._copied(numbers)
@@ -213,7 +215,7 @@ def _and_of(found, rows):
 def _facts(part):
     """What tells whether files and their split are those of an earlier pass; None where nothing is to be remembered."""
     arrays = part.arrays
-    if not all(map(_is_whole_file, arrays)):
+    if not (part.large and all(map(_is_whole_file, arrays))):
         return None
     paths = [os.fspath(array.filename) for array in arrays]
     try:

@@ -85,7 +85,7 @@ def test_indices_mean_what_they_mean_for_an_array(held_out, cut, draw):
         (StoredRows([x[:cut], x[cut:]], held_out, only_held_out=True), x[held_out]),
     ):
         assert len(rows) == len(wanted) and rows.shape == wanted.shape
-        assert (rows[2:7] == wanted[2:7]).all() and (rows[:] == wanted).all()
+        assert (rows[2:7] == wanted[2:7]).all() and (rows[:] == wanted).all() and (rows[::-2] == wanted[::-2]).all()
         if len(wanted):
             index = np.array(draw.draw(st.lists(st.integers(-len(wanted), len(wanted) - 1), min_size=4, max_size=4)))
             assert (rows[index.reshape(2, 2)] == wanted[index.reshape(2, 2)]).all()

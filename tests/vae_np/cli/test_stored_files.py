@@ -15,6 +15,7 @@ GREY = np.random.default_rng(0).integers(0, 256, (60, 6), dtype=np.uint8)
 @pytest.fixture
 def shards(tmp_path, monkeypatch):
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache")
+    monkeypatch.setattr("vae_np.stored_rows.SMALL", 0)
     pathlib.Path("shards").mkdir()
     for name, rows in {"a": GREY[:20], "b": GREY[20:]}.items():
         write(name, rows)
