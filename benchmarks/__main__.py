@@ -245,19 +245,17 @@ def _checkers_options(sub: ArgumentParser) -> None:
     _add_json(sub)
 
 
-def time_ranks(options: Namespace) -> None:
-    """Time a training step by several processes of mpiexec, beside one process with as many threads."""
-    rounds, counts = check_count("rounds", options.rounds), sorted({1, *options.ranks})
+def time_ranks(options: Namespace) -> int:
+    """Time a training step by several processes of mpiexec, beside threads and PyTorch's DistributedDataParallel."""
+    rounds, counts = check_count("rounds", options.rounds), [check_count("ranks", n) for n in options.ranks]
     for name in options.workload:
         check_choice("workload", name, workloads.WORKLOADS)
-    console, first = make_console(WIDTH), {}
-    table = Table("workload", "ranks", "threads", "ms a step", "÷ 1 rank", "MB received by a rank", box=box.SIMPLE_HEAD)
-    for row in ranks.measure(options.workload, counts, rounds):
-        ratio = row.seconds / first.setdefault(row.workload, row.seconds)
-        words = f"{1e3 * row.seconds:.3f}", f"{ratio:.2f}", f"{row.received / 1e6:.2f}"
-        table.add_row(row.workload, str(row.ranks), str(row.threads), *words)
-    console.print(table)
-    console.print(f"{len(processes.allowed_cores())} cores; medians of {rounds} blocks of 10 steps, on the backend numba.")
+
+    def results(show_status: measure.ShowStatus) -> Iterator[dict[str, Any]]:
+        for name in options.workload:
+            yield ranks.compare(name, counts, rounds, show_status)
+
+    return _print_results("ranks", options, results)
 
 
 def _ranks_options(sub: ArgumentParser) -> None:
@@ -266,7 +264,8 @@ def _ranks_options(sub: ArgumentParser) -> None:
     sub.add_argument("--workload", nargs="+", metavar="NAME", default=names, help=words)
     words = "The numbers of ranks, besides 1. By default 2 and 4."
     sub.add_argument("--ranks", type=int, nargs="+", metavar="N", default=[2, 4], help=words)
-    _add_rounds(sub, 5, "number of ranks")
+    _add_rounds(sub, 3, "number of ranks")
+    _add_json(sub)
 
 
 def write_report(options: Namespace) -> None:

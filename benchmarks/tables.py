@@ -240,12 +240,39 @@ def _checkers_table(result: dict[str, Any]) -> Table:
     )
 
 
+def _ranks_table(result: dict[str, Any]) -> Table:
+    first = result["rows"][0].get("median", float("nan"))
+    rows = []
+    for row in result["rows"]:
+        numbers = [row["name"], str(row["processes"]), str(row["threads"])]
+        if row["status"] == "ok":
+            times = [f"{1e3 * row[key]:.2f}" for key in ("median", "minimum")]
+            rows.append([*numbers, *times, f"{first / row['median']:.2f}", f"{row['received'] / 1e6:.2f}"])
+        else:
+            rows.append([*numbers, row["status"], "", "", ""])
+    return Table(
+        f"{result['workload']}: {result['architecture']}, batch {result['batch_size']}, L = {result['n_samples']}; ms per step",
+        ["way", "processes", "threads", "median", "min", "times as fast", "MB received"],
+        rows,
+        [
+            "All processes run on this machine. They are vae_np on numba, and PyTorch's DistributedDataParallel with gloo on the "
+            "same model, where each process has its part of every batch.",
+            f"The weights have {result['bytes_of_weights'] / 1e6:.2f} MB. MB received: what a process receives in a step; of "
+            "DistributedDataParallel what a ring needs for its sums.",
+            f"The ways were timed one after another in {_number(result['rounds'], 'round')}; median and min are those of all blocks.",
+            "times as fast: the median of one thread divided by that of the way.",
+            *_reasons(result["rows"]),
+        ],
+    )
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], Table]] = {
     "step": _step_table,
     "kernels": _kernels_table,
     "scaling": _scaling_table,
     "training": _training_table,
     "checkers": _checkers_table,
+    "ranks": _ranks_table,
 }
 
 

@@ -293,7 +293,15 @@ def of_launch() -> Ranks:
         before(kind, error, traceback)
         ranks.end_all(1, f"ends all ranks after this {kind.__name__}")
 
+    leave, process = os._exit, os.getpid()
+
+    def leave_with_all(code):
+        if os.getpid() == process and not MPI.Is_finalized():  # a child that was forked has left nobody
+            ranks.end_all(code or 1, "was left by os._exit, and ends all ranks")
+        leave(code)
+
     sys.excepthook = end_all_after
+    os._exit = leave_with_all  # mpiexec would kill the others, and might say by its code that all is well
     return ranks
 
 

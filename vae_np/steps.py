@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,10 @@ from vae_np.runs import TERMS
 from vae_np.stored_rows import StoredRows
 
 PARTS = 12  # into which ranks cut a batch whose bits depend on how it is cut; 1, 2, 3, 4, 6 and 12 ranks have equal shares
+ROWS_TOGETHER = 12  # rows of weights that one rank updates: those of a tile of the compiled products
+# Multiply-adds for the gradient of a weight: with fewer, 4 bytes of an updated weight arrive at 1.1 GB/s (10 Gbit/s) no sooner
+# than a processor of 100 GFLOP/s has computed it by itself.
+ENOUGH_TO_SHARE = 200
 ENOUGH_FOR_THREADS = 2**22  # the weights times the rows of a batch, about 25 million multiply-adds
 
 
@@ -43,6 +47,7 @@ def stepper(
     estimator: str = "total",
     ranks: Ranks = ALONE,
     parts: int = 1,
+    shares: Sequence[int] | None = None,
 ) -> Callable[[NDArray, int, ArrayLike, ArrayLike], NDArray]:
     """Make a function that makes whole training steps on batches of one size.
 
@@ -61,9 +66,12 @@ def stepper(
     objective, n_samples, l2, binarize, seed, backend, threads, precision, estimator
         They are those of `vae_np.train`.
     ranks : Ranks
-        The processes that make the steps together. Each does some parts of a batch, and all make the same update.
+        The processes that make the steps together. Each does some parts of a batch.
     parts : int
         Into how many parts a batch is cut; 1 leaves that to the kernel set. The last digits depend on it.
+    shares : sequence of int, optional
+        Where in p.flat the weights begin and end that each rank updates (`shares_of_weights`); each changes the optimizer's arrays
+        there only. By default each rank makes the whole update.
 
     Returns
     -------
@@ -95,48 +103,59 @@ def stepper(
 
     n_threads = threads or _threads_for(p.flat.size * batch_size * n_samples // ranks.size, ranks.here)
     cuts = _cuts(model.kernels, ranks.size, batch_size, n_samples, n_threads, parts)
-    slices = [(r == ranks.rank, cut) for r, of_rank in enumerate(cuts) for cut in itertools.pairwise(of_rank)]
-    exchange = _exchange_for_weights(model, ranks, a, d, cuts)
+    slices = [
+        (rank == ranks.rank, slice(*cut), batch_slice(a, *cut), batch_slice(d, *cut))
+        for rank, of_rank in enumerate(cuts)
+        for cut in itertools.pairwise(of_rank)
+    ]
+    exchange_rows = _exchange_of_rows(model, ranks, a, d, cuts)
+    own_weights = slice(None) if shares is None else slice(*shares[ranks.rank : ranks.rank + 2])
+    own_p, own_g, own_state = p.flat[own_weights], g.flat[own_weights], {name: x[own_weights] for name, x in state.items()}
 
-    def by_example(model, own, cut, rows, step, beta):
-        start, stop = cut
-        part, d_part = batch_slice(a, start, stop), batch_slice(d, start, stop)
-        model.kernels.gather(held, (rows if stored is None else in_batch)[start:stop], part.x)
+    def by_example(model, own, cut, a, d, rows, step, beta):
+        model.kernels.gather(held, (rows if stored is None else in_batch)[cut], a.x)
         if binarize:
-            model.kernels.binarize(part.x, binarize_key, step, rows[start:stop], part.x)
+            model.kernels.binarize(a.x, binarize_key, step, rows[cut], a.x)
         if own:  # of what other ranks do, only x is made here too
-            model.kernels.normals(train_key, step, rows[start:stop], part.eps)
-            model.forward(layers, part, beta)
-            model.backward(layers, part, d_part, beta, batch_size)
+            model.kernels.normals(train_key, step, rows[cut], a.eps)
+            model.forward(layers, a, beta)
+            model.backward(layers, a, d, beta, batch_size)
 
     def by_weight(model, step, learning_rate):
         model.weight_gradients(layers, a, d, g_layers, l2)
-        optimizer.update(model.kernels, p.flat, g.flat, state, step, learning_rate)
+        optimizer.update(model.kernels, own_p, own_g, own_state, step, learning_rate)
+
+    def exchange_weights():
+        if shares is not None:
+            ranks.complete(p.flat, shares)
 
     def line_by_line(rows, first, betas, rates):
         terms, batches = np.empty((len(rows), len(TERMS))), None if stored is None else stored[rows]
         for i in range(len(rows)):
             if batches is not None:
                 held[...] = model.put(batches[i])
-            for own, cut in slices:
-                by_example(model, own, cut, model.put(rows[i]), first + i, real(betas[i]))
-            exchange()
+            numbers = model.put(rows[i])
+            for part in slices:
+                by_example(model, *part, numbers, first + i, real(betas[i]))
+            exchange_rows()
             value = elbo.value_of(model, p, a, l2)
             terms[i] = [getattr(value, term) for term in TERMS]
             if not math.isfinite(value.total):
                 return terms[: i + 1]
             by_weight(model, first + i, rates[i])
+            exchange_weights()
         return terms
 
     def captured(capture):
         rows, beta, rate = model.zeros(batch_size, np.int64), model.zeros((), real), model.zeros((), np.float64)
         step_of_noise, step_of_update = model.zeros((), np.int64), model.zeros((), np.int64)
 
-        def of_slice(own, cut, kernels):
-            by_example(bind(kernels), own, cut, rows, step_of_noise, beta)
-
-        program = (capture if ranks.size == 1 else functools.partial(_in_halves, model, exchange))(
-            examples=[functools.partial(of_slice, *part) for part in slices],
+        if ranks.size > 1 or parts > 1:
+            capture = functools.partial(_in_halves, capture, exchange_rows, exchange_weights)
+        program = capture(
+            examples=[
+                lambda kernels, part=part: by_example(bind(kernels), *part, rows, step_of_noise, beta) for part in slices
+            ],
             weights=lambda kernels: by_weight(bind(kernels), step_of_update, rate),
             means=(a.loss, a.nll, a.kl),
             squares=[*p.weights.values()] if l2 else [],
@@ -163,6 +182,37 @@ def stepper(
     return run
 
 
+def parts_for_ranks(kernel_set: KernelSet, ranks: Ranks, n_samples: int) -> int:
+    """Into how many parts ranks cut a batch; 1 where the set cuts it by itself, and changes no bit by that."""
+    return PARTS if ranks.together and not cuts_for_threads(kernel_set, n_samples) else 1
+
+
+def shares_of_weights(
+    p: Parameters, kernel_set: KernelSet, ranks: Ranks, parts: int, batch_size: int, n_samples: int
+) -> list[int] | None:
+    """Where in p.flat the weights begin and end that each rank updates, so that all have about as many multiply-adds to make.
+
+    None says that each rank updates all of them: there is one rank, or the bits of a row of weights depend on the rows beside it,
+    or their gradients take less time than the exchange of the weights. The choice changes no bit.
+    """
+    if ranks.size == 1 or parts > 1 or not cuts_for_threads(kernel_set, 1):
+        return None
+    ends, work = [0], [0]
+    for name, array in p.items():
+        if array.ndim < 2:
+            ends[-1] += array.size  # a bias belongs to the last rows of its layer
+            continue
+        factor = batch_size * (n_samples if name.startswith(("decoder", "output")) else 1)
+        for start in range(0, len(array), ROWS_TOGETHER):
+            size = array[start : start + ROWS_TOGETHER].size
+            ends.append(ends[-1] + size)
+            work.append(work[-1] + factor * size)
+    if work[-1] < ENOUGH_TO_SHARE * p.flat.size:
+        return None
+    inner = np.searchsorted(work, [work[-1] * r // ranks.size for r in range(1, ranks.size)])
+    return [0, *(ends[i] for i in inner), ends[-1]]
+
+
 def cuts_for_threads(kernel_set: KernelSet, n_samples: int) -> bool:
     """Whether the set by itself cuts a batch into enough slices for several threads, which change no bit."""
     return bool(kernel_set.edges) and len(kernel_set.edges(1024, n_samples, 7)) > 7
@@ -185,7 +235,7 @@ def _cuts(kernel_set, n_ranks, n_examples, n_samples, threads, parts):
     return [edges[r * n // n_ranks : (r + 1) * n // n_ranks + 1] for r in range(n_ranks)]
 
 
-def _exchange_for_weights(model, ranks, a, d, cuts):
+def _exchange_of_rows(model, ranks, a, d, cuts):
     """A function by which every rank gets what the second half of a step needs of the examples of the others."""
     if ranks.size == 1:
         return lambda: None
@@ -197,28 +247,21 @@ def _exchange_for_weights(model, ranks, a, d, cuts):
     return exchange_of_rows(ranks, arrays, model.get, model.put)
 
 
-def _in_halves(model, exchange, examples, weights, means, squares, before_examples, before_weights):
-    """The `capture` of the model's kernel set, of two programs with an exchange between them."""
-    capture, real = model.kernels.capture, means[0].dtype
-    one, p, g, velocity = model.zeros((1, 1), real), *(model.zeros(2, real) for _ in range(3))
-
-    def no_weights(kernels):  # a program has weights: one that is 0 and stays so
-        kernels.affine_gradients(one, one, p[:1].reshape(1, 1), real.type(0), g[:1].reshape(1, 1), g[1:])
-        kernels.sgd(p, g, velocity, 0.0, 0.0)
-
-    first = capture(examples, no_weights, (one[0],), (), before_examples, ())
-    no_number = model.zeros((), np.int64)  # a program has numbers before its examples, too
-    second = capture((), weights, means, squares, (no_number,), before_weights)
+def _in_halves(capture, exchange_rows, exchange_weights, examples, weights, means, squares, before_examples, before_weights):
+    """The `capture` of a kernel set, of two programs with an exchange after each."""
+    first = capture(examples, None, means, (), before_examples, ())
+    second = capture((), weights, means, squares, (), before_weights)
 
     def program(threads, values):
         results = np.empty((len(values[0]), len(means) + len(squares)))
         for i in range(len(results)):
             of_step = [value[i : i + 1] for value in values]
             first(threads, of_step[: len(before_examples)])
-            exchange()
-            results[i] = second(threads, [np.zeros(1, np.int64), *of_step[len(before_examples) :]])
+            exchange_rows()
+            results[i] = second(threads, of_step[len(before_examples) :])
             if not math.isfinite(results[i, 0] + results[i, len(means) :].sum()):
                 return results[: i + 1]
+            exchange_weights()
         return results
 
     return program

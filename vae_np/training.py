@@ -238,6 +238,7 @@ def train(
         if not binarize:
             _say_if_no_density(architecture.likelihood, x_train)
         stack.enter_context(blas.limited(steps.blas_threads(model.kernels, threads)))
+        shares = steps.shares_of_weights(p, model.kernels, ranks, settings["parts"], batch_size, n_samples)
         data = x_train if isinstance(x_train, StoredRows) else model.put(x_train)
         state, n_batches = state.moved(model.put), -(-len(x_train) // batch_size)
 
@@ -260,6 +261,7 @@ def train(
                 estimator=estimator,
                 ranks=ranks,
                 parts=settings["parts"],
+                shares=shares,
             )
 
         together = 1  # steps in a call of the stepper: as many as take a tenth of a second, which is found on the way
@@ -275,6 +277,9 @@ def train(
                 steps_before,
                 lambda batch, row: progress and progress(state.epoch * n_batches + batch, epochs * n_batches, row),
             )
+            if shares is not None:
+                for array in state.optimizer.values():
+                    ranks.complete(array, shares)
             _check_arrays(state.moved(model.get), steps_before + (state.epoch + 1) * n_batches)
             if x_valid is not None:
                 valid = evaluate(
@@ -312,7 +317,7 @@ def _parts(kernel_set, ranks, n_samples, out):
     before = runs.settings_of(out) if out is not None else {}
     if before:
         return int((runs.LATER | before)["parts"])
-    return steps.PARTS if ranks.together and not steps.cuts_for_threads(kernel_set, n_samples) else 1
+    return steps.parts_for_ranks(kernel_set, ranks, n_samples)
 
 
 def _spread(state, ranks):

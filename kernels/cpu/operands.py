@@ -104,10 +104,14 @@ class Operands:
             for pairing, W, words in filter(None, copies)
         ]
 
+    def of_weights(self) -> list[tuple[Any, tuple]]:
+        """Return the calls that copy all weights."""
+        return [(pairing, (W, words)) for pairing, W, words in self.weights.values()]
+
     def refresh(self) -> None:
         """Copy all weights, as somebody may have changed them."""
-        for pairing, W, words in self.weights.values():
-            call_compiled(pairing, (W, words))
+        for pairing, arguments in self.of_weights():
+            call_compiled(pairing, arguments)
 
 
 def _key(pairing, array):

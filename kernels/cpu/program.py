@@ -162,7 +162,7 @@ def at_once(function: Callable[[KernelSet], object]) -> None:
 
 def capture(
     examples: Sequence[Callable[[KernelSet], object]],
-    weights: Callable[[KernelSet], object],
+    weights: Callable[[KernelSet], object] | None,
     means: Sequence[Array],
     squares: Sequence[Array],
     before_examples: Sequence[Array],
@@ -182,7 +182,7 @@ def capture(
     # second half writes them.
     second = [[(mean_of, (array.reshape(-1), results[i : i + 1])) for i, array in enumerate(means)]]
     second[0] += [(copy, (sums, results[len(means) :]))] if squares else []
-    second += weight_tasks(record(weights), operands)
+    second += weight_tasks(record(weights), operands) if weights else []
     kept: list[Array] = [results]
     calls, starts = [], []
     for tasks in (first, operands.between_halves(), second):
@@ -194,7 +194,8 @@ def capture(
     for dtype in dtypes:
         begin(dtype, are_pairs)
     wanted = [(operation, types_of(arguments)) for operation, arguments in calls]
-    compile_all([*wanted, *(one for dtype in dtypes for one in _always_wanted(dtype, are_pairs))])
+    copies = [(operation, types_of(arguments)) for operation, arguments in operands.of_weights()]
+    compile_all([*wanted, *copies, *(one for dtype in dtypes for one in _always_wanted(dtype, are_pairs))])
     for dtype in dtypes:
         prepare(dtype, are_pairs)
     buffers = [np.array(words_of(arguments, kept), np.int64) for _, arguments in calls]

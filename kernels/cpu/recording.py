@@ -72,7 +72,7 @@ def weight_tasks(calls: list[tuple[str, tuple]], operands: Operands) -> list[lis
     for name, arguments in calls:
         if name in UPDATES:
             continue
-        parts = _rows_of_weights(n_bytes, operands, *arguments) if name == "affine_gradients" else [(arguments, [])]
+        parts = _rows_of_weights(n_bytes, operands, g, *arguments) if name == "affine_gradients" else [(arguments, [])]
         for (*inputs, dW, db), afterwards in parts:
             start = (address_of(dW if dW.size else db) - address_of(g)) // g.itemsize
             stop = start + dW.size + db.size
@@ -80,7 +80,7 @@ def weight_tasks(calls: list[tuple[str, tuple]], operands: Operands) -> list[lis
             if not follows:
                 raise AssertionError("a layer's bias must stand right behind its weights")
             if not 0 <= start < g.size:
-                continue  # this layer is not learned
+                continue  # this layer is not learned, or not by this update
             state = [array[start:stop] if np.shape(array) == g.shape else array for array in rest]
             if name == "affine_gradients":
                 to_update = [array[: dW.size].reshape(dW.shape) for array in (p[start:stop], *state) if np.ndim(array)]
@@ -95,17 +95,19 @@ def weight_tasks(calls: list[tuple[str, tuple]], operands: Operands) -> list[lis
     return tasks
 
 
-def _rows_of_weights(n_bytes, operands, x, dy, W, l2, dW, db):
+def _rows_of_weights(n_bytes, operands, g, x, dy, W, l2, dW, db):
     """For some rows of W at a time the arguments of `update_rows`, and what makes the kept copies of these rows anew.
 
-    The bias goes with the last rows, which it follows.
+    They are the rows whose gradients lie in g. The bias goes with the last rows, which it follows.
     """
     n = 12 * max(1, n_bytes // (12 * W.itemsize * W.shape[1]))
-    x, dy_to_multiply = operands.of_gradient(x), operands.of_gradient(dy)
-    for i in range(0, len(W), n):
-        rows = slice(i, i + n)
-        inputs = x, i, dy_to_multiply, dy, W[rows], l2, dW[rows], db if i + n >= len(W) else db[:0]
-        yield inputs, operands.after_update(W, i, i + n)
+    before, width = (address_of(dW) - address_of(g)) // g.itemsize, W.shape[1]
+    first, last = max(0, -(before // width)), min(len(W), (g.size - before) // width)
+    for i in range(first, last, n):
+        rows = slice(i, min(i + n, last))
+        operand, dy_to_multiply = operands.of_gradient(x), operands.of_gradient(dy)
+        inputs = operand, i, dy_to_multiply, dy, W[rows], l2, dW[rows], db if rows.stop == len(W) else db[:0]
+        yield inputs, operands.after_update(W, rows.start, rows.stop)
 
 
 def _update_rows(update):

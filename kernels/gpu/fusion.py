@@ -22,7 +22,7 @@ READ_BY_ALL_BLOCKS = 2**24  # bytes: where all blocks together would read more o
 Launches = list[Launch]
 
 
-def fewer(launches: Launches, cells: Sequence[Array], values: Sequence[Array]) -> Launches:
+def fewer(launches: Launches, cells: Sequence[Array], values: Sequence[Array], all_are_read: bool = False) -> Launches:
     """Return launches that do the same as those of a step, which is made again and again.
 
     Parameters
@@ -31,8 +31,10 @@ def fewer(launches: Launches, cells: Sequence[Array], values: Sequence[Array]) -
         The launches of a step. The first one is `feed`.
     cells, values
         The arrays that `feed` fills, and those of their values for all steps.
+    all_are_read
+        Whether others than these launches read all arrays that they fill, so that each is needed.
     """
-    launches = _needed(launches)
+    launches = launches if all_are_read else _needed(launches)
     launches = _begin(launches, cells, values)
     launches = _latents(launches)
     launches = _latents_backward(launches)

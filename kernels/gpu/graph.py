@@ -45,7 +45,7 @@ def edges(n_examples: int, n_samples: int, threads: int) -> list[int]:
 
 def capture(
     examples: Sequence[Callable[[KernelSet], object]],
-    weights: Callable[[KernelSet], object],
+    weights: Callable[[KernelSet], object] | None,
     means: Sequence[Array],
     squares: Sequence[Array],
     before_examples: Sequence[Array],
@@ -73,17 +73,18 @@ def capture(
 
     def step():
         memory = {"reads": room, "writes": before_examples}
-        launch("steps", "feed", real, len(fed), fed, len(fed), counters, per_block=1, **memory)
+        launch("steps", "feed", real, max(1, len(fed)), fed, len(fed), counters, per_block=1, **memory)
         for function in examples:
             function(kernel_set)
         memory = {"reads": [*means, *squares, *room], "writes": before_weights}
         numbers = notes, len(notes), *summed, kept, fed_later, len(fed_later), counters
         launch("steps", "note", real, parts, *numbers, per_block=1, **memory)
-        weights(kernel_set)
+        if weights:
+            weights(kernel_set)
 
     @functools.cache
     def of_a_step():
-        return fewer(recorded(step), before_examples, room[: len(before_examples)])
+        return fewer(recorded(step), before_examples, room[: len(before_examples)], not weights)
 
     @functools.cache
     def planned(n):

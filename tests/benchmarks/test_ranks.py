@@ -5,44 +5,65 @@ import subprocess
 
 import pytest
 
-from benchmarks import ranks
+from benchmarks import ranks, report
 from benchmarks.__main__ import main
+from tests.benchmarks.results import MACHINE
 from tests.vae_np.test_ranks import needs_mpi
 from vae_np import kernels
 
 needs_numba = pytest.mark.skipif(not kernels.available()["numba"].ok, reason="numba cannot run here")
 
 
+def run(*words):
+    with pytest.raises(SystemExit) as end:
+        main(["ranks", *words])
+    return end.value.code
+
+
+@pytest.fixture
+def one_way(monkeypatch):
+    """Two ranks are the only way, and the machine is not looked at."""
+    monkeypatch.setattr(ranks, "ways", lambda counts: [ranks.Way("2 ranks", "ranks", max(counts), 1)])
+    monkeypatch.setattr("benchmarks.machine.describe", lambda: MACHINE)
+
+
 @needs_mpi
 @needs_numba
-def test_ranks_are_timed_beside_threads():
-    one, two, threads = ranks.measure(["digits"], [1, 2], 2)
-    assert [row[1:3] for row in (one, two, threads)] == [(1, 1), (2, 1), (1, 2)]
-    assert one.received == threads.received == 0 and min(row.seconds for row in (one, two, threads)) > 0
+def test_ranks_are_timed_and_their_bytes_counted(one_way, tmp_path, capsys):
+    assert run("--workload", "digits", "--ranks", "2", "--rounds", "1", "--json", str(tmp_path / "ranks.json")) == 0
+    (result,) = report.load(tmp_path / "ranks.json")["results"]
+    (row,) = result["rows"]
     # Of 32 rows: the hidden units, mu, logvar, z and the output, values and derivatives, and the terms of the loss.
     values, derivatives = 64 + 8 + 64 + 1 + 1 + 1, 64 + 8 + 8 + 64 + 64 + 1
-    assert two.received == 4 * 32 * (values + derivatives)
+    assert row["received"] == 4 * 32 * (values + derivatives) and 0 < row["minimum"] <= row["median"]
+    assert "digits: 64-64-8" in capsys.readouterr().out
 
 
-def test_the_table_compares_with_one_rank(monkeypatch, capsys):
-    rows = [ranks.Row("wide", 1, 1, 0.2, 0), ranks.Row("wide", 2, 1, 0.1, 3_000_000)]
-    monkeypatch.setattr(ranks, "measure", lambda names, counts, rounds: rows)
-    with pytest.raises(SystemExit) as end:
-        main(["ranks", "--workload", "wide"])
-    said = capsys.readouterr().out.splitlines()
-    assert not end.value.code and any(line.split() == ["wide", "2", "1", "100.000", "0.50", "3.00"] for line in said)
+def test_threads_are_no_more_than_cores_and_a_peer_may_be_absent(monkeypatch):
+    monkeypatch.setattr(ranks, "allowed_cores", lambda: [0, 1])
+    names = [way.name for way in ranks.ways([1, 2, 4])]
+    assert names == [
+        "one thread",
+        "2 ranks",
+        "4 ranks",
+        "2 threads",
+        "torch DDP, 1 rank",
+        "torch DDP, 2 ranks",
+        "torch DDP, 4 ranks",
+    ]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert ranks._timed([], ranks.ways([2])[-1], "digits") == {"status": "missing", "reason": "torch is not installed"}
 
 
-def test_no_mpiexec_is_one_sentence(monkeypatch, capsys):
+def test_no_mpiexec_is_one_sentence(one_way, monkeypatch, capsys):
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    with pytest.raises(SystemExit) as end:
-        main(["ranks"])
-    assert end.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+    assert run() == 2 and capsys.readouterr().err.count("\n") == 1
 
 
 @needs_mpi
-def test_a_program_that_fails_is_named(monkeypatch):
+def test_a_program_that_fails_is_named(one_way, monkeypatch, capsys):
     failed = subprocess.CompletedProcess([], 3, "", "the reason")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(RuntimeError, match="digits with 1 ranks has failed: the reason"):
-        list(ranks.measure(["digits"], [1], 1))
+    assert run("--workload", "digits", "--rounds", "2") == 0
+    said = capsys.readouterr().out
+    assert "failed" in said and said.count("2 ranks: the reason") == 1
