@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_np import gradient_moments
 from vae_np.architecture import Architecture, check_count
 from vae_np.bounds import LogLikelihood, active_units, log_likelihood
 from vae_np.data import Dataset
+from vae_np.kernels.contract import Backend
 from vae_np.optimizers import Adam
 from vae_np.parameters import Parameters
 from vae_np.ranks import ALONE, Ranks
@@ -18,6 +21,18 @@ ARCHITECTURE = Architecture(784, (200, 200), 50, "tanh")
 STAGES = 8  # stage i has 3^i epochs with a learning rate of 1e-3 * 10^(-i/7)
 ENDS = np.cumsum(3 ** np.arange(STAGES))
 SCHEDULE = [(int(end - 3**i), 10 ** (-i / 7)) for i, end in enumerate(ENDS)]
+
+COMPARED = {"elbo": ("total",), "elbo_mc": ("total", "path"), "iwae": ("total", "dreg")}  # the estimators without a bias
+
+
+class Stage(NamedTuple):
+    """What is measured after a stage of the training."""
+
+    number: int  # from 0
+    epochs: int  # since the beginning
+    ll: LogLikelihood  # the estimate of log p(x) of the binarized test digits
+    active: NDArray  # (50,) of bool: the latent units that are active
+    signal_to_noise: dict[str, float]  # of the encoder's gradient, for each estimator
 
 
 def burda(
@@ -32,7 +47,7 @@ def burda(
     progress: Callable[[int, int, dict[str, float]], object] | None = None,
     estimator: str = "total",
     ranks: Ranks = ALONE,
-) -> Iterator[tuple[int, int, LogLikelihood, NDArray]]:
+) -> Iterator[Stage]:
     """Train on MNIST for the first stages of the published schedule, and estimate log p(x) of the test digits after each stage.
 
     The layers have the widths 784-200-200-50-200-200-784, and the activation is tanh. The batches have 20 digits, which are
@@ -66,12 +81,8 @@ def burda(
 
     Yields
     ------
-    stage, epochs : int
-        The number of the stage, from 0, and the number of epochs since the beginning.
-    ll : LogLikelihood
-        The estimate of log p(x) of the binarized test digits.
-    active : array (50,) of bool
-        The latent units that are active.
+    Stage
+        What is measured after each stage.
 
     Raises
     ------
@@ -106,4 +117,21 @@ def burda(
         if len(run.history) > epochs:
             continue  # the run in the folder has passed this stage, and holds the parameters of a later one
         ll = log_likelihood(run.parameters, dataset.valid, n_samples, seed, binarize=True, backend=backend, ranks=ranks)
-        yield stage, epochs, ll, active_units(run.parameters, dataset.valid, backend=backend)
+        active = active_units(run.parameters, dataset.valid, backend=backend)
+        yield Stage(stage, epochs, ll, active, signal_to_noise(run.parameters, dataset.valid, k, objective, seed, backend))
+
+
+def signal_to_noise(
+    p: Parameters, x: NDArray, k: int, objective: str, seed: int = 0, backend: Backend = "auto", n_draws: int = 1000
+) -> dict[str, float]:
+    """The ratio |mean| / standard deviation of the gradient by mu.b in training, for each estimator without a bias.
+
+    It is the mean over the 50 elements of mu.b. The gradient is drawn `n_draws` times, for one batch: the first 20 rows of x
+    (N, 784), of bytes, whose pixels are black or white. Noise alone gives a ratio of about 0.8 / sqrt(n_draws).
+    """
+    batch = np.where(x[:20] > 127, 1, 0).astype(p.flat.dtype)
+    found = gradient_moments.sampled(
+        p, batch, k, n_draws, COMPARED[objective], COMPARED[objective][-1], objective, seed, backend
+    )
+    gradient = found[COMPARED[objective][-1]]
+    return {name: gradient_moments.signal_to_noise(of, gradient, "mu.b") for name, of in found.items()}

@@ -150,12 +150,13 @@ def stepper(
         rows, beta, rate = model.zeros(batch_size, np.int64), model.zeros((), real), model.zeros((), np.float64)
         step_of_noise, step_of_update = model.zeros((), np.int64), model.zeros((), np.int64)
 
+        def of_slice(part, kernels):
+            by_example(bind(kernels), *part, rows, step_of_noise, beta)
+
         if ranks.size > 1 or parts > 1:
             capture = functools.partial(_in_halves, capture, exchange_rows, exchange_weights)
         program = capture(
-            examples=[
-                lambda kernels, part=part: by_example(bind(kernels), *part, rows, step_of_noise, beta) for part in slices
-            ],
+            examples=[functools.partial(of_slice, part) for part in slices],
             weights=lambda kernels: by_weight(bind(kernels), step_of_update, rate),
             means=(a.loss, a.nll, a.kl),
             squares=[*p.weights.values()] if l2 else [],

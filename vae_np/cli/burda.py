@@ -48,10 +48,11 @@ def _run(options: argparse.Namespace, status: Console) -> None:
             options.estimator,
             of_launch(),
         )
-        for stage, epochs, ll, active in stages:
+        for stage, epochs, ll, active, ratios in stages:
             console.print(
                 f"stage {stage}, {epochs} epochs: -log p(x) {-ll.mean():.2f} ± {ll.std() / len(ll) ** 0.5:.2f} nats "
-                f"({len(ll)} test digits), -ELBO {-ll.bounds[1].mean():.2f}, {active.sum()} of {len(active)} latents active"
+                f"({len(ll)} test digits), -ELBO {-ll.bounds[1].mean():.2f}, {active.sum()} of {len(active)} latents active, "
+                f"signal to noise by mu.b {', '.join(f'{ratio:.3f} ({name})' for name, ratio in ratios.items())}"
             )
     console.print(
         "The published values after all 8 stages, 3280 epochs, are 86.76 nats with 1 sample (VAE) and 84.78 nats with 50 weighted "

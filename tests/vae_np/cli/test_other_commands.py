@@ -82,6 +82,8 @@ def test_burda_trains_with_importance_weights_and_another_estimator(monkeypatch,
     for estimator in ("total", "dreg"):
         out = done("burda", *weighted, "--estimator", estimator, "--out", tmp_path / estimator)
         assert re.findall(r"stage (\d), (\d+) epochs: -log p\(x\) [\d.]+", out) == [("0", "1")]
+        ratios = re.search(r"signal to noise by mu\.b ([\d.]+) \(total\), ([\d.]+) \(dreg\)", " ".join(out.split()))
+        assert ratios and all(0.02 < float(ratio) < 20 for ratio in ratios.groups())
         settings = runs.settings_of(tmp_path / estimator)
         assert (settings["objective"], settings["n_samples"], settings["estimator"]) == ("iwae", 3, estimator)
         trained[estimator] = Parameters.load(tmp_path / estimator / "checkpoint.npz")
