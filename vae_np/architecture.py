@@ -170,8 +170,7 @@ class Architecture:
             x = np.ascontiguousarray(x)
             low, high = x.min(), x.max()
         else:
-            stored.look()
-            low, high = cast(tuple, stored.limits)
+            low, high, *_ = stored.look()
         if x.dtype == np.uint8:
             if high == 1:
                 raise ValueError(f"{name} is bytes of 0 and 1, but bytes stand for 0 to 255: pass it as bool or float")

@@ -106,6 +106,8 @@ def load(
     if os.path.isdir(path) and (files := sorted(pathlib.Path(path).glob("*.npy"))):
         return _stored(path, files, valid_fraction)
     suffix = pathlib.Path(path).suffix.lower()
+    if os.sep in path and not os.path.exists(path):
+        raise FileNotFoundError(f"there is no file or folder {path}")
     if suffix not in (".npz", ".npy", ".csv", ".tsv"):
         known = ", ".join(map(repr, DATASETS))
         raise ValueError(
@@ -168,7 +170,7 @@ def _stored(path, files, valid_fraction):
     """The Dataset of .npy files that stay on the disk."""
     arrays, shape = [], None
     for file in files:
-        with reading(file, "a .npy file of numbers"):
+        with reading(file, "a whole .npy file of numbers"):
             arrays.append(mapped(file))
         _, shape = _flat(arrays[-1], file)
         if (arrays[-1].dtype, arrays[-1].shape[1:]) != (arrays[0].dtype, arrays[0].shape[1:]):

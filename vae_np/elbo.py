@@ -351,7 +351,8 @@ def encode(p: Parameters, x: ArrayLike, backend: contract.Backend = "numpy") -> 
     layers = p.moved(model.put).layers
     buffers_of = functools.cache(lambda n: buffers(p.architecture, "elbo", 0, n, p.flat.dtype, model.zeros))
     for rows in chunks(len(x)):
-        chunk, a = model.put(x[rows]), buffers_of(len(x[rows]))
+        chunk = model.put(x[rows])
+        a = buffers_of(len(chunk))
         model.kernels.gather(chunk, model.put(np.arange(len(chunk))), a.x)
         model.encoder(layers, a)
         mu[rows], logvar[rows] = model.get(a.mu), model.get(a.logvar)

@@ -61,8 +61,8 @@ def evaluate(
     x = arch.check_inputs(x)
     model = elbo.bind(arch, objective, backend)
     beta, l2, seed = p.flat.dtype.type(check_number("beta", beta)), check_number("l2", l2), streams.check_seed(seed)
-    examples = np.arange(len(x)) if examples is None else np.asarray(examples).astype(np.int64)
-    if examples.shape != (len(x),):
+    examples = None if examples is None else np.asarray(examples).astype(np.int64)
+    if examples is not None and examples.shape != (len(x),):
         raise ValueError(f"examples has shape {examples.shape}; wanted a number for each row, ({len(x)},)")
     size = max(1, min(len(x), elbo.CHUNK // check_count("n_samples", n_samples)))
     buffers_of = functools.cache(lambda n: buffers(arch, objective, n_samples, n, p.flat.dtype, model.zeros))
@@ -78,7 +78,8 @@ def evaluate(
 
     at_once = model.kernels.at_once or (lambda function: function(model.kernels))
     for i in ranks.share(len(places)):
-        chunk, numbers = x[places[i]], examples[places[i]]
+        chunk = x[places[i]]
+        numbers = np.arange(places[i].start, places[i].stop) if examples is None else examples[places[i]]
         a = buffers_of(len(chunk))
         at_once(functools.partial(forward, a, *map(model.put, (chunk, np.arange(len(chunk)), numbers))))
         value = elbo.value_of(model, p, a, l2)

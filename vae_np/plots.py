@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 AnyPath = TypeVar("AnyPath", bound=str | os.PathLike)
 
 TRAIN, VALID = "#1f6f8b", "#d1495b"
+MOST_POINTS = 10**5  # of a picture; more would hide one another
 
 
 def draw_run(
@@ -267,7 +268,7 @@ def manifold(p: Parameters, image_shape: tuple[int, ...], side: int = 20) -> Fig
 
 
 def latent(p: Parameters, x: NDArray, labels: NDArray | None = None, part: str = "held-out") -> Figure:
-    """A point for each row of x (N, D) in the latent plane: the mean of q(z|x).
+    """A point for each row of x (N, D) in the latent plane: the mean of q(z|x). Of very many rows some are taken.
 
     Parameters
     ----------
@@ -282,6 +283,9 @@ def latent(p: Parameters, x: NDArray, labels: NDArray | None = None, part: str =
     """
     figure = Figure(figsize=(6.4, 5.6), dpi=120, layout="constrained")
     axes = figure.add_subplot()
+    if len(x) > MOST_POINTS:
+        rows = np.linspace(0, len(x) - 1, MOST_POINTS).astype(int)
+        x, labels = x[rows], None if labels is None else labels[rows]
     mu = encode(p, x)[0]
     if labels is None:
         axes.scatter(*mu.T, s=6, color=TRAIN, alpha=0.6, lw=0)

@@ -130,10 +130,10 @@ def stepper(
             ranks.complete(p.flat, shares)
 
     def line_by_line(rows, first, betas, rates):
-        terms = np.empty((len(rows), len(TERMS)))
+        terms, batches = np.empty((len(rows), len(TERMS))), None if stored is None else stored[rows]
         for i in range(len(rows)):
-            if stored is not None:
-                held[...] = model.put(stored[rows[i]])
+            if batches is not None:
+                held[...] = model.put(batches[i])
             numbers = model.put(rows[i])
             for part in slices:
                 by_example(model, *part, numbers, first + i, real(betas[i]))

@@ -31,7 +31,7 @@ from vae_np.ranks import ALONE, Ranks
 from vae_np.runs import TERMS
 from vae_np.snapshots import load as load_snapshots
 from vae_np.snapshots import taken as take_snapshot
-from vae_np.stored_rows import StoredRows
+from vae_np.stored_rows import StoredRows, of_map
 
 
 class Run(NamedTuple):
@@ -194,8 +194,8 @@ def train(
         raise ValueError(f"initial_parameters are those of {given.architecture}; wanted {architecture}")
     if type(optimizer) not in OPTIMIZERS.values():
         raise TypeError(f"optimizer is {optimizer!r}; it must be one such as Adam(1e-3)")
-    x_train = architecture.check_inputs(x_train, "x_train")
-    x_valid = None if x_valid is None else architecture.check_inputs(x_valid, "x_valid")
+    x_train = architecture.check_inputs(of_map(x_train), "x_train")
+    x_valid = None if x_valid is None else architecture.check_inputs(of_map(x_valid), "x_valid")
     epochs = check_count("epochs", epochs)
     threads = None if threads is None else check_count("threads", threads)
     patience = None if patience is None else check_count("patience", patience)
@@ -286,7 +286,7 @@ def train(
                 together,
                 optimizer.learning_rate,
                 settings,
-                len(x_train),
+                data,
                 steps_before,
                 lambda batch, row: progress and progress(state.epoch * n_batches + batch, epochs * n_batches, row),
             )
@@ -342,16 +342,24 @@ def _spread(state, ranks):
         ranks.spread(array)
 
 
-def _epoch(state, make_stepper, together, learning_rate, settings, n_rows, steps_before, progress):
+def _epoch(state, make_stepper, together, learning_rate, settings, data, steps_before, progress):
     """One pass over the shuffled rows, which changes state.p and state.optimizer: (the means of its terms as a row, together)."""
-    size = settings["batch_size"]
+    size, n_rows = settings["batch_size"], len(data)
     n_batches = -(-n_rows // size)
     order = streams.permutation(settings["seed"], "shuffle", steps_before // n_batches + state.epoch, n_rows)
     rate = learning_rate * _factor(settings["schedule"], state.epoch)
-    sums, batch, row = np.zeros(len(TERMS)), 0, {}
-    while batch < n_batches:
+    sums, batch, row, rows_ahead = np.zeros(len(TERMS)), 0, {}, None
+
+    def following(batch):
         n = max(1, min(together, n_rows // size - batch))  # all batches but the last are of one size
-        rows = order[batch * size : (batch + n) * size].reshape(n, -1)
+        return order[batch * size : (batch + n) * size].reshape(n, -1)
+
+    while batch < n_batches:
+        rows = following(batch) if rows_ahead is None else rows_ahead
+        n = len(rows)
+        if isinstance(data, StoredRows) and batch + n < n_batches:
+            rows_ahead = following(batch + n)
+            data.ask(rows_ahead)  # they are read from the disk while the steps before them are made
         first, started = state.epoch * n_batches + batch + 1, time.perf_counter()
         beta = settings["beta"] * np.minimum(1.0, np.arange(first, first + n) / (settings["beta_warmup"] * n_batches or 1))
         terms = make_stepper(rows.shape[1])(rows, steps_before + first, beta, rate)
@@ -392,7 +400,7 @@ def _note_epoch(state, row):
 
 
 def _checksum(x):
-    return x.checksum if isinstance(x, StoredRows) else zlib.crc32(x)
+    return x.look().checksum if isinstance(x, StoredRows) else zlib.crc32(x)
 
 
 def _check_schedule(schedule):
@@ -411,7 +419,7 @@ def _say_if_no_density(likelihood, x):
     if not LIKELIHOODS[likelihood].discrete:
         return
     if isinstance(x, StoredRows):
-        grey = x.has_grey
+        grey = x.look().has_grey
     else:
         low, high = LIKELIHOODS[likelihood].support
         top = 255 if x.dtype == np.uint8 else high

@@ -10,6 +10,7 @@ from rich.table import Table
 from vae_np.cli.command import AddOption, Command
 from vae_np.cli.interrupts import unwrapped_interrupts
 from vae_np.cli.options import add_backend, add_data, add_objective, add_run
+from vae_np.cli.progress import check_rows
 from vae_np.cli.run_folder import load_dataset_of, load_parameters
 from vae_np.cli.train import options_of
 from vae_np.console import make_console
@@ -36,6 +37,7 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     trained_with = options_of(options.run)
     p = load_parameters(options.run)
     dataset = load_dataset_of(trained_with, options)
+    check_rows(dataset, status)
     objective = options.objective or trained_with.objective
     table = Table("nats per example", "rows", "loss = −ELBO", "± standard error", "reconstruction", "KL")
     for name, x in {"train": dataset.train, "valid": dataset.valid}.items():

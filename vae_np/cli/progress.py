@@ -9,6 +9,26 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vae_np.choices import OBJECTIVES
+from vae_np.data import Dataset
+from vae_np.stored_rows import StoredRows
+
+
+def check_rows(dataset: Dataset, status: Console) -> None:
+    """Check the rows of a data set that stay in their files, with a bar if they have to be read."""
+    if not isinstance(dataset.train, StoredRows):
+        return
+    bar = Progress(TextColumn("checking the rows"), BarColumn(), TimeRemainingColumn(), console=status)
+    task = bar.add_task("")
+
+    def progress(done: int, of: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=of)
+
+    try:
+        dataset.train.look(progress)
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from vae_np import elbo
 from vae_np.cli.command import AddOption
 from vae_np.cli.options import add_backend, add_data, add_run
 from vae_np.cli.outputs import add_out
+from vae_np.cli.progress import check_rows
 from vae_np.cli.run_folder import is_described, load_dataset_of
 from vae_np.cli.train import COMMAND as TRAIN
 from vae_np.cli.train import options_of
@@ -50,6 +51,7 @@ def encode_all(p: Parameters, options: argparse.Namespace, status: Console) -> N
     before = trained_with(options)
     before.valid_fraction = 0
     dataset = load_dataset_of(before, options)
+    check_rows(dataset, status)
     parts = [rows for rows in (dataset.train, dataset.valid) if rows is not None]
     with status.status(f"{sum(map(len, parts))} rows"):
         return np.concatenate([elbo.encode(p, x, options.backend)[0] for x in parts])

@@ -3,13 +3,14 @@
 import argparse
 import contextlib
 import itertools
+import logging
 import os
 import shlex
 import shutil
+from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from vae_np import data, kernels, runs, snapshots, training
@@ -29,7 +30,7 @@ from vae_np.cli.options import (
     path,
 )
 from vae_np.cli.outputs import add_out
-from vae_np.cli.progress import training_progress
+from vae_np.cli.progress import check_rows, training_progress
 from vae_np.cli.run_folder import MOVED, load_dataset, stored, stored_options
 from vae_np.console import make_console
 from vae_np.kernels.contract import FULL
@@ -134,11 +135,9 @@ def _run(options: argparse.Namespace, status: Console) -> None:
     if kernel_set.begin:
         kernel_set.begin(options.dtype)  # and the data are loaded meanwhile
     dataset = load_dataset(options, moved)
-    for rows in (dataset.train, dataset.valid):
-        if isinstance(rows, StoredRows):
-            with Progress(TextColumn("checking the rows"), BarColumn(), TimeRemainingColumn(), console=status) as bar:
-                task = bar.add_task("")
-                rows.look(lambda done, of: bar.update(task, completed=done, total=of))
+    if options.resume:
+        _check_files(options, dataset)
+    check_rows(dataset, status)
     if options.epochs is None:
         options.epochs = data.source(options.data).epochs
     held_out = "none" if dataset.valid is None else len(dataset.valid)
@@ -185,6 +184,32 @@ def _resumed(options):
         setattr(before, name, value)
     before.resume = options.resume
     return before
+
+
+def _files(dataset):
+    """{"files": {name: [the number of its rows, the time of its last change]}}, where the rows stay in files."""
+    if not isinstance(dataset.train, StoredRows):
+        return {}
+    arrays: Any = dataset.train.arrays
+    files = {array.filename: len(array) for array in arrays}
+    return {"files": {os.path.basename(path): [n, os.stat(path).st_mtime_ns] for path, n in files.items()}}
+
+
+def _check_files(options, dataset):
+    """ValueError if other files are in the folder of the data than when the run was begun; their content is compared later."""
+    config = runs.read_config(options.resume)
+    before, now = config.get("files"), _files(dataset).get("files")
+    if not (before and now) or options.data != config["options"]["data"]:
+        return
+    for name in sorted(before.keys() | now.keys()):
+        if name not in now:
+            raise ValueError(f"{name} is no longer in {options.data}, but {options.resume} was trained with it: put it back")
+        if name not in before:
+            raise ValueError(f"{name} is new in {options.data}, and {options.resume} was trained without it: take it away")
+        if before[name][0] != now[name][0]:
+            raise ValueError(f"{name} holds {now[name][0]} rows, but {options.resume} was trained with {before[name][0]} of it")
+        if before[name] != now[name]:
+            logging.getLogger("vae_np").warning("%s was changed after the training was begun", name)
 
 
 def _backend_to_resume(options, given):
@@ -237,7 +262,7 @@ def _train(options, dataset, backend, out, console, status, ranks):
             resume=bool(options.resume),
             snapshots=options.snapshots,
             progress=lambda *state: (step(), show(*state)),
-            notes={**stored(COMMAND, options), "image_shape": dataset.image_shape},
+            notes={**stored(COMMAND, options), "image_shape": dataset.image_shape, **_files(dataset)},
         )
 
 
