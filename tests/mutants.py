@@ -212,6 +212,7 @@ SEEN_BY = {
             "peaks": "peaks",
             "plots": "plots",
             "processes": "processes",
+            "ranks": "ranks",
             "report": "report",
             "tables": "tables",
             "training": "training",

@@ -27,6 +27,7 @@ def test_every_file_has_tests_that_see_its_changes_and_no_listed_change_is_gone(
     assert not of_all.unnamed and not of_all.stale
 
 
+@pytest.mark.slow
 def test_a_change_that_nothing_looks_at_is_reported():
     done = run("vae_np/optimizers.py:Optimizer.initial_state", "--tests", "tests/vae_np/test_architecture.py")
     assert done.returncode == 1

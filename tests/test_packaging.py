@@ -234,7 +234,6 @@ COMMANDS = (
     "sample run --n 4",
     "check --backend numpy",
     "study --hidden 3 --examples 0",
-    "study KL --hidden 3 --examples 0",
     "study --small --text",
     "exercise --list",
     "mistakes",

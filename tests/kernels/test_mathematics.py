@@ -211,7 +211,7 @@ def test_every_single_precision_number(name, pixel):
         list(pool.map(block, range(256)))
 
 
-@pytest.mark.parametrize("thinned", [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("thinned", [61, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name, pixel", CASES)
 def test_double_precision(name, pixel, thinned):
     assert_within_bound(name, arguments(np.float64)[::thinned], pixel)

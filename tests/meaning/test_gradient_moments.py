@@ -82,7 +82,7 @@ def test_the_score_without_a_baseline():
     assert exact(p, x, 1.0, "elbo_mc", 1, "score").variance / 2 == pytest.approx((117.4043, 43.98599), rel=1e-6)
 
 
-@pytest.mark.parametrize("n_samples, n", [(1, 80), (2, 50), (3, 44)])
+@pytest.mark.parametrize("n_samples, n", [(1, 80), (2, 50), pytest.param(3, 44, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("objective, estimator", PAIRS)
 def test_the_mean_is_the_derivative_of_the_mean_loss(backend, objective, estimator, n_samples, n):
     """For a model with hidden layers, whose posterior is no Gaussian; for any beta and any number of samples."""

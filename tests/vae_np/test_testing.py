@@ -423,7 +423,7 @@ def test_small_elements_are_not_let_off():
 
 
 @pytest.mark.parametrize(
-    "problem", list(every_kind()), ids=lambda problem: f"{problem.objective}-{problem.p.architecture.activation}"
+    "problem", list(every_kind())[::4], ids=lambda problem: f"{problem.objective}-{problem.p.architecture.activation}"
 )
 def test_the_complex_oracle_is_analytic(problem):
     """`check_with_complex_steps` takes it for that: each of its complex steps is the difference."""
@@ -530,7 +530,9 @@ def test_an_estimator_does_not_pass_for_another():
 # ----------------------------------------------------------------------------------------------------- whole suites
 
 
+@pytest.mark.slow
 def test_check_kernels_passes_every_set(its_kernels):
+    """The operations and properties of each set are also tested alone, in test_operations.py and test_properties.py."""
     tried = check_kernels(its_kernels)
     kinds = len(DECODERS) * len(ACTIVATIONS) * (len(OBJECTIVES) + len(SATURATED))
     assert tried["affine"] >= 6 and tried["gradient_is_the_complex_step"] == kinds and min(tried.values()) >= 6

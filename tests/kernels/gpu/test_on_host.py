@@ -203,7 +203,7 @@ PLANTED = {  # the correct text, the wrong text, and an operation whose result i
 }
 
 
-@pytest.mark.parametrize("error", PLANTED)
+@pytest.mark.parametrize("error", [pytest.param(e, marks=[pytest.mark.slow] * (i % 2)) for i, e in enumerate(PLANTED)])
 def test_a_planted_error_is_seen(operations, error, planted):
     right, wrong, name = PLANTED[error]
     planted(right, wrong)
@@ -229,8 +229,14 @@ def test_the_loss_and_its_gradient_are_the_references(training):
     np.testing.assert_allclose(g.flat, h.flat, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("real", ["float32", "float64"])
-@pytest.mark.parametrize("training", EVERY_CHOICE, ids=str)
+@pytest.mark.parametrize(
+    "training, real",
+    [
+        pytest.param(training, real, id=f"{training}-{real}", marks=[pytest.mark.slow] * (i % 2 == (real == "float32")))
+        for i, training in enumerate(EVERY_CHOICE)
+        for real in ("float32", "float64")
+    ],
+)
 def test_twenty_steps_are_the_references(training, real):
     (terms, p), (wanted, q) = (stepped(backend, training, real) for backend in (GPU, "numpy"))
     tolerance = 20 * TOLERANCES["model"][real]

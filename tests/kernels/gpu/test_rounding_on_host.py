@@ -111,7 +111,7 @@ def test_the_set_says_what_its_products_are_of():
 # ------------------------------------------------------------------------------------------------------------ whole steps
 
 
-@pytest.mark.parametrize("real", ["float32", "float64"])
+@pytest.mark.parametrize("real", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("training", TRAININGS, ids=str)
 def test_steps_are_the_references_and_their_bits_depend_on_no_order(training, precision, real):

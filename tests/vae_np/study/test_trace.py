@@ -28,7 +28,7 @@ PROBLEMS = list(every_kind())
 
 @pytest.mark.parametrize(
     "problem",
-    PROBLEMS[::2],
+    PROBLEMS[::4],  # each likelihood, activation and objective: neither of their numbers has a factor in common with 4
     ids=lambda q: f"{q.p.architecture.likelihood}-{q.p.architecture.noise}-{q.p.architecture.activation}-{q.objective}",
 )
 def test_every_line_is_covered_and_right_and_every_derivative_is_the_one_that_trains(problem):
@@ -197,7 +197,7 @@ def test_terms_add_up_and_are_what_they_say(objective):
 
 
 @pytest.mark.parametrize(
-    "problem", PROBLEMS[::4], ids=lambda problem: f"{problem.p.architecture.likelihood}-{problem.objective}"
+    "problem", PROBLEMS[::7], ids=lambda problem: f"{problem.p.architecture.likelihood}-{problem.objective}"
 )
 def test_the_parts_along_the_paths_add_up_at_every_line(problem):
     lines = trace(*problem)

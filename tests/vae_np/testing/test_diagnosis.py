@@ -263,7 +263,7 @@ def wrong_answers(rng, right, sizes, terms, factor):
             yield "mask", np.where(mask, some, right)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.lists(st.integers(1, 4), max_size=3).map(tuple),
