@@ -72,7 +72,7 @@ WORDS = {
         "contribution is only -beta / (2 B) to each element of dlogvar. Both paths therefore depend on beta.",
     ),
     "logvar": Words(
-        "The slider adds a number to logvar, and everything after it is computed again. The further to the right, the more of z is "
+        "The slider adds a number to logvar, and everything after it is computed again. The further to the right it stands, the more of z is "
         "noise.",
         "The KL contributes beta mu / B to dmu, which does not depend on the width of q. It contributes beta (exp(logvar) - 1) / (2 B) "
         "to dlogvar, which is 0 where q is as wide as the prior.",

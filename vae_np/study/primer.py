@@ -30,7 +30,7 @@ def primer(trace: Lines) -> str:
     example = np.outer([1.0, -0.5], [1.0, 0.5, 0.0, -1.0])
     return f"""<div class="columns"><div>
 <p>This page follows one batch of {B} example{"s" * (B > 1)} through a variational autoencoder: first forward, to the loss, and then
-backward, to the derivative of the loss with respect to every weight. All numbers are those of one real run. Read this part, then
+backward, to the derivative of the loss with respect to every weight. The numbers of both passes are those of one real run. Read this part, then
 work through one latent by hand. Together they take about 15 minutes. The part after them explains why randomness does not block the
 gradient. Then the guided tour leads you through the backward pass, one line at a time. After that, the other parts are there to look things up.</p>
 <p>You need to know the chain rule, the product of two matrices, and the mean and the variance of a normal distribution. You need no
@@ -46,7 +46,7 @@ changes and all other inputs of the lines that follow stay as they are. The name
 <h3>Heat maps</h3>
 <figure>{heat_map("an example", example, 1.0, True)}</figure>
 <p>A heat map shows an array: each cell is one number. The last axis runs from left to right, and all others run from top to bottom.
-The stronger the colour, the larger the number; where a number is 0, there is no colour. Point to a cell, or choose it with
+The stronger the colour, the larger is the absolute value; where a number is 0, there is no colour. Point to a cell, or choose it with
 <kbd>Tab</kbd> and the arrow keys, to see its index and its number. Indices begin with 0. Arrays of 16 numbers or fewer are printed.</p>
 <h3>Colours</h3><ul class="legend">{colours}</ul>
 <h3>Checks</h3>
