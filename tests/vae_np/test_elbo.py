@@ -127,6 +127,7 @@ def test_operands_of_few_digits_give_the_gradient_of_full_precision(lower):
         assert (g.flat == g_wanted.flat).all() == (value.per_example == wanted.per_example).all() == same
 
 
+@pytest.mark.slow
 def test_numba_compiles_the_text_whole():
     """The text is bound by name so that a compiler can take all of it at once; with the same numbers."""
     arch = Architecture(5, (4, 3), 2, "tanh", "gaussian", "heteroscedastic")

@@ -610,6 +610,7 @@ SUBTLE = {  # what only the whole model shows
 }
 
 
+@pytest.mark.slow
 def test_check_kernels_sees_what_is_wrong_only_for_some_arguments():
     with np.errstate(all="ignore"), pytest.raises(AssertionError) as caught:
         check_kernels(with_changes(**SUBTLE_OPERATIONS))

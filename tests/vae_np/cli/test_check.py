@@ -85,6 +85,7 @@ def test_check_names_logvar_alone_and_what_lies_below_it_if_the_derivative_of_th
     assert all(name.startswith(("logvar.", "encoder.")) for name in names), "mu and the decoder have no part in it"
 
 
+@pytest.mark.slow
 def test_columns_that_have_no_room_beside_each_other_stand_in_a_table_below(monkeypatch):
     wide = done("check", "--backend", "numpy")
     monkeypatch.setattr(check, "make_console", lambda: make_console(width=50))

@@ -78,10 +78,10 @@ SAID = "its last digits will differ from those of a run that stayed there"
     "before, given, now, said",
     [
         ("numpy", "", "numpy", False),
-        ("numba", "", "numba", False),
+        pytest.param("numba", "", "numba", False, marks=pytest.mark.slow),
         ("numpy", "--backend numba", "numba", True),
         ("numba", "--backend numpy", "numpy", True),
-        ("numba", "--threads 1", "numba", False),
+        pytest.param("numba", "--threads 1", "numba", False, marks=pytest.mark.slow),
         ("numpy", "--threads 2", "numpy", True),
         ("numpy", "--threads 1", "numpy", False),
     ],

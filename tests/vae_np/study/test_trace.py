@@ -303,7 +303,7 @@ TEXT_FAULTS = {  # {what is wrong: (the function, a piece of its source, what re
 }
 
 
-@pytest.mark.parametrize("name", TEXT_FAULTS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (i % 2)) for i, name in enumerate(TEXT_FAULTS)])
 def test_a_fault_of_the_text_is_found_at_its_line(name):
     function, was, now = TEXT_FAULTS[name]
     planted, number = changed(function, was, now)
@@ -359,7 +359,9 @@ OPERATION_FAULTS = {  # {what is wrong: (the operation, a piece of its source, w
 }
 
 
-@pytest.mark.parametrize("name", OPERATION_FAULTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (i % 2)) for i, name in enumerate(OPERATION_FAULTS)]
+)
 def test_a_fault_of_an_operation_is_found_where_it_is_called(name):
     operation, was, now, choices = OPERATION_FAULTS[name]
     choices = dict(choices)
