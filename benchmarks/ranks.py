@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.processes import allowed_cores
 from benchmarks.workloads import ADAM, WORKLOADS, Workload
 from vae_np import kernels, steps
-from vae_np.ranks import of_launch
+from vae_np.ranks import of_launch, rank_in_environment
 
 SECONDS = 600  # after which a measurement has failed
 BLOCKS, MOST = 5, 20  # blocks of steps that a process times, and the steps in one, if they take less than 0.3 seconds
@@ -142,7 +142,7 @@ def time_ddp(workload: Workload, threads: int, meeting: str) -> dict[str, Any]:
 
     from benchmarks.in_torch import Torch
 
-    rank, size = int(os.environ.get("PMI_RANK", 0)), int(os.environ.get("PMI_SIZE", 1))
+    rank, size = rank_in_environment(), int(os.environ.get("PMI_SIZE", 1))
     init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
     trainer = Torch(workload, threads)
     trainer.loss = torch.nn.parallel.DistributedDataParallel(trainer.model)
@@ -181,5 +181,5 @@ TIMERS = {"ranks": time_ranks, "ddp": time_ddp}
 if __name__ == "__main__":
     timer, of, of_threads, place = sys.argv[1:]
     result = TIMERS[timer](WORKLOADS[of], int(of_threads), place)
-    if int(os.environ.get("PMI_RANK", 0)) == 0:
+    if rank_in_environment() == 0:
         print(json.dumps(result))

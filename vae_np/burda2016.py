@@ -1,5 +1,6 @@
 """A repetition of a published result: Burda, Grosse & Salakhutdinov 2016 (arXiv 1509.00519), table 1, one stochastic layer."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -118,7 +119,8 @@ def burda(
             continue  # the run in the folder has passed this stage, and holds the parameters of a later one
         ll = log_likelihood(run.parameters, dataset.valid, n_samples, seed, binarize=True, backend=backend, ranks=ranks)
         active = active_units(run.parameters, dataset.valid, backend=backend)
-        yield Stage(stage, epochs, ll, active, signal_to_noise(run.parameters, dataset.valid, k, objective, seed, backend))
+        measured = functools.partial(signal_to_noise, run.parameters, dataset.valid, k, objective, seed, backend)
+        yield Stage(stage, epochs, ll, active, ranks.from_first(measured))
 
 
 def signal_to_noise(

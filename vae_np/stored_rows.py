@@ -69,9 +69,8 @@ class StoredRows:
         """The rows of a slice or of an array of numbers of any shape."""
         if isinstance(index, slice):
             numbers = self._in_files(np.arange(*index.indices(len(self))))
-            if (
-                self.large and len(numbers) and index.step in (None, 1)
-            ):  # those that follow are asked for too, because most slices are of a series
+            if self.large and len(numbers) and index.step in (None, 1):
+                # Those that follow are asked for too, because most slices are of a series.
                 following = numbers[-1] + 1 - numbers[0]
                 self._ask_for(np.append(numbers, np.arange(numbers[-1] + 1, min(numbers[-1] + following, self.ends[-1]))))
             return self._copied(numbers)
@@ -146,6 +145,11 @@ class StoredRows:
                     pages.madvise(mmap.MADV_WILLNEED, start, min(stop, len(pages)) - start)
 
 
+def has_grey(rows: NDArray) -> bool:
+    """Whether a number lies between 0 and 1, of bytes between 0 and 255."""
+    return bool(((rows > 0) & (rows < (255 if rows.dtype == np.uint8 else 1))).any())
+
+
 def split(rows: StoredRows, held_out: NDArray) -> tuple[StoredRows, StoredRows]:
     """The rows that are not held out, and those that are. Nothing is copied."""
     rest, only = StoredRows(rows.arrays, held_out), StoredRows(rows.arrays, held_out, only_held_out=True)
@@ -207,7 +211,7 @@ def _look(part, progress):
 def _and_of(found, rows):
     if not len(rows):
         return found
-    grey = found.has_grey or bool(((rows > 0) & (rows < (255 if rows.dtype == np.uint8 else 1))).any())
+    grey = found.has_grey or has_grey(rows)
     low, high = np.minimum(found.low, rows.min()), np.maximum(found.high, rows.max())  # either is NaN if one of the two is
     return Found(float(low), float(high), grey, zlib.crc32(rows, found.checksum))
 

@@ -31,7 +31,7 @@ from vae_np.ranks import ALONE, Ranks
 from vae_np.runs import TERMS
 from vae_np.snapshots import load as load_snapshots
 from vae_np.snapshots import taken as take_snapshot
-from vae_np.stored_rows import StoredRows, of_map
+from vae_np.stored_rows import StoredRows, has_grey, of_map
 
 
 class Run(NamedTuple):
@@ -240,11 +240,11 @@ def train(
 
     with contextlib.ExitStack() as stack:
         more = {"epochs": epochs, "threads": threads} | ({"ranks": ranks.size} if ranks.together else {}) | (notes or {})
-        if out is not None and ranks.rank == 0:
-            stack.enter_context(runs.locked(out))
-            state = runs.begin(out, resume, state, settings, more)
+        own_out = out if ranks.rank == 0 else None  # where this rank writes
+        if own_out is not None:
+            stack.enter_context(runs.locked(own_out))
+            state = runs.begin(own_out, resume, state, settings, more)
         _spread(state, ranks)
-        own_out = out if ranks.rank == 0 else None  # where this rank writes snapshots
         if not binarize:
             _say_if_no_density(architecture.likelihood, x_train)
         stack.enter_context(blas.limited(steps.blas_threads(model.kernels, threads)))
@@ -316,8 +316,8 @@ def train(
             )
             if snapshots:  # before the checkpoint: a training that is killed between the two does this epoch again
                 kept = take_snapshot(kept, snapshots, state.epoch, state.p.moved(model.get), own_out)
-            if out is not None and ranks.rank == 0:
-                runs.save(state.moved(model.get), out, settings)
+            if own_out is not None:
+                runs.save(state.moved(model.get), own_out, settings)
             if progress:
                 progress(state.epoch * n_batches, epochs * n_batches, state.history[-1])
     p = (state.best if patience else state.p).moved(model.get)
@@ -421,9 +421,7 @@ def _say_if_no_density(likelihood, x):
     if isinstance(x, StoredRows):
         grey = x.look().has_grey
     else:
-        low, high = LIKELIHOODS[likelihood].support
-        top = 255 if x.dtype == np.uint8 else high
-        grey = any(bool(((x[rows] > low) & (x[rows] < top)).any()) for rows in elbo.chunks(len(x)))
+        grey = any(has_grey(x[rows]) for rows in elbo.chunks(len(x)))
     if grey:
         _say_no_density_once(LIKELIHOODS[likelihood].title)
 

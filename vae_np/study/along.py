@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vae_np import blas, elbo
-from vae_np.buffers import buffers
 from vae_np.choices import OBJECTIVES
 from vae_np.parameters import Parameters
 from vae_np.study import chart, controls
-from vae_np.study.dials import paths
+from vae_np.study.dials import paths, whole_pass
 from vae_np.study.pictures import images
 from vae_np.study.typesetting import number
 
@@ -77,10 +76,7 @@ def course(
     moments = []
     for epoch, p in sorted(snapshots.items()):
         p = p.astype("float64")
-        model, _, a, beta, l2 = elbo.prepare(p, x, eps, beta, l2, objective, "numpy")
-        d = buffers(p.architecture, objective, len(a.eps), len(a.x), np.float64)
-        model.forward(p.layers, a, beta)
-        model.backward(p.layers, a, d, beta, len(a.x))
+        model, a, d = whole_pass(p, x, eps, beta, objective, len(x))
         (through_z, _), (through_kl, _) = paths(model, objective, a, d)
         moments.append(
             Moment(
@@ -175,8 +171,8 @@ def _latents(of, moment):
     )
     bottom, parts = TOP + SIDE, [chart.text(0, 12, f"the latents after {moment.epoch} epochs", "start", ' font-weight="600"')]
     parts.append(f'<rect x="{LEFT}" y="{TOP}" width="{SIDE}" height="{SIDE}" stroke="currentColor" stroke-width="1"/>')
-    parts += [chart.text(x(tick), bottom + 16, f"{tick:g}".replace("-", "−")) for tick in ticks_x]
-    parts += [chart.text(LEFT - 6, y(tick) + 4, f"{tick:g}".replace("-", "−"), "end") for tick in ticks_y]
+    parts += [chart.text(x(tick), bottom + 16, chart.tick_text(tick)) for tick in ticks_x]
+    parts += [chart.text(LEFT - 6, y(tick) + 4, chart.tick_text(tick), "end") for tick in ticks_y]
     of_label = {label: of.labels == label for label in colours} or {None: np.full(len(moment.latents), True)}
     for label, chosen in of_label.items():
         points = "".join(f"M{x(first):.0f} {y(second):.0f}h0" for first, second in moment.latents[chosen])

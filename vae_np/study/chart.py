@@ -54,10 +54,10 @@ def lines(
     parts = [text(0, 14, title, "start", ' font-weight="600"'), text((LEFT + RIGHT) / 2, BOTTOM + 34, axis)]
     for tick in ticks_y:
         parts.append(f'<path class="grid" d="M{LEFT} {y(tick)}H{RIGHT}" stroke="currentColor" stroke-opacity=".18"/>')
-        parts.append(text(LEFT - 6, y(tick) + 4, _number(tick), "end"))
+        parts.append(text(LEFT - 6, y(tick) + 4, tick_text(tick), "end"))
     for tick in ticks_x:
         parts.append(f'<path class="tick" d="M{x(tick)} {BOTTOM}v4" stroke="currentColor"/>')
-        parts.append(text(x(tick), BOTTOM + 17, _number(tick)))
+        parts.append(text(x(tick), BOTTOM + 17, tick_text(tick)))
     if here is not None:
         at = " ".join(str(x(value)) for value in values)
         mark = f'd="M0 {BOTTOM}V{TOP}l-4 -7h8l-4 7" transform="translate({x(here)} 0)" data-at="{at}"'
@@ -145,14 +145,15 @@ def text(x: float, y: float, words: str, anchor: str = "middle", more: str = "")
     return f'<text x="{x}" y="{y}" text-anchor="{anchor}" fill="currentColor"{more}>{html.escape(words)}</text>'
 
 
-def _number(number):
+def tick_text(number: float) -> str:
+    """A number at an axis, with a true minus sign."""
     return f"{number:g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _described(axis, values, curves, here):
     """What the chart shows, in words for those who do not see it."""
-    words = [f"Over {axis}, from {_number(values[0])} to {_number(values[-1])}:"]
+    words = [f"Over {axis}, from {tick_text(values[0])} to {tick_text(values[-1])}:"]
     for label, numbers in curves.items():
-        at_here = "" if here is None else f", {numbers[values.index(here)]:.3g} at {_number(here)}"
+        at_here = "" if here is None else f", {numbers[values.index(here)]:.3g} at {tick_text(here)}"
         words.append(f"{label} goes from {numbers[0]:.3g} to {numbers[-1]:.3g}{at_here}.")
     return " ".join(words)

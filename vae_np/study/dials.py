@@ -14,11 +14,11 @@ from vae_np.architecture import check_count
 from vae_np.buffers import Buffers, buffers
 from vae_np.choices import OBJECTIVES
 from vae_np.parameters import Parameters
+from vae_np.study.estimates import some_at_a_time
 
 BETAS, SHIFTS, FACTORS = np.linspace(0, 4, 17), np.linspace(-4, 4, 17), np.linspace(0, 3, 13)
 SAMPLES = 1, 2, 5, 10, 20, 50
 DRAWS = 800  # of eps for each example, in groups of L
-ROWS = 200  # samples at a time, so that memory does not grow with the number of draws
 
 
 class Chart(NamedTuple):
@@ -72,8 +72,8 @@ WORDS = {
         "contribution is only -beta / (2 B) to each element of dlogvar. Both paths therefore depend on beta.",
     ),
     "logvar": Words(
-        "The slider adds a number to logvar, and everything after it is computed again. The further to the right it stands, the more of z is "
-        "noise.",
+        "The slider adds a number to logvar, and everything after it is computed again. The further to the right it stands, the more of z "
+        "is noise.",
         "The KL contributes beta mu / B to dmu, which does not depend on the width of q. It contributes beta (exp(logvar) - 1) / (2 B) "
         "to dlogvar, which is 0 where q is as wide as the prior.",
         "This objective estimates the KL from the samples. Its direct contributions do not depend on the width of q: 0 to dmu, and "
@@ -125,7 +125,7 @@ def dials(
 
 def _measured(p, x, eps, beta, l2, objective):
     """What the charts show at one setting: {title of a chart: {label: number}}"""
-    model, a, d = _pass(p, x, eps, beta, objective, len(x))
+    model, a, d = whole_pass(p, x, eps, beta, objective, len(x))
     g = Parameters.zeros(p.architecture)
     model.weight_gradients(p.layers, a, d, g.layers, l2)
     value, first = elbo.value_of(model, p, a, l2), next(iter(g))
@@ -283,7 +283,9 @@ def estimators(p: Parameters, x: ArrayLike, n_draws: int = 2000, seed: int = 0) 
 # ------------------------------------------------------------------------------------------------- passes of the model
 
 
-def _pass(p, x, eps, beta, objective, n_examples):
+def whole_pass(
+    p: Parameters, x: ArrayLike, eps: ArrayLike, beta: float, objective: str, n_examples: int
+) -> tuple[elbo.Model, Buffers, Buffers]:
     """The model and its buffers of values and of derivatives, after `forward` and `backward`."""
     model, p, a, *_ = elbo.prepare(p, x, eps, beta, 0.0, objective, "numpy")
     L, B, _ = a.eps.shape
@@ -298,11 +300,9 @@ def _repeated(p, x, eps, beta, objective):
 
     Several passes are run at once, as if the batch had more examples. The loss of each pass is the mean over x alone.
     """
-    _, L, B, Z = eps.shape
-    n, parts = max(ROWS // (L * B), 1), []
-    for start in range(0, len(eps), n):
-        some = eps[start : start + n]
-        as_examples = some.transpose(1, 0, 2, 3).reshape(L, -1, Z)
-        _, a, d = _pass(p, np.tile(x, (len(some), 1)), as_examples, beta, objective, B)
+    *_, B, Z = eps.shape
+    parts = []
+    for rows, some in some_at_a_time(x, eps):
+        _, a, d = whole_pass(p, rows, some, beta, objective, B)
         parts.append((a.loss.reshape(-1, B), d.mu.reshape(-1, B, Z), d.logvar.reshape(-1, B, Z)))
     return tuple(map(np.concatenate, zip(*parts)))

@@ -1,6 +1,6 @@
 """What an estimator of the encoder's gradient gives on average over eps, and how far its draws lie apart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +46,15 @@ def draws_of_eps(n_examples: int, n_latent: int, n_samples: int) -> NDArray:
     return eps.reshape(n, n_samples, n_examples, n_latent)
 
 
+def some_at_a_time(x: ArrayLike, eps: NDArray) -> Iterator[tuple[NDArray, NDArray]]:
+    """The rows x (B, D) with some draws of eps (N, L, B, Z) at a time, as if they were n B examples: (n B, D) and (L, n B, Z)."""
+    _, L, B, Z = eps.shape
+    n = max(ROWS // (L * B), 1)
+    for start in range(0, len(eps), n):
+        some = eps[start : start + n]
+        yield np.tile(x, (len(some), 1)), some.transpose(1, 0, 2, 3).reshape(L, -1, Z)
+
+
 @blas.limited()
 def gradients(
     p: Parameters, x: NDArray, eps: NDArray, beta: float, objective: str, estimators: Sequence[str]
@@ -58,12 +67,10 @@ def gradients(
         {estimator: {name: array (N, B, ..)}}. The names are dmu, dlogvar and, for each hidden layer i of the encoder,
         dencoder[i] and dencoder[i].y.
     """
-    _, L, B, Z = eps.shape
-    n, found = max(ROWS // (L * B), 1), {estimator: [] for estimator in estimators}
-    for start in range(0, len(eps), n):
-        some = eps[start : start + n]
-        as_examples = some.transpose(1, 0, 2, 3).reshape(L, -1, Z)
-        model, q, a, beta, _ = elbo.prepare(p, np.tile(x, (len(some), 1)), as_examples, beta, 0.0, objective, "numpy")
+    _, L, B, _ = eps.shape
+    found = {estimator: [] for estimator in estimators}
+    for rows, some in some_at_a_time(x, eps):
+        model, q, a, beta, _ = elbo.prepare(p, rows, some, beta, 0.0, objective, "numpy")
         d = buffers(p.architecture, objective, L, len(a.x), np.float64)
         model.forward(q.layers, a, beta)
         for estimator in estimators:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_np.study import formulas, typesetting
+from vae_np.study import formulas
 from vae_np.study.lines import Line, Lines
 from vae_np.study.paths import GRADIENTS, PATHS, TERMS, forward_lines, paths_of
+from vae_np.study.typesetting import plain_name
 
 FILES = pathlib.Path(__file__).parent
 WIDTH, HEIGHT, ROW = 100, 74, 17  # of a box, and from one of its rows to the next
@@ -269,7 +270,7 @@ def _boxes(trace, layout, nodes):
         x, y = map(float, layout.point(along, across).split())
         left, right, top = x - WIDTH / 2 + 5, x + WIDTH / 2 - 5, y - HEIGHT / 2
         baselines = itertools.count(y - ROW * (2 + bool(node.derivative) + bool(node.weights)) / 2 + 13, ROW)
-        math_name, shape = _plain(name), " × ".join(map(str, node.shape))
+        math_name, shape = plain_name(name), " × ".join(map(str, node.shape))
         yield f'<rect class="{"box wrong" if node.wrong else "box"}" x="{x - WIDTH / 2:g}" y="{top:g}" width="{WIDTH}" height="{HEIGHT}" rx="5"/>'
         first, second = next(baselines), next(baselines)
         kind = "mean" if name == "loss" else "norm"
@@ -282,7 +283,7 @@ def _boxes(trace, layout, nodes):
         words = f"{math_name}, shape {shape}, {kind} {_digits(node.norm)}"
         yield _link(trace, node.line, words, value) if node.line is not None else f"<g><title>{words}</title>{value}</g>"
         if node.derivative:
-            below, derivative = next(baselines), _plain(node.derivative)
+            below, derivative = next(baselines), plain_name(node.derivative)
             label = "dy" if node.derivative.endswith(".y") else derivative
             row = _text(left, below, label, "symbol long" if len(label) > 9 else "symbol")
             row += _text(right, below, "", "end", node.norms)
@@ -307,7 +308,7 @@ def _pills(layout):
         yield (
             f'<path class="forward" d="{arrow}"/><path class="tip" d="{tip}"/>'
             f'<rect class="box" x="{x - PILL[0] / 2:g}" y="{y - PILL[1] / 2:g}" width="{PILL[0]}" height="{PILL[1]}" rx="13"/>'
-            + _text(x, y + 5, _plain(name), "symbol middle")
+            + _text(x, y + 5, plain_name(name), "symbol middle")
         )
 
 
@@ -332,7 +333,7 @@ def _edges(trace, layout):
             if shapes:
                 groups += f'<g data-path="{path}"{" hidden" * (path != "all")}>{shapes}</g>'
         hit = f'<path class="hit" d="{_curve(layout, edge, (ARROW + layout.room(edge)) / 2, 0, 0)}"/>'
-        ends = f"what flows back from {_plain(edge.target)} to {_plain(edge.source)}"
+        ends = f"what flows back from {plain_name(edge.target)} to {plain_name(edge.source)}"
         siblings = [
             _ports(layout, other)[0] for other in layout.edges if other.source == edge.source and other.line is not None
         ]
@@ -385,10 +386,6 @@ def _label(layout, along, across, edge, before):
 def _digits(value, n=3):
     """A number with so many digits that it fits into a box."""
     return f"{float(f'{value:.{n}g}'):g}"
-
-
-def _plain(name):
-    return typesetting.plain(("name", name))
 
 
 def _text(x, y, words, kind="", norms=None, before="", n=3):

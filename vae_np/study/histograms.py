@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_np.study.chart import scale, text
+from vae_np.study.chart import scale, text, tick_text
 from vae_np.study.typesetting import number
 
 WIDTH, LEFT, RIGHT, TOP, ROW, HIGH = 360, 10, 350, 40, 52, 26  # of the picture, the axis, the rows, and the highest bar
@@ -60,7 +60,7 @@ def histograms(title: str, axis: str, rows: Mapping[str, NDArray], mark: float, 
     parts.append(f'<path d="M{LEFT} {bottom}H{RIGHT}" stroke="currentColor"/>')
     for tick in ticks:
         parts.append(f'<path d="M{x(tick)} {bottom}v4" stroke="currentColor"/>')
-        parts.append(text(x(tick), bottom + 17, f"{tick:g}".replace("-", "−")))
+        parts.append(text(x(tick), bottom + 17, tick_text(tick)))
     through = "".join(f"M{x(mark)} {TOP + ROW * i - HIGH - 8}v{HIGH + 2}" for i in range(1, len(rows) + 1))
     parts.append(f'<path class="mark" d="{through}" stroke="currentColor" stroke-dasharray="4 3"/>')
     parts.append(text((LEFT + RIGHT) / 2, bottom + 34, axis))

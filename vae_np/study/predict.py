@@ -315,7 +315,7 @@ def _bare(tree):
 
 def text_of(name: str) -> str:
     """The name of an array, as text."""
-    return html.escape(typesetting.plain(("name", name)))
+    return html.escape(typesetting.plain_name(name))
 
 
 def _element(name, place):

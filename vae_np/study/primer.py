@@ -30,9 +30,10 @@ def primer(trace: Lines) -> str:
     example = np.outer([1.0, -0.5], [1.0, 0.5, 0.0, -1.0])
     return f"""<div class="columns"><div>
 <p>This page follows one batch of {B} example{"s" * (B > 1)} through a variational autoencoder: first forward, to the loss, and then
-backward, to the derivative of the loss with respect to every weight. The numbers of both passes are those of one real run. Read this part, then
-work through one latent by hand. Together they take about 15 minutes. The part after them explains why randomness does not block the
-gradient. Then the guided tour leads you through the backward pass, one line at a time. After that, the other parts are there to look things up.</p>
+backward, to the derivative of the loss with respect to every weight. The numbers of both passes are those of one real run. Read
+this part, then work through one latent by hand. Together they take about 15 minutes. The part after them explains why randomness does
+not block the gradient. Then the guided tour leads you through the backward pass, one line at a time. After that, the other parts are
+there to look things up.</p>
 <p>You need to know the chain rule, the product of two matrices, and the mean and the variance of a normal distribution. You need no
 library for automatic differentiation, and neither does the program.</p>
 <h3>Derivatives</h3>

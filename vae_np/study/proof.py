@@ -223,8 +223,9 @@ def prove(
 def _follow(written, forward_lines, reads_value, paths, by_bias, complete, error_of, cause_of):
     """A Proof of each state of a derivative: the paths that it contains, which are those of the state before and perhaps more.
 
-    `paths` has for each state the derivatives along all paths on which they are not 0. If the derivative must be complete, its last state must contain all paths. A missing path should have been added by the
-    line whose operation is named after that path's, or else by the last line.
+    `paths` has for each state the derivatives along all paths on which they are not 0. If the derivative must be complete, its last
+    state must contain all paths. A missing path should have been added by the line whose operation is named after that path's, or
+    else by the last line.
     """
     zero = np.zeros_like(written[0])
 

@@ -23,7 +23,7 @@ from vae_np.study.lines import Line, Lines
 from vae_np.study.page import FILES
 from vae_np.study.paths import BACKWARD, GRADIENTS
 from vae_np.study.proof import agreement
-from vae_np.study.typesetting import has, number, plain
+from vae_np.study.typesetting import has, number, plain, plain_name
 
 SIZES = 4, (3,), 1  # inputs, hidden units, latents
 X, EPS = np.array([[1.0, 0.0, 1.0, 1.0]]), np.array([[0.5]])
@@ -178,7 +178,7 @@ def text(trace: Lines) -> RenderableType:
             parts.append(Text(f"    {plain(row.equation)}\n       {''.join(map(plain, _put_in_and_result(row)))}"))
         for name, *paths, total in two_paths(line):
             words = " + ".join(f"{number(part)} {source}" for part, source in zip(paths, SOURCES.values()))
-            parts.append(Text(f"    {plain(('name', name))}: {words} = {number(total)}", "bold"))
+            parts.append(Text(f"    {plain_name(name)}: {words} = {number(total)}", "bold"))
     return Group(*parts)
 
 

@@ -14,7 +14,7 @@ from scipy import special
 
 from vae_np.buffers import Buffers
 from vae_np.choices import OBJECTIVES
-from vae_np.testing.oracles import SURROGATE_FACTORS
+from vae_np.testing.oracles import SURROGATE_FACTORS, log_normal
 
 
 class Surrogate(NamedTuple):
@@ -74,8 +74,3 @@ def surrogate(operations: types.ModuleType, a: Buffers, beta: float, objective: 
     vars(changed).update({**vars(operations), "reparameterize": reparameterize, **dict(zip(names, (divergence, bound)))})
     of_kl = np.abs(weight_of_kl) * np.maximum(np.abs(a.kl), np.abs(log_normal(z_held, mu_held, logvar_held)))
     return Surrogate(changed, factor, float(np.mean(np.sum(c * np.abs(a.nll) + of_kl, axis=0))))
-
-
-def log_normal(z: NDArray, mu: NDArray | float, logvar: NDArray) -> NDArray:
-    """log N(z; mu, exp(logvar)), summed over the latents"""
-    return -0.5 * np.sum(np.log(2 * np.pi) + logvar + (z - mu) ** 2 / np.exp(logvar), axis=-1)

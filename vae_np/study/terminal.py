@@ -112,7 +112,7 @@ def card(trace: Lines, i: int) -> RenderableType:
     for array in arrays:
         value, shape = array.value, " × ".join(map(str, array.value.shape))
         numbers = f"min {value.min():.3g}", f"max {value.max():.3g}", f"norm {np.linalg.norm(value):.3g}"
-        table.add_row(typesetting.plain(("name", array.name)), shape, *numbers)
+        table.add_row(typesetting.plain_name(array.name), shape, *numbers)
     proofs = [_proof(trace, line, array) for array in arrays if array.error is not None]
     return Group(*parts, Padding(Group(table, *proofs), (0, 0, 0, 4)))
 

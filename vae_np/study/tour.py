@@ -3,10 +3,11 @@
 import numpy as np
 
 from vae_np.choices import LIKELIHOODS, NOISES
-from vae_np.study import markup, predict, typesetting, values
+from vae_np.study import markup, predict, values
 from vae_np.study.lines import Array, Lines
 from vae_np.study.markup import View
 from vae_np.study.paths import BACKWARD, GRADIENTS, forward_lines
+from vae_np.study.typesetting import plain_name
 
 WORDS = {  # {an operation by its name in the text: a sentence about the line that calls it}
     "bound": "The forward pass ends with the loss of each example, and the loss of the batch is {total} nats{how}. Every line that "
@@ -99,7 +100,7 @@ def sentence(trace: Lines, i: int) -> str:
     return words.format(
         total=f"{value.total:.4f}",
         how=f": the mean of these{penalty}" if len(trace.a.x) > 1 else penalty,
-        value=_plain(name.removeprefix("d") if line.function == BACKWARD else name),
+        value=plain_name(name.removeprefix("d") if line.function == BACKWARD else name),
     )
 
 
@@ -115,7 +116,7 @@ def two_paths(array: Array, view: View) -> str:
         f'<div class="part"><p class="shape">{words}</p>{values.shown(array, part, view)}</div>'
         for words, part in shown.items()
     )
-    return f'<div class="sum" role="group" aria-label="the two paths into {_plain(array.name.removeprefix("d"))}">{parts}</div>'
+    return f'<div class="sum" role="group" aria-label="the two paths into {plain_name(array.name.removeprefix("d"))}">{parts}</div>'
 
 
 def _stop(trace, i, view):
@@ -133,7 +134,3 @@ def _stop(trace, i, view):
         f'<li data-card="l{i}"{before}><h3>{line.function}, {markup.link(trace, i)}</h3>{said}'
         f'<div class="told">{paths}</div>{questions}</li>'
     )
-
-
-def _plain(name):
-    return typesetting.plain(("name", name))

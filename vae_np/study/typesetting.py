@@ -73,6 +73,11 @@ def mathml(tree: Tree) -> str:
     return f'<math displaystyle="true" alttext="{html.escape(plain(tree))}">{written(elements(tree))}</math>'
 
 
+def plain_name(name: str) -> str:
+    """The name of an array as Unicode text."""
+    return plain(("name", name))
+
+
 def plain(tree: Tree) -> str:
     """The tree as a line of Unicode text.
 

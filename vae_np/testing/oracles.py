@@ -277,10 +277,6 @@ def complex_surrogate(
     z = mean + np.exp(logvar / 2) * eps
     mean_p, logvar_p = _encoded(architecture, p, x)
     z_p = mean_p + np.exp(logvar_p / 2) * eps
-
-    def log_normal(z, mean, logvar):
-        return -0.5 * np.sum(np.log(2 * np.pi) + logvar + (z - mean) ** 2 / np.exp(logvar), axis=-1)
-
     log_w = _log_likelihood(architecture, at, x, z) + beta * (log_normal(z, 0, np.zeros(())) - log_normal(z, mean, logvar))
     share = special.softmax(log_w, axis=0) if OBJECTIVES[objective].weighted else np.full(log_w.shape, 1 / len(log_w))
     r, s = SURROGATE_FACTORS[objective, estimator](log_w, share, beta)
@@ -289,6 +285,11 @@ def complex_surrogate(
     cost = cost + beta * (log_normal(z_p, mean, logvar) - log_normal(z_p, 0, np.zeros(())))
     total = share * of_decoder + r * cost + s * log_normal(z, mean_p, logvar_p)
     return np.mean(np.sum(total, axis=0)) + _penalty(p, l2)
+
+
+def log_normal(z: NDArray, mean: NDArray | float, logvar: NDArray) -> NDArray:
+    """log N(z; mean, exp(logvar)), summed over the latents, (L, B); the arguments may be complex."""
+    return -0.5 * np.sum(np.log(2 * np.pi) + logvar + (z - mean) ** 2 / np.exp(logvar), axis=-1)
 
 
 def _without(log_w, l):

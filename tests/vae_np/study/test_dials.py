@@ -69,7 +69,7 @@ def test_elsewhere_they_show_the_run_that_is_elsewhere(objective):
 @pytest.mark.parametrize("problem", PROBLEMS[::5])
 def test_the_two_paths_are_the_whole_gradient(problem):
     p, x, eps, beta, _, objective = problem
-    model, a, d = module._pass(p, x, eps, beta, objective, len(x))
+    model, a, d = module.whole_pass(p, x, eps, beta, objective, len(x))
     (dmu_z, dlogvar_z), (dmu_kl, dlogvar_kl) = paths(model, objective, a, d)
     np.testing.assert_allclose(dmu_z + dmu_kl, d.mu, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(dlogvar_z + dlogvar_kl, d.logvar, rtol=1e-12, atol=1e-15)
@@ -80,11 +80,11 @@ def test_the_two_paths_are_the_whole_gradient(problem):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_repeated_passes_are_the_passes_one_by_one(objective, monkeypatch):
-    monkeypatch.setattr(module, "ROWS", 12)  # two passes at a time, and then the one that is left
+    monkeypatch.setattr("vae_np.study.estimates.ROWS", 12)  # two passes at a time, and then the one that is left
     p, x, *_ = PROBLEM
     eps = np.random.default_rng(0).normal(size=(5, 2, 3, 3))
     for i, (losses, dmu, dlogvar) in enumerate(zip(*module._repeated(p, x, eps, 0.7, objective), strict=True)):
-        _, a, d = module._pass(p, x, eps[i], 0.7, objective, len(x))
+        _, a, d = module.whole_pass(p, x, eps[i], 0.7, objective, len(x))
         for given, wanted in ((losses, a.loss), (dmu, d.mu), (dlogvar, d.logvar)):
             np.testing.assert_allclose(given, wanted, rtol=1e-12, atol=1e-15)
 
@@ -92,7 +92,7 @@ def test_repeated_passes_are_the_passes_one_by_one(objective, monkeypatch):
 def test_the_same_run_gives_the_same_numbers_however_it_is_cut(monkeypatch):
     once = dials(*PROBLEM), estimators(*PROBLEM[:2], n_draws=50)
     assert repr((dials(*PROBLEM), estimators(*PROBLEM[:2], n_draws=50))) == repr(once)
-    monkeypatch.setattr(module, "ROWS", 7)
+    monkeypatch.setattr("vae_np.study.estimates.ROWS", 7)
     cut = dials(*PROBLEM), estimators(*PROBLEM[:2], n_draws=50)
     for label, numbers in once[0][3].curves.items():
         assert cut[0][3].curves[label] == pytest.approx(numbers, rel=1e-10)

@@ -11,7 +11,7 @@ import pytest
 from tests.vae_np.study.kinds import KINDS, traced
 from tests.vae_np.study.test_trace import changed
 from vae_np.kernels import reference
-from vae_np.study import graph, page, trace
+from vae_np.study import graph, page, trace, typesetting
 
 DOCS = pathlib.Path(__file__).parents[3] / "docs"
 
@@ -111,7 +111,7 @@ def test_the_width_of_a_band_is_its_norm():
         if edge.source in ("nll", "output"):
             norm = edge.norms["reconstruction"]
             wanted = graph.NARROWEST + (graph.WIDEST - graph.NARROWEST) * norm / widest
-            shown = re.search(rf"to {graph._plain(edge.source)}, norm [^<]*<.*?stroke-width=\"([\d.]+)\"", svg)[1]
+            shown = re.search(rf"to {typesetting.plain_name(edge.source)}, norm [^<]*<.*?stroke-width=\"([\d.]+)\"", svg)[1]
             assert float(shown) == pytest.approx(wanted, abs=0.05)
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.vae_np.study import browser
 from tests.vae_np.study.kinds import KINDS, traced
 from vae_np.kernels import reference
-from vae_np.study import page, predict, tour
+from vae_np.study import page, predict, tour, typesetting
 from vae_np.study.formulas import of, parse
 from vae_np.study.markup import View
 from vae_np.study.paths import paths_of
@@ -51,12 +51,12 @@ def test_every_stop_has_a_sentence_that_is_true(made):
         line = made[i]
         named = {array.name.removeprefix("d").removesuffix(".y") for array in line.writes}
         if line.called in ("affine_backward", "affine_backward_add"):
-            assert f" {tour._plain(min(named))}" in words[i]
+            assert f" {typesetting.plain_name(min(named))}" in words[i]
             read = set(made[line.differentiates[0]].reads)
             assert named <= read
         if line.function == "weight_gradients" and words[i] != tour.LEARNED:
             (forward,) = line.differentiates
-            assert tour._plain(made[forward].writes[0].name.removesuffix(".y")) in words[i]
+            assert typesetting.plain_name(made[forward].writes[0].name.removesuffix(".y")) in words[i]
 
 
 def _before(lines, line):
