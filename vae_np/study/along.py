@@ -129,7 +129,7 @@ def along(of: Course, image_shape: tuple[int, ...] | None) -> str:
     sampled = (
         "This objective estimates the KL from the samples, so the KL acts on mu through z, and the path from the KL itself is 0."
         if of.sampled
-        else "The norm along the path from the KL is that of mu, times beta / B. It grows as the latents move away from 0."
+        else "The KL is in closed form here, so the norm along the path from it is the norm of mu, times beta / B."
     )
     return f"""<p>The training kept its parameters after a few epochs, which lie further and further apart. Move the slider to see what each
 of them makes of the same examples, with the same eps. {sampled}</p>

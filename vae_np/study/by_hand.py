@@ -60,7 +60,7 @@ def by_hand(trace: Lines) -> str:
         equations = "".join(markup.equation(*parts) for parts in lines)
         parts.append(f'<li class="hand"><p class="where">{markup.link(trace, row.line)}</p>{words}{equations}</li>')
     L = trace.a.eps.shape[0]
-    of_samples = f" Where one sample stands for all {L}, it is the first." if L > 1 else ""
+    of_samples = f" Where only one of the {L} samples is shown, it is the first." if L > 1 else ""
     return (
         "<p>Choose an example and a latent. Below stand the equations that lead from its mean and variance to the loss, and back to "
         "their derivatives, with the numbers of this run. They are rounded to about three digits; the program computes with 16."

@@ -32,6 +32,7 @@ from vae_np.study.randomness import randomness
 from vae_np.study.tour import tour
 
 FILES = pathlib.Path(__file__).parent
+_POINTER = '<p>If the symbols are new to you, begin with <a href="#first">Read this first</a>, below the picture.</p>'
 
 
 def write(
@@ -83,7 +84,7 @@ def page(
     """The HTML of the whole page; the arguments are those of `write`."""
     view = View(image_shape)
     sections = {
-        "picture": ("The whole picture", graph(trace, _paths_menu(trace, "picture"))),
+        "picture": ("The whole picture", _POINTER + graph(trace, _paths_menu(trace, "picture"))),
         "first": ("Read this first", primer(trace) + _facts(trace, data, image_shape)),
         "hand": ("One latent by hand", by_hand(trace)),
         "randomness": ("Why randomness does not block the gradient", randomness(trace, estimators)),
@@ -215,7 +216,7 @@ def _paths_menu(trace, part):
         f"{words}{' (its weight is 0)' * (path not in followed)}</label>"
         for path, words in titles.items()
     )
-    return f'<fieldset class="paths"><legend>Follow one path: gradients show the part that comes along it, and lines that do not lie on it are dimmed.</legend>{radios}</fieldset>'
+    return f'<fieldset class="paths"><legend>Follow one path: what does not lie on it is dimmed, and gradients show only their part along it.</legend>{radios}</fieldset>'
 
 
 # --------------------------------------------------------------------------------------------------------------- names

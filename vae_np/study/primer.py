@@ -31,8 +31,8 @@ def primer(trace: Lines) -> str:
     return f"""<div class="columns"><div>
 <p>This page follows one batch of {B} example{"s" * (B > 1)} through a variational autoencoder: first forward, to the loss, and then
 backward, to the derivative of the loss with respect to every weight. The numbers of both passes are those of one real run. Read
-this part, then work through one latent by hand. Together they take about 15 minutes. The part after them explains why randomness does
-not block the gradient. Then the guided tour leads you through the backward pass, one line at a time. After that, the other parts are
+this part and work through one latent by hand: for a first reading, allow about 15 minutes for these two. The whole page takes much
+longer. The part after them explains why randomness does not block the gradient. Then the guided tour leads you through the backward pass, one line at a time. After that, the other parts are
 there to look things up.</p>
 <p>You need to know the chain rule, the product of two matrices, and the mean and the variance of a normal distribution. You need no
 library for automatic differentiation, and neither does the program.</p>
