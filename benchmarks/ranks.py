@@ -1,8 +1,10 @@
 """How long a training step of several ranks takes under mpiexec, beside threads, and beside PyTorch's DistributedDataParallel.
 
-The file is also the program of each process: `mpiexec -n 2 python -m benchmarks.ranks ranks example 1 5`.
+The file is also the program of each process: `mpiexec -n 2 python -m benchmarks.ranks rows example 1 5`.
 """
 
+import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -12,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.processes import allowed_cores
 from benchmarks.workloads import ADAM, WORKLOADS, Workload
 from vae_np import kernels, steps
-from vae_np.ranks import of_launch, rank_in_environment
+from vae_np.ranks import Ranks, of_launch, rank_in_environment
 
 SECONDS = 600  # after which a measurement has failed
 BLOCKS, MOST = 5, 20  # blocks of steps that a process times, and the steps in one, if they take less than 0.3 seconds
@@ -37,12 +39,13 @@ class Way(NamedTuple):
 
 
 def ways(counts: Sequence[int]) -> list[Way]:
-    """The ways to be compared: each number of ranks of one thread, one process of as many threads as cores, and DDP."""
+    """The ways to be compared: each number of ranks of one thread, which exchange rows or sums; as many threads; and DDP."""
     several = [n for n in counts if n > 1]
     return [
-        Way("one thread", "ranks", 1, 1),
-        *(Way(f"{n} ranks", "ranks", n, 1) for n in several),
-        *(Way(f"{n} threads", "ranks", 1, n) for n in several if n <= len(allowed_cores())),
+        Way("one thread", "rows", 1, 1),
+        *(Way(f"{n} ranks", "rows", n, 1) for n in several),
+        *(Way(f"{n} ranks, sums", "sums", n, 1) for n in several),
+        *(Way(f"{n} threads", "rows", 1, n) for n in several if n <= len(allowed_cores())),
         *(Way(f"{DDP}, {n} rank{'s' * (n > 1)}", "ddp", n, 1) for n in (1, *several)),
     ]
 
@@ -98,16 +101,10 @@ def _timed(words, way, name):
 # ---------------------------------------------------------------------------------------------- in each of the processes
 
 
-def time_ranks(workload: Workload, threads: int, meeting: str) -> dict[str, Any]:
+def time_ranks(workload: Workload, threads: int, meeting: str, exchange: str) -> dict[str, Any]:
     """The seconds of a step in each block, by the ranks of this launch, and the most bytes that a rank receives in one."""
     ranks, p, kernel_set = of_launch(), workload.parameters(), kernels.load("numba")
-    exchange, n_bytes = ranks.exchange, []
-    parts = steps.parts_for_ranks(kernel_set, ranks, workload.n_samples)
-
-    def counted(received, ends):
-        n_bytes.append(ends[-1] - (ends[ranks.rank + 1] - ends[ranks.rank]))
-        exchange(received, ends)
-
+    parts = steps.parts_for_ranks(kernel_set, ranks, workload.n_samples, exchange)
     make_steps = steps.stepper(
         p,
         ADAM.initial_state(p),
@@ -121,15 +118,37 @@ def time_ranks(workload: Workload, threads: int, meeting: str) -> dict[str, Any]
         ranks=ranks,
         parts=parts,
         shares=steps.shares_of_weights(p, kernel_set, ranks, parts, workload.batch_size, workload.n_samples),
+        exchange=exchange,
     )
 
     def run(rows):
         make_steps(rows, 1, 1.0, ADAM.learning_rate)
 
-    ranks.exchange = counted
-    run(workload.batches(1))
-    ranks.exchange, largest = exchange, max(ranks.gather_json(sum(n_bytes)))
-    return {"seconds": _seconds(workload, run, ranks.gather_json), "received": largest}
+    with received_by(ranks) as n_bytes:
+        run(workload.batches(1))
+    return {"seconds": _seconds(workload, run, ranks.gather_json), "received": max(ranks.gather_json(sum(n_bytes)))}
+
+
+@contextlib.contextmanager
+def received_by(ranks: Ranks) -> Iterator[list[int]]:
+    """`with received_by(ranks) as n_bytes`: the bytes that this rank receives in each exchange are added to the list.
+
+    Of sums it receives the others' integers for its share.
+    """
+    exchange, reduce_scatter, n_bytes = ranks.exchange, ranks.reduce_scatter, []
+
+    def counted_exchange(received, ends):
+        n_bytes.append(ends[-1] - (ends[ranks.rank + 1] - ends[ranks.rank]))
+        exchange(received, ends)
+
+    def counted_reduce_scatter(numbers, bounds):
+        share = reduce_scatter(numbers, bounds)
+        n_bytes.append((ranks.size - 1) * share.nbytes)
+        return share
+
+    ranks.exchange, ranks.reduce_scatter = counted_exchange, counted_reduce_scatter
+    yield n_bytes
+    ranks.exchange, ranks.reduce_scatter = exchange, reduce_scatter
 
 
 def time_ddp(workload: Workload, threads: int, meeting: str) -> dict[str, Any]:
@@ -176,7 +195,7 @@ def _seconds(workload: Workload, run: Callable[[NDArray], object], gather: Calla
     return times
 
 
-TIMERS = {"ranks": time_ranks, "ddp": time_ddp}
+TIMERS = {exchange: functools.partial(time_ranks, exchange=exchange) for exchange in steps.EXCHANGES} | {"ddp": time_ddp}
 
 if __name__ == "__main__":
     timer, of, of_threads, place = sys.argv[1:]

@@ -257,6 +257,7 @@ def _ranks_table(result: dict[str, Any]) -> Table:
         [
             "All processes run on this machine. They are vae_np on numba, and PyTorch's DistributedDataParallel with gloo on the "
             "same model, where each process has its part of every batch.",
+            "sums: the ranks add up the gradients of slices of the batch; the others exchange their rows.",
             f"The weights have {result['bytes_of_weights'] / 1e6:.2f} MB. MB received: what a process receives in a step; of "
             "DistributedDataParallel what a ring needs for its sums.",
             f"The ways were timed one after another in {_number(result['rounds'], 'round')}; median and min are those of all blocks.",

@@ -267,9 +267,9 @@ class Capture(Protocol):
         examples
             Functions of a kernel set, one for each slice of a batch: the first half of a step.
         weights
-            Such a function: the second half, with the update. Its update may be one of a part of the weights that begins and ends
-            with whole rows, and then the gradients of the others are not needed. None: the caller reads all results of the first
-            half, and makes the second by another program, whose `examples` are empty.
+            Such a function: the second half, with the update, or the update alone. Its update may be one of a part of the weights
+            that begins and ends with whole rows, and then the gradients of the others are not needed. None: the caller reads all
+            results of the first half, and makes the second by another program, whose `examples` are empty.
         means, squares
             Arrays whose mean, or whose sum of squares before the update, is a result of each step, in double precision.
         before_examples, before_weights

@@ -1,3 +1,4 @@
+import gc
 import os
 
 import pytest
@@ -26,6 +27,8 @@ LOWER = [
 
 
 def pytest_configure(config):
+    if config.getoption("numprocesses", None):  # one process for each core: more threads in each would only wait for cores
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if os.environ.get("VAE_NP_CI"):
         try:
             import cuda.core  # noqa: F401
@@ -33,6 +36,10 @@ def pytest_configure(config):
             raise pytest.UsageError(f"in CI the tests of the GPU's kernels may not skip: {error}") from None
         if not on_host.KERNELS:
             raise pytest.UsageError("in CI the tests of the GPU's kernels may not skip: they need Linux, g++ and nm")
+
+
+def pytest_collection_finish():
+    gc.freeze()  # each full collection of garbage would otherwise look at the thousands of tests again
 
 
 @pytest.fixture(params=RUNNABLE, scope="session")

@@ -209,7 +209,7 @@ def test_no_two_extras_that_can_stand_together_bring_different_cudas():
 
 
 WITHOUT_EXTRAS = """
-import functools, sys
+import functools, shlex, sys
 import numpy as np
 
 sys.modules.update(dict.fromkeys({missing}))  # to every import they are now not installed
@@ -222,7 +222,7 @@ pixels, load = np.random.default_rng(0).integers(0, 256, (60, 784), dtype=np.uin
 data.load = lambda name, *rest: data.Dataset(pixels, pixels[:9], None, None, (28, 28)) if name == "mnist" else load(name, *rest)
 for command in {commands}:
     try:
-        cli.main(command.split())
+        cli.main(shlex.split(command))
     except SystemExit as end:
         print("--", command.split()[0], end.code or 0)
 """
@@ -236,7 +236,7 @@ COMMANDS = (
     "study --hidden 3 --examples 0",
     "study --small --text",
     "exercise --list",
-    "mistakes",
+    "mistakes 'half the noise'",
     "explain-bound",
     "estimators --samples 1 2 --draws 4 --backend numpy",
     "burda --stages 1 --rows 3 --importance-samples 5 --backend numpy",

@@ -48,6 +48,7 @@ def burda(
     progress: Callable[[int, int, dict[str, float]], object] | None = None,
     estimator: str = "total",
     ranks: Ranks = ALONE,
+    exchange: str = "rows",
 ) -> Iterator[Stage]:
     """Train on MNIST for the first stages of the published schedule, and estimate log p(x) of the test digits after each stage.
 
@@ -79,6 +80,8 @@ def burda(
         The estimator of the encoder's gradient, as for `vae_np.train`.
     ranks : Ranks
         The processes that share the work, as for `vae_np.train`.
+    exchange : str
+        What they exchange in a step, as for `vae_np.train`.
 
     Yields
     ------
@@ -114,6 +117,7 @@ def burda(
             resume=ranks.from_first(lambda: os.path.exists(os.path.expanduser(out or ""))),
             progress=progress,
             ranks=ranks,
+            exchange=exchange,
         )
         if len(run.history) > epochs:
             continue  # the run in the folder has passed this stage, and holds the parameters of a later one

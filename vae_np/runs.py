@@ -31,6 +31,7 @@ RESUMABLE = "a checkpoint of a training to resume"  # what checkpoint.npz must b
 LATER: dict[str, Any] = {
     "precision": FULL,
     "estimator": "total",
+    "exchange": "rows",
     "parts": 1,
     "snapshots": 0,
 }  # settings that a checkpoint of an older version lacks, and what they were then

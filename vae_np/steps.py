@@ -18,10 +18,11 @@ from vae_np.buffers import batch_slice, buffers
 from vae_np.kernels.contract import FULL, Backend, KernelSet
 from vae_np.optimizers import Optimizer
 from vae_np.parameters import Parameters
-from vae_np.ranks import ALONE, Ranks, exchange_of_rows
+from vae_np.ranks import ALONE, Ranks, exact_sum, exchange_of_rows
 from vae_np.runs import TERMS
 from vae_np.stored_rows import StoredRows
 
+EXCHANGES = ("rows", "sums")  # what ranks exchange between the halves of a step
 PARTS = 12  # into which ranks cut a batch whose bits depend on how it is cut; 1, 2, 3, 4, 6 and 12 ranks have equal shares
 ROWS_TOGETHER = 12  # rows of weights that one rank updates: those of a tile of the compiled products
 # Multiply-adds for the gradient of a weight: with fewer, 4 bytes of an updated weight arrive at 1.1 GB/s (10 Gbit/s) no sooner
@@ -48,6 +49,7 @@ def stepper(
     ranks: Ranks = ALONE,
     parts: int = 1,
     shares: Sequence[int] | None = None,
+    exchange: str = "rows",
 ) -> Callable[[NDArray, int, ArrayLike, ArrayLike], NDArray]:
     """Make a function that makes whole training steps on batches of one size.
 
@@ -72,6 +74,8 @@ def stepper(
     shares : sequence of int, optional
         Where in p.flat the weights begin and end that each rank updates (`shares_of_weights`); each changes the optimizer's arrays
         there only. By default each rank makes the whole update.
+    exchange : {"rows", "sums"}
+        What the ranks exchange. With "sums" `parts` must be more than 1, and each rank makes the whole update.
 
     Returns
     -------
@@ -107,12 +111,17 @@ def stepper(
         (rank == ranks.rank, slice(*cut), batch_slice(a, *cut), batch_slice(d, *cut))
         for rank, of_rank in enumerate(cuts)
         for cut in itertools.pairwise(of_rank)
+        if rank == ranks.rank or exchange == "rows"  # of what other ranks do, sums do not even need x
     ]
-    exchange_rows = _exchange_of_rows(model, ranks, a, d, cuts)
+    n_slices = sum(len(of_rank) - 1 for of_rank in cuts)
+    g_slices = model.zeros((len(slices) if exchange == "sums" else 0, p.flat.size), real)
+    layers_of_slices = [Parameters(arch, flat).layers for flat in g_slices] or [None] * len(slices)
+    slices = [(*part, g_slice) for part, g_slice in zip(slices, layers_of_slices)]
+    exchange_rows = _exchange_of_rows(model, ranks, a, d, cuts, exchange)
     own_weights = slice(None) if shares is None else slice(*shares[ranks.rank : ranks.rank + 2])
     own_p, own_g, own_state = p.flat[own_weights], g.flat[own_weights], {name: x[own_weights] for name, x in state.items()}
 
-    def by_example(model, own, cut, a, d, rows, step, beta):
+    def by_example(model, own, cut, a, d, g_slice, rows, step, beta):
         model.kernels.gather(held, (rows if stored is None else in_batch)[cut], a.x)
         if binarize:
             model.kernels.binarize(a.x, binarize_key, step, rows[cut], a.x)
@@ -120,9 +129,17 @@ def stepper(
             model.kernels.normals(train_key, step, rows[cut], a.eps)
             model.forward(layers, a, beta)
             model.backward(layers, a, d, beta, batch_size)
+        if g_slice:
+            model.weight_gradients(layers, a, d, g_slice, real(0) if cut.start else l2)  # one slice has the L2 term
+
+    def between_halves():
+        exchange_rows()
+        if exchange == "sums":
+            g.flat[...] = model.put(exact_sum(ranks, model.get(g_slices), [array.size for array in p.values()], n_slices))
 
     def by_weight(model, step, learning_rate):
-        model.weight_gradients(layers, a, d, g_layers, l2)
+        if exchange == "rows":
+            model.weight_gradients(layers, a, d, g_layers, l2)
         optimizer.update(model.kernels, own_p, own_g, own_state, step, learning_rate)
 
     def exchange_weights():
@@ -137,7 +154,7 @@ def stepper(
             numbers = model.put(rows[i])
             for part in slices:
                 by_example(model, *part, numbers, first + i, real(betas[i]))
-            exchange_rows()
+            between_halves()
             value = elbo.value_of(model, p, a, l2)
             terms[i] = [getattr(value, term) for term in TERMS]
             if not math.isfinite(value.total):
@@ -150,11 +167,11 @@ def stepper(
         rows, beta, rate = model.zeros(batch_size, np.int64), model.zeros((), real), model.zeros((), np.float64)
         step_of_noise, step_of_update = model.zeros((), np.int64), model.zeros((), np.int64)
 
-        def of_slice(own, cut, a, d, kernels):
-            by_example(bind(kernels), own, cut, a, d, rows, step_of_noise, beta)
+        def of_slice(own, cut, a, d, g_slice, kernels):
+            by_example(bind(kernels), own, cut, a, d, g_slice, rows, step_of_noise, beta)
 
         if ranks.size > 1 or parts > 1:
-            capture = functools.partial(_in_halves, capture, exchange_rows, exchange_weights)
+            capture = functools.partial(_in_halves, capture, between_halves, exchange_weights)
         program = capture(
             examples=[functools.partial(of_slice, *part) for part in slices],
             weights=lambda kernels: by_weight(bind(kernels), step_of_update, rate),
@@ -183,9 +200,9 @@ def stepper(
     return run
 
 
-def parts_for_ranks(kernel_set: KernelSet, ranks: Ranks, n_samples: int) -> int:
-    """Into how many parts ranks cut a batch; 1 where the set cuts it by itself, and changes no bit by that."""
-    return PARTS if ranks.together and not cuts_for_threads(kernel_set, n_samples) else 1
+def parts_for_ranks(kernel_set: KernelSet, ranks: Ranks, n_samples: int, exchange: str = "rows") -> int:
+    """Into how many parts ranks cut a batch; 1 where they exchange rows, and the set's own cuts change no bit."""
+    return PARTS if exchange == "sums" or (ranks.together and not cuts_for_threads(kernel_set, n_samples)) else 1
 
 
 def shares_of_weights(
@@ -236,19 +253,21 @@ def _cuts(kernel_set, n_ranks, n_examples, n_samples, threads, parts):
     return [edges[r * n // n_ranks : (r + 1) * n // n_ranks + 1] for r in range(n_ranks)]
 
 
-def _exchange_of_rows(model, ranks, a, d, cuts):
+def _exchange_of_rows(model, ranks, a, d, cuts, exchange):
     """A function by which every rank gets what the second half of a step needs of the examples of the others."""
     if ranks.size == 1:
         return lambda: None
     arrays = []
     for of_rank in cuts:
         at, dt = batch_slice(a, of_rank[0], of_rank[-1]), batch_slice(d, of_rank[0], of_rank[-1])
-        values = *at.encoder[1:], *at.decoder, at.nll, at.kl, at.loss
-        arrays.append([*values, *dt.encoder[1:], dt.mu, dt.logvar, *dt.decoder[1:], dt.output, dt.output_logvar])
+        arrays.append([at.nll, at.kl, at.loss])
+        if exchange == "rows":
+            derivatives = *dt.encoder[1:], dt.mu, dt.logvar, *dt.decoder[1:], dt.output, dt.output_logvar
+            arrays[-1] += [*at.encoder[1:], *at.decoder, *derivatives]
     return exchange_of_rows(ranks, arrays, model.get, model.put)
 
 
-def _in_halves(capture, exchange_rows, exchange_weights, examples, weights, means, squares, before_examples, before_weights):
+def _in_halves(capture, between_halves, exchange_weights, examples, weights, means, squares, before_examples, before_weights):
     """The `capture` of a kernel set, of two programs with an exchange after each."""
     first = capture(examples, None, means, (), before_examples, ())
     second = capture((), weights, means, squares, (), before_weights)
@@ -258,7 +277,7 @@ def _in_halves(capture, exchange_rows, exchange_weights, examples, weights, mean
         for i in range(len(results)):
             of_step = [value[i : i + 1] for value in values]
             first(threads, of_step[: len(before_examples)])
-            exchange_rows()
+            between_halves()
             results[i] = second(threads, of_step[len(before_examples) :])
             if not math.isfinite(results[i, 0] + results[i, len(means) :].sum()):
                 return results[: i + 1]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from vae_np import blas, elbo, kernels, runs, steps, streams
-from vae_np.architecture import Architecture, check_count, check_number
+from vae_np.architecture import Architecture, check_choice, check_count, check_number
 from vae_np.choices import LIKELIHOODS
 from vae_np.deprecation import renamed
 from vae_np.evaluation import evaluate
@@ -74,6 +74,7 @@ def train(
     backend: Backend = "auto",
     threads: int | None = None,
     ranks: Ranks = ALONE,
+    exchange: str = "rows",
     # what is kept, and reported
     out: str | os.PathLike | None = None,
     resume: bool = False,
@@ -134,6 +135,10 @@ def train(
     ranks : Ranks
         The processes that make this training together, such as `vae_np.ranks.of_launch()` under mpiexec: each of them calls
         `train` with the same arguments, and rank 0 alone writes files. Their number changes no bit.
+    exchange : {"rows", "sums"}
+        What ranks exchange in each step: the rows of their parts of the minibatch, or sums of the gradients of 12 slices of it,
+        on one rank too. Sums are fewer numbers than rows where a minibatch has many samples. They are exact but for the last
+        digits (`vae_np.ranks.exact_sum`), which differ from those of "rows".
     out : path, optional
         A folder for checkpoint.npz, history.csv, config.json and, where snapshots are kept, snapshots.npz.
     resume : bool
@@ -196,6 +201,7 @@ def train(
         raise TypeError(f"optimizer is {optimizer!r}; it must be one such as Adam(1e-3)")
     x_train = architecture.check_inputs(of_map(x_train), "x_train")
     x_valid = None if x_valid is None else architecture.check_inputs(of_map(x_valid), "x_valid")
+    check_choice("exchange", exchange, steps.EXCHANGES)
     epochs = check_count("epochs", epochs)
     threads = None if threads is None else check_count("threads", threads)
     patience = None if patience is None else check_count("patience", patience)
@@ -224,7 +230,8 @@ def train(
         "dtype": check_dtype(dtype),
         "precision": precision,
         "backend": backend_name(kernels.load(backend, precision)),
-        "parts": _parts(kernels.load(backend, precision), ranks, n_samples, out if resume else None),
+        "exchange": exchange,
+        "parts": _parts(kernels.load(backend, precision), ranks, n_samples, exchange, out if resume else None),
         "snapshots": check_count("snapshots", snapshots, 0),
         "data": [_checksum(x) for x in (x_train, x_valid) if x is not None],
     }
@@ -275,6 +282,7 @@ def train(
                 ranks=ranks,
                 parts=settings["parts"],
                 shares=shares,
+                exchange=exchange,
             )
 
         together = 1  # steps in a call of the stepper: as many as take a tenth of a second, which is found on the way
@@ -327,12 +335,12 @@ def train(
     return Run(p, state.history, out, arrays, steps_before + state.epoch * n_batches, kept)
 
 
-def _parts(kernel_set, ranks, n_samples, out):
+def _parts(kernel_set, ranks, n_samples, exchange, out):
     """Into how many parts the training cuts a batch, as it was begun: 1 where the ranks change no bit by cutting as they like."""
     before = runs.settings_of(out) if out is not None else {}
     if before:
         return int((runs.LATER | before)["parts"])
-    return steps.parts_for_ranks(kernel_set, ranks, n_samples)
+    return steps.parts_for_ranks(kernel_set, ranks, n_samples, exchange)
 
 
 def _spread(state, ranks):

@@ -76,13 +76,21 @@ class Operands:
         self.results: dict[tuple, tuple] = {}
 
     def of_layers(self, calls: list[tuple[str, tuple]]) -> list[tuple[str, tuple]]:
-        """Return the calls of a first half with the weights in the form in which each layer multiplies by them."""
+        """Return the calls of a first half with the operands in the form in which each layer multiplies them."""
         if not self.are_pairs:
             return calls
-        return [
-            (name, (x, _kept(self.weights, PAIRINGS[name], W), *others)) if name in PAIRINGS else (name, (x, W, *others))
-            for name, (x, W, *others) in calls
-        ]
+        paired: list[tuple[Any, tuple]] = []
+        for name, arguments in calls:
+            if name in PAIRINGS:
+                x, W, *others = arguments
+                arguments = x, _kept(self.weights, PAIRINGS[name], W), *others
+            elif name == "affine_gradients":
+                x, dy, *others = arguments
+                words = [np.zeros(_shape_of_words(pair_rows, array), WORD) for array in (x, dy)]
+                paired += [(pair_rows, pair) for pair in zip((x, dy), words)]
+                name, arguments = _gradients_of_pairs, (*words, dy, *others)
+            paired.append((name, arguments))
+        return paired
 
     def of_gradient(self, result: Array) -> Array:
         """Return x or dy of dW = x.T @ dy in the form in which they are multiplied."""

@@ -65,10 +65,21 @@ def record(function: Callable[[KernelSet], object]) -> list[tuple[str, tuple]]:
 
 
 def weight_tasks(calls: list[tuple[str, tuple]], operands: Operands) -> list[list[tuple[Any, tuple]]]:
-    """Return the second half as tasks: each takes some rows of the weights of a layer from their gradient to their update."""
+    """Return the second half as tasks: each takes some rows of the weights of a layer from their gradient to their update.
+
+    Where the update is the only call, the gradients are there already, and each task updates some elements.
+    """
     ((update, (p, g, *rest)),) = [call for call in calls if call[0] in UPDATES]
     tasks, covered, least, most = [], 0, *TASK_BYTES
     n_bytes = min(max(least, g.nbytes // 64), most)
+
+    def of_update(start, stop):
+        state = [array[start:stop] if np.shape(array) == g.shape else array for array in rest]
+        return p[start:stop], g[start:stop], *state
+
+    if len(calls) == 1:
+        n = n_bytes // g.itemsize
+        return [[(update, of_update(start, start + n))] for start in range(0, g.size, n)]
     for name, arguments in calls:
         if name in UPDATES:
             continue
@@ -81,14 +92,14 @@ def weight_tasks(calls: list[tuple[str, tuple]], operands: Operands) -> list[lis
                 raise AssertionError("a layer's bias must stand right behind its weights")
             if not 0 <= start < g.size:
                 continue  # this layer is not learned, or not by this update
-            state = [array[start:stop] if np.shape(array) == g.shape else array for array in rest]
+            p_rows, g_rows, *state = of_update(start, stop)
             if name == "affine_gradients":
-                to_update = [array[: dW.size].reshape(dW.shape) for array in (p[start:stop], *state) if np.ndim(array)]
+                to_update = [array[: dW.size].reshape(dW.shape) for array in (p_rows, *state) if np.ndim(array)]
                 prefetched = tuple((to_update + [dW[:0]])[:3])
-                update_rows = UPDATE_ROWS[update], (*inputs, prefetched, g[start:stop], (p[start:stop], *state))
+                update_rows = UPDATE_ROWS[update], (*inputs, prefetched, g_rows, (p_rows, *state))
                 tasks.append([update_rows, *afterwards])
             else:
-                tasks.append([(name, arguments), (update, (p[start:stop], g[start:stop], *state))])
+                tasks.append([(name, arguments), (update, (p_rows, g_rows, *state))])
             covered += stop - start
     if covered != g.size:
         raise AssertionError("some weights are updated by no task, or by more than one")

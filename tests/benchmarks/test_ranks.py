@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 from benchmarks import ranks, report
@@ -10,6 +11,7 @@ from benchmarks.__main__ import main
 from tests.benchmarks.results import MACHINE
 from tests.vae_np.test_ranks import needs_mpi
 from vae_np import kernels
+from vae_np.ranks import exact_sum, in_threads
 
 needs_numba = pytest.mark.skipif(not kernels.available()["numba"].ok, reason="numba cannot run here")
 
@@ -23,7 +25,7 @@ def run(*words):
 @pytest.fixture
 def one_way(monkeypatch):
     """Two ranks are the only way, and the machine is not looked at."""
-    monkeypatch.setattr(ranks, "ways", lambda counts: [ranks.Way("2 ranks", "ranks", max(counts), 1)])
+    monkeypatch.setattr(ranks, "ways", lambda counts: [ranks.Way("2 ranks", "rows", max(counts), 1)])
     monkeypatch.setattr("benchmarks.machine.describe", lambda: MACHINE)
 
 
@@ -39,6 +41,17 @@ def test_ranks_are_timed_and_their_bytes_counted(one_way, tmp_path, capsys):
     assert "digits: 64-64-8" in capsys.readouterr().out
 
 
+def test_bytes_of_a_sum_are_counted():
+    def once(some):
+        with ranks.received_by(some) as n_bytes:
+            exact_sum(some, np.ones((4, 6), np.float32), [2, 4], 12)
+        exact_sum(some, np.ones((4, 6), np.float32), [2, 4], 12)  # outside of `with` nothing is counted
+        return n_bytes
+
+    largest, integers, sums = 2 * 2 * 8, 2 * 2 * 8, 2 * 2 * 4  # of two other ranks: two numbers, and two of six elements
+    assert in_threads(3, once) == [[largest, integers, sums]] * 3
+
+
 def test_threads_are_no_more_than_cores_and_a_peer_may_be_absent(monkeypatch):
     monkeypatch.setattr(ranks, "allowed_cores", lambda: [0, 1])
     names = [way.name for way in ranks.ways([1, 2, 4])]
@@ -46,6 +59,8 @@ def test_threads_are_no_more_than_cores_and_a_peer_may_be_absent(monkeypatch):
         "one thread",
         "2 ranks",
         "4 ranks",
+        "2 ranks, sums",
+        "4 ranks, sums",
         "2 threads",
         "torch DDP, 1 rank",
         "torch DDP, 2 ranks",

@@ -1,9 +1,11 @@
 """Ranks: any number of them makes the same bits, and one that fails ends them all."""
 
+import functools
 import hashlib
 import importlib.util
 import itertools
 import json
+import math
 import os
 import pathlib
 import random
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from unittest import mock
 
 import numpy as np
@@ -24,8 +27,9 @@ from tests.kernels.gpu import on_host
 from vae_np import SGD, Adam, AdamW, Architecture, Parameters, cli, data, kernels, log_likelihood, ranks, train
 from vae_np.choices import ESTIMATORS
 from vae_np.evaluation import evaluate
-from vae_np.ranks import ALONE, RankError, in_threads
-from vae_np.steps import cuts_for_threads, shares_of_weights
+from vae_np.ranks import ALONE, RankError, exact_sum, in_threads
+from vae_np.steps import EXCHANGES, cuts_for_threads, shares_of_weights
+from vae_np.testing.comparison import assert_near
 
 ARCH = Architecture(12, (9, 7), 3)
 X = np.random.default_rng(0).integers(0, 2, (61, 12)).astype(np.float32)
@@ -49,7 +53,7 @@ def digest_of(size, x=X, valid=X[:9], arch=ARCH, **options):
 
 
 ORDINARY = {"size": 3, "batch_size": 30, "n_rows": 61, "n_samples": 1, "bound": ("elbo", "total"), "backend": BACKENDS[-1]}
-ORDINARY |= {"dtype": "float32", "binarize": False, "l2": 0.0, "optimizer": SGD(1e-2), "enough": 10**9}
+ORDINARY |= {"dtype": "float32", "binarize": False, "l2": 0.0, "optimizer": SGD(1e-2), "enough": 10**9, "exchange": "rows"}
 
 
 @settings(max_examples=12)
@@ -65,16 +69,84 @@ ORDINARY |= {"dtype": "float32", "binarize": False, "l2": 0.0, "optimizer": SGD(
     l2=st.sampled_from([0.0, 0.1]),
     optimizer=st.sampled_from([Adam(1e-2), AdamW(1e-2)]),
     enough=st.sampled_from([0, 10**9]),
+    exchange=st.sampled_from(EXCHANGES),
 )
 @example(**ORDINARY)
 @example(**{**ORDINARY, "enough": 0, "optimizer": AdamW(1e-2)})  # each rank updates its share of the weights
 @example(**{**ORDINARY, "size": 5, "batch_size": 3, "backend": "numpy", "binarize": True})  # fewer rows than ranks
 @example(**{**ORDINARY, "n_samples": 40, "bound": ("iwae", "vimco"), "l2": 0.1})  # so many samples that a set cuts by itself
+@example(**{**ORDINARY, "exchange": "sums", "n_samples": 5, "bound": ("iwae", "dreg"), "l2": 0.1})
+@example(**{**ORDINARY, "exchange": "sums", "size": 5, "batch_size": 3, "backend": "numpy", "dtype": "float64"})
 def test_any_number_of_ranks_has_the_same_bits(size, n_rows, bound, enough, **options):
     options["objective"], options["estimator"] = bound
     x = X[:n_rows] * 0.5 if options["binarize"] else X[:n_rows]
     with mock.patch("vae_np.steps.ENOUGH_TO_SHARE", enough):
         assert digest_of(size, x, x[:9], **options) == digest_of(1, x, x[:9], **options)
+
+
+@pytest.mark.parametrize(
+    "dtype, precision, kind",
+    [("float32", "float32", "model"), ("float64", "float32", "model"), ("float32", "bfloat16", "rounded")],
+)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sums_and_rows_give_the_same_gradient(backend, dtype, precision, kind):
+    options = {"epochs": 1, "batch_size": len(X), "optimizer": SGD(1e-2, momentum=0.0), "objective": "iwae", "n_samples": 5}
+    options |= {"l2": 0.1, "backend": backend, "dtype": dtype, "precision": precision}
+    arch = Architecture(500, (70,), 3)  # of so many weights that Numba updates them in several tasks
+    rows, sums = (train(arch, np.tile(X, 42)[:, :500], exchange=exchange, **options) for exchange in EXCHANGES)
+    assert_near(sums.parameters.flat, rows.parameters.flat, "p", kind)
+    wanted = Parameters(arch, rows.optimizer["velocity"])  # of one step without momentum: the gradient
+    for name, g in Parameters(arch, sums.optimizer["velocity"]).items():
+        assert_near(g, wanted[name], name, kind)
+
+
+@settings(max_examples=30)
+@given(
+    numbers=st.integers(1, 12).flatmap(
+        lambda n: st.lists(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=n, max_size=n), min_size=2, max_size=6)
+    ),
+    size=st.integers(2, 5),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+def test_a_sum_is_exact_where_elements_keep_their_bits(numbers, size, dtype):
+    terms = np.array(numbers, dtype).T / 3  # (n, P)
+    n, width = terms.shape
+    lengths, largest = [1, width - 1], np.abs(terms).max(axis=0)
+    largest[1:] = largest[1:].max()
+
+    def of_rank(ranks):
+        own = terms[ranks.share(n).start : ranks.share(n).stop]
+        return exact_sum(ranks, own, lengths, n)
+
+    sums = exact_sum(ALONE, terms, lengths, n)
+    assert {other.tobytes() for other in in_threads(size, of_rank)} == {sums.tobytes()} and sums.dtype == dtype
+    for found, column, most in zip(sums, terms.T.tolist(), largest.tolist()):
+        error = abs(Fraction(float(found)) - sum(map(Fraction, column)))
+        tiny = np.finfo(dtype).smallest_subnormal
+        assert error <= n * n * Fraction(most) / 2**62 + Fraction(float(max(tiny, np.spacing(abs(found)))))
+        if all(value == 0 or abs(value) >= most * 2.0 ** {"float32": -35, "float64": -6}[dtype] for value in column):
+            assert found == np.dtype(dtype).type(math.fsum(column))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [1, 2, 3, 12, 16, 1024])
+def test_a_sum_of_the_largest_numbers_has_room(n, dtype):
+    real = np.dtype(dtype).type
+    least, most = max(2.0**-930, np.finfo(dtype).smallest_subnormal), np.finfo(dtype).max / 2048
+    for largest in (np.nextafter(real(1), real(0)), real(1), real(least), real(most)):
+        terms = np.full((n, 2), [largest, -largest], dtype)
+        assert exact_sum(ALONE, terms, [2], n).tolist() == [real(n * float(largest)), -real(n * float(largest))]
+
+
+def test_what_is_not_finite_shows_in_a_sum_on_every_rank():
+    def once(ranks):
+        terms = np.ones((1, 4), np.float32)
+        terms[0, 1] = {0: 1, 1: np.nan, 2: np.inf}[ranks.rank]
+        return exact_sum(ranks, terms if ranks.rank else terms[:0], [1, 2, 1], 2)
+
+    assert {str(sums.tolist()) for sums in in_threads(3, once)} == {"[2.0, nan, nan, 2.0]"}
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="the loss is no longer finite: .* at step"):
+        train(ARCH, X, backend="numpy", exchange="sums", optimizer=SGD(1e30))
 
 
 @pytest.mark.parametrize("n_samples", [1, 5, 40])
@@ -86,24 +158,24 @@ def test_numba_has_the_bits_of_a_training_without_ranks(n_samples):
     assert digest_of(3, n_samples=n_samples, backend="numba") == alone
 
 
+@pytest.mark.parametrize("exchange, batch_size", [("rows", 20), ("sums", 4)])
 @pytest.mark.parametrize("backend", GPU)
-def test_a_gpu_has_the_same_bits(backend):
+def test_a_gpu_has_the_same_bits(backend, exchange, batch_size):
     turn = threading.Lock()  # the stand-in for a GPU serves one thread at a time
 
     def once(ranks):
-        exchange = ranks.exchange
-
-        def between_turns(*arguments):
+        def between_turns(exchange, *arguments):
             turn.release()
             try:
-                exchange(*arguments)
+                return exchange(*arguments)
             finally:
                 turn.acquire()
 
-        ranks.exchange = between_turns
+        ranks.exchange = functools.partial(between_turns, ranks.exchange)
+        ranks.reduce_scatter = functools.partial(between_turns, ranks.reduce_scatter)
         with turn:
-            options = {"l2": 0.1, "objective": "iwae", "n_samples": 2, "epochs": 1, "batch_size": 20}
-            return digest(train(ARCH, X[:40], X[:9], backend=backend, ranks=ranks, **options))
+            options = {"l2": 0.1, "objective": "iwae", "n_samples": 2, "epochs": 1, "batch_size": batch_size}
+            return digest(train(ARCH, X[: 2 * batch_size], X[:9], backend=backend, ranks=ranks, exchange=exchange, **options))
 
     assert len({bits for size in (1, 3) for bits in in_threads(size, once)}) == 1
 
@@ -111,7 +183,8 @@ def test_a_gpu_has_the_same_bits(backend):
 @pytest.mark.parametrize("noise", ["fixed", "shared", "heteroscedastic"])
 def test_the_noise_of_a_likelihood_and_a_linear_model(noise):
     arch = Architecture(12, (), 3, likelihood="gaussian", noise=noise)
-    assert digest_of(3, arch=arch) == digest_of(1, arch=arch)
+    for exchange in EXCHANGES:
+        assert digest_of(3, arch=arch, exchange=exchange) == digest_of(1, arch=arch, exchange=exchange)
 
 
 def test_activations_that_keep_y_and_a_lower_precision(monkeypatch):
@@ -146,23 +219,28 @@ def test_patience_and_warmup_are_decided_alike():
     assert digest_of(3, **options) == digest_of(1, **options)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_each_step_has_the_same_exchanges_whatever_the_clock_says(backend, monkeypatch):
+@pytest.mark.parametrize("backend, exchange", [*itertools.product(BACKENDS, ["rows"]), ("numpy", "sums")])
+def test_each_step_has_the_same_exchanges_whatever_the_clock_says(backend, exchange, monkeypatch):
     monkeypatch.setattr("vae_np.steps.ENOUGH_TO_SHARE", 0)
     shared = backend == "numba" and cuts_for_threads(kernels.load(backend), 1)
 
-    def counted(ranks, epochs):
-        exchange, calls = ranks.exchange, []
-        ranks.exchange = lambda *arguments: (calls.append(0), exchange(*arguments))
-        if ranks.rank == 1:  # whose calls of the stepper are of other lengths
-            train(ARCH, X, epochs=epochs, batch_size=4, ranks=ranks, backend=backend, progress=lambda *_: time.sleep(0.01))
-        else:
-            train(ARCH, X, epochs=epochs, batch_size=4, ranks=ranks, backend=backend)
+    def calls_of(ranks, epochs):
+        calls = []
+
+        def counted(function):
+            return lambda *arguments: (calls.append(0), function(*arguments))[1]
+
+        ranks.exchange, ranks.reduce_scatter = counted(ranks.exchange), counted(ranks.reduce_scatter)
+        progress = (lambda *_: time.sleep(0.01)) if ranks.rank == 1 else None  # its calls of the stepper are of other lengths
+        options = {"batch_size": 4, "backend": backend, "exchange": exchange, "progress": progress}
+        train(ARCH, X, epochs=epochs, ranks=ranks, **options)
         return len(calls)
 
-    one, two, three = (in_threads(3, lambda ranks: counted(ranks, epochs)) for epochs in (1, 2, 3))
+    one, two, three = (in_threads(3, lambda ranks: calls_of(ranks, epochs)) for epochs in (1, 2, 3))
     steps, of_checks, of_adam = 16, 2, 2  # the bytes of the checksums, and how many they are; m and v
     wanted = 2 * steps + of_checks + of_adam if shared else steps + of_checks  # of rows, and of weights
+    if exchange == "sums":
+        wanted = 4 * steps + of_checks  # of terms, and of the largest gradients; of integers to add up, and of sums
     assert len(set(one)) == 1 and two[0] - one[0] == three[0] - two[0] == wanted
 
 
@@ -182,14 +260,17 @@ def test_evaluation_and_importance_sampling_are_dealt_in_chunks(n_rows, monkeypa
 
 
 def test_a_run_goes_on_with_any_number_of_ranks(tmp_path):
-    for backend in BACKENDS:
-        out, bits = tmp_path / backend, ""
+    for backend, exchange in [*itertools.product(BACKENDS, ["rows"]), ("numpy", "sums")]:
+        out, bits, options = tmp_path / (backend + exchange), "", {"backend": backend, "exchange": exchange, "patience": 9}
         for i, size in enumerate((3, 1, 2)):
-            bits = digest_of(size, epochs=i + 1, backend=backend, out=out, resume=i > 0, patience=9)
-        whole = digest_of(1, epochs=3, backend=backend, patience=9)
+            bits = digest_of(size, epochs=i + 1, out=out, resume=i > 0, **options)
+        whole = digest_of(1, epochs=3, **options)
         assert bits == whole
-        alone = train(ARCH, X, X[:9], epochs=3, batch_size=20, backend=backend, out=out, resume=True, patience=9)
+        alone = train(ARCH, X, X[:9], epochs=3, batch_size=20, out=out, resume=True, **options)
         assert digest(alone) == whole
+        other = options | {"exchange": "rows" if exchange == "sums" else "sums"}
+        with pytest.raises(ValueError, match=f"was trained with exchange '{exchange}', not '{other['exchange']}'"):
+            train(ARCH, X, X[:9], epochs=3, batch_size=20, out=out, resume=True, **other)
 
 
 def test_a_run_that_was_begun_without_ranks_goes_on_with_some(tmp_path):
@@ -333,6 +414,7 @@ for group in (0, world.rank // 3, world.rank // 2):  # of 4 ranks; of 3 and of 1
     for arch, rows, settings in (
         (Architecture(64, (64,), 8), x[:1200], {"batch_size": 60}),
         (Architecture(64, (32, 32), 8), x[:400], {"batch_size": 20, "objective": "iwae", "n_samples": 5}),
+        (Architecture(64, (32, 32), 8), x[:400], {"batch_size": 20, "objective": "iwae", "n_samples": 5, "exchange": "sums"}),
     ):
         run = train(arch, rows, x[-100:], epochs=1, ranks=some, **settings)
         arrays = [run.parameters.flat, *run.optimizer.values()]
@@ -348,19 +430,25 @@ def test_digits_and_iwae_have_one_hash_under_mpiexec(tmp_path):
     np.save(tmp_path / "digits.npy", data.load("digits").train)
     done = mpiexec(sys.executable, "-c", TRAININGS, tmp_path / "digits.npy", cwd=tmp_path, size=4)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") == 2, done.stdout  # one line of bits for either training, whatever the number of ranks
+    assert done.stdout.count("\n") == 3, done.stdout  # one line of bits for each training, whatever the number of ranks
 
 
 def kill_and_resume(kills, rows, tmp_path, seed):
-    chance, out, n_steps = random.Random(seed), tmp_path / "run", 8
-    words = TRAIN.format(rows=rows).split() + ["--out", out]
+    chance, out, n_steps, exchange = random.Random(seed), tmp_path / "run", 8, EXCHANGES[1 - seed % 2]
+    words = [*TRAIN.format(rows=rows).split(), "--out", out, "--exchange", exchange]
     for i in range(kills):
         size, step = 2 + i % 2, chance.randint(1, 2 * n_steps)
         who = chance.randrange(size)
         killed = mpiexec(sys.executable, "-c", FAULTY, "kill", who, step, *words, cwd=tmp_path, size=size)
         assert killed.returncode or (out / "checkpoint.npz").exists()
         words = ["train", "--resume", out, "--epochs", 3 + i] if (out / "config.json").exists() else words
-    settings = {"arch": Architecture(12, (5,), 3), "epochs": 4 + kills, "batch_size": 8, "patience": 10**6}
+    settings = {
+        "arch": Architecture(12, (5,), 3),
+        "epochs": 4 + kills,
+        "batch_size": 8,
+        "patience": 10**6,
+        "exchange": exchange,
+    }
     assert digest_of(4, out=out, resume=(out / "config.json").exists(), **settings) == digest_of(1, **settings)
 
 

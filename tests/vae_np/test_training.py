@@ -119,6 +119,7 @@ def test_the_defaults_are_those_of_the_design():
         "backend": "auto",
         "threads": None,
         "ranks": ranks.ALONE,
+        "exchange": "rows",
         "out": None,
         "resume": False,
         "beta_warmup": 0.0,

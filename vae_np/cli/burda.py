@@ -6,7 +6,7 @@ from rich.console import Console
 
 from vae_np import data
 from vae_np.cli.command import AddOption, Command
-from vae_np.cli.options import add_backend, add_data_dir, add_estimator, add_objective
+from vae_np.cli.options import add_backend, add_data_dir, add_estimator, add_exchange, add_objective
 from vae_np.cli.outputs import add_out
 from vae_np.cli.progress import training_progress
 from vae_np.console import make_console
@@ -25,6 +25,7 @@ def _add_options(option: AddOption) -> None:
     option("--rows", type=int, default=10_000, help="The number of rows of the test part on which log p(x) is estimated.")
     option("--seed", type=int, default=0, help="The seed of the first weights, of the order of the rows and of all noise.")
     add_backend(option)
+    add_exchange(option)
     add_out(option, "The folder of the run. An existing run is resumed.", "runs/burda", "FOLDER")
 
 
@@ -47,6 +48,7 @@ def _run(options: argparse.Namespace, status: Console) -> None:
             show,
             options.estimator,
             of_launch(),
+            options.exchange,
         )
         for stage, epochs, ll, active, ratios in stages:
             console.print(

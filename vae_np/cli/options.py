@@ -11,6 +11,7 @@ from vae_np.architecture import Architecture
 from vae_np.choices import ACTIVATIONS, ESTIMATORS, LIKELIHOODS, NOISES, OBJECTIVES
 from vae_np.cli.command import AddOption
 from vae_np.deprecation import now_called
+from vae_np.steps import EXCHANGES
 
 DATA = ("data", "data_dir", "csv_header", "csv_index")  # the options of add_data, which say where the data are
 path = os.path.expanduser  # the type of an option that is a path: a shell leaves the ~ of --out=~/run as it is
@@ -118,6 +119,16 @@ def add_estimator(option: AddOption, default: str | None = "total", by_default: 
         choices=ESTIMATORS,
         default=default,
         help=f"The estimator of the gradient by the encoder's parameters, and the objectives that have it. {known}.{by_default}",
+    )
+
+
+def add_exchange(option: AddOption) -> None:
+    """What the processes of mpiexec exchange."""
+    option(
+        "--exchange",
+        choices=EXCHANGES,
+        default="rows",
+        help="What the processes of mpiexec exchange in a training step: the rows of a minibatch, or sums of the gradients of 12 slices of it. Sums are shorter where a minibatch has many samples. Each way gives the same bits for any number of processes, and the last digits of the two differ.",
     )
 
 

@@ -23,6 +23,7 @@ from vae_np.cli.options import (
     add_backend,
     add_data,
     add_estimator,
+    add_exchange,
     add_model,
     default_by_data,
     epoch_and_factor,
@@ -109,6 +110,7 @@ def _add_options(option: AddOption) -> None:
         type=int,
         help="The number of threads. By default it is all cores where a step is work enough. On numpy it is 1, and another number changes the last digits.",
     )
+    add_exchange(option)
     option(
         "--stall",
         type=float,
@@ -258,6 +260,7 @@ def _train(options, dataset, backend, out, console, status, ranks):
             backend=backend,
             threads=options.threads,
             ranks=ranks,
+            exchange=options.exchange,
             out=out,
             resume=bool(options.resume),
             snapshots=options.snapshots,

@@ -87,7 +87,7 @@ WORDS = (
     "--estimator dreg",
     "--samples 2 --beta 0.1 --beta-warmup 2.5 --l2 1e-05 --optimizer sgd --learning-rate 0.3 --schedule 1:0.5 7:1e-30",
     "--epochs 3 --batch-size 2 --binarize --patience 4 --init he --seed 18446744073709551615 --dtype float64",
-    "--snapshots 3 --precision bfloat16 --backend numpy --threads 2",
+    "--snapshots 3 --precision bfloat16 --backend numpy --threads 2 --exchange sums",
 )
 
 
