@@ -124,8 +124,9 @@ def along(of: Course, image_shape: tuple[int, ...] | None) -> str:
         )
     plane = ""
     if of.moments[0].latents.shape[1] == 2:
+        of_colours = " The colour of a point is its label." if _colours(of) else ""
         drawn = "".join(_case(i, last, _latents(of, moment)) for i, moment in enumerate(of.moments))
-        plane = f"<figure>{drawn}{_legend(of)}<figcaption>Each point is the mean of q(z|x) for one of {_size(of)}</figcaption></figure>"
+        plane = f"<figure>{drawn}{_legend(of)}<figcaption>Each point is the mean of q(z|x) for one of {_size(of)}{of_colours}</figcaption></figure>"
     sampled = (
         "This objective estimates the KL from the samples, so the KL acts on mu through z, and the path from the KL itself is 0."
         if of.sampled
@@ -142,8 +143,8 @@ def _case(i, last, content):
 
 
 def _size(of):
-    which = "These two vary most over the rows at the end." if of.shown != [0, 1] else ""
-    return f"{len(of.moments[0].latents)} {html.escape(of.rows)}: latent {of.shown[0]} to the right and latent {of.shown[1]} up. {which}"
+    which = " Of all latents, these two vary most over the rows at the end of the training." if of.shown != [0, 1] else ""
+    return f"{len(of.moments[0].latents)} {html.escape(of.rows)}: latent {of.shown[0]} to the right and latent {of.shown[1]} up.{which}"
 
 
 def _colours(of):

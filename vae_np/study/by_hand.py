@@ -63,7 +63,8 @@ def by_hand(trace: Lines) -> str:
     of_samples = f" Where only one of the {L} samples is shown, it is the first." if L > 1 else ""
     return (
         "<p>Choose an example and a latent. Below stand the equations that lead from its mean and variance to the loss, and back to "
-        "their derivatives, with the numbers of this run. They are rounded to about three digits; the program computes with 16."
+        "their derivatives, with the numbers of this run. They are rounded to about three digits, and the program computes with 16: "
+        "so the last digit of your own result can differ."
         f'{of_samples}</p><div class="group">{controls.choice("example", list(map(str, range(B))))} '
         f'{controls.choice("latent", list(map(str, range(Z))))}<ol class="hands">{"".join(parts)}</ol></div>'
     )

@@ -77,7 +77,11 @@ def _operation(line, view):
         words = " ".join(line.definition.split("\n")[0].split())
         return f'<p class="note">{html.escape(words)}</p>' if words else ""
     key, operation = key_of(line.operation), vars(reference).get(line.operation)
-    why = f'<a href="#why-{key}">How is it derived?</a>' if key and view.on_page else ""
+    why = (
+        f'<a href="#why-{key}" aria-label="How is {html.escape(line.operation)} derived?">How is it derived?</a>'
+        if key and view.on_page
+        else ""
+    )
     source = f"<pre><code>{html.escape(inspect.getsource(operation))}</code></pre>" if operation else ""
     name = f"<code>{html.escape(line.operation)}</code>"
     exercise = exercise_of(line.operation) if line.function in (BACKWARD, GRADIENTS) else None

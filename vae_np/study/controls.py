@@ -78,7 +78,7 @@ def estimators(found: Estimators) -> str:
             deviation = "" if kind == "reparameterised" else f"{error:.1f}"
             rows += (
                 f'<tr><th scope="row">{markup.math(name)}, {kind}</th><td>{number(np.linalg.norm(estimate.mean))}</td>'
-                f"<td>{deviation}</td><td>{number(estimate.variance.sum())}</td><td>{estimate.ratio:,.3g}</td></tr>"
+                f"<td>{deviation}</td><td>{_large(estimate.variance.sum())}</td><td>{_large(estimate.ratio)}</td></tr>"
             )
     return f"""<div class="dial" id="estimators"><h3>The same gradient, estimated in two ways</h3>
 <p>Both estimators estimate the gradient of the expected reconstruction, E[nll] over q(z|x). Each estimate uses one sample, and was
@@ -86,7 +86,12 @@ repeated {found.n_draws} times. The reparameterised gradient follows z back to m
 nll. The score-function estimator multiplies nll by the derivative of log q(z|x), so it needs only the value of nll. Its mean is
 right, too, but it is much noisier, even after a baseline (the mean nll of the other draws) is subtracted.</p>
 <div class="scroll"><table aria-label="the estimators of the gradient"><thead><tr><th scope="col">estimator</th><th scope="col">norm of its mean</th>
-<th scope="col">distance from the first, in standard errors</th><th scope="col">variance of one draw</th>
-<th scope="col">variance divided by that of the first</th></tr></thead>
+<th scope="col">distance from the reparameterised one, in standard errors</th><th scope="col">variance of one draw</th>
+<th scope="col">variance divided by that of the reparameterised one</th></tr></thead>
 <tbody>{rows}</tbody></table></div>
 <p class="source">Williams 1992; Kingma &amp; Welling 2014, section 2.2; Mohamed et al. 2020 (arXiv 1906.10652).</p></div>"""
+
+
+def _large(value):
+    """A number with three digits, of which many may stand before the point."""
+    return f"{float(f'{value:.3g}'):,g}"

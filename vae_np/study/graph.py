@@ -63,7 +63,7 @@ value, a derivative or a band to go to the line that computes it.</p>
 <i class="colour" style="background: var(--reconstruction)"></i>Teal bands come from the reconstruction, and
 <i class="colour" style="background: var(--kl)"></i>purple bands come from the KL. At μ and log σ² the gradient forks: one path leads through the
 sample{"s" * (L > 1)} z, and one comes directly from the KL. Where two parts meet, the norm of their sum
-may be smaller than each of their norms, because their numbers may have opposite signs.</p>{menu}"""
+may be smaller than each of their norms, because their numbers may have opposite signs. The L2 term acts on the weights directly, and so it has no band.</p>{menu}"""
 
 
 def image(trace: Lines) -> str:

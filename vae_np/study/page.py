@@ -33,6 +33,11 @@ from vae_np.study.tour import tour
 
 FILES = pathlib.Path(__file__).parent
 _POINTER = '<p>If the symbols are new to you, begin with <a href="#first">Read this first</a>, below the picture.</p>'
+FOLLOWED = {  # {a part of the page: what shows a path there}
+    "picture": "the bands and the norms are those of the part of each gradient that comes along it.",
+    "tour": "each gradient shows the part that comes along it.",
+    "lines": "each gradient shows the part that comes along it, and the lines that do not lie on it are dimmed.",
+}
 
 
 def write(
@@ -85,7 +90,8 @@ def page(
     view = View(image_shape)
     sections = {
         "picture": ("The whole picture", _POINTER + graph(trace, _paths_menu(trace, "picture"))),
-        "first": ("Read this first", primer(trace) + _facts(trace, data, image_shape)),
+        "first": ("Read this first", primer(trace)),
+        "run": ("The run of this page", _facts(trace, data, image_shape)),
         "hand": ("One latent by hand", by_hand(trace)),
         "randomness": ("Why randomness does not block the gradient", randomness(trace, estimators)),
         "tour": ("A guided tour", tour(trace, _paths_menu(trace, "tour"), view)),
@@ -178,7 +184,7 @@ def _facts(trace, data, image_shape):
             '<p class="note">The pixels are grey, and this likelihood is a probability of black and white ones only. So the loss is '
             "a cross entropy here, and not a bound on -log p(x). Its derivatives are computed in the same way.</p>"
         )
-    return f"""<h3>The run that this page shows</h3><dl class="facts">
+    return f"""<dl class="facts">
 <div><dt>data and model</dt><dd>{html.escape(data)}</dd></div>
 <div><dt>architecture</dt><dd>{widths}, {arch.activation}, {arch.likelihood}{noise}</dd></div>
 <div><dt>batch</dt><dd>B = {B} example{"s" * (B > 1)}, L = {L} sample{"s" * (L > 1)} per example</dd></div>
@@ -216,7 +222,7 @@ def _paths_menu(trace, part):
         f"{words}{' (its weight is 0)' * (path not in followed)}</label>"
         for path, words in titles.items()
     )
-    return f'<fieldset class="paths"><legend>Follow one path: what does not lie on it is dimmed, and gradients show only their part along it.</legend>{radios}</fieldset>'
+    return f'<fieldset class="paths"><legend>Follow one path: {FOLLOWED[part]}</legend>{radios}</fieldset>'
 
 
 # --------------------------------------------------------------------------------------------------------------- names

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-POSITIVE, NEGATIVE = (190, 84, 20), (45, 90, 175)  # page.css has the same two colours, for the legend
+POSITIVE, NEGATIVE = (214, 100, 10), (20, 60, 150)  # page.css has the same two colours, for the legend
 LARGEST = 64, 96  # rows and columns of a heat map; of a larger array it shows the means of blocks
 HALF = 2.0**15  # numbers are kept in half precision, as multiples of such a unit that the largest is HALF: to 11 bits
 

@@ -15,7 +15,7 @@ LEGEND = {
     "l2": "what comes from the L2 term",
     "positive": "a number above 0 in a heat map",
     "negative": "a number below 0 in a heat map",
-    "wrong": "a derivative that is wrong",
+    "wrong": "a derivative that is wrong, with a ✗ beside it",
 }
 SIGNS = "positive", "negative"  # what shows these colours is brighter on a dark page
 
@@ -29,30 +29,26 @@ def primer(trace: Lines) -> str:
     )
     example = np.outer([1.0, -0.5], [1.0, 0.5, 0.0, -1.0])
     return f"""<div class="columns"><div>
-<p>This page follows one batch of {B} example{"s" * (B > 1)} through a variational autoencoder: first forward, to the loss, and then
-backward, to the derivative of the loss with respect to every weight. The numbers of both passes are those of one real run. Read
-this part and work through one latent by hand: for a first reading, allow about 15 minutes for these two. The whole page takes much
-longer. The part after them explains why randomness does not block the gradient. Then the guided tour leads you through the backward pass, one line at a time. After that, the other parts are
-there to look things up.</p>
-<p>You need to know the chain rule, the product of two matrices, and the mean and the variance of a normal distribution. You need no
-library for automatic differentiation, and neither does the program.</p>
+<p>This page follows one batch of {B} example{"s" * (B > 1)} through a variational autoencoder: forward to the loss, and then backward
+to the derivative of the loss with respect to every weight. All numbers are those of one real run. You need to know the chain rule,
+the product of two matrices, and the mean and the variance of a normal distribution.</p>
+<p>Allow 5 minutes for this part and 10 minutes for one latent by hand. Why randomness does not block the gradient takes another 10
+minutes, and the guided tour takes 2 minutes a stop. In the other parts you look things up.</p>
 <h3>Derivatives</h3>
 <p>{markup.math("dz")}, in the code <code>dz</code> or <code>d.z</code>, is short for the derivative of the loss with respect to z. It is
 not a differential. It has the shape of z: each of its numbers says how much the loss changes, per unit, if this number of z
-changes and all other inputs of the lines that follow stay as they are. The name of every other derivative is made in the same way.</p>
+changes and all other inputs of the lines that follow stay as they are. All other derivatives are named in the same way.</p>
 <h3>Names in the code</h3>
 <p><code>p</code> holds the parameters, <code>a</code> the values of the forward pass, <code>d</code> their derivatives, and
 <code>g</code> the derivatives of the parameters. So <code>p.mu.W</code> is the matrix W of the layer that computes mu, and
 <code>g.mu.W</code> is its derivative.</p>
 <h3>Heat maps</h3>
 <figure>{heat_map("an example", example, 1.0, True)}</figure>
-<p>A heat map shows an array: each cell is one number. The last axis runs from left to right, and all others run from top to bottom.
-The stronger the colour, the larger is the absolute value; where a number is 0, there is no colour. Point to a cell, or choose it with
-<kbd>Tab</kbd> and the arrow keys, to see its index and its number. Indices begin with 0. Arrays of 16 numbers or fewer are printed.</p>
-<h3>Colours</h3><ul class="legend">{colours}</ul>
-<h3>Checks</h3>
-<p>"Agrees with a finite difference to 6e-09" means: the program ran again with the value a little larger and a little smaller, the
-change of the loss was divided by the change of the value, and the result differs from the derivative by 6 parts in 10<sup>9</sup>.</p>
+<p>A heat map shows an array, and each cell is one number. The last axis runs to the right, and all others run down. The stronger
+the colour, the larger is the absolute value; 0 has no colour. Point to a cell, or choose it with <kbd>Tab</kbd> and the arrow keys, to
+see its index, counted from 0, and its number. Arrays of 16 numbers or fewer are printed.</p>
+<h3>Colours and checks</h3><ul class="legend">{colours}</ul>
+<p>"Agrees with a finite difference to 6e-09" means that the two differ by 6 parts in 10<sup>9</sup>.</p>
 </div><div class="scroll">{_symbols(trace)}</div></div>"""
 
 

@@ -23,8 +23,17 @@ REPORT = """
 });</script>"""
 
 
-NARROW = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><style></style><body style="margin: 0">
-<iframe style="border: 0; width: %dpx; height: 4000px" srcdoc="%s"></iframe></body></html>"""
+FRAMES = (
+    """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><style></style><body style="margin: 0">%s</body></html>"""
+)
+FRAME = """<iframe style="border: 0; width: %dpx; height: %dpx" srcdoc="%s"></iframe>"""
+
+
+def framed(pages, script, width, height):
+    """A page that shows each of these pages in a frame of that size, and a script that returns a list of what the script finds in each."""
+    shown = "".join(FRAME % (width, height, html.escape(page)) for page in pages)
+    code = json.dumps(f"(() => {{ {script} }})()")
+    return FRAMES % shown, f'return [...document.querySelectorAll("iframe")].map((frame) => frame.contentWindow.eval({code}));'
 
 
 def run(page, script, width=1400, height=1000, dark=False):
@@ -33,9 +42,8 @@ def run(page, script, width=1400, height=1000, dark=False):
     dark: whether the reader prefers a dark page. A window of Chromium is at least 500 pixels wide. So a narrower page is shown in a frame.
     """
     if width < 500:
-        page = NARROW % (width, html.escape(page))
-        script = f'return document.querySelector("iframe").contentWindow.eval({json.dumps(f"(() => {{ {script} }})()")});'
-        width = 500
+        page, script = framed([page], script, width, 4000)
+        script, width = script.replace("return", "const [found] =", 1) + "return found;", 500
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "page.html")
         path.write_text(

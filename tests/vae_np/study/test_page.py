@@ -3,6 +3,7 @@
 import base64
 import html.parser
 import io
+import itertools
 import re
 
 import numpy as np
@@ -13,7 +14,7 @@ from tests.vae_np.study import browser
 from tests.vae_np.study.test_trace import PROBLEM, PROBLEMS, changed
 from vae_np import Architecture, Parameters, elbo
 from vae_np.kernels import reference
-from vae_np.study import along, dials, estimates, formulas, page, pictures, trace
+from vae_np.study import along, dials, estimates, formulas, page, pictures, primer, trace
 from vae_np.study.exercises import exercise_of
 from vae_np.study.paths import paths_of
 from vae_np.testing import random_problem
@@ -209,7 +210,7 @@ const tiny = words.filter((at) => parseFloat(getComputedStyle(at).fontSize) * at
 const overlapping = words.filter((one, i) => words.slice(i + 1).map(box).some((other) => box(one).left < other.right - 1
   && other.left < box(one).right - 1 && box(one).top < other.bottom - 4 && other.top < box(one).bottom - 4)).map((at) => at.textContent);
 return {
-  words: words.length, tiny, overlapping, covered, outside: outside.map((at) => `${at.tagName}.${at.className}: ${at.textContent.slice(0, 60)}`), maths: document.querySelectorAll("math").length, flat: flat.map((math) => math.outerHTML), lowered, raised, stacked, unread, unnamed, small, narrow, covers,
+  first: box(document.getElementById("first")).height, words: words.length, tiny, overlapping, covered, outside: outside.map((at) => `${at.tagName}.${at.className}: ${at.textContent.slice(0, 60)}`), maths: document.querySelectorAll("math").length, flat: flat.map((math) => math.outerHTML), lowered, raised, stacked, unread, unnamed, small, narrow, covers,
   wide: document.documentElement.scrollWidth - innerWidth, ordered: levels.every((level, i) => level - (levels[i - 1] ?? 0) <= 1),
 };
 """
@@ -220,6 +221,7 @@ return {
 def test_mathematics_is_laid_out_and_nothing_overflows(of_images, width):
     found = browser.run(of_images[1], LAYOUT, width)
     assert found.pop("maths") > 60 and found.pop("words") > 40
+    assert found.pop("first") < 850 or width == 390  # what is read first fills one screen, below the bar at the top
     wanted = {
         "tiny": [],
         "overlapping": [],
@@ -426,6 +428,37 @@ def test_a_colour_has_one_meaning():
     for term in ("reconstruction", "kl", "l2"):
         assert all(term in rule.split("{")[0] for rule in used[term]), used[term]
     assert all("wrong" in rule or ".off" in rule for rule in used["wrong"])
+
+
+CONES = {  # Machado, Oliveira & Fernandes 2009: linear RGB as it looks to a reader who lacks one kind of cones
+    "all": np.eye(3),
+    "no L": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
+    "no M": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]),
+    "no S": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]]),
+}
+
+
+def oklab(rgb):
+    """Oklab coordinates of linear RGB, in which distances are about those that are seen (Ottosson 2020)."""
+    to_lms = [[0.4122215, 0.5363325, 0.0514460], [0.2119035, 0.6806995, 0.1073970], [0.0883025, 0.2817188, 0.6299787]]
+    to_lab = [[0.2104543, 0.7936178, -0.0040720], [1.9779985, -2.4285922, 0.4505937], [0.0259040, 0.7827718, -0.8086758]]
+    return np.cbrt(np.clip(rgb, 0, 1) @ np.transpose(to_lms)) @ np.transpose(to_lab)
+
+
+@pytest.mark.parametrize("cones", CONES)
+@pytest.mark.parametrize("dark", (False, True), ids=("light", "dark"))
+def test_no_two_colours_of_the_legend_look_alike(dark, cones):
+    css = (page.FILES / "page.css").read_text()
+    brighter = float(re.search(r"brightness\(([\d.]+)\)", css)[1]) if dark else 1.0
+    found = {name: [light, night][dark] for name, light, night in re.findall(r"--([\w-]+): light-dark\(#(\w+), #(\w+)\)", css)}
+    colours = {name: tuple(bytes.fromhex(found[name])) for name in primer.LEGEND.keys() & found.keys()}
+    colours |= {name: np.minimum(brighter * np.array(getattr(pictures, name.upper())), 255) for name in primer.SIGNS}
+    assert colours.keys() == primer.LEGEND.keys()
+    values = np.array(list(colours.values())) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    seen = dict(zip(colours, oklab(linear @ CONES[cones].T)))
+    for one, other in itertools.combinations(seen, 2):
+        assert np.linalg.norm(seen[one] - seen[other]) > 0.085, (one, other)
 
 
 def test_it_says_in_usual_words_what_a_derivative_is_and_by_what_it_is_checked(of_images):
