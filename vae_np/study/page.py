@@ -206,7 +206,7 @@ def _verdict(trace, view=View()):
         ) * bool(estimates)
         return (
             f'<p class="verdict">{of_estimates}✓ {which} derivatives agree with finite differences of the loss: the largest '
-            f"relative error is {trace.worst:.0e}, and {TOLERANCE:.0e} is allowed.</p>"
+            f'relative error is <span class="whole">{trace.worst:.0e}</span>, and <span class="whole">{TOLERANCE:.0e}</span> is allowed.</p>'
         )
     places = markup.links(trace, (i for i, line in enumerate(trace) if line.wrong), view)
     return f'<p class="verdict wrong">✗ A derivative goes wrong at {places}.</p>'

@@ -81,7 +81,7 @@ def symbols(trace: Lines) -> list[tuple[str, str, str]]:
         ("b", "outputs", "the biases of a layer"),
         ("beta", "", "the weight of the KL in the loss; the ELBO has 1"),
         ("l2", "", "the weight of the L2 term, half the sum of the squared weights"),
-        ("n_examples", "", "the number of examples over which the loss is the mean; here it is B"),
+        ("n_examples", "", "the number of examples of which the loss is the mean; here it is B"),
     ]
 
 

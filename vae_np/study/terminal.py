@@ -9,6 +9,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from vae_np.kernels import reference
+from vae_np.kernels.contract import OPERATIONS
 from vae_np.study import estimates, formulas, typesetting
 from vae_np.study.derivations import DERIVATIONS, key_of
 from vae_np.study.keyboard import keys
@@ -106,7 +108,7 @@ def card(trace: Lines, i: int) -> RenderableType:
         equations = "; ".join(typesetting.plain(tree) for tree in formulas.equations(trace[j]))
         parts.append(Text(f"    differentiates line {trace[j].number}:  {equations}", "dim"))
     if line.misshapen:
-        parts.append(Text(f"    {line.misshapen}", "red"))
+        parts.append(Padding(_sentence(line.misshapen, "red"), (0, 0, 0, 4)))
     arrays = line.writes if line.called else ()
     table = Table.grid(padding=(0, 2))
     for array in arrays:
@@ -118,14 +120,19 @@ def card(trace: Lines, i: int) -> RenderableType:
 
 
 def derivation(key: str) -> RenderableType:
-    """The steps of a derivation in `DERIVATIONS`, for rich to print."""
+    """The steps of a derivation in `DERIVATIONS`, and the formulas to which it leads, for rich to print."""
+
+    def shown(tree):
+        return Padding(_sentence(typesetting.plain(tree), "bold"), (0, 0, 0, 7))
+
     title, steps, source, _ = DERIVATIONS[key]
-    parts: list[RenderableType] = [Text(f"Derivation: {title}", "bold")]
+    parts: list[RenderableType] = [_sentence(f"Derivation: {title}", "bold")]
     for i, (sentence, formula) in enumerate(steps, 1):
-        parts.append(Text(f"{i}. {sentence}"))
+        parts.append(_sentence(f"{i}. {sentence}"))
         if formula:
-            parts.append(Text(f"       {typesetting.plain(formulas.parse(formula))}", "bold"))
-    parts.append(Text(source, "dim"))
+            parts.append(shown(formulas.parse(formula)))
+    parts += [shown(tree) for name in OPERATIONS if key_of(name) == key for tree in formulas.of(vars(reference)[name].__doc__)]
+    parts.append(_sentence(source, "dim"))
     return Padding(Group(*parts), (1, 0, 0, 4))
 
 
@@ -145,4 +152,9 @@ def _proof(trace: Lines, line: Line, array: Array) -> Text:
         words += "; the line reads a wrong derivative"
     words += f". {array.cause}" if array.cause else ""
     words += f". {estimates.said_of(array, trace)}" if array.of_surrogate else ""
-    return Text(f"{'✓' if right else '✗'} {words}", "green" if right else "bold red", no_wrap=False, overflow="fold")
+    return _sentence(f"{'✓' if right else '✗'} {words}", "green" if right else "bold red")
+
+
+def _sentence(words: str, style: str = "") -> Text:
+    """Words that go on in a new line where the terminal ends."""
+    return Text(words, style, no_wrap=False, overflow="fold")

@@ -38,8 +38,8 @@ def line_of(beginning):
 SAMPLE, KL, BOUND = map(line_of, ("z = reparameterize(", "kl = divergence(", "return bound("))
 
 
-def printed(thing):
-    console = Console(file=io.StringIO(), width=120)
+def printed(thing, width=120):
+    console = Console(file=io.StringIO(), width=width, soft_wrap=True)
     console.print(thing)
     return console.file.getvalue()
 
@@ -50,6 +50,14 @@ def test_a_card_tells_equation_shape_numbers_and_proof():
     assert "dμ += Σ_l dz" in text and f"differentiates line {SAMPLE}" in text
     assert re.search(r"d log σ²\s+3 × 3\s+min \S+\s+max \S+\s+norm \S+\s", text)
     assert re.search(rf"✓ d log σ² agrees with a finite difference to \d+e-\d+, through line {SAMPLE}, {KL}\s", text)
+
+
+@pytest.mark.parametrize("key", DERIVATIONS)
+def test_no_word_of_a_derivation_is_cut_where_the_terminal_ends(key):
+    title, steps, source, _ = DERIVATIONS[key]
+    shown = "".join(printed(terminal.derivation(key), 60).split())
+    for words in (title, source, *(sentence for sentence, _ in steps)):
+        assert "".join(words.split()) in shown
 
 
 def test_what_is_wrong_is_told():
