@@ -151,7 +151,7 @@ def put_in(tree: Tree, number: Callable[[str, int], NDArray], sample: int, count
     match tree:
         case str():
             return tree
-        case "number", _:
+        case ("number", _) | ("name", "pi"):
             return tree
         case "name", name:
             return "value", number(name, sample)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vae_np.choices import ESTIMATORS, OBJECTIVES
 from vae_np.study import formulas
 from vae_np.study.lines import Line, Lines
 from vae_np.study.paths import GRADIENTS, PATHS, TERMS, forward_lines, paths_of
@@ -52,8 +53,10 @@ def graph(trace: Lines, menu: str) -> str:
 
     `menu` is the choice of a path, as HTML.
     """
-    L = trace.a.eps.shape[0]
-    widest = max(edge.norms["all"] for edge in flow(trace)[1] if edge.norms)
+    edges = [edge for edge in flow(trace)[1] if edge.norms]
+    widest = max(edge.norms["all"] for edge in edges)
+    mixed = any(edge.norms["all"] > SMALLEST and not TERMS.keys() & edge.norms.keys() for edge in edges)
+    grey = " Where the estimator mixes the two, a band is grey." if mixed else ""
     return f"""<p>Thin arrows lead forward, from the example x to the loss. The bands are the gradients, which flow back.</p>
 <figure class="graph wide scroll">{svg(trace, False)}</figure><figure class="graph upright">{svg(trace, True)}</figure>
 <p>Each box is a value of the model. It shows the shape and the norm of the value, the norm of its derivative, and the norms of the
@@ -61,9 +64,24 @@ derivatives of the layer's weights W and biases b. For a hidden layer the deriva
 value, a derivative or a band to go to the line that computes it.</p>
 <p>The wider a band, the larger its norm; the widest band in the picture has the norm {_digits(widest)}.
 <i class="colour" style="background: var(--reconstruction)"></i>Teal bands come from the reconstruction, and
-<i class="colour" style="background: var(--kl)"></i>purple bands come from the KL. At μ and log σ² the gradient forks: one path leads through the
-sample{"s" * (L > 1)} z, and one comes directly from the KL. Where two parts meet, the norm of their sum
-may be smaller than each of their norms, because their numbers may have opposite signs. The L2 term acts on the weights directly, and so it has no band.</p>{menu}"""
+<i class="colour" style="background: var(--kl)"></i>purple bands come from the KL.{grey} {_arrival(trace, edges)} Where two parts meet, the norm of their sum may be smaller than each of their norms, because their numbers may have opposite signs. The L2 term acts on the weights directly, and so it has no band.</p>{menu}"""
+
+
+def _arrival(trace, edges):
+    """By which paths the gradient comes to mu and logvar, in words."""
+    objective, L = trace.arguments["objective"], len(trace.a.eps)
+    samples = f"the sample{'s' * (L > 1)} z"
+    if "bound_backward" in ESTIMATORS[trace.arguments["estimator"]].operations[objective]:
+        return (
+            f"This estimator sends nothing back through {samples}. Instead μ and log σ² receive the score of q, times dkl; "
+            "the picture has no band for what μ receives."
+        )
+    if OBJECTIVES[objective].sampled:
+        direct = any((edge.source, edge.target) == ("logvar", "kl") and edge.norms["all"] > SMALLEST for edge in edges)
+        return f"The KL is estimated from {samples}, so its gradient comes back through z." + (
+            " Another part of it comes directly to log σ²." if direct else ""
+        )
+    return f"At μ and log σ² the gradient forks: one path leads through {samples}, and one comes directly from the KL."
 
 
 def image(trace: Lines) -> str:
@@ -256,7 +274,8 @@ def svg(trace: Lines, upright: bool) -> str:
     x, y, width, height = (low, 0, high - low, end) if upright else (0, low, end, high - low)
     words = (
         "Arrows lead from the example x to the loss. Bands lead back: they are the gradients, and their width is their norm. "
-        "At mu and logvar the gradient forks into the path through z and the path through the KL."
+        + "At mu and logvar the gradient forks into the path through z and the path through the KL."
+        * (not OBJECTIVES[trace.arguments["objective"]].sampled)
     )
     return (
         f'<svg role="group" aria-label="The graph of the model" viewBox="{x:g} {y:g} {width:g} {height:g}" width="{width:g}" '
@@ -275,7 +294,7 @@ def _boxes(trace, layout, nodes):
         first, second = next(baselines), next(baselines)
         kind = "mean" if name == "loss" else "norm"
         value = (
-            _text(left, first, math_name, "symbol")
+            _text(left, first, math_name.replace("_x", "ₓ"), "symbol long" if len(math_name) > 7 else "symbol")
             + _text(right, first, shape.replace(" ", ""), "end")
             + _text(left, second, kind, "quiet")
             + _text(right, second, _digits(node.norm), "end")
@@ -292,7 +311,7 @@ def _boxes(trace, layout, nodes):
             below = next(baselines)
             texts, places = [], ((left, ""), (right, "end"))
             for (letter, norms), (place, anchor) in zip(node.weights.items(), places if len(node.weights) > 1 else places[1:]):
-                texts.append(_text(place, below, "", f"{anchor} small".strip(), norms, f"d{letter} ", 2))
+                texts.append(_text(place, below, "", f"{anchor} small".strip(), norms, f"d{letter} ", _few_digits))
             words = " and ".join(f"d{letter}, norm {_digits(norms['all'])}" for letter, norms in node.weights.items())
             yield _link(
                 trace, node.weights_line, f"{words} for the whole loss, of the layer that computes {math_name}", "".join(texts)
@@ -383,16 +402,23 @@ def _label(layout, along, across, edge, before):
     return _text(along, across if before else after + 13, "", "small label", edge.norms)
 
 
-def _digits(value, n=3):
-    """A number with so many digits that it fits into a box."""
-    return f"{float(f'{value:.{n}g}'):g}"
+def _digits(value):
+    """A number with three digits."""
+    return f"{float(f'{value:.3g}'):g}".replace("-", "−")
 
 
-def _text(x, y, words, kind="", norms=None, before="", n=3):
+def _few_digits(value):
+    """A number with two digits, or with one where two would be too wide: two such numbers stand side by side in a box."""
+    power = "e".join(str(int(part)) for part in f"{value:.0e}".split("e")) if math.isfinite(value) else str(value)
+    texts = [*(f"{float(f'{value:.{n}g}'):g}" for n in (2, 1)), power]
+    return next((text for text in texts if 2 * len(text) - text.count(".") <= 8 and "+" not in text), power).replace("-", "−")
+
+
+def _text(x, y, words, kind="", norms=None, before="", digits=_digits):
     """A text; with norms, it is the norm of the chosen path, for each of which the attribute data-norms holds a text."""
     following = ""
     if norms:
-        texts = [before + _digits(norms.get(path, 0.0), n) for path in PATHS]
+        texts = [before + digits(norms.get(path, 0.0)) for path in PATHS]
         words, following = texts[0], f' data-norms="{"|".join(texts)}"'
     return f'<text class="{kind}" x="{x:g}" y="{y:g}"{following}>{html.escape(words)}</text>'
 

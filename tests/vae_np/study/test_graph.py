@@ -10,6 +10,7 @@ import pytest
 
 from tests.vae_np.study.kinds import KINDS, traced
 from tests.vae_np.study.test_trace import changed
+from vae_np.choices import OBJECTIVES
 from vae_np.kernels import reference
 from vae_np.study import graph, page, trace, typesetting
 
@@ -103,6 +104,24 @@ def test_boxes_stand_apart_and_every_link_says_where_it_leads(made, upright):
     assert max(widths) == graph.WIDEST and len(widths) > 5
 
 
+@pytest.mark.parametrize("estimator", ("total", "score"))
+def test_it_says_by_which_paths_the_gradient_comes_to_mu_and_logvar(made, estimator):
+    kind, lines = made
+    if estimator == "score":
+        if not OBJECTIVES[KINDS[kind].objective].sampled:
+            return
+        lines = trace(*KINDS[kind], elements=1, estimator=estimator)
+    text, edges = graph.graph(lines, ""), {(edge.source, edge.target): edge.norms for edge in graph.flow(lines)[1]}
+    comes = {end for end, norms in edges.items() if end[0] in ("mu", "logvar") and norms and norms["all"] > graph.SMALLEST}
+    if not lines.arguments["beta"]:  # both paths are there, and one of them carries nothing
+        assert "forks" in text
+        return
+    assert ("forks" in text) == (comes == {("mu", "z"), ("mu", "kl"), ("logvar", "z"), ("logvar", "kl")})
+    assert ("comes directly to log σ²" in text) == (comes == {("mu", "z"), ("logvar", "z"), ("logvar", "kl")})
+    assert ("sends nothing back through the sample" in text) == (comes == {("logvar", "kl")})
+    assert ("a band is grey" in text) == (estimator == "score")
+
+
 def test_the_width_of_a_band_is_its_norm():
     lines = traced("closed")
     (widest,) = {max(max(edge.norms.values()) for edge in graph.flow(lines)[1] if edge.norms)}
@@ -131,7 +150,7 @@ def test_the_picture_of_the_readme_is_drawn_by_this_code(tmp_path):
 
     def plan(text):
         """All but the numbers, which come from a training."""
-        return re.sub(r"-?\d+\.?\d*(?:e[-+]\d+)?", "#", re.sub(r"<style>.*?</style>", "", text))
+        return re.sub(r"[-−]?\d+\.?\d*(?:e[-+−]?\d+)?", "#", re.sub(r"<style>.*?</style>", "", text))
 
     assert plan(shown) == plan(drawn)
     (style,) = re.findall(r"<style>.*?</style>", shown)
