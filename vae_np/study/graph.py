@@ -303,7 +303,7 @@ def _boxes(trace, layout, nodes):
         yield _link(trace, node.line, words, value) if node.line is not None else f"<g><title>{words}</title>{value}</g>"
         if node.derivative:
             below, derivative = next(baselines), plain_name(node.derivative)
-            label = "dy" if node.derivative.endswith(".y") else derivative
+            label = "dy" if node.derivative.endswith(".y") else derivative.replace("_x", "ₓ")
             row = _text(left, below, label, "symbol long" if len(label) > 9 else "symbol")
             row += _text(right, below, "", "end", node.norms)
             yield _link(trace, node.derivative_line, f"{derivative}, norm {_digits(node.norms['all'])} for the whole loss", row)
