@@ -313,7 +313,7 @@ class _Mpi(Ranks):
             else:
                 started = started or time.monotonic()
                 waited = time.monotonic() - started
-                time.sleep(0.001 if waited > 1 else 0)
+                time.sleep(0.001 if waited > 0.1 else 0)
                 if waited > GRACE and self._comm.Iprobe(self._mpi.ANY_SOURCE, LEFT, status := self._mpi.Status()):
                     raise RankError(f"{self.name(status.source)} has ended before the others; see what it has printed")
                 if waited > self.stall:
