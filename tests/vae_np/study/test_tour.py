@@ -237,7 +237,7 @@ def test_the_tour_and_its_questions_work_in_a_browser():
         assert variants == [
             "kl" if "kl" in array.parts and "kl" in paths_of(lines)[int(card[1:])] else "all" for array in arrays
         ], card
-    assert found["hidden"] == ["picture", "hand", "randomness", "text", "lines", "derivations"] and not found["again"]
+    assert found["hidden"] == ["picture", "run", "hand", "randomness", "text", "lines", "derivations"] and not found["again"]
     assert len(found["asked"]) == n - 1
     for asked in found["asked"]:
         assert not asked["visible"] and asked["none"] and asked["still"], asked
