@@ -128,7 +128,7 @@ def theirs(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("ours_first", [False, True])
+@pytest.mark.parametrize("ours_first", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_package_named_kernels_and_ours_do_not_disturb_each_other(wheel, theirs, environment, ours_first):
     before = {path.name for path in environment.site.iterdir()}
     for distribution in (wheel, theirs) if ours_first else (theirs, wheel):
@@ -143,7 +143,7 @@ def test_a_package_named_kernels_and_ours_do_not_disturb_each_other(wheel, their
     assert environment.says(their_words) == "theirs theirs"
 
 
-@pytest.mark.parametrize("with_link", [False, True])
+@pytest.mark.parametrize("with_link", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_editable_install_runs_the_clones_own_files(source, environment, with_link, tmp_path):
     clone = shutil.copytree(source, tmp_path / "clone")
     if with_link:

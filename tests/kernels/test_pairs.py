@@ -75,7 +75,7 @@ def products(x, W, dy):
 
 @pytest.mark.parametrize("real", REALS)
 def test_products_at_every_edge_of_a_tile(real):
-    edges = [1, 2, 3, 5, 12, 13, 16, 17, 31, 33, 65]
+    edges = [1, 2, 3, 5, 12, 13, 16, 17, 31, 33, 65][:: 1 if real == "float32" else 3]
     for M, K, N in [*itertools.product(edges, (5, 34), edges), (70, 2500, 33), (130, 512, 512)]:
         x, W, dy = (normal(*shape, real=real) for shape in ((M, K), (K, N), (M, N)))
         for found, left, right in zip(products(x, W, dy), (x, dy, x.T), (W, W.T, dy)):

@@ -128,9 +128,27 @@ def run(code, folder, **environment):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+IN_BFLOAT16 = """
+ours, reference = (kernels.load(name, "bfloat16") for name in ("numba", "numpy"))
+for name, arguments, result in (("affine", (x, W, b), h), ("affine_backward", (dy, W), dx), ("affine_gradients", (x, dy, W, 0), dW)):
+    results = [(np.empty_like(result), np.empty_like(b))[: 1 + (result is dW)] for _ in range(2)]
+    for kernel_set, filled in zip((ours, reference), results):
+        vars(kernel_set)[name](*arguments, *filled)
+    np.testing.assert_allclose(*[filled[0] for filled in results], rtol=2e-5, atol=2e-5)
+assert "bfloat16" in ours.about() or emit.VECTOR == 0
+"""
+
+
 @pytest.mark.skipif(emit.VECTOR == 16, reason="the names are those of x86")
-@pytest.mark.parametrize("name, vector", [("haswell", 32), pytest.param("generic", 0, marks=pytest.mark.slow)])
-def test_other_processors(name, vector, tmp_path):
+@pytest.mark.parametrize(
+    "name, vector, more",
+    [
+        ("haswell", 32, ""),
+        pytest.param("haswell", 32, IN_BFLOAT16, id="haswell-bfloat16", marks=pytest.mark.slow),
+        pytest.param("generic", 0, IN_BFLOAT16, id="generic-bfloat16", marks=pytest.mark.slow),
+    ],
+)
+def test_other_processors(name, vector, more, tmp_path):
     """The products are right for AVX2, and for a processor of which nothing is known, where the BLAS multiplies."""
     code = f"""
 import numpy as np
@@ -144,15 +162,8 @@ layers.affine_tanh(x, W, b, h[:0], h), layers.affine_backward(dy, W, dx)
 layers.affine_gradients(x, dy, W, np.float32(0), dW, db)
 for given, wanted in ((h, np.tanh(x @ W + b)), (dx, dy @ W.T), (dW, x.T @ dy), (db, dy.sum(axis=0))):
     np.testing.assert_allclose(given, wanted, rtol=2e-5, atol=2e-5)
-ours, reference = (kernels.load(name, "bfloat16") for name in ("numba", "numpy"))
-for name, arguments, result in (("affine", (x, W, b), h), ("affine_backward", (dy, W), dx), ("affine_gradients", (x, dy, W, 0), dW)):
-    results = [(np.empty_like(result), np.empty_like(b))[: 1 + (result is dW)] for _ in range(2)]
-    for kernel_set, filled in zip((ours, reference), results):
-        vars(kernel_set)[name](*arguments, *filled)
-    np.testing.assert_allclose(*[filled[0] for filled in results], rtol=2e-5, atol=2e-5)
-assert "bfloat16" in ours.about() or {vector} == 0
 """
-    run(code, tmp_path, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES="")
+    run(code + more, tmp_path, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES="")
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def peak(function, *arguments):
     return most - sum(array.nbytes for array in (returned if isinstance(returned, tuple) else (returned,)))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("what", ["encode", "decode", "transform", "inverse_transform", "score_samples"])
 def test_memory_does_not_grow_with_the_rows(what, dtype, backend):
     p, x, z = P.astype(dtype), np.concatenate([X] * 3).astype(dtype), np.concatenate([Z] * 3).astype(dtype)

@@ -35,7 +35,7 @@ def problem(arch, B=3, L=2, seed=0, dtype="float64"):
 # ---------------------------------------------------------------------------------------------------- the gradient
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(problem=problems(max_examples=2))
 def test_gradient_is_the_difference_quotient_element_by_element(backend, problem):
     """Differences of the very loss that is differentiated; complex steps of another are in test_properties.py."""

@@ -800,7 +800,7 @@ def kill_and_resume(how, kills, epochs, wanted, tmp_path):
             assert any(int(partial) for _, partial, _ in ended), "no kill came while a file was written"
 
 
-@pytest.mark.parametrize("how", KILLED)
+@pytest.mark.parametrize("how", [pytest.param(how, marks=[pytest.mark.slow] * (how == "SIGKILL")) for how in KILLED])
 def test_killed_at_random_moments_a_training_goes_on_to_the_same_bits(how, tmp_path, unharmed):
     kill_and_resume(how, 12, 60, unharmed(60), tmp_path)
 

@@ -71,7 +71,7 @@ OF_IMAGES, OF_A_PLANE = {"reconstructions.png", "samples.png"}, {"latent.png"}
 
 @pytest.mark.parametrize("labels", [None, np.arange(30) % 4], ids=["no labels", "labels"])
 @pytest.mark.parametrize("shape", [None, (3, 4)], ids=["rows", "images"])
-@pytest.mark.parametrize("n_latent", [2, 3])
+@pytest.mark.parametrize("n_latent", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_is_drawn_in_the_pictures_it_allows(tmp_path, n_latent, shape, labels):
     dataset = Dataset(rows(), rows(), labels, labels, shape)
     paths = plots.draw_run(model(n_latent), epochs(4), dataset, str(tmp_path))

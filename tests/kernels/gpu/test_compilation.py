@@ -15,8 +15,7 @@ nvrtc = pytest.importorskip("cuda.bindings.nvrtc")
 if not on_host.KERNELS:
     pytest.skip("g++ is not installed: the GPU's kernel set cannot be loaded", allow_module_level=True)
 
-ARCHITECTURES = ["sm_75", "sm_90"]  # Turing, Hopper
-ARCHITECTURES += [pytest.param(sibling, marks=pytest.mark.slow) for sibling in ("sm_80", "sm_86", "sm_89", "sm_100", "sm_120")]
+NOT_SLOW = ("float32", "sm_75"), ("float64", "sm_90")  # Turing, Hopper
 
 
 def compiled(name, real, architecture, index="int"):
@@ -40,8 +39,14 @@ def compiled(name, real, architecture, index="int"):
     return used
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("real", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "real, architecture",
+    [
+        pytest.param(real, architecture, marks=[pytest.mark.slow] * ((real, architecture) not in NOT_SLOW))
+        for architecture in ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+        for real in ("float32", "float64")
+    ],
+)
 @pytest.mark.parametrize("name", on_host.DEVICE.SOURCES)
 def test_every_kernel_compiles_and_keeps_its_numbers_in_registers(name, real, architecture):
     used = compiled(name, real, architecture)

@@ -128,7 +128,10 @@ def late_without(before, i, j):
     return [k for k in range(len(before)) if k not in behind] + sorted(behind)
 
 
-@pytest.mark.parametrize("training", SMALL, ids=str)
+@pytest.mark.parametrize(
+    "training",
+    [pytest.param(training, marks=[pytest.mark.slow] * (i > 0), id=str(training)) for i, training in enumerate(SMALL)],
+)
 def test_no_launch_waits_in_vain(training, monkeypatch):
     """Without any one of the waits there is an order of launches with other results."""
     monkeypatch.setattr(GRAPH, "STEPS_IN_A_GRAPH", 2)
@@ -229,8 +232,14 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize("real", ["float32", "float64"])
-@pytest.mark.parametrize("training", CHOICES, ids=str)
+@pytest.mark.parametrize(
+    "training, real",
+    [
+        pytest.param(training, real, id=f"{training}-{real}", marks=[pytest.mark.slow] * (i % 2 == (real == "float32")))
+        for i, training in enumerate(CHOICES)
+        for real in ("float32", "float64")
+    ],
+)
 def test_fewer_launches_do_the_same(training, real, monkeypatch):
     fused, wanted = stepped(GPU, training, real, 6), stepped("numpy", training, real, 6)
     for change in ((FUSION, "READ_BY_ALL_BLOCKS", 0), (GRAPH, "fewer", lambda launches, *_: launches)):

@@ -56,6 +56,7 @@ def test_check_names_the_encoder_if_an_estimator_is_another_one(plant):
     assert {name.partition(".")[0] for _, name in wrong_parameters(answer.out)} == {"encoder", "mu", "logvar"}
 
 
+@pytest.mark.slow
 def test_check_names_the_encoder_if_the_derivative_of_relu_is_wrong(plant):
     def leaky(dh, y, h):
         dh *= np.where(h > 0, 1, 0.01)

@@ -83,7 +83,7 @@ SAID = "its last digits will differ from those of a run that stayed there"
         ("numba", "--backend numpy", "numpy", True),
         pytest.param("numba", "--threads 1", "numba", False, marks=pytest.mark.slow),
         ("numpy", "--threads 2", "numpy", True),
-        ("numpy", "--threads 1", "numpy", False),
+        pytest.param("numpy", "--threads 1", "numpy", False, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_goes_on_with_its_backend_or_with_another_which_is_said(rows, before, given, now, said):
