@@ -228,7 +228,7 @@ for command in {commands}:
 """
 COMMANDS = (
     "train --hidden 4 --epochs 1 --backend numpy --out run",
-    "evaluate run --importance-samples 3",
+    "evaluate run --importance-samples 3 --backend numpy",
     "encode run",
     "reconstruct run",
     "sample run --n 4",

@@ -131,21 +131,37 @@ def terms(m, name):
     }[name.removeprefix("reference ")]
 
 
+def arithmetic(real):
+    """(math or mpmath, the type of its numbers, what compiles a function of them): more exact than `real`."""
+    return (math, np.float64, njit(nogil=True)) if real is np.float32 else (MP, MP.mpf, lambda function: function)
+
+
 @functools.cache
-def worst(name, real):
-    """A function that searches the results y for the largest error, in ulps, and returns it with its argument."""
-    m, number, compiled = (math, np.float64, njit(nogil=True)) if real is np.float32 else (MP, MP.mpf, lambda f: f)
-    info, exact = np.finfo(real), compiled(terms(m, name))
-    overflow, smallest_normal, digits = m.ldexp(1.0, info.maxexp), float(info.smallest_normal), info.nmant + 1
-    statement = FUNCTIONS[name][0].__doc__
-    flushed, times_x = 2 * smallest_normal if "flushed" in statement else 0.0, "|x|" in statement
+def exact_terms(name, real):
+    """A function that fills two arrays with the terms of name(x)."""
+    m, number, compiled = arithmetic(real)
+    exact = compiled(terms(m, name))
 
     @compiled
-    def search(x, pixel, y):
+    def fill(x, pixel, more, less):
+        for i in range(x.size):
+            more[i], less[i] = exact(number(x[i]), number(pixel))
+
+    return fill
+
+
+@functools.cache
+def searching(real):
+    """A function that searches the results y for the largest error, in ulps, and returns it with its argument."""
+    m, number, compiled = arithmetic(real)
+    info = np.finfo(real)
+    overflow, smallest_normal, digits = m.ldexp(1.0, info.maxexp), float(info.smallest_normal), info.nmant + 1
+
+    @compiled
+    def search(x, y, more, less, flushed, times_x):
         largest, at = 0.0, 0.0
         for i in range(x.size):
-            more, less = exact(number(x[i]), number(pixel))
-            wanted, got, larger = more - less, number(y[i]), max(abs(more), abs(less))
+            wanted, got, larger = more[i] - less[i], number(y[i]), max(abs(more[i]), abs(less[i]))
             if (wanted != wanted and got != got) or (larger < flushed * (abs(x[i]) if times_x else 1.0) and got == 0):
                 continue
             if wanted != wanted or got != got:
@@ -160,13 +176,16 @@ def worst(name, real):
 
 
 def assert_within_bound(name, x, pixel):
-    statement, run = FUNCTIONS[name]
+    (statement, run), real = FUNCTIONS[name], x.dtype.type
     if name in SUPPORT:
         x = x[(x >= SUPPORT[name][0]) & (x <= SUPPORT[name][1])]
-    y, pixel = np.full_like(x, np.nan), x.dtype.type(pixel)
+    y, pixel = np.full_like(x, np.nan), real(pixel)
     with np.errstate(invalid="ignore"):  # NumPy warns of a signalling NaN
         run(x, pixel, y)
-    largest, at = worst(name, x.dtype.type)(x, pixel, y)
+    more, less = np.empty((2, x.size), np.float64 if real is np.float32 else object)
+    exact_terms(name, real)(x, pixel, more, less)
+    flushed = 2 * float(np.finfo(real).smallest_normal) if "flushed" in statement.__doc__ else 0.0
+    largest, at = searching(real)(x, y, more, less, flushed, "|x|" in statement.__doc__)
     stated = re.search(r"within ([\d.]+) ulp", statement.__doc__)
     assert stated, f"{name} states no bound"
     assert largest <= float(stated[1]), f"{float(largest)} ulp at {at!r}, pixel {pixel!r}"

@@ -454,7 +454,7 @@ def kill_and_resume(kills, rows, tmp_path, seed):
 
 @needs_mpi
 def test_killed_ranks_go_on_with_another_number_of_ranks(rows, tmp_path):
-    kill_and_resume(5, rows, tmp_path, seed=0)
+    kill_and_resume(3, rows, tmp_path, seed=0)
 
 
 @needs_mpi

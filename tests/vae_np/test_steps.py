@@ -338,8 +338,8 @@ def test_parts_of_a_batch_are_its_rows():
 
 @pytest.mark.parametrize("backend", PROGRAMS)
 def test_what_a_step_reports_is_its_own_however_far_ahead_a_thread_is(backend):
-    """Thousands of tiny steps, so that threads run past each other; l2 has its sums taken in the first half of a step."""
-    rows = np.random.default_rng(4).integers(0, 50, (3000, 4))
+    """A thousand tiny steps, so that threads run past each other; l2 has its sums taken in the first half of a step."""
+    rows = np.random.default_rng(4).integers(0, 50, (1000, 4))
     first, *others = (made(backend, threads=n, rows=rows, hidden=(4,), l2=0.1)[0] for n in (1, 2, 3))
     assert all((terms == first).all() for terms in others)
 

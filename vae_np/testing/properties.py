@@ -302,8 +302,9 @@ def a_call_changes_nothing_and_repeats_to_the_bit(model: Model, problem: Problem
     inverse = problem._replace(x=1 - problem.x)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         again = [model(*problem), *list(pool.map(lambda one: model(*one), 4 * [problem, inverse]))[::2]]
+    libraries = threadpoolctl.ThreadpoolController()
     for n in (1, 2):
-        with threadpoolctl.threadpool_limits(n):
+        with libraries.limit(limits=n):
             again.append(model(*problem))
     for other, g_other in again:
         same = other.total == value.total and (other.per_example == value.per_example).all()

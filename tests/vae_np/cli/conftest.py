@@ -32,6 +32,12 @@ def importable(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(vae_np.__file__).parents[1]))
 
 
+@pytest.fixture
+def empty_pictures(monkeypatch):
+    """The files of a run's pictures are empty: to draw them takes ten times as long as a small training."""
+    monkeypatch.setattr("vae_np.plots.write", lambda figure, path: pathlib.Path(path).touch() or path)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run on digits, and what training printed: Answer, folder. Read it; take `run` to change it."""

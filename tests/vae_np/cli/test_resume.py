@@ -10,6 +10,8 @@ from tests.vae_np.cli.commands import SMALL, command, done, history, refused
 from vae_np import kernels, training
 from vae_np.parameters import Parameters
 
+pytestmark = pytest.mark.usefixtures("empty_pictures")
+
 
 def assert_same_run(folder, other):
     np.testing.assert_array_equal(

@@ -11,6 +11,8 @@ from tests.vae_np.cli.commands import SMALL, done, refused
 
 GREY = np.random.default_rng(0).integers(0, 256, (60, 6), dtype=np.uint8)
 
+pytestmark = pytest.mark.usefixtures("empty_pictures")
+
 
 @pytest.fixture
 def shards(tmp_path, monkeypatch):

@@ -15,6 +15,8 @@ from vae_np.parameters import Parameters
 DATA = pathlib.Path(__file__).parent / "data"
 OLD = DATA / "run-of-0.1"  # train --data digits --hidden 4 --latent 2 --epochs 2 --backend numpy --threads 1
 
+pytestmark = pytest.mark.usefixtures("empty_pictures")
+
 
 @pytest.fixture
 def old(tmp_path):

@@ -91,6 +91,7 @@ def test_what_was_taken_of_a_table_is_told_and_known_to_all_commands(rows):
 
 
 @pytest.mark.parametrize("how", ["--valid-fraction 0", "train alone"])
+@pytest.mark.usefixtures("empty_pictures")
 def test_without_validation_there_are_training_rows_alone(how):
     x = np.random.default_rng(0).random((30, 4, 9))
     if how == "train alone":
