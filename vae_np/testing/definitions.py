@@ -119,8 +119,11 @@ def nlls(likelihood: str, output: str, x: NDArray, given: NDArray) -> Definition
 
 # ------------------------------------------------------------------------------------- numbers and what explains them
 
-ACCURACY = 1e-5  # of the largest number, which is the rounding of a sum in single precision
+EXACT = 1e-9  # of the largest number: the rounding of a sum in double precision is less, even of one that cancels
+ACCURACY = 1e-5  # the rounding of a sum in single precision
 STABILISED = 2e-4  # a stabiliser, such as 1e-7 in a logarithm, may change a loss by this part, and is no mistake
+UNSURE = 1e-2  # a weight that is known no better than to this number is not told
+MOST = 3  # mistakes at once: what needs more of them is something else
 UNNAMED = "times what it should be"  # a factor that nothing explains
 
 
@@ -137,6 +140,7 @@ def explained(
     sizes: Mapping[str, int],
     constants: Mapping[str, float],
     any_constant: bool = False,
+    beta: float = 1.0,
 ) -> tuple[str, ...] | None:
     """The mistakes that explain all numbers as a sum of terms, or None.
 
@@ -153,6 +157,8 @@ def explained(
         Constants that may be added, by the sentence that says what is wrong then.
     any_constant : bool
         Whether any other constant is no mistake.
+    beta : float
+        The weight that the term "The KL" has in what is meant; it may be missing or count twice.
 
     Returns
     -------
@@ -160,34 +166,36 @@ def explained(
         A sentence for each mistake: none if the numbers are right. None is returned if no candidate explains them, or if two
         different ones do with the same number of mistakes.
     """
-    several = list(candidates)
-    for mistakes, terms in several:
-        if not mistakes and np.abs(sum(terms.values()) - given).max() <= ACCURACY * np.abs(given).max():
+    several, size = list(candidates), np.abs(given).max()
+    of_right = [np.abs(sum(terms.values()) - given).max() for mistakes, terms in several if not mistakes]
+    fits = _fits(given, np.stack([[*terms.values(), np.ones(len(given))] for _, terms in several]))
+    for accuracy in (EXACT, ACCURACY, STABILISED):
+        if any(error <= min(accuracy, ACCURACY) * size for error in of_right):
             return ()
-    fitted, errors = _fits(given, np.stack([[*terms.values(), np.ones(len(given))] for _, terms in several]))
-    for accuracy in (ACCURACY, STABILISED):
         found = set()
-        for (mistakes, terms), factors, error in zip(several, fitted, errors):
-            if not error <= accuracy:
+        for (mistakes, terms), factors, error, spread in zip(several, *fits):
+            if not error <= accuracy or spread[:-1].max() * accuracy > UNSURE:
                 continue
-            said = [*mistakes, *_said_of_weights(factors[:-1], list(terms), sizes, accuracy)]
-            if abs(factors[-1]) > accuracy * np.abs(given).max():
+            known = max(accuracy, spread[:-1].max() * error)
+            said = [*mistakes, *_said_of_weights(factors[:-1], list(terms), sizes, known, beta)]
+            if abs(factors[-1]) > accuracy * size:
                 named = [sentence for sentence, constant in constants.items() if same(factors[-1], constant, accuracy)]
                 said += named or ([] if any_constant else [f"A constant of {factors[-1]:.4g} nats is added."])
                 if not named and any(UNNAMED in sentence for sentence in said):
                     continue  # two free numbers explain too much
-            found.add(tuple(said))
+            if len(said) <= MOST:
+                found.add(tuple(said))
         if found:
             fewest = [said for said in found if len(said) == min(map(len, found))]
             return fewest[0] if len(fewest) == 1 else None
     return None
 
 
-def _said_of_weights(factors, names, sizes, accuracy):
+def _said_of_weights(factors, names, sizes, accuracy, beta):
     if len(factors) > 1 and all(same(factor, factors[0], accuracy) for factor in factors):
         factors, names = factors[:1], ["The loss"]
     return [
-        f"{name} {said_of_factor(factor, sizes, accuracy)}."
+        f"{name} {said_of_factor(factor, sizes, accuracy, beta if name == 'The KL' else 1.0)}."
         for name, factor in zip(names, factors)
         if not same(factor, 1, accuracy)
     ]
@@ -195,24 +203,27 @@ def _said_of_weights(factors, names, sizes, accuracy):
 
 def weights(given: NDArray, *terms: NDArray) -> NDArray | None:
     """The weights by which the terms add up to what is given, or None if they do not."""
-    [fitted], [error] = _fits(given, np.stack(terms)[None])
-    return fitted if error <= ACCURACY else None
+    [fitted], [error], [spread] = _fits(given, np.stack(terms)[None])
+    return fitted if error <= ACCURACY and spread.max() * error <= UNSURE else None
 
 
 def _fits(given, terms):
-    """(weights (C, k), errors (C,)) of C sums of k terms, (C, k, N); an error is relative to the largest number.
+    """(weights (C, k), errors (C,), spreads (C, k)) of C sums of k terms, (C, k, N).
 
-    It is infinite where fewer than k + 1 numbers tell something about the weights, or where they do not tell them apart.
+    An error is relative to the largest number. It is infinite where fewer than k + 1 numbers tell something about the weights, or
+    where they do not tell them apart. An error of the numbers times the spread of a weight is the error of the weight.
     """
     finite = np.isfinite(terms).all(axis=(1, 2)) & np.isfinite(given).all()
     terms = np.where(finite[:, None, None], terms, 0.0)
     terms_of_1 = terms / np.maximum(np.abs(terms).max(axis=2, keepdims=True), 1e-300)
     telling = np.count_nonzero(np.abs(terms_of_1).max(axis=1) > 1e-9, axis=1) > terms.shape[1]
     apart = np.linalg.matrix_rank(terms_of_1, rtol=1e-9) == terms.shape[1]
-    weights_of_1 = np.einsum("cnk,n->ck", np.linalg.pinv(terms_of_1), given)
+    inverse = np.linalg.pinv(terms_of_1)  # (C, N, k)
+    weights_of_1 = np.einsum("cnk,n->ck", inverse, given)
     off = np.abs(np.einsum("ck,ckn->cn", weights_of_1, terms_of_1) - given).max(axis=1)
     errors = np.where(finite & telling & apart, off / np.abs(given).max(initial=1e-300), np.inf)
-    return weights_of_1 / np.maximum(np.abs(terms).max(axis=2), 1e-300), errors
+    sizes = np.maximum(np.abs(terms).max(axis=2), 1e-300)
+    return weights_of_1 / sizes, errors, np.abs(inverse).sum(axis=1) * np.abs(given).max(initial=1e-300) / sizes
 
 
 def same(a: float, b: float, accuracy: float = ACCURACY) -> bool:
@@ -220,9 +231,14 @@ def same(a: float, b: float, accuracy: float = ACCURACY) -> bool:
     return abs(a - b) <= 10 * accuracy * max(abs(a), abs(b))
 
 
-def said_of_factor(factor: float, sizes: Mapping[str, int], accuracy: float = ACCURACY) -> str:
-    """What a factor that should be 1 comes from, in words that follow a noun; sizes are such as {"latents": 5}."""
+def said_of_factor(factor: float, sizes: Mapping[str, int], accuracy: float = ACCURACY, beta: float = 1.0) -> str:
+    """What a factor that should be 1 comes from, in words that follow a noun.
+
+    sizes are such as {"latents": 5}; beta is a weight that is meant and may be missing.
+    """
     longer = [name for name, size in sizes.items() if size > 1]
+    of_beta = "beta is missing" if beta and same(factor, 1 / beta, accuracy) else ""
+    of_beta = of_beta or ("beta counts twice" if same(factor, beta, accuracy) else "")
     for exponent, what in (
         (-1, "divided by {}: a mean stands where a sum is meant"),
         (1, "multiplied by {}: a sum stands where a mean is meant"),
@@ -235,13 +251,16 @@ def said_of_factor(factor: float, sizes: Mapping[str, int], accuracy: float = AC
                     f"the number of {names[0]}" if len(names) == 1 else " * ".join(f"{sizes[name]} {name}" for name in names)
                 )
         if known:
-            return "is " + what.format(f"{round(factor**exponent)}, which is {' or '.join(known.values())}")
+            said = "is " + what.format(f"{round(factor**exponent)}, which is {' or '.join(known.values())}")
+            return said + f", or {of_beta}" * bool(of_beta)
     if abs(factor) < accuracy:
         return "is missing"
     if same(factor, -1, accuracy):
         return "has the wrong sign"
     if same(factor, 2, accuracy):
-        return "is twice what it should be" + ("" if 2 in sizes.values() else ": a factor of 1/2 is missing")
+        of_half = "" if 2 in sizes.values() else "a factor of 1/2 is missing"
+        reasons = " or ".join(filter(None, (of_half, of_beta)))
+        return "is twice what it should be" + f": {reasons}" * bool(reasons)
     if same(factor, 0.5, accuracy):
-        return "is half of what it should be"
-    return f"is {factor:.4g} {UNNAMED}"
+        return "is half of what it should be" + f": {of_beta}" * bool(of_beta)
+    return f"is {factor:.4g} {UNNAMED}" + f": {of_beta}" * bool(of_beta)

@@ -82,6 +82,15 @@ def test_a_strange_standard_deviation_is_told_by_its_numbers():
     assert "instead of" in said(check_sampler, sampler(lambda s: np.cos(s) + 2))
 
 
+def test_a_sampler_whose_order_of_draws_depends_on_the_variance():
+    def sample(mu, s):
+        return np.array([np.random.multivariate_normal(*of_example) for of_example in zip(mu, map(np.diag, np.exp(s)))])
+
+    check_sampler(sample, kl_of(half), reseed=np.random.seed)
+    wrong = said(check_sampler, lambda mu, s: sample(mu, 2 * s), reseed=np.random.seed)
+    assert wrong == "The sampler's standard deviation is exp(logvar): exp(logvar / 2) is meant."
+
+
 def test_the_kl_of_another_standard_deviation_is_named():
     line = "The KL is that of a standard deviation exp(logvar): exp(logvar / 2) is meant."
     assert said(check_sampler, sampler(half), kl_of(np.exp)) == said(check_kl, kl_of(np.exp)) == line
@@ -179,6 +188,15 @@ def test_right_likelihoods_pass(reduce):
     check_likelihood(lambda x, p: reduce(of_probabilities(x, p, 1e-8)), output="probabilities")
 
 
+@pytest.mark.parametrize("std", [0.01, 0.05, 0.3, 4, 8])
+def test_a_gaussian_of_any_standard_deviation_passes(std):
+    def nll(x, mean):
+        return np.sum((x - mean) ** 2 / (2 * std**2) + np.log(std) + np.log(2 * np.pi) / 2, axis=1)
+
+    check_likelihood(nll, "gaussian")
+    assert "integrates to" in said(check_likelihood, lambda x, mean: 1.01 * nll(x, mean), "gaussian")
+
+
 def test_right_densities_pass():
     check_likelihood(lambda x, mean: squares(x, mean) / 2 + x.shape[1] * np.log(2 * np.pi) / 2, "gaussian")
     check_likelihood(lambda x, mean: squares(x, mean) / 0.18 + x.shape[1] * np.log(2 * np.pi * 0.09) / 2, "gaussian")
@@ -266,6 +284,12 @@ def test_a_wrong_reduction_is_named():
     assert "a part of it is a sum" in said(check_reduction, lambda x, eps: of_each(x, eps).mean() + of_each(x, 0).sum(), X, EPS)
 
 
+@pytest.mark.parametrize("loss", [lambda x: of_each(x[:-1], 0).sum() / len(x), lambda x: of_each(x, 0).sum() / (len(x) - 1)])
+def test_what_is_neither_a_sum_nor_a_mean_is_not_said_to_be_both(loss):
+    assert said(check_reduction, loss, X).endswith("where every example is given twice, and should stay the same.")
+    assert said(check_reduction, loss, X, reduction="sum").endswith("where every example is given twice, and should double.")
+
+
 def test_batch_mates_are_seen():
     def centred(x):
         return np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1))
@@ -283,7 +307,7 @@ def test_the_order_is_seen():
 
 def test_a_batch_of_one_says_nothing():
     for x in (X[:1], np.ones((3, 2))):
-        with pytest.raises(ValueError, match="at least two examples"):
+        with pytest.raises(ValueError, match="at least two different examples"):
             check_reduction(lambda x: 0.0, x)
 
 

@@ -1,6 +1,7 @@
 """`check_vae`: right models pass, however they are written; planted mistakes are named as what they are, or not at all."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -118,6 +119,43 @@ def test_a_kl_from_samples_is_right_too():
     check_vae(encode, decode, loss, batch(), parameters())
 
 
+def test_tokens_stay_integers():
+    rng, x = np.random.default_rng(0), np.random.default_rng(1).integers(0, 11, (B, D))
+    p = {"E": rng.normal(size=(11, H)), "mu": rng.normal(size=(H, Z)), "logvar": rng.normal(size=(H, Z)) / 2}
+    p |= {"V": rng.normal(size=(Z, D * 11))}
+
+    def encode(p, x):
+        h = p["E"][x].mean(axis=1)
+        return h @ p["mu"], h @ p["logvar"]
+
+    def decode(p, z):
+        return (z @ p["V"]).reshape(-1, D, 11)
+
+    def nll(x, y):
+        return np.sum(np.log(np.exp(y).sum(axis=2)) - np.take_along_axis(y, x[..., None], 2)[..., 0], axis=1)
+
+    def loss(p, x, eps):
+        mu, s = encode(p, x)
+        return np.mean(nll(x, decode(p, mu + half(s) * eps)) + closed_kl(mu, s))
+
+    check_vae(encode, decode, loss, x, p, likelihood=nll)
+
+
+def test_a_function_that_changes_what_it_is_given():
+    def loss(p, x, eps):
+        x -= x.mean(axis=0)
+        return Loss()(p, x, eps)
+
+    with pytest.raises(ValueError, match="loss changes an array that it is given; it must leave its arguments as they are"):
+        check_vae(encode, decode, loss, batch(), parameters())
+
+
+def test_examples_may_be_equal():
+    x = batch()
+    x[1] = x[0]
+    check_vae(encode, decode, Loss(), x, parameters())
+
+
 def test_functions_without_parameters():
     p, loss = parameters(), Loss()
     said = check_vae(lambda x: encode(p, x), lambda z: decode(p, z), lambda x, eps: loss(p, x, eps), batch())
@@ -210,11 +248,63 @@ def test_two_mistakes_are_both_named():
 
 def test_of_a_strange_loss_it_is_said_what_is_known():
     [kl] = said(Loss(kl=lambda mu, s: np.sum(mu**4 + np.cos(s), axis=1)))
-    assert kl.startswith("The loss is ") and " nats, and its definitions give " in kl and kl.endswith(": the KL alone is off.")
+    assert kl.startswith("The loss is ") and " nats, and its definitions give " in kl
+    assert kl.endswith("does not depend on the noise, so that the KL is off, or a term that depends on x alone.")
+    [of_x] = said(Loss(nll=lambda x, m: squares(x, m) / 2 + np.sum(x**2, axis=1)), likelihood="gaussian")
+    assert of_x.endswith(kl[kl.index("the difference") :])
     [sampler] = said(Loss(std=lambda s: half(s) + 0.1 * np.sin(s)))
-    assert sampler.endswith(": they agree where the noise is 0, so that the sampler alone is off.")
+    assert sampler.endswith("the noise is 0, so that the sampler is off, or the reconstruction of extreme outputs.")
+    [clipped] = said(Loss(nll=lambda x, l: cross_entropy(x, np.clip(l, -3, 3))))
+    assert clipped.endswith(sampler[sampler.index("they agree") :])
+    assert len(set(clipped.split(" nats")[0].split()[-1:]) | {clipped.split(" give ")[1].split(":")[0]}) == 2, (
+        "the numbers differ"
+    )
     [both] = said(Loss(std=lambda s: half(s) + np.sin(s), nll=lambda x, l: cross_entropy(x, l**3)))
     assert both.startswith("The loss is ") and "off" not in both
+
+
+@pytest.mark.parametrize(
+    "beta, end",
+    [
+        (1 / B, f"multiplied by {B}, which is the number of examples: a sum stands where a mean is meant, or beta is missing."),
+        (3.3, "0.303 times what it should be: beta is missing."),
+        (0.5, "twice what it should be: a factor of 1/2 is missing or beta is missing."),
+        (2, "half of what it should be: beta is missing."),
+    ],
+)
+def test_a_beta_that_is_missing_is_told(beta, end):
+    assert said(Loss(), beta=beta) == [f"The KL is {end}"]
+
+
+def test_a_beta_that_counts_twice_is_told():
+    assert said(Loss(b=0.3**2), beta=0.3) == ["The KL is 0.3 times what it should be: beta counts twice."]
+
+
+@pytest.mark.parametrize("size", [3e-2, 3e-3])
+@pytest.mark.parametrize(
+    "loss, line",
+    [
+        (Loss(b=0), "The KL is missing."),
+        (Loss(b=3), f"The KL is multiplied by {Z}, which is the number of latents: a sum stands where a mean is meant."),
+        (Loss(kl=lambda mu, s: np.sum(np.exp(s) + np.abs(mu) - 1 - s, axis=1) / 2), "The loss is "),
+    ],
+)
+def test_small_parameters_hide_no_kl(loss, line, size):
+    """A KL that is a millionth of the loss is seen in double precision; what explains it no better than so is not named."""
+    p = {name: array * (size if name in ("mu", "logvar") else 1) for name, array in parameters().items()}
+    assert said(loss, p=p)[0].startswith(line)
+
+
+def test_what_the_loss_does_not_depend_on_is_not_said_to_be_right():
+    p = parameters() | {"mu": np.zeros((H, Z)), "logvar": np.zeros((H, Z))}
+    with pytest.warns(UserWarning, match="check_vae did not test the KL, on which the loss hardly depends at these params"):
+        assert "The KL is that of this z." not in check_vae(encode, decode, Loss(), batch(), p)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_vae(encode, decode, Loss(b=0), batch(), p, beta=0)
+    p = parameters() | {"V": np.zeros((H, D))}
+    with pytest.warns(UserWarning, match="check_vae did not test the noise in z, on which"):
+        assert "z is mu + std * eps." not in check_vae(encode, decode, Loss(), batch(), p)
 
 
 def test_a_loss_that_is_not_finite():
