@@ -737,6 +737,20 @@ def test_check_elbo_takes_any_function():
     )
 
 
+def test_check_elbo_needs_problems():
+    several = every_kind(activations=["tanh"], objectives=["elbo"], decoders=DECODERS[:1])
+    assert check_elbo(problems=several)
+    for none in (several, []):
+        with pytest.raises(ValueError, match="problems is empty"):
+            check_elbo(problems=none)
+    with pytest.raises(ValueError, match="hidden is empty"):
+        list(every_kind(hidden=[]))
+    with pytest.raises(ValueError, match="objective is 'e'"):
+        list(every_kind(objectives="elbo"))
+    with pytest.raises(ValueError, match="precision is 'half'"):
+        check_elbo(precision="half")
+
+
 def one_buffer_for_all(p, *rest):
     value, g = loss_and_gradients(p, *rest)
     buffer = BUFFERS.setdefault((p.architecture, p.flat.dtype), g)

@@ -1,12 +1,14 @@
 """`vae-np check FILE.py:FUNCTION`: the gradients of a function of one's own are compared with numerical derivatives."""
 
 import contextlib
+import functools
 import importlib.util
 import os
 import pathlib
 import sys
 import types
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +59,7 @@ def check_function(words: str, params: str | None, method: str, seed: int, statu
     fn, gradients = vars(module)[name], vars(module).get(f"{name}_gradients")
     point = _params(module, name, words, params, seed)
     console = make_console()
-    with status.status(words):
+    with status.status(words), _staying(words):
         try:
             worst, code = check_gradients(fn, point, gradients, method=method), 0
             console.print("Every gradient is right.")
@@ -71,15 +73,24 @@ def check_function(words: str, params: str | None, method: str, seed: int, statu
     return code
 
 
+@contextlib.contextmanager
+def _staying(name: str) -> Iterator[None]:
+    """`with _staying(name)`: what would end the process becomes an error; else nothing would be checked, and the exit code be 0."""
+    try:
+        yield
+    except SystemExit as end:
+        raise ValueError(f"{name} ends the process, by sys.exit({'' if end.code is None else repr(end.code)})") from end
+
+
 def _function(words):
     """The module of the file, and the name of the function in it."""
     path, colon, name = words.rpartition(":")
-    if not colon or not path.endswith(".py"):
+    if not colon or not name or not path.endswith(".py"):
         raise ValueError(f"{words} is not of the form FILE.py:FUNCTION, such as model.py:loss")
     module = _imported(os.path.expanduser(path))
     if not callable(vars(module).get(name)):
         own = [key for key, value in vars(module).items() if isinstance(value, types.FunctionType) and not key.startswith("_")]
-        raise ValueError(f"{path} has no function {name or 'without a name'}; it has {', '.join(own) or 'none'}")
+        raise ValueError(f"{path} has no function {name}; it has {', '.join(own) or 'none'}")
     return module, name
 
 
@@ -92,7 +103,8 @@ def _imported(path: str) -> types.ModuleType:
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     sys.modules[spec.name] = module  # dataclasses look themselves up there
     try:
-        spec.loader.exec_module(module)
+        with _staying(path):
+            spec.loader.exec_module(module)
     except Exception as error:  # the user's own code may raise any error
         raise ValueError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return module
@@ -100,13 +112,18 @@ def _imported(path: str) -> types.ModuleType:
 
 def _params(module, name, words, file, seed):
     if file is not None:
-        with reading(file, "a .npz file of arrays"), np.load(file) as arrays:
-            return dict(arrays)
+        with reading(file, "a .npz file of arrays"):
+            with open(file, "rb") as stream:
+                if not zipfile.is_zipfile(stream):
+                    raise ValueError("it is no archive")
+            with np.load(file) as arrays:
+                return dict(arrays)
     for key in (f"{name}_params", "params"):
         found = vars(module).get(key)
-        if isinstance(found, types.FunctionType):
+        if isinstance(found, types.FunctionType | types.MethodType | functools.partial):
             try:
-                return found(np.random.default_rng(seed))
+                with _staying(key):
+                    return found(np.random.default_rng(seed))
             except Exception as error:  # the user's own code may raise any error
                 raise ValueError(f"{key} raises an error, {type(error).__name__}: {error}") from error
         if found is not None:
@@ -116,10 +133,13 @@ def _params(module, name, words, file, seed):
     )
 
 
+WIDTHS = {"gradient": 13, "derivative": 13, "error": 7, "by": 7}  # of the numbers, which are not cut
+
+
 def _table(worst: Sequence[Any]) -> Table:
     table = Table(
-        Column("worst element", no_wrap=True),
-        *(Column(name, justify="right", no_wrap=True) for name in ("gradient", "derivative", "error", "by")),
+        Column("worst element", overflow="fold"),
+        *(Column(name, justify="right", no_wrap=True, min_width=n) for name, n in WIDTHS.items()),
         box=box.SIMPLE_HEAD,
         show_edge=False,
     )

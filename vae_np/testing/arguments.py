@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,15 +43,22 @@ def selected(params: Any, gradients: Any, only: str | Sequence[str] | None) -> d
     if only is None and is_object(params) and gradients is not None and not callable(gradients):
         only = list(leaves(gradients))
     if only is not None:
-        names = [only] if isinstance(only, str) else list(only)
-        if unknown := [name for name in names if not any(_is_part(path, name) for path in found)]:
-            raise ValueError(f"params has no {unknown[0]}; it has {', '.join(found)}")
-        found = {path: leaf for path, leaf in found.items() if any(_is_part(path, name) for name in names)}
+        found = {path: found[path] for path in chosen_paths(found, only)}
     arrays = real_arrays(found)
     if not arrays:
         raise ValueError("params is empty; it must hold arrays, such as {'W': W}")
     _check_apart(found)
     return {path: np.array(array, np.float64) for path, array in arrays.items()}
+
+
+def chosen_paths(found: Collection[str], only: str | Sequence[str]) -> list[str]:
+    """The paths that are named, or that begin with a name; a ValueError is raised if a name is unknown."""
+    names = [only] if isinstance(only, str) else list(only)
+    if not names:
+        raise ValueError("only is empty; it must name a path, such as 'W'")
+    if unknown := [name for name in names if not any(_is_part(path, name) for path in found)]:
+        raise ValueError(f"params has no {unknown[0]}; it has {', '.join(found)}")
+    return [path for path in found if any(_is_part(path, name) for name in names)]
 
 
 def _is_part(path, name):

@@ -15,6 +15,7 @@ from scipy import special
 
 from vae_np.architecture import check_choice
 from vae_np.choices import LIKELIHOODS
+from vae_np.testing.arguments import chosen_paths
 from vae_np.testing.comparison import require
 from vae_np.testing.definitions import (
     ACCURACY,
@@ -29,7 +30,7 @@ from vae_np.testing.definitions import (
     standard_deviations,
     weights,
 )
-from vae_np.testing.frameworks import array_of, double_precision, like
+from vae_np.testing.frameworks import array_of, double_precision, like, real_arrays
 from vae_np.testing.trees import leaves, rebuilt
 
 LATENTS, EXAMPLES, INPUTS = 5, 7, 3  # different primes, none of which is 2, so that a factor tells where it comes from
@@ -156,6 +157,7 @@ def _read_with_noise(sample, mu, s, seed):
     mean = numbers_of(call(sample, mu, s, np.zeros(mu.shape)))
     require(mean.shape == mu.shape, f"The sampler returns an array {mean.shape}: {mu.shape} is meant.")
     std = numbers_of(call(sample, mu, s, np.ones(mu.shape))) - mean
+    require(np.isfinite([mean, std]).all(), "The sampler returns nan or infinity: it must return finite numbers.")
     _require_close(numbers_of(call(sample, mu, s, eps)), mean + std * eps, "z is not mean + std * eps, element by element")
     return mean, std
 
@@ -410,6 +412,7 @@ def check_reduction(
                 value = numbers_of(loss(*given))
         except Exception as error:  # loss may raise any error, such as one of a batch size that is fixed
             raise ValueError(f"loss raises an error for {len(rows)} examples, {type(error).__name__}: {error}") from error
+        require(np.isfinite(value).all(), "The loss is not finite.")
         return float(value.mean() if reduction == "mean" else value.sum())
 
     rows = np.arange(len(batch))
@@ -455,7 +458,7 @@ def _doubled(at, rows, n_seeds):
 def at_the_edges(
     params: Any, sizes: Sequence[float] = (3.0, 12.0, 100.0), only: str | Sequence[str] | None = None, seed: int = 0
 ) -> Iterator[tuple[str, Any]]:
-    """Yield parameters whose biases are so large that a clip or a clamp acts, which may be missing in the gradient.
+    """Yield parameters whose biases are so large that a clip or a clamp acts. The gradient may lack it.
 
     Parameters
     ----------
@@ -464,7 +467,8 @@ def at_the_edges(
     sizes : sequence of float
         What is added to the elements of a bias, each with a random sign.
     only : str or sequence of str, optional
-        The paths of the arrays that count as biases; by default these are the arrays of one dimension, or of one row.
+        The paths of the arrays that count as biases, or beginnings of paths; by default these are the arrays of one dimension,
+        of one row or of one column.
     seed : int
         The same seed gives the same signs.
 
@@ -475,6 +479,11 @@ def at_the_edges(
     params : container
         A copy of the parameters with this bias.
 
+    Raises
+    ------
+    ValueError
+        params hold no bias, or nothing of a name in `only`.
+
     Examples
     --------
     >>> import numpy as np
@@ -482,17 +491,18 @@ def at_the_edges(
     >>> [where for where, params in at_the_edges({"W": np.ones((2, 2)), "b": np.zeros(2)}, sizes=(12,))]
     ['b +- 12']
     """
-    rng = np.random.default_rng(seed)
-    chosen = None if only is None else [only] if isinstance(only, str) else list(only)
-    for path, leaf in leaves(params).items():
-        array = array_of(leaf)
-        if array is None or array.dtype.kind != "f" or not array.size:
-            continue
-        is_bias = array.ndim == 1 or (array.ndim == 2 and 1 in array.shape)
-        if path in chosen if chosen is not None else is_bias:
-            for size in sizes:
-                shifted = array + size * rng.choice([-1.0, 1.0], array.shape)
-                yield f"{path} +- {size:g}", rebuilt(params, {path: like(leaf, shifted.astype(array.dtype))})
+    rng, found = np.random.default_rng(seed), leaves(params)
+    arrays = {path: array for path, array in real_arrays(params).items() if array.size}
+    if only is None:
+        biases = [path for path, array in arrays.items() if array.ndim == 1 or (array.ndim == 2 and 1 in array.shape)]
+    else:
+        biases = [path for path in chosen_paths(found, only) if path in arrays]
+    if not biases:
+        raise ValueError("params hold no array of one dimension, one row or one column: name the biases, only=[...]")
+    for path in biases:
+        for size in sizes:
+            shifted = arrays[path] + size * rng.choice([-1.0, 1.0], arrays[path].shape)
+            yield f"{path} +- {size:g}", rebuilt(params, {path: like(found[path], shifted.astype(arrays[path].dtype))})
 
 
 # ------------------------------------------------------------------------------------------------------- a user's functions
@@ -500,10 +510,12 @@ def at_the_edges(
 
 def per_example(fn: Callable[..., Any], *arrays: NDArray) -> NDArray[np.float64]:
     """The number that fn gives to each row of arrays, whether it returns one a row, some a row, or one for a whole batch."""
-    value = numbers_of(call(fn, *arrays))
-    if value.ndim and len(value) == len(arrays[0]) > 1:
-        return value.reshape(len(value), -1).sum(axis=1)
-    return np.array([numbers_of(call(fn, *(array[i : i + 1] for array in arrays))).sum() for i in range(len(arrays[0]))])
+    value, n = numbers_of(call(fn, *arrays)), len(arrays[0])
+    if value.ndim and len(value) == n > 1:
+        return value.reshape(n, -1).sum(axis=1)
+    if value.size != 1 and n not in value.shape:
+        raise ValueError(f"a function returns an array {value.shape} for {n} examples; (B,) or a single number is wanted")
+    return np.array([numbers_of(call(fn, *(array[i : i + 1] for array in arrays))).sum() for i in range(n)])
 
 
 def numbers_of(value: Any) -> NDArray[np.float64]:
@@ -516,9 +528,11 @@ def numbers_of(value: Any) -> NDArray[np.float64]:
 
 def batch_of(x: Any) -> NDArray:
     """A batch of a user as an array of float64, or of integers if it holds integers other than 0 and 1, such as tokens."""
-    array = numbers_of(x)
-    of_integers = array_of(x).dtype.kind in "iu" and np.any((array != 0) & (array != 1))  # pyright: ignore[reportOptionalMemberAccess]
-    return array.astype(np.int64) if of_integers else array
+    array = array_of(x)
+    if array is None or array.dtype.kind not in "biuf" or array.ndim == 0:
+        raise TypeError(f"x is a {type(x).__name__}; it must be an array (B, ...) of real numbers")
+    of_integers = array.dtype.kind in "iu" and np.any((array != 0) & (array != 1))
+    return array.astype(np.int64 if of_integers else np.float64)
 
 
 def call(fn: Callable[..., Any], *arrays: NDArray) -> Any:

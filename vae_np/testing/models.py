@@ -2,8 +2,9 @@
 
 import itertools
 import math
+import numbers
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -137,6 +138,8 @@ def check_vae(
     """
     check_choice("scale", scale, SCALES)
     check_choice("reduction", reduction, ("mean", "sum"))
+    if not isinstance(beta, numbers.Real):
+        raise TypeError(f"beta is {beta!r}; it must be a number")
     if reseed is not None and sample is None:
         raise TypeError("with reseed, check_vae also needs sample(params, mu, logvar), which draws the same noise as the loss")
     with double_precision(), np.errstate(all="ignore"):
@@ -197,13 +200,15 @@ class Vae(NamedTuple):
         mu, s = (numbers_of(array) for array in result[:2])
         if mu.shape != s.shape or mu.ndim != 2 or len(mu) != len(x):
             raise ValueError(f"encode returns arrays {mu.shape} and {s.shape} for {len(x)} examples; (B, Z) twice is wanted")
+        if not (np.isfinite(mu).all() and np.isfinite(s).all()):
+            raise ValueError("encode returns numbers that are not finite")
         return mu, s
 
     def decode(self, z):
         """The output, (B, ...)."""
         result = self.call(self.decoder, z)
         output = numbers_of(result[0] if isinstance(result, list | tuple) else result)
-        if len(output) != len(z) or output.size % len(z):
+        if output.ndim == 0 or len(output) != len(z):
             raise ValueError(f"decode returns an array {output.shape} for {len(z)} examples; (B, ...) is wanted")
         return output
 
@@ -403,15 +408,19 @@ def _off_in_gradient(vae, gradients, elements, seed, loss_is_right):
     def value(p):
         return vae.reduced(result(p))
 
-    own = result(vae.params)
+    returned = result(vae.params)
+    own = returned[1] if isinstance(returned, list | tuple) and len(returned) == 2 else None
     if gradients is not None:
+        if isinstance(own, Mapping) and own.keys() & leaves(vae.params).keys():
+            raise TypeError("loss returns gradients, and gradients are given besides: give them once")
         own = vae.call(gradients, *arguments)
-    else:
-        own = own[1] if isinstance(own, list | tuple) and len(own) == 2 else automatic_gradient(value, vae.params)
+    elif own is None:
+        own = automatic_gradient(value, vae.params)
     if own is None:
         return [], "The gradient was not tested, as loss returns none and no gradients are given."
     own = {path: np.array(array_of(gradient)) for path, gradient in leaves(own).items()}  # the next call may overwrite them
-    only = None if is_object(vae.params) else list(real_arrays(vae.params))  # of an object its gradients tell what is compared
+    # Of an object its gradients tell what is compared; in another container that are all arrays of real numbers besides.
+    only = None if is_object(vae.params) else [*{**real_arrays(vae.params), **own}]
     B, D = len(x), x[0].size
     try:
         worst = check_gradients(value, vae.params, own, only=only, elements=elements, sizes={"batch": B, "inputs": D})

@@ -272,6 +272,7 @@ def complex_surrogate(
     Schulman, Heess, Weber & Abbeel 2015 (arXiv 1506.05254), for surrogates.
     """
     _check(architecture, p, x, eps, objective)
+    check_choice("estimator", estimator, [estimator for of, estimator in SURROGATE_FACTORS if of == objective])
     x, eps = np.asarray(x, np.float64), np.asarray(eps, np.float64)
     mean, logvar = _encoded(architecture, at, x)
     z = mean + np.exp(logvar / 2) * eps

@@ -183,6 +183,7 @@ def random_problem(
     >>> value.per_example.shape
     (3,)
     """
+    check_choice("objective", objective, OBJECTIVES)
     return Problem(
         random_parameters(architecture, dtype, seed, logit, logvar, noise),
         random_batch(architecture, n_examples, dtype, seed, pixels),
@@ -318,6 +319,9 @@ def every_kind(
     betas, l2s : sequence of float
         The weights of the KL, and those of half the sum of the squared weights.
     """
+    for name, several in {"hidden": hidden, "betas": betas, "l2s": l2s}.items():
+        if not len(several):
+            raise ValueError(f"{name} is empty")
     for i, noise in enumerate(decoders):
         for j, activation in enumerate(activations):
             for k, objective in enumerate(objectives):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from vae_np import kernels
 from vae_np.architecture import check_choice
 from vae_np.choices import ESTIMATORS
 from vae_np.elbo import loss_and_gradients
@@ -92,10 +93,16 @@ def check_elbo(
     AssertionError
         Some properties do not hold. The message has a line for each of them, with the first problem where it fails. The same
         error is raised if the model refuses every problem.
+    ValueError
+        The precision or the estimator is unknown, or there are no problems.
     """
     if not callable(model):
         raise TypeError(f"model is a {type(model).__name__}; it must be a function such as loss_and_gradients")
     check_choice("estimator", estimator, ESTIMATORS)
+    check_choice("precision", precision, kernels.precisions("numpy"))
+    problems = None if problems is None else list(problems)
+    if problems == []:
+        raise ValueError("problems is empty; a generator such as every_kind() yields its problems once")
     tried, refused, broken, answered = {}, {}, {}, []
 
     def answering(*problem):
@@ -103,7 +110,7 @@ def check_elbo(
         answered.append(True)
         return result
 
-    for check, problem in trials(precision, None if problems is None else list(problems), estimator):
+    for check, problem in trials(precision, problems, estimator):
         name = check.__name__
         try:
             check(answering, problem)
@@ -128,7 +135,10 @@ def check_elbo(
 
 def _with_parameters(model, p, *rest):
     """What the model returns, its gradients as Parameters."""
-    value, g = model(p, *rest)
+    result = model(p, *rest)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"the model returns a {type(result).__name__}; it must return (value, gradients)")
+    value, g = result
     if not isinstance(g, Parameters):
         arrays, g = g, Parameters(p.architecture, np.zeros_like(p.flat))
         if arrays.keys() != g.keys():

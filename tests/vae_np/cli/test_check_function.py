@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tests.vae_np.cli.commands import command, done, refused
 from vae_np.cli.check import COMMAND
@@ -108,17 +109,19 @@ def test_a_kink_beside_a_wrong_element_hides_it_not(model):
     [
         (["FILE:unknown"], "has no function unknown; it has params, right, wrong, alone"),
         (["FILE:number"], "has no function number"),
-        (["FILE:"], "has no function without a name"),
+        (["FILE:"], "not of the form FILE.py:FUNCTION"),
         (["FILE"], "not of the form FILE.py:FUNCTION"),
         (["nowhere.py:right"], "there is no file nowhere.py"),
         (["FILE:random"], "fn is random"),
         (["FILE:right", "--params", "absent.npz"], "absent.npz"),
+        (["FILE:right", "--params", "one.npy"], "one.npy is not a .npz file of arrays: it is no archive"),
         (["FILE:right", "--backend", "numpy"], "--backend"),
         (["--params", "absent.npz"], "vae-np check FILE.py:FUNCTION"),
         (["FILE:right", "--seed", "-1"], "seed"),
     ],
 )
 def test_what_is_lacking_is_said(words, told, model):
+    np.save("one.npy", np.ones(3))
     assert told in refused("check", *(word.replace("FILE", str(model)) if word.startswith("FILE") else word for word in words))
 
 
@@ -131,3 +134,30 @@ def test_a_file_that_cannot_be_imported_or_has_no_params_is_told(model):
     assert "(value, gradients)" in refused("check", f"{model}:f")
     model.write_text("def f(p):\n    return 1.0, p\n\ndef params(rng):\n    return rng['W']\n")
     assert "params raises an error, TypeError: " in refused("check", f"{model}:f")
+
+
+@pytest.mark.parametrize("place", ["import", "params", "loss"])
+def test_what_ends_the_process_is_not_taken_for_right(model, place):
+    """With code 0 it would end as a right function does."""
+    code = {name: "sys.exit(0)" if name == place else "pass" for name in ("import", "params", "loss")}
+    model.write_text(
+        "import sys\n{import}\n\ndef f_params(rng):\n    {params}\n    return 1.0\n\ndef f(p):\n    {loss}\n    return p, 1.0\n".format(
+            **code
+        )
+    )
+    assert "ends the process, by sys.exit(0)" in refused("check", f"{model}:f")
+
+
+def test_params_may_be_a_part_of_a_function(model):
+    code = "\nimport functools\nright_params = functools.partial(lambda scale, rng: params(rng), 2)\n"
+    model.write_text(model.read_text() + code)
+    assert done("check", f"{model}:right").startswith("Every gradient is right.")
+
+
+def test_numbers_are_whole_in_a_narrow_terminal(model, monkeypatch):
+    monkeypatch.setattr("vae_np.cli.check_function.make_console", lambda: Console(width=60))
+    name = "a_parameter_with_a_long_name"
+    model.write_text(
+        f"def f(p):\n    return p[{name!r}] ** 3 / 7, {{{name!r}: 3 * p[{name!r}] ** 2 / 7}}\n\nparams = {{{name!r}: 1.1}}\n"
+    )
+    assert done("check", f"{model}:f").count("0.5185714286") == 2

@@ -305,6 +305,18 @@ def test_the_order_is_seen():
     assert said(check_reduction, ordered, X, EPS).endswith("where the examples have another order.")
 
 
+def test_what_is_not_finite_is_said():
+    assert said(check_reduction, lambda x: np.nan, X) == "The loss is not finite."
+    assert said(check_sampler, lambda mu, s, eps: np.nan * mu) == (
+        "The sampler returns nan or infinity: it must return finite numbers."
+    )
+
+
+def test_an_array_of_another_length_is_refused():
+    with pytest.raises(ValueError, match=r"returns an array \(3,\) for 7 examples; \(B,\) or a single number is wanted"):
+        check_kl(lambda mu, s: np.ones(3))
+
+
 def test_a_batch_of_one_says_nothing():
     for x in (X[:1], np.ones((3, 2))):
         with pytest.raises(ValueError, match="at least two different examples"):
@@ -337,6 +349,25 @@ def test_a_clip_without_a_derivative_is_only_seen_at_the_edges():
         except AssertionError as error:
             found[where] = error
     assert {"b +- 100"} <= found.keys() <= {"b +- 12", "b +- 100"}
+
+
+@pytest.mark.parametrize(
+    "params, only, match",
+    [
+        ({"b": np.ones(2)}, "a", "params has no a; it has b"),
+        ({"b": np.ones(2)}, [], "only is empty"),
+        ({"W": np.ones((2, 2))}, None, "params hold no array of one dimension"),
+        ({}, None, "params hold no array of one dimension"),
+    ],
+)
+def test_edges_of_no_bias_are_refused(params, only, match):
+    with pytest.raises(ValueError, match=match):
+        list(at_the_edges(params, only=only))
+
+
+def test_edges_of_a_part():
+    params = {"layers": [{"W": np.ones((2, 2)), "b": np.ones(2)}, {"b": np.ones(2)}]}
+    assert [where for where, _ in at_the_edges(params, (3,), only="layers[0]")] == ["layers[0].W +- 3", "layers[0].b +- 3"]
 
 
 def test_edges_leave_the_parameters_as_they_are():

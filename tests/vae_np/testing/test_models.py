@@ -455,6 +455,25 @@ def test_a_part_is_never_taken_for_another(part, factor, n_examples, n_inputs, n
             assert line.startswith("The gradient of the encoder is off (") or " is " in line
 
 
+@pytest.mark.parametrize("integers", [["W"], ["W", "mu", "logvar", "b", "U", "V", "c"]])
+def test_parameters_of_integers_are_compared_too(integers):
+    p = parameters() | {name: np.rint(2 * parameters()[name]).astype(int) for name in integers}
+
+    def loss(p, x, eps):
+        value, g = with_gradients()(p, x, eps)
+        return value, g | {"W": 5 * g["W"]}
+
+    assert "(W)" in said(loss, p=p)[0]
+
+
+def test_gradients_are_given_once():
+    def gradients(p, x, eps):
+        return with_gradients()(p, x, eps)[1]
+
+    with pytest.raises(TypeError, match="loss returns gradients, and gradients are given besides: give them once"):
+        check_vae(encode, decode, with_gradients(decoder=2), batch(), parameters(), gradients=gradients)
+
+
 def test_what_is_off_in_no_known_way_is_still_placed():
     def loss(p, x, eps):
         value, g = with_gradients()(p, x, eps)
@@ -483,6 +502,11 @@ def test_a_wrong_loss_with_its_own_gradient_is_off_by_definition_alone():
         ({"decode": lambda p, z: decode(p, z).sum(axis=0)}, ValueError, "decode returns an array"),
         ({"loss": lambda p, x, eps: "loss"}, TypeError, "a function returns a str"),
         ({"x": batch()[:1]}, ValueError, "at least two different examples"),
+        ({"x": None}, TypeError, "x is a NoneType; it must be an array"),
+        ({"x": 1.0}, TypeError, "x is a float; it must be an array"),
+        ({"encode": lambda p, x: (np.nan * x[:, :Z], x[:, :Z])}, ValueError, "encode returns numbers that are not finite"),
+        ({"decode": lambda p, z: 1.0}, ValueError, r"decode returns an array \(\)"),
+        ({"beta": "1"}, TypeError, "beta is '1'; it must be a number"),
         ({"likelihood": "poisson"}, ValueError, "likelihood"),
         ({"output": "mean"}, ValueError, "output"),
         ({"scale": "sigma"}, ValueError, "scale"),
