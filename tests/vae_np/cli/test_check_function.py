@@ -111,7 +111,7 @@ def test_a_kink_beside_a_wrong_element_hides_it_not(model):
         (["FILE:"], "has no function without a name"),
         (["FILE"], "not of the form FILE.py:FUNCTION"),
         (["nowhere.py:right"], "there is no file nowhere.py"),
-        (["FILE:random"], "fn is random"),
+        (["FILE:random"], "when it is called again with the same params"),
         (["FILE:right", "--params", "absent.npz"], "absent.npz"),
         (["FILE:right", "--backend", "numpy"], "--backend"),
         (["--params", "absent.npz"], "vae-np check FILE.py:FUNCTION"),
