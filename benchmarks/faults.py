@@ -149,7 +149,7 @@ def _made(function, right="", wrong=""):
     return made
 
 
-RANDOM = r"\bis random\b|\bnot reentrant\b|\bnon-?determin"
+RANDOM = r"\bis random\b|\bagain with the same\b|\bnot reentrant\b|\bnon-?determin"
 DRAWN = "np.random.default_rng().normal(size=EPS.shape)"
 CALCULUS = (
     Fault("the residual has the wrong sign", gaussian_nll, "dmu = -difference", "dmu = difference", ("mu",), r"\bsign\b"),

@@ -62,6 +62,8 @@ def check_function(words: str, params: str | None, method: str, seed: int, statu
     with status.status(words), _staying(words):
         try:
             worst, code = check_gradients(fn, point, gradients, method=method), 0
+            if not worst:
+                raise ValueError("the params hold no number, so that there is nothing to check")
             console.print("Every gradient is right.")
         except AssertionError as error:
             console.print(Text(str(error)))

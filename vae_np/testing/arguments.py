@@ -3,15 +3,16 @@
 import contextlib
 import itertools
 import numbers
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vae_np.testing import frameworks
+from vae_np.testing.comparison import label
 from vae_np.testing.derivatives import Arrays, kind_of, real_number
-from vae_np.testing.trees import is_object, leaves, rebuilt
+from vae_np.testing.trees import is_object, is_part, leaf_at, leaves, paths_below, rebuilder, rebuilt
 
 COTANGENTS = 2  # along which the arrays that a function returns are held
 
@@ -41,28 +42,27 @@ def selected(params: Any, gradients: Any, only: str | Sequence[str] | None) -> d
     """The arrays of `params` that are compared, in float64, by their paths; the arguments are those of `check_gradients`."""
     found = leaves(params)
     if only is None and is_object(params) and gradients is not None and not callable(gradients):
-        only = list(leaves(gradients))
+        only = list(leaves(gradients, apart=True))
+    compared = found
     if only is not None:
-        found = {path: found[path] for path in chosen_paths(found, only)}
-    arrays = real_arrays(found)
+        compared = {path: found[path] for path in chosen_paths(params, only)}
+    arrays = real_arrays(compared)
     if not arrays:
         raise ValueError("params is empty; it must hold arrays, such as {'W': W}")
-    _check_apart(found)
+    _check_apart(compared, found)
     return {path: np.array(array, np.float64) for path, array in arrays.items()}
 
 
-def chosen_paths(found: Collection[str], only: str | Sequence[str]) -> list[str]:
-    """The paths that are named, or that begin with a name; a ValueError is raised if a name is unknown."""
-    names = [only] if isinstance(only, str) else list(only)
+def chosen_paths(params: Any, only: str | Sequence[str]) -> list[str]:
+    """The paths of the leaves that are named, or that stand below a name; a ValueError is raised if a name is unknown."""
+    found, names = leaves(params), [only] if isinstance(only, str) else list(only)
     if not names:
         raise ValueError("only is empty; it must name a path, such as 'W'")
-    if unknown := [name for name in names if not any(_is_part(path, name) for path in found)]:
+    paths = {name: [path for path in found if is_part(path, name)] + paths_below(params, name) for name in names}
+    if unknown := [name for name in names if not paths[name]]:
         raise ValueError(f"params has no {unknown[0]}; it has {', '.join(found)}")
-    return [path for path in found if any(_is_part(path, name) for name in names)]
-
-
-def _is_part(path, name):
-    return path == name or path.startswith((f"{name}.", f"{name}["))
+    chosen = {path for several in paths.values() for path in several}
+    return [path for path in found if path in chosen]
 
 
 def real_arrays(found: Mapping[str, Any], what: str = "") -> dict[str, NDArray]:
@@ -76,12 +76,19 @@ def real_arrays(found: Mapping[str, Any], what: str = "") -> dict[str, NDArray]:
     return arrays
 
 
-def _check_apart(found):
-    """Raise a ValueError if two parameters share memory: fn is given copies, which share none."""
-    arrays = [(path, leaf) for path, leaf in found.items() if isinstance(leaf, np.ndarray)]
-    for (a, of_a), (b, of_b) in itertools.combinations(arrays, 2):
-        if np.shares_memory(of_a, of_b):
-            raise ValueError(f"{a} and {b} share memory: give an array once, under one name")
+def _check_apart(compared, found):
+    """Raise a ValueError if an array that is compared shares memory with another one: fn is given copies, which share none."""
+    arrays = {path: leaf for path, leaf in found.items() if isinstance(leaf, np.ndarray)}
+    for a, b in itertools.combinations(arrays, 2):
+        if (a in compared or b in compared) and np.shares_memory(arrays[a], arrays[b]):
+            if a in compared and b in compared:
+                raise ValueError(f"{a} and {b} share memory: give an array once, under one name")
+            if arrays[a] is not arrays[b]:
+                of, by = (b, a) if a in compared else (a, b)
+                raise ValueError(
+                    f"{by} and {of} share memory, but the copies that fn is given do not: compute {of} inside of fn, or make it "
+                    "a property"
+                )
 
 
 @contextlib.contextmanager
@@ -109,11 +116,12 @@ def comparisons(fn: Callable, params: Any, gradients: Any, point: Arrays, seed: 
     The arguments are those of `check_gradients`; `point` is what `selected` has returned. An error says why fn cannot be
     differentiated.
     """
-    template = leaves(params)
-    constants = {path: leaf for path, leaf in leaves(frameworks.in_double(params)).items() if path not in point}
+    template, with_arrays = leaves(params), rebuilder(params)
+    moved = {id(template[path]) for path in point if isinstance(template[path], np.ndarray)}  # elsewhere they move, too
+    constants = {path: leaf for path, leaf in frameworks.doubles(params).items() if id(template[path]) not in moved}
 
     def params_at(arrays):
-        return rebuilt(params, constants | {path: frameworks.like(template[path], array) for path, array in arrays.items()})
+        return with_arrays(constants | {path: frameworks.like(template[path], array) for path, array in arrays.items()})
 
     def value_at(arrays):
         result = fn(params_at(arrays))
@@ -123,18 +131,24 @@ def comparisons(fn: Callable, params: Any, gradients: Any, point: Arrays, seed: 
         _split(fn, gradients, *_called(fn, params_at(point), point, template)) for _ in range(2)
     )
     if isinstance(frameworks.value_of(value), numbers.Number):
-        _check_same(real_number(value), real_number(again))
-        yield Comparison(value_at, real_number(value), _same_gradients(point, template, backward(), backward_again()))
+        _check_same({"": np.float64(real_number(value))}, {"": np.float64(real_number(again))})
+        given = (own() if callable(own) else own for own in (backward, backward_again))
+        yield Comparison(value_at, real_number(value), _same_gradients(params, point, template, *given))
         return
     rng, outputs = np.random.default_rng(seed), _outputs(value)
-    for path, array in _outputs(again).items():
-        _check_same(outputs[path], array)
-    if gradients is not None and not callable(gradients):
-        raise TypeError(f"fn returns {kind_of(value)}, so gradients must be a function: gradients(params, dvalue)")
+    _check_same(outputs, _outputs(again))
+    if not callable(backward):
+        must = "its gradients must be a function of dvalue: return (value, backward), with backward(dvalue)"
+        if gradients is not None:
+            must = "gradients must be a function: gradients(params, dvalue)"
+        raise TypeError(f"fn returns {kind_of(value)}, so {must}")
     for _ in range(COTANGENTS):
         along = {path: rng.normal(size=array.shape) for path, array in outputs.items()}
         dvalue = rebuilt(
-            value, {path: frameworks.like(array, along[path]) for path, array in leaves(value, "value").items()}, "value"
+            value,
+            {path: frameworks.like(array, along[path]) for path, array in leaves(value, "value", apart=True).items()},
+            "value",
+            apart=True,
         )
 
         def product(outputs, along=along):
@@ -144,22 +158,36 @@ def comparisons(fn: Callable, params: Any, gradients: Any, point: Arrays, seed: 
             return product(_outputs(value_at(arrays)))
 
         yield Comparison(
-            product_at, product(outputs), _same_gradients(point, template, backward(dvalue), backward_again(dvalue))
+            product_at, product(outputs), _same_gradients(params, point, template, backward(dvalue), backward_again(dvalue))
         )
 
 
 def _split(fn, gradients, result, params):
-    """(The value, a function of the value's cotangent that returns the gradients), of what fn has returned for params."""
+    """(The value, its gradients or a function that returns them), of what fn has returned for params.
+
+    The function takes the cotangent of a value that is no number.
+    """
     if callable(gradients):
         return result, lambda *dvalue: gradients(params, *dvalue)
     if gradients is not None:
-        return result, lambda *_: gradients
+        if _has_gradients(result):
+            raise TypeError(
+                "fn returns a tuple of two, such as (value, gradients), and gradients are given besides: give them once"
+            )
+        return result, gradients
     if _has_gradients(result):
-        value, own = result
-        return value, own if callable(own) else lambda *_: own
+        return result
     if any(map(frameworks.of_framework, leaves(params).values())):
-        return result, lambda *_: frameworks.automatic_gradient(fn, params)
+        return result, lambda *dvalue: frameworks.automatic_gradient(_along(fn, *dvalue), params)
     raise TypeError(f"fn returns {kind_of(result)}; without gradients it must return (value, gradients)")
+
+
+def _along(fn, dvalue=None):
+    """fn itself; or, along a cotangent dvalue of what it returns, the sum of dvalue * fn(params)."""
+    if dvalue is None:
+        return fn
+    along = leaves(dvalue, "value", apart=True)
+    return lambda params: sum((along[path] * array).sum() for path, array in leaves(fn(params), "value", apart=True).items())
 
 
 def _has_gradients(result):
@@ -174,10 +202,9 @@ def _called(fn, params, point, template):
         result = fn(params)
     except Exception as error:  # fn may raise any error
         raise ValueError(f"fn raises an error at params, {type(error).__name__}: {error}") from error
-    after = leaves(params)
     for path, array in point.items():
         moved = path in theirs and not _same_bits(template[path], theirs[path])
-        if moved or path not in after or not _same_bits(frameworks.array_of(after[path]), array):
+        if moved or not _same_bits(frameworks.array_of(leaf_at(params, path)), array):
             raise ValueError(f"fn changes {path}; it must leave its argument as it is")
     return result, params
 
@@ -185,7 +212,7 @@ def _called(fn, params, point, template):
 def _outputs(value):
     """{path: array} of what fn returns."""
     outputs = {}
-    for path, leaf in leaves(value, "value").items():
+    for path, leaf in leaves(value, "value", apart=True).items():
         array = frameworks.array_of(leaf)
         if array is None or array.dtype.kind not in "fc":
             break
@@ -198,20 +225,29 @@ def _outputs(value):
     raise TypeError(f"fn returns {kind_of(value)}; it must return a number, or arrays of real numbers")
 
 
+MUST = "give the function its noise from outside, and let it leave its data as they are"
+
+
 def _check_same(value, again):
-    if not np.all(np.isfinite(value)):
-        raise ValueError(f"fn returns {np.asarray(value)[~np.isfinite(value)][0]:g} at params; it must return finite numbers")
-    if np.any(np.abs(value - again) > 1e-12 * np.max(np.abs(value), initial=0.0)):
-        raise ValueError(
-            f"fn is random: at the same params it returns {value!r}, then {again!r}; give it its noise from outside"
-        )
+    """Raise a ValueError if fn has not returned finite numbers, and the same ones twice; both arguments are {path: array}."""
+    for path, array in value.items():
+        if not np.all(np.isfinite(array)):
+            raise ValueError(f"fn returns {array[~np.isfinite(array)][0]:g} at params; it must return finite numbers")
+        if path not in again or again[path].shape != array.shape:
+            raise ValueError(f"fn returns arrays of other shapes when it is called again with the same params: {MUST}")
+        apart = ~(np.abs(array - again[path]) <= 1e-12 * np.max(np.abs(array), initial=0.0))
+        if apart.any():
+            index = tuple(np.argwhere(apart)[0])
+            place = f"{label(path, index)} = " if path else ""
+            raise ValueError(
+                f"fn returns {place}{array[index].item()!r} at params, and {again[path][index].item()!r} when it is called again "
+                f"with the same params: {MUST}"
+            )
 
 
-def _same_gradients(point, template, own, again):
+def _same_gradients(params, point, template, own, again):
     """{path: array} of gradients that fit the point; `again` are those of a second call."""
-    first, second = (
-        {path: array.copy() for path, array in real_arrays(leaves(g), "the gradient of ").items()} for g in (own, again)
-    )
+    first, second = (by_places(params, gradients) for gradients in (own, again))
     if first.keys() - template.keys():
         raise ValueError(f"gradients are of {', '.join(sorted(first))}; params are {', '.join(sorted(template))}")
     for path, array in point.items():
@@ -219,6 +255,25 @@ def _same_gradients(point, template, own, again):
             raise ValueError(f"there is no gradient of {path}; if it is meant to have none, say only=[...]")
         if first[path].shape != array.shape:
             raise ValueError(f"the gradient of {path} has shape {first[path].shape}; {path} has {array.shape}")
-        if path not in second or not np.allclose(first[path], second[path], 1e-9, 0, equal_nan=True):
-            raise ValueError(f"fn is random: at the same params it returns another gradient of {path} the second time")
+        if path not in second or second[path].shape != array.shape:
+            raise ValueError(f"the gradient of {path} has another shape when it is computed again with the same params: {MUST}")
+        apart = ~np.isclose(first[path], second[path], 1e-9, 0, equal_nan=True)
+        if apart.any():
+            index = tuple(np.argwhere(apart)[0])
+            raise ValueError(
+                f"the gradient of {label(path, index)} is {first[path][index].item()!r} at params, and "
+                f"{second[path][index].item()!r} when it is computed again with the same params: {MUST}"
+            )
     return {path: first[path] for path in point}
+
+
+def by_places(params: Any, gradients: Any) -> dict[str, NDArray]:
+    """Copies of the gradients by the paths of params: where a container occurs twice, they may be given under either path."""
+    template, found, names = leaves(params), {}, {}
+    for name, array in real_arrays(leaves(gradients, apart=True), "the gradient of ").items():
+        paths = [name] if name in template else paths_below(params, name)
+        path = paths[0] if len(paths) == 1 else name
+        if path in found and not np.array_equal(found[path], array, equal_nan=True):
+            raise ValueError(f"{names[path]} and {name} are one array, but they have different gradients: give one of them")
+        found[path], names[path] = array.copy(), name
+    return found

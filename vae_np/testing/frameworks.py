@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_np.testing.trees import leaves, rebuilt
+from vae_np.testing.trees import is_object, leaves, rebuilt
 
 
 def array_of(leaf: Any) -> NDArray | None:
@@ -84,11 +84,24 @@ def real_arrays(tree: Any) -> dict[str, NDArray]:
     return {path: array for path, array in arrays.items() if array is not None and array.dtype.kind == "f"}
 
 
-def in_double(tree: Any) -> Any:
-    """A copy of a container in which arrays of real numbers are of float64; a number stays what it is."""
+def doubles(tree: Any) -> dict[str, Any]:
+    """The arrays of real numbers in a container by their paths, in float64 and of their own frameworks; numbers are left out."""
     found = leaves(tree)
     arrays = {path: array for path, array in real_arrays(tree).items() if not isinstance(found[path], numbers.Number)}
-    return rebuilt(tree, {path: like(found[path], array.astype(np.float64)) for path, array in arrays.items()})
+    return {path: like(found[path], array.astype(np.float64)) for path, array in arrays.items()}
+
+
+def in_double(tree: Any) -> Any:
+    """A copy of a container in which arrays of real numbers are of float64; a number stays what it is.
+
+    If an object has several names for one array of NumPy, the copy has them for one array, too.
+    """
+    arrays = doubles(tree)
+    if is_object(tree):
+        found = leaves(tree)
+        first = {id(leaf): path for path, leaf in reversed(found.items()) if isinstance(leaf, np.ndarray)}
+        arrays = {path: array for path, array in arrays.items() if first.get(id(found[path]), path) == path}
+    return rebuilt(tree, arrays)
 
 
 def automatic_gradient(fn: Callable[[Any], Any], params: Any) -> Any:

@@ -496,7 +496,7 @@ def at_the_edges(
     if only is None:
         biases = [path for path, array in arrays.items() if array.ndim == 1 or (array.ndim == 2 and 1 in array.shape)]
     else:
-        biases = [path for path in chosen_paths(found, only) if path in arrays]
+        biases = [path for path in chosen_paths(params, only) if path in arrays]
     if not biases:
         raise ValueError("params hold no array of one dimension, one row or one column: name the biases, only=[...]")
     for path in biases:

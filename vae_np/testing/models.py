@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae_np.architecture import check_choice
+from vae_np.testing.arguments import by_places
 from vae_np.testing.definitions import (
     ACCURACY,
     SCALES,
@@ -26,7 +27,7 @@ from vae_np.testing.definitions import (
     standard_deviations,
     weights,
 )
-from vae_np.testing.frameworks import array_of, automatic_gradient, double_precision, in_double, like, real_arrays
+from vae_np.testing.frameworks import automatic_gradient, double_precision, in_double, like, real_arrays
 from vae_np.testing.gradients import check_gradients
 from vae_np.testing.meaning import batch_of, check_reduction, check_sampler, numbers_of, per_example
 from vae_np.testing.trees import is_object, leaves, rebuilt
@@ -418,7 +419,7 @@ def _off_in_gradient(vae, gradients, elements, seed, loss_is_right):
         own = automatic_gradient(value, vae.params)
     if own is None:
         return [], "The gradient was not tested, as loss returns none and no gradients are given."
-    own = {path: np.array(array_of(gradient)) for path, gradient in leaves(own).items()}  # the next call may overwrite them
+    own = by_places(vae.params, own)  # copies: the next call may overwrite them
     # Of an object its gradients tell what is compared; in another container that are all arrays of real numbers besides.
     only = None if is_object(vae.params) else [*{**real_arrays(vae.params), **own}]
     B, D = len(x), x[0].size

@@ -112,7 +112,7 @@ def test_a_kink_beside_a_wrong_element_hides_it_not(model):
         (["FILE:"], "not of the form FILE.py:FUNCTION"),
         (["FILE"], "not of the form FILE.py:FUNCTION"),
         (["nowhere.py:right"], "there is no file nowhere.py"),
-        (["FILE:random"], "fn is random"),
+        (["FILE:random"], "when it is called again with the same params"),
         (["FILE:right", "--params", "absent.npz"], "absent.npz"),
         (["FILE:right", "--params", "one.npy"], "one.npy is not a .npz file of arrays: it is no archive"),
         (["FILE:right", "--backend", "numpy"], "--backend"),
@@ -146,6 +146,11 @@ def test_what_ends_the_process_is_not_taken_for_right(model, place):
         )
     )
     assert "ends the process, by sys.exit(0)" in refused("check", f"{model}:f")
+
+
+def test_params_without_a_number_are_refused(model):
+    model.write_text("import numpy as np\n\nparams = np.ones((0, 3))\n\ndef f(p):\n    return np.sum(p), p\n")
+    assert "the params hold no number" in refused("check", f"{model}:f")
 
 
 def test_params_may_be_a_part_of_a_function(model):

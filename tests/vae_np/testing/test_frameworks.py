@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from vae_np.testing import check_gradients
 from vae_np.testing.frameworks import array_of, automatic_gradient, double_precision, like, value_of
 from vae_np.testing.trees import leaves, rebuilt
 
@@ -119,6 +120,12 @@ def test_the_gradient_is_computed_in_double_precision_with_data_of_single_precis
     assert gradient.keys() == {"layers[0].W", "unread"} and gradient["unread"] == [0]
     assert gradient["layers[0].W"].dtype == np.float64
     assert np.allclose(gradient["layers[0].W"], x.T @ (1 - np.tanh(x @ W) ** 2), rtol=1e-13)
+
+
+def test_a_function_of_arrays_is_differentiated_along_its_cotangents(framework):
+    x = as_theirs(framework, [[1.0, 2.0], [3.0, -4.0]])
+    [worst] = check_gradients(lambda p: {"h": framework.tanh(x @ p["W"])}, {"W": as_theirs(framework, W)})
+    assert worst.name == "W" and worst.error < 1e-6
 
 
 def test_afterwards_everything_is_in_single_precision_again(framework):

@@ -2,13 +2,16 @@
 
 import collections
 import dataclasses
+import functools
 import types
+import weakref
 
 import numpy as np
 import pytest
 
 from vae_np import Architecture, loss, loss_and_gradients
 from vae_np.testing import check_gradients, gradients, random_problem
+from vae_np.testing.frameworks import in_double
 from vae_np.testing.trees import leaves, rebuilt
 
 RNG = np.random.default_rng(0)
@@ -198,8 +201,14 @@ def test_several_arrays_may_be_returned():
         (lambda p: p.astype("f4"), lambda p, d: d, TypeError, r"fn returns an array of float32 \(4,\); .* in double precision"),
         (lambda p: "no number", b, TypeError, "fn returns a str; it must return a number, or arrays of real numbers"),
         (lambda p: np.append(p, np.nan), lambda p, d: d[:4], ValueError, "fn returns nan at params"),
-        (lambda p: p * RNG.normal(size=4), lambda p, d: d, ValueError, "fn is random"),
-        (lambda p: 2 * p, lambda p, d: RNG.normal(size=4), ValueError, "fn is random: .* another gradient of params"),
+        (lambda p: p * RNG.normal(size=4), lambda p, d: d, ValueError, r"fn returns value\[0\] = \S+ at params, and \S+ when"),
+        (lambda p: 2 * p, lambda p, d: RNG.normal(size=4), ValueError, r"the gradient of params\[0\] is .* computed again"),
+        (
+            lambda p: (p, 1 + 0 * p),
+            None,
+            TypeError,
+            r"array of float64 \(4,\), so its gradients must be a function of dvalue: ret",
+        ),
         (lambda p: 2 * p, lambda p, d: d[:3], ValueError, r"the gradient of params has shape \(3,\); params has \(4,\)"),
     ],
 )
@@ -315,3 +324,205 @@ def test_half_precision_is_no_excuse_for_a_gradient_that_is_off():
     with pytest.raises(AssertionError, match="2 of 2 elements are off"):
         check_gradients(lambda p: np.sum(np.sin(p)), x, np.cos(x).astype(np.float16))
     check_gradients(lambda p: np.sum(np.sin(p)), x, np.cos(x).astype(np.float16), rtol=1e-3)
+
+
+# ---------------------------------------------------------------------------------------------- what occurs twice is one
+
+
+class Affine:
+    def __init__(self, W):
+        self.W = W
+
+    def forward(self, x):
+        self.x, self.y = x, np.tanh(x @ self.W)
+        return self.y
+
+    def backward(self, dy):
+        dy = dy * (1 - self.y**2)
+        self.dW = self.x.T @ dy
+        return dy @ self.W.T
+
+
+class Sequence:
+    """Two layers, of which each may be reached in several ways."""
+
+    def __init__(self):
+        self.layers = [Affine(W.copy()), Affine(V.copy())]
+        self.first, self.second = self.layers
+        self.run = self.forward
+        for layer, following in zip(self.layers, self.layers[::-1]):
+            layer.parent, layer.following, layer.siblings = self, following, {"all": self.layers}
+
+    def forward(self, x):
+        return self.second.forward(self.first.forward(x))
+
+    def loss(self):
+        y = self.first.parent.run(X)
+        self.layers[0].backward(self.first.siblings["all"][0].following.backward(y))
+        return np.sum(y**2) / 2
+
+
+def test_an_object_that_occurs_twice_is_one_and_its_gradients_have_either_path():
+    net = Sequence()
+    net.loss()
+    first, second = ({"W": layer.dW} for layer in net.layers)
+    for given in (
+        {"first": first, "second": second},
+        {"layers": [first, second]},
+        {"layers[0].W": first["W"], "second.W": second["W"], "first.W": first["W"]},
+    ):
+        assert [one.name for one in check_gradients(Sequence.loss, net, given)] == ["first.W", "second.W"]
+    assert [one.name for one in check_gradients(Sequence.loss, net, {"layers": [first]}, only="layers[0].W")] == ["first.W"]
+    with pytest.raises(AssertionError, match=r"^first\.W: Every element is off by the same number, 1\."):
+        check_gradients(Sequence.loss, net, {"layers": [{"W": first["W"] + 1}]})
+    with pytest.raises(ValueError, match=r"^first\.W and layers\[0\]\.W are one array, but they have different gradients"):
+        check_gradients(Sequence.loss, net, {"first": first, "layers": [{"W": first["W"] + 1}]})
+
+
+def test_the_copy_of_an_object_refers_to_no_part_of_the_old_one():
+    net = Sequence()
+    new = rebuilt(net, {"first.W": W + 1})
+    assert list(leaves(net)) == ["first.W", "second.W"] and (new.layers[0].W == W + 1).all() and (net.first.W == W).all()
+    assert new.layers[0] is new.first is new.second.following and new.first.parent is new is new.run.__self__
+    assert new.second.siblings["all"] is new.layers is not net.layers and net.run.__self__ is net
+
+
+REFERENCES = {
+    "a bound method": lambda m: m.activate,
+    "a closure": lambda m: lambda x: np.tanh(x + m.b),
+    "a closure over an array": lambda m: (lambda b: lambda x: np.tanh(x + b))(m.b),
+    "a closure over a method": lambda m: (lambda f: lambda x: f(x))(m.activate),
+    "a default": lambda m: lambda x, m=m: np.tanh(x + m.b),
+    "a partial": lambda m: functools.partial(type(m).activate, m),
+    "a weak reference": lambda m: (lambda ref: lambda x: ref().activate(x))(weakref.ref(m)),
+}
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_a_reference_to_the_object_means_the_copy(reference):
+    class Own:
+        def __init__(self):
+            self.act, self.W, self.b, self.V = None, W, b, V
+            self.act, self.modules = REFERENCES[reference](self), [np]
+
+        def activate(self, x):
+            return np.tanh(x + self.b)
+
+        def loss(self):
+            return np.sum(self.act(X @ self.W) @ self.V)
+
+    check_gradients(Own.loss, Own(), OURS)
+
+
+@dataclasses.dataclass
+class Pair:
+    first: Affine
+    second: Affine
+
+    def __post_init__(self):
+        self.layers, self.run = [self.first, self.second], self.forward
+
+    def forward(self, x):
+        return self.layers[1].forward(self.layers[0].forward(x))
+
+
+@dataclasses.dataclass(slots=True)
+class Slots:
+    W: np.ndarray
+
+
+class Attributes(dict):
+    """A dict whose items are its attributes."""
+
+    def __init__(self, **items):
+        super().__init__(**items)
+        self.__dict__ = self
+
+
+def test_other_containers_that_occur_twice_are_one():
+    squares = {"W": 2 * W}
+    shared = {"W": W}
+    shared["self"] = [shared]
+    check_gradients(lambda p: np.sum(p["self"][0]["self"][0]["W"] ** 2), shared, squares)
+    cyclic = [W]
+    cyclic.append((cyclic,))
+    check_gradients(lambda p: np.sum(p[1][0][0] ** 2), cyclic, [2 * W])
+    check_gradients(lambda p: np.sum(p[0].W * p[1].W), [Slots(W)] * 2, [squares, squares])
+    items = Attributes(W=W)
+    check_gradients(lambda p: np.sum(p.W * p["W"]), items, squares)
+    mixed = {"one": {"W": W}}
+    mixed["all"] = [mixed["one"], {"W": V}]
+    given = {"all": [squares, {"W": 2 * V}]}
+    assert len(check_gradients(lambda p: sum(np.sum(one["W"] ** 2) for one in p["all"]), mixed, given, only="all")) == 2
+    twice = [{"W": W}] * 2
+    for only in (None, "params[1]"):
+        [worst] = check_gradients(lambda p: np.sum(p[0]["W"] * p[1]["W"]), twice, {"params[1].W": 2 * W}, only=only)
+        assert worst.name == "params[0].W"
+    pair = Pair(Affine(W.copy()), Affine(V.copy()))
+    y = pair.forward(X)
+    pair.first.backward(pair.second.backward(y))
+    given = {"first.W": pair.first.dW, "second.W": pair.second.dW}
+    check_gradients(lambda p: np.sum(p.run(X) ** 2) / 2, pair, given, only=["first.W", "second.W"])
+
+
+def test_values_and_gradients_that_occur_twice_are_two():
+    def fn(p):
+        square = {"square": p**2}
+        return [square, square]
+
+    check_gradients(fn, b, lambda p, d: 2 * p * (d[0]["square"] + d[1]["square"]))
+    same = {"W": 2 * W}
+    check_gradients(lambda p: np.sum(p[0]["W"] ** 2 + p[1]["W"] ** 2), [{"W": W}, {"W": W.copy()}], [same, same])
+
+
+def test_what_fn_adds_to_an_object_does_not_rename_its_arrays():
+    def fn(net):
+        net.newest = net.deep["layer"]
+        return np.sum(net.newest.W**2)
+
+    check_gradients(fn, types.SimpleNamespace(deep={"layer": Affine(W)}), {"deep.layer.W": 2 * W})
+
+
+@pytest.mark.parametrize("view", [lambda W: W.T, lambda W: W[:], lambda W: W[0], lambda W: W.base])
+def test_a_view_of_a_compared_array_is_refused(view):
+    own = types.SimpleNamespace(W=np.zeros((4, 4))[:3])
+    own.Wd = view(own.W)
+    with pytest.raises(ValueError, match="^W and Wd share memory, but .* compute Wd inside of fn, or make it a property$"):
+        check_gradients(lambda m: np.sum(m.W), own, {"W": np.ones((3, 4))})
+    with pytest.raises(ValueError, match="^W and Wd share memory, but"):
+        check_gradients(lambda m: np.sum(m["W"]), vars(own), {"W": np.ones((3, 4))}, only="W")
+    views = np.arange(6.0)
+    check_gradients(lambda p: np.sum(p["a"] * p["b"]), {"a": views[:3], "b": views[3:]}, {"a": views[3:], "b": views[:3]})
+
+
+def test_an_array_that_an_object_has_under_two_names_is_one():
+    own = types.SimpleNamespace(W=W)
+    own.params = {"W": own.W}
+    for name in ("W", "params.W"):
+        check_gradients(lambda m: np.sum(m.W * m.params["W"]), own, {name: 2 * W})
+    check_gradients(lambda m: np.sum(m.W * m.params["W"]), in_double(own), {"W": 2 * W})
+
+
+def test_a_function_that_changes_its_data_is_not_called_random():
+    data, calls = X.copy(), []
+
+    def in_place(p):
+        data[...] *= 0.5
+        return np.sum(data @ p)
+
+    def counted(p):
+        calls.append(1)
+        return len(calls) * np.sum(p)
+
+    for fn in (in_place, counted):
+        with pytest.raises(
+            ValueError, match=r"^fn returns \S+ at params, and \S+ when it is called again .*leave its data as they"
+        ):
+            check_gradients(fn, b[:3], np.ones(3))
+    with pytest.raises(ValueError, match="^fn returns arrays of other shapes when it is called again"):
+        check_gradients(lambda p: np.ones(len(calls.append(1) or calls)) * p[0], b, lambda p, d: p)
+
+
+def test_gradients_are_given_once():
+    with pytest.raises(TypeError, match="gradients are given besides: give them once"):
+        check_gradients(lambda p: (p**2, 2 * p), 3.0, 6.0)
