@@ -168,7 +168,7 @@ def _split(fn, gradients, result, params):
     The function takes the cotangent of a value that is no number.
     """
     if callable(gradients):
-        return result, lambda *dvalue: gradients(params, *dvalue)
+        return result, lambda *dvalue: _raising("gradients", gradients, params, *dvalue)
     if gradients is not None:
         if _has_gradients(result):
             raise TypeError(
@@ -198,15 +198,20 @@ def _has_gradients(result):
 def _called(fn, params, point, template):
     """(What fn returns, params); a ValueError is raised if fn raises an error or changes its argument."""
     theirs = {path: leaf.copy() for path, leaf in template.items() if isinstance(leaf, np.ndarray)}
-    try:
-        result = fn(params)
-    except Exception as error:  # fn may raise any error
-        raise ValueError(f"fn raises an error at params, {type(error).__name__}: {error}") from error
+    result = _raising("fn", fn, params)
     for path, array in point.items():
         moved = path in theirs and not _same_bits(template[path], theirs[path])
         if moved or not _same_bits(frameworks.array_of(leaf_at(params, path)), array):
             raise ValueError(f"fn changes {path}; it must leave its argument as it is")
     return result, params
+
+
+def _raising(name, function, *arguments):
+    """What a user's function returns; where it raises an error, a ValueError with the name says so."""
+    try:
+        return function(*arguments)
+    except Exception as error:  # it may raise any error
+        raise ValueError(f"{name} raises an error at params, {type(error).__name__}: {error}") from error
 
 
 def _outputs(value):

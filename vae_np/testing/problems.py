@@ -201,7 +201,7 @@ def random_like(tree: Any, seed: int = 0, scale: float = 1.0) -> Any:
     ----------
     tree : container
         The container, as `check_gradients` takes it, such as the parameters of your own model. It stays as it is, and so do
-        leaves that are no arrays of real numbers, such as a count or a name.
+        leaves that are no arrays of floating-point numbers, such as a count, a name or an array of integers.
     seed : int
         The same seed gives the same numbers.
     scale : float

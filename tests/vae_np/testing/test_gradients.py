@@ -526,3 +526,13 @@ def test_a_function_that_changes_its_data_is_not_called_random():
 def test_gradients_are_given_once():
     with pytest.raises(TypeError, match="gradients are given besides: give them once"):
         check_gradients(lambda p: (p**2, 2 * p), 3.0, 6.0)
+
+
+def test_an_error_of_the_gradients_is_told():
+    def gradients(p):
+        raise KeyError("cache")
+
+    with pytest.raises(ValueError, match="gradients raises an error at params, KeyError: 'cache'"):
+        check_gradients(lambda p: p**2, 3.0, gradients)
+    with pytest.raises(ValueError, match="gradients raises an error at params, TypeError: .* 2 were given"):
+        check_gradients(lambda p: p**2, np.ones(2), lambda p: 2 * p)
