@@ -36,6 +36,7 @@ from vae_np.testing import (
     suite,
 )
 from vae_np.testing.comparison import assert_near, relative_norm
+from vae_np.testing.derivatives import is_coarse
 from vae_np.testing.gradients import check_with_complex_steps
 from vae_np.testing.operations import OPERATIONS, REFERENCE, changed_operations, check_operation, with_changes
 from vae_np.testing.problems import DECODERS, SATURATED, every_kind
@@ -120,6 +121,104 @@ def test_what_drops_imaginary_parts_is_seen_however_small_it_is(part):
     for gradient in (right, wrong):
         with pytest.raises(ValueError, match=r"complex steps and differences disagree by x\[\d\] \(.*abs, conj"):
             check_gradients(fn, {"x": X}, {"x": gradient}, method="complex")
+
+
+DESIGN, TARGETS, WEIGHTS = np.random.default_rng(0).normal(size=(3, 6, 6))
+SMALL_TERMS = {
+    "abs": lambda W: (np.sum(np.abs(W)), np.sign(W)),
+    "norm": lambda W: (np.linalg.norm(W) ** 2, 2 * W),
+    "of one element": lambda W: (np.abs(W[2, 1]), np.sign(W) * (W == W[2, 1])),
+}
+
+
+def squares(W):
+    residuals = DESIGN @ W - TARGETS
+    return np.sum(residuals**2) / 2, DESIGN.T @ residuals
+
+
+@pytest.mark.parametrize("size", [1e-5, 1e-7, 1e-9])
+@pytest.mark.parametrize("term", SMALL_TERMS)
+def test_a_right_gradient_of_a_small_term_that_complex_steps_drop_is_not_called_wrong(term, size):
+    def fn(W):
+        return squares(W)[0] + size * SMALL_TERMS[term](W)[0]
+
+    right = squares(WEIGHTS)[1] + size * SMALL_TERMS[term](WEIGHTS)[1]
+    (worst,) = check_gradients(fn, WEIGHTS, right)
+    assert worst.method == "richardson" and worst.error < 1e-8
+    with pytest.raises(ValueError, match=r"complex steps and differences disagree by params\[\d, \d\] \(.*abs, conj"):
+        check_gradients(fn, WEIGHTS, right, method="complex")
+    right[4, 4] *= 1.001
+    with pytest.raises(AssertionError, match=r"^params\[4, 4\] .* \(1 of 36 elements are off\)$"):
+        check_gradients(fn, WEIGHTS, right)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-9, 1e-11])
+def test_a_small_fault_is_not_taken_for_a_term_that_complex_steps_drop(size):
+    right = squares(WEIGHTS)[1]
+    largest = np.abs(right).max()
+    for fault in (right, largest * np.sign(WEIGHTS), largest * np.eye(6), largest * np.eye(6)[:1] * np.eye(6)):
+        for fn in (lambda W: squares(W)[0], lambda W: squares(W)[0] + 1e5):
+            with pytest.raises(AssertionError, match=r"params\[\d, \d\] is .* > 1e-12"):
+                check_gradients(fn, WEIGHTS, right + size * fault)
+
+
+def test_a_term_that_complex_steps_drop_is_differenced_where_only_a_direction_sees_it():
+    x, unseen = np.linspace(1, 2, 300), np.arange(300) == 77
+    right = np.cos(x) + 1e-3 * unseen
+    found = check_gradients(lambda x: np.sum(np.sin(x)) + 1e-3 * np.abs(x[77]), x, right, elements=3)
+    assert [worst.method for worst in found] == ["complex", "richardson"]
+
+
+ROWS = np.random.default_rng(1).normal(size=(50, 6)).astype(np.float32)
+
+
+def hidden(W):
+    return np.tanh(ROWS @ W.astype(np.float32))
+
+
+COARSE = {  # what computes in single precision, or in half, and returns a number of double precision
+    "a quotient": lambda W: float(np.sum(hidden(W) ** 2)) / 7,
+    "two terms": lambda W: float(np.sum(hidden(W) ** 2)) + float(np.sum(W.astype(np.float32) ** 2)),
+    "a sum in double precision": lambda W: np.sum(hidden(W) ** 2, dtype=np.float64),
+    "a sum of numbers": lambda W: sum(map(float, hidden(W).ravel())),
+    "beside a large constant": lambda W: float(np.sum(hidden(W) ** 2) + np.float32(1e4)) / 7,
+    "a term": lambda W: np.sum(np.cos(W)) + 0.01 * float(np.sum(hidden(W))),
+    "half": lambda W: float(np.sum(np.sin(W.astype(np.float16)))) / 7,
+    "decimals": lambda W: round(float(np.sum(np.sin(W))), 4),
+    "complex": lambda W: complex(np.sum(np.sin(W.astype(np.complex64)))) if np.iscomplexobj(W) else float(np.sum(hidden(W))),
+}
+
+
+@pytest.mark.parametrize("method", ["auto", "richardson", "central"])
+@pytest.mark.parametrize("name", COARSE)
+def test_what_computes_in_single_precision_inside_is_refused_as_that(name, method):
+    W = WEIGHTS[:, :2]
+    with pytest.raises(TypeError, match="^fn computes in single precision, or rounds as coarsely: .* in double precision$"):
+        check_gradients(COARSE[name], W, np.cos(W), method=method)
+
+
+DOUBLE = {  # what computes in double precision, though differences may be exactly 0 or may bend: a function and its point
+    "a constant": (lambda x: 1e8 + np.sum(np.sin(x)), X),
+    "a huge constant": (lambda x: 1e12 + np.sum(np.sin(x)), X),
+    "a wave beside a constant": (lambda x: 1e6 + np.sum(np.sin(300 * x)), X),
+    "a difference": (lambda x: (1e3 + np.sum(np.sin(x))) - 1e3, X),
+    "an optimum": (lambda x: np.sum((x - 1) ** 2), np.ones(3)),
+    "a third power": (lambda x: np.sum(x**3), np.zeros(3)),
+    "ramps": (lambda x: np.sum(np.maximum(x, 0)), np.array([0.0, 1e-7, -1e-5, 1.0])),
+    "flat, then a ramp": (lambda x: np.sum(np.maximum(x - 8e-3, 0)), np.zeros(3)),
+    "the largest": (lambda x: np.max(x), X),
+    "logarithms near 0": (lambda x: np.sum(np.log(x)), np.array([1e-6, 3e-5, 0.2, 4.0])),
+    "a steep step": (lambda x: np.sum(np.tanh(x / 1e-6)), np.array([3e-7, -5e-7])),
+    "all sizes": (lambda x: np.sum(x**2), 10.0 ** np.arange(-6, 7)),
+    "tiny": (lambda x: 1e-300 * np.sum(np.sin(x)), X),
+    "many kinks": (lambda x: np.mean(np.abs(np.linspace(-2, 2, 30001) + x[0])), np.array([0.3])),
+}
+
+
+@pytest.mark.parametrize("name", DOUBLE)
+def test_what_computes_in_double_precision_is_not_coarse(name):
+    fn, point = DOUBLE[name]
+    assert not is_coarse(lambda p: fn(p["x"]), {"x": point})
 
 
 NOT_COMPLEX = {  # smooth, but not written for complex numbers

@@ -131,7 +131,7 @@ def order(findings: Iterable[tuple[Name, Diagnosis | None]]) -> list[tuple[Name,
 
 # ------------------------------------------------------------------------------------------------- what the rules are given
 
-SMALL = 1e-4  # a relative error up to it may come from a stabiliser or from single precision
+SMALL = 1e-4  # a relative error up to it may come from a stabiliser, from single precision or from a small term
 
 
 class _Case(NamedTuple):
@@ -449,8 +449,10 @@ def _stabiliser(case: _Case) -> Iterator[Diagnosis]:
     most = 2 * (case.telling & ~case.right(case.given, case.wanted)).sum() >= case.telling.sum()
     if close.all() and most:
         error = relative_errors(case.given, case.wanted).max()
-        reason = "single precision, or a stabiliser such as 1e-8 in a logarithm, makes such a difference"
-        yield Diagnosis("stabiliser", f"All elements agree to {error:.0e}: {reason}.")
+        reasons = (
+            "single precision, a stabiliser such as 1e-8 in a logarithm, a small term such as weight decay, or a factor near 1"
+        )
+        yield Diagnosis("stabiliser", f"All elements agree to {error:.0e}: {reasons} makes such a difference.")
 
 
 def _mask(case: _Case) -> Iterator[Diagnosis]:

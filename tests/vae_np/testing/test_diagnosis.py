@@ -102,6 +102,8 @@ EXAMPLES = [  # (wrong, right, kind, words of the sentence)
     (W * (1 + 1e-6 * E), W, "stabiliser", "All elements agree to 2e-06"),
     (W.astype("float32"), W, "stabiliser", "single precision"),
     (np.float32(0.1), 0.1, "stabiliser", "single precision"),
+    (W, W + 1e-6 * E, "stabiliser", "a small term such as weight decay"),
+    (W * 1.00005, W, "stabiliser", "a factor near 1"),
     (np.abs(W), W, "signs", "but the sign is wrong in the elements where the right value is negative."),
     (changed(W, -1, -W[-1]), W, "signs", "but the sign is wrong in the last row."),
     (np.where(FACTORS["dnll"] > 0, T[0, :4], -T[0, :4]), T[0, :4], "signs", "where dnll is negative"),
