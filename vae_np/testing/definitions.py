@@ -119,10 +119,10 @@ def nlls(likelihood: str, output: str, x: NDArray, given: NDArray) -> Definition
 
 # ------------------------------------------------------------------------------------- numbers and what explains them
 
-EXACT = 1e-9  # of the largest number: the rounding of a sum in double precision is less, even of one that cancels
+EXACT = 1e-11  # of the largest number, as sums in double precision are, even where they cancel a little
 ACCURACY = 1e-5  # the rounding of a sum in single precision
 STABILISED = 2e-4  # a stabiliser, such as 1e-7 in a logarithm, may change a loss by this part, and is no mistake
-UNSURE = 1e-2  # a weight that is known no better than to this number is not told
+UNSURE = 1e-3  # a weight that is known no better than to this number is not told
 MOST = 3  # mistakes at once: what needs more of them is something else
 UNNAMED = "times what it should be"  # a factor that nothing explains
 
@@ -167,7 +167,9 @@ def explained(
         different ones do with the same number of mistakes.
     """
     several, size = list(candidates), np.abs(given).max()
-    of_right = [np.abs(sum(terms.values()) - given).max() for mistakes, terms in several if not mistakes]
+    meant = [terms for mistakes, terms in several if not mistakes]
+    of_right = [np.abs(sum(terms.values()) - given).max() for terms in meant]
+    least = {name: min(np.abs(terms[name]).max() for terms in meant) for name in (meant[0] if meant else ())}
     fits = _fits(given, np.stack([[*terms.values(), np.ones(len(given))] for _, terms in several]))
     for accuracy in (EXACT, ACCURACY, STABILISED):
         if any(error <= min(accuracy, ACCURACY) * size for error in of_right):
@@ -177,6 +179,11 @@ def explained(
             if not error <= accuracy or spread[:-1].max() * accuracy > UNSURE:
                 continue
             known = max(accuracy, spread[:-1].max() * error)
+            lacking = [name for name, factor in zip(terms, factors) if abs(factor) < known]
+            if any(least.get(name, size) * UNSURE < accuracy * size for name in lacking):
+                continue  # nobody would see it if it were there
+            if any(mistake.startswith(name) for mistake in mistakes for name in lacking):
+                continue  # what is not there has no mistakes
             said = [*mistakes, *_said_of_weights(factors[:-1], list(terms), sizes, known, beta)]
             if abs(factors[-1]) > accuracy * size:
                 named = [sentence for sentence, constant in constants.items() if same(factors[-1], constant, accuracy)]
