@@ -200,6 +200,8 @@ def numerical_gradient(fn: Callable[[], float], array: NDArray, step: Any = 1e-4
     >>> np.allclose(gradient, 3 * x**2)
     True
     """
+    if np.asarray(array).dtype != np.float64:
+        raise TypeError(f"array is {kind_of(array)}; it must be an array of float64, which small steps change")
     gradient, doubt, here = np.zeros(array.shape), np.zeros(array.shape), fn()
     wanted = np.argwhere(np.broadcast_to(where, array.shape))
     for index, h in zip(map(tuple, wanted), np.broadcast_to(step, len(wanted))):
@@ -258,9 +260,7 @@ def _difference_and_bend(fn, array, index, h, here):
 POINTS = 33  # on each line
 NEAR = 1e-4  # a function counts as straight on a line of this length, if it changes there by no more than
 CHANGE = 1e-6  # of its largest value
-COARSE = (
-    5e-11  # of the largest value, or of the slope: fourth differences are far below it in float64, and near 1e-8 in float32
-)
+COARSE = 5e-11  # of the largest value, or of the slope: fourth differences are far below it in float64, near 1e-8 in float32
 
 
 def is_coarse(fn: Callable[[Any], Any], point: Arrays) -> bool:

@@ -1,6 +1,7 @@
 """Gradients are compared with numerical derivatives of the loss, element by element."""
 
 import contextlib
+import numbers
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_np.architecture import check_choice
+from vae_np.architecture import check_choice, check_count
 from vae_np.console import make_console
 from vae_np.testing import arguments, frameworks
 from vae_np.testing.comparison import TOLERANCES, label, relative_errors, rounding
@@ -92,7 +93,7 @@ def check_gradients(
         The paths of the arrays that are compared, or beginnings of paths. By default all are compared.
     elements : int, optional
         How many elements are compared, chosen at random; by default all are. The derivatives along four random directions of
-        +-1 are compared besides. A fault in a part q of all elements is missed by n elements with probability (1 - q)^n. A
+        +-1 are compared besides. If a part q of all elements is wrong, n elements miss it with probability (1 - q)^n at most. A
         fault in a single element is never missed by a direction, if it is larger than rtol times the norm of the gradient; one
         in many elements is missed by all four with probability (rtol |gradient| / |fault|)^4 at most.
     sizes : mapping of str to int, optional
@@ -111,10 +112,10 @@ def check_gradients(
         Elements are off. The worst of each parameter is named, with both values, and with what is wrong where `diagnose` finds
         it. What is far off is named first.
     TypeError, ValueError
-        A gradient is missing, of another shape or of no parameter; two parameters share memory; fn raises an error, returns no
-        finite real number, is random, changes its argument or does not read it; it computes in single precision, and differences
-        do not agree with the gradient; it does not take complex input (method="complex"); or it has a kink at params, where no
-        derivative is the right one.
+        A gradient is missing, of another shape or of no parameter; a parameter shares memory with another array of params; fn
+        raises an error, returns no finite real number, returns another one when it is called again, changes its argument or does
+        not read it; it computes in single precision, and differences do not agree with the gradient; it does not take complex
+        input (method="complex"); or it has a kink at params, where no derivative is the right one.
 
     Examples
     --------
@@ -126,6 +127,10 @@ def check_gradients(
     'complex'
     """
     check_choice("method", method, METHODS)
+    if rtol is not None and not (isinstance(rtol, numbers.Real) and rtol >= 0):
+        raise ValueError(f"rtol is {rtol!r}; it must be a number of at least 0")
+    if elements is not None:
+        check_count("elements", elements)
     point = arguments.selected(params, gradients, only)
     where = _chosen(point, elements, seed)
     found = {}
@@ -179,8 +184,6 @@ def _chosen(point, elements, seed):
     ends = np.cumsum([array.size for array in point.values()])
     if elements is None or elements >= ends[-1]:
         return None
-    if elements < 1:
-        raise ValueError(f"elements is {elements}; it must be at least 1")
     chosen = np.zeros(ends[-1], bool)
     chosen[np.random.default_rng(seed).permutation(ends[-1])[:elements]] = True
     parts = np.split(chosen, ends[:-1])

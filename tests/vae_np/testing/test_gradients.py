@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vae_np import Architecture, loss, loss_and_gradients
-from vae_np.testing import check_gradients, gradients, random_problem
+from vae_np.testing import check_gradients, gradients, numerical_gradient, random_problem
 from vae_np.testing.frameworks import in_double
 from vae_np.testing.trees import leaves, rebuilt
 
@@ -246,7 +246,7 @@ def test_as_many_elements_as_there_are_is_all_of_them(elements):
 
 
 def test_the_number_of_elements_must_be_positive():
-    with pytest.raises(ValueError, match="elements is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="elements is 0; it must be a whole number, 1 or more"):
         check_gradients(lambda p: np.sum(p**2), W, 2 * W, elements=0)
 
 
@@ -536,3 +536,24 @@ def test_an_error_of_the_gradients_is_told():
         check_gradients(lambda p: p**2, 3.0, gradients)
     with pytest.raises(ValueError, match="gradients raises an error at params, TypeError: .* 2 were given"):
         check_gradients(lambda p: p**2, np.ones(2), lambda p: 2 * p)
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [
+        ({"rtol": np.nan}, "rtol is nan"),
+        ({"rtol": "1e-6"}, "rtol is '1e-6'"),
+        ({"elements": "3"}, "elements"),
+        ({"only": []}, "only is empty"),
+    ],
+)
+def test_wrong_options_get_a_sentence(options, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        check_gradients(lambda p: p**2, 3.0, 6.0, **options)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_steps_need_double_precision(dtype):
+    x = np.array([1, 2], dtype)
+    with pytest.raises(TypeError, match="it must be an array of float64"):
+        numerical_gradient(lambda: float(np.sum(x**3)), x)
