@@ -242,12 +242,15 @@ def silu_slope(x) -> Any:
 
 @_for_either_dtype
 def gelu(x) -> Any:
-    """Return x P(z < x) of z ~ N(0, 1), within 10 ulp, or flushed below 2^-125 |x|."""
+    """Return x P(z < x) of z ~ N(0, 1), within 10 ulp; below 2^-125 |x| digits are lost, or it is flushed."""
 
 
 @_for_either_dtype
 def gelu_slope(x) -> Any:
-    """Return the derivative of gelu, a sum of two terms: within 10 ulp of the larger one, or flushed below 2^-125 |x|."""
+    """Return the derivative of gelu, a sum of two terms, within 10 ulp of the larger one.
+
+    Below 2^-125 |x| digits are lost, or it is flushed.
+    """
 
 
 @_for_either_dtype

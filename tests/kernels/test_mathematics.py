@@ -166,7 +166,8 @@ def searching(real):
                 continue
             if wanted != wanted or got != got:
                 return math.inf, x[i]
-            ulp = m.ldexp(1.0, m.frexp(min(max(larger, smallest_normal), overflow))[1] - digits)
+            least = smallest_normal * (max(1.0, abs(x[i])) if times_x else 1.0)  # a factor of |x| may be smaller than that
+            ulp = m.ldexp(1.0, m.frexp(min(max(larger, least), overflow))[1] - digits)
             error = abs(min(got, overflow) - min(wanted, overflow)) / ulp
             if error > largest:
                 largest, at = error, x[i]
@@ -205,6 +206,10 @@ def arguments(real):
 OF_A_PIXEL = ["nll", "derivative", "grey nll", "grey derivative", "reference grey nll", "reference grey derivative"]
 FINITE = -np.finfo(np.float64).max, np.finfo(np.float64).max  # an infinite logit makes a loss that is not finite, or NaN
 SUPPORT = {"log1p": (0, 1), "lesser mean": (0, np.inf), "grey nll": FINITE, "reference grey nll": FINITE}
+SUPPORT |= {
+    "gelu": FINITE,
+    "slope of gelu": FINITE,
+}  # of 0 times infinity mpmath, whose numbers do not underflow, knows a limit
 CASES = [(name, k / 255) for name in FUNCTIONS for k in ([0, 1, 128, 255] if name in OF_A_PIXEL else [0])]
 
 
@@ -247,6 +252,10 @@ def test_limits(real):
         "sigmoid": [np.nan, 1, 0, 1, 0],
         "sigmoid of -x": [np.nan, 0, 1, 0, 1],
         "tanh": [np.nan, 1, -1, 1, -1],
+        "silu": [np.nan, np.inf, np.nan, 1e4, 0],
+        "slope of silu": [np.nan, np.nan, np.nan, 1, 0],
+        "gelu": [np.nan, np.inf, np.nan, 1e4, 0],
+        "slope of gelu": [np.nan, np.nan, np.nan, 1, 0],
     }
     for name, wanted in limits.items():
         y = np.empty_like(x)
