@@ -362,6 +362,34 @@ def test_a_mistake_is_never_taken_for_another(name, n_examples, n_inputs, n_late
         assert loss.b == 1 and name == "number of latents"  # of one latent
 
 
+SMALL_MISTAKES = {  # {what every sentence about it must hold: the loss}; "" is a right one
+    "": Loss(),
+    "The KL is missing": Loss(b=0),
+    "lacks mu^2": Loss(kl=lambda mu, s: closed_kl(mu, s) - np.sum(mu**2, axis=1) / 2),
+    "standard deviation is exp(logvar)": Loss(std=np.exp),
+    "nothing": Loss(nll=lambda x, l: cross_entropy(x, np.clip(l, -1, 1))),
+}
+
+
+@pytest.mark.filterwarnings("ignore:check_vae did not test")
+@settings(max_examples=40)
+@given(st.sampled_from(sorted(SMALL_MISTAKES)), st.floats(-3, 0), st.booleans(), st.integers(0, 50))
+def test_a_small_kl_is_given_no_mistake_that_it_does_not_have(name, exponent, single, seed):
+    """Where q(z|x) is nearly standard normal, the losses tell little of the KL, and less in single precision."""
+    p = {key: array * (10**exponent if key in ("mu", "logvar") else 1) for key, array in parameters(seed=seed).items()}
+
+    def loss(p, x, eps):
+        arrays = [np.asarray(array, np.float32 if single else np.float64) for array in (x, eps)]
+        return SMALL_MISTAKES[name]({key: np.asarray(array, arrays[0].dtype) for key, array in p.items()}, *arrays)
+
+    try:
+        check_vae(encode, decode, loss, batch(seed=seed), p)
+    except AssertionError as error:
+        first, *more = str(error).splitlines()
+        unnamed = first.startswith("The loss is ") and " nats, and its definitions give " in first
+        assert name and not more and (unnamed or name in first), error
+
+
 # -------------------------------------------------------------------------------------------------------- the gradient
 
 
