@@ -55,21 +55,22 @@ def check_function(words: str, params: str | None, method: str, seed: int, statu
     """
     from vae_np.testing import check_gradients
 
-    module, name = _function(words)
-    fn, gradients = vars(module)[name], vars(module).get(f"{name}_gradients")
-    point = _params(module, name, words, params, seed)
-    console = make_console()
-    with status.status(words), _staying(words):
-        try:
-            worst, code = check_gradients(fn, point, gradients, method=method), 0
-            if not worst:
-                raise ValueError("the params hold no number, so that there is nothing to check")
-            console.print("Every gradient is right.")
-        except AssertionError as error:
-            console.print(Text(str(error)))
-            worst, code = [], 1
-            with contextlib.suppress(ValueError):  # other elements are at a kink
-                worst = check_gradients(fn, point, gradients, method=method, rtol=np.inf)
+    with _staying(words):
+        module, name = _function(words)
+        fn, gradients = vars(module)[name], vars(module).get(f"{name}_gradients")
+        point = _params(module, name, words, params, seed)
+        console = make_console()
+        with status.status(words):
+            try:
+                worst, code = check_gradients(fn, point, gradients, method=method), 0
+                if not worst:
+                    raise ValueError("the params hold no number, so that there is nothing to check")
+                console.print("Every gradient is right.")
+            except AssertionError as error:
+                console.print(Text(str(error)))
+                worst, code = [], 1
+                with contextlib.suppress(ValueError):  # other elements are at a kink
+                    worst = check_gradients(fn, point, gradients, method=method, rtol=np.inf)
     if worst:
         console.print("", _table(worst))
     return code
@@ -105,8 +106,7 @@ def _imported(path: str) -> types.ModuleType:
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
     sys.modules[spec.name] = module  # dataclasses look themselves up there
     try:
-        with _staying(path):
-            spec.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except Exception as error:  # the user's own code may raise any error
         raise ValueError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return module
@@ -124,8 +124,7 @@ def _params(module, name, words, file, seed):
         found = vars(module).get(key)
         if isinstance(found, types.FunctionType | types.MethodType | functools.partial):
             try:
-                with _staying(key):
-                    return found(np.random.default_rng(seed))
+                return found(np.random.default_rng(seed))
             except Exception as error:  # the user's own code may raise any error
                 raise ValueError(f"{key} raises an error, {type(error).__name__}: {error}") from error
         if found is not None:

@@ -258,8 +258,7 @@ def _difference_and_bend(fn, array, index, h, here):
 # --------------------------------------------------------------------------------------------------------- precision
 
 POINTS = 33  # on each line
-NEAR = 1e-4  # a function counts as straight on a line of this length, if it changes there by no more than
-CHANGE = 1e-6  # of its largest value
+NEAR, CHANGE = 1e-4, 1e-6  # a line this short is straight, if the value changes on it by no more than this part of the largest
 COARSE = 5e-11  # of the largest value, or of the slope: fourth differences are far below it in float64, near 1e-8 in float32
 
 

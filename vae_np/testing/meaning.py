@@ -399,9 +399,6 @@ def check_reduction(
     check_choice("reduction", reduction, ("mean", "sum"))
     batch = batch_of(x)
     noise = None if eps is None else numbers_of(eps)
-    others = [i for i in range(1, len(batch)) if not np.array_equal(batch[i], batch[0])]
-    if not others:
-        raise ValueError("x must hold at least two different examples")
 
     def at(rows, seed=0):
         if reseed is not None:
@@ -425,7 +422,7 @@ def check_reduction(
         parts = ": a part of it is a sum over the batch, and another part is a mean" if is_mixed else ""
         neither = "" if is_mixed else f", and should {'stay the same' if reduction == 'mean' else 'double'}"
         raise AssertionError(f"The loss goes from {one:.6g} to {two:.6g} {twice}{parts}{neither}.")
-    pair = 0, others[0]
+    pair = 0, next(i for i in range(len(batch)) if not np.array_equal(batch[i], batch[0]))
     first, second = (np.where(np.isin(rows, pair), i, rows) for i in pair)
     swapped = first + second - rows
     mixed = np.array([at(rows), -at(first), -at(second), at(swapped)])  # each place has both examples twice, with both signs
@@ -527,10 +524,15 @@ def numbers_of(value: Any) -> NDArray[np.float64]:
 
 
 def batch_of(x: Any) -> NDArray:
-    """A batch of a user as an array of float64, or of integers if it holds integers other than 0 and 1, such as tokens."""
+    """A batch of a user as an array of float64, or of integers if it holds integers other than 0 and 1, such as tokens.
+
+    It must hold at least two different examples, without which nothing can be said about a batch.
+    """
     array = array_of(x)
     if array is None or array.dtype.kind not in "biuf" or array.ndim == 0:
         raise TypeError(f"x is a {type(x).__name__}; it must be an array (B, ...) of real numbers")
+    if not len(array) or np.all(array == array[:1]):
+        raise ValueError("x must hold at least two different examples")
     of_integers = array.dtype.kind in "iu" and np.any((array != 0) & (array != 1))
     return array.astype(np.int64 if of_integers else np.float64)
 

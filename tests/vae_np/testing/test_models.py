@@ -1,6 +1,7 @@
 """`check_vae`: right models pass, however they are written; planted mistakes are named as what they are, or not at all."""
 
 import dataclasses
+import re
 import warnings
 
 import numpy as np
@@ -256,9 +257,8 @@ def test_of_a_strange_loss_it_is_said_what_is_known():
     assert sampler.endswith("the noise is 0, so that the sampler is off, or the reconstruction of extreme outputs.")
     [clipped] = said(Loss(nll=lambda x, l: cross_entropy(x, np.clip(l, -3, 3))))
     assert clipped.endswith(sampler[sampler.index("they agree") :])
-    assert len(set(clipped.split(" nats")[0].split()[-1:]) | {clipped.split(" give ")[1].split(":")[0]}) == 2, (
-        "the numbers differ"
-    )
+    loss, definitions = re.findall(r"\d+\.\d+", clipped)
+    assert loss != definitions
     [both] = said(Loss(std=lambda s: half(s) + np.sin(s), nll=lambda x, l: cross_entropy(x, l**3)))
     assert both.startswith("The loss is ") and "off" not in both
 
